@@ -1,0 +1,33 @@
+"""Values that must not be printed."""
+
+import hmac
+
+
+class Secret:
+    """A password, key or token that shows itself only where `reveal` is called.
+
+    `repr` and `str` hide it, so it can stand in settings, dataclasses and log arguments.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself, for the one place that needs it."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        """Compare in constant time."""
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
