@@ -25,8 +25,8 @@ class Reply:
         person_id: whose change it was; None for everyone and for other commands.
         status: the terminal's number, 0 for success.
         message: the terminal's or the bridge's text.
-        delivered: True once the terminal's side has taken the frame, False when it has not and never will, None
-            where it does not apply or cannot be told.
+        delivered: True once the terminal's side has taken the frame, False when it has not and never will,
+            None where it does not apply or cannot be told.
         duration_ms: milliseconds from taking the command to this reply.
         faults: what is wrong, where the outcome is `invalid`.
         persons: what `getPersons` found, without photos.

@@ -1,0 +1,308 @@
+"""The one table of commands: how each is named, addressed and checked. Every face is a translation of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bridge.model.commands import (
+    Admit,
+    Command,
+    Forget,
+    GetPersons,
+    Open,
+    Reboot,
+    RemovePersons,
+    SetPersons,
+    SyncPersons,
+)
+from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
+from bridge.model.names import (
+    ALL_TERMINALS,
+    MAXIMUM_REQUEST_ID_LENGTH,
+    is_group_name,
+    is_person_id,
+    is_serial_number,
+)
+from bridge.model.secret import Secret
+
+PRESS = b"PRESS"
+"""What Home Assistant's buttons publish."""
+
+MAXIMUM_PERSONS = 10_000
+"""Persons or ids in one command: a large building's roster; more is a mistake or an attack."""
+
+MAXIMUM_TEXT_LENGTH = 128
+"""Characters of a terminal's name, area, key, username or password."""
+
+
+class InvalidCommandError(InvalidError):
+    """A payload that is no valid command.
+
+    Attributes:
+        request_id: what it carried, where that could be read.
+    """
+
+    def __init__(self, faults: list[Fault] | tuple[Fault, ...], request_id: str | None) -> None:
+        super().__init__(faults)
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandDefinition:
+    """One command.
+
+    Attributes:
+        name: the reply's `command`: the terminal's own `cmd` where there is one.
+        topic: what follows the target in its MQTT topic.
+        urgent: it must be carried out now or not at all; others must not get lost and keep their order.
+        for_terminal: it can be asked of one terminal.
+        for_group: it can be asked of a group.
+        for_bridge: it can be asked of the bridge.
+        build: makes the command of what the payload held, or raises InvalidError.
+    """
+
+    name: str
+    topic: str
+    build: Callable[["_Payload"], Command]
+    urgent: bool = False
+    for_terminal: bool = False
+    for_group: bool = False
+    for_bridge: bool = False
+
+    def parse(self, payload: bytes, target: str) -> Command:
+        """Read a payload.
+
+        Args:
+            payload: as it came in: JSON, `PRESS` or nothing, as the command allows.
+            target: the terminal's SN or the group's name, which a `confirm` must repeat; empty for the bridge.
+
+        Raises:
+            InvalidCommandError: with all that is wrong.
+        """
+        value = _decode(payload)
+        return self.build_from(value, target)
+
+    def build_from(self, value: object, target: str) -> Command:
+        """Make the command of decoded JSON, None standing for an empty payload; errors as for `parse`."""
+        request_id, faults = _take_request_id(value)
+        if faults:
+            raise InvalidCommandError(faults, None)
+        try:
+            return self.build(_Payload(value, target, request_id))
+        except InvalidError as error:
+            raise InvalidCommandError(error.faults, request_id) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    value: object
+    target: str
+    request_id: str | None
+
+    def mapping(self, *keys: str, or_nothing: bool = False) -> Mapping[str, Any]:
+        """Return the payload as an object of no other keys than these and `request_id`."""
+        if or_nothing and (self.value is None or self.value == _PRESSED):
+            return {}
+        if not isinstance(self.value, Mapping):
+            expected = "an object" if keys else '"PRESS", {"request_id": "…"} or nothing'
+            raise InvalidError.at("", f"must be {expected}, not {_kind(self.value)}")
+        allowed = (*keys, "request_id")
+        faults = [Fault(shorten(str(key), 40), unknown_key(key, allowed)) for key in self.value if key not in allowed]
+        if faults:
+            raise InvalidError(faults)
+        return self.value
+
+    def confirmed(self, value: Mapping[str, Any], what: str) -> None:
+        """Make sure that `confirm` repeats the target's name."""
+        if value.get("confirm") != self.target:
+            raise InvalidError.at("confirm", f'{what} needs "confirm": "{self.target}"')
+
+
+_PRESSED = object()
+
+
+def _decode(payload: bytes) -> object:
+    if not payload:
+        return None
+    if payload == PRESS:
+        return _PRESSED
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        if error.msg.startswith("recursion"):
+            reason = "nested too deeply"
+        else:
+            reason = f"line {error.lineno}, column {error.colno}"
+        raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
+
+
+def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:
+    if not isinstance(value, Mapping) or value.get("request_id") is None:
+        return None, []
+    request_id = value["request_id"]
+    if not isinstance(request_id, str) or len(request_id) > MAXIMUM_REQUEST_ID_LENGTH:
+        return None, [Fault("request_id", f"must be text of at most {MAXIMUM_REQUEST_ID_LENGTH} characters")]
+    return request_id, []
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "empty"
+    if value is _PRESSED:
+        return "PRESS"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _open(payload: _Payload) -> Open:
+    payload.mapping(or_nothing=True)
+    return Open(request_id=payload.request_id)
+
+
+def _reboot(payload: _Payload) -> Reboot:
+    payload.mapping(or_nothing=True)
+    return Reboot(request_id=payload.request_id)
+
+
+def _set_persons(payload: _Payload) -> SetPersons:
+    value = payload.value
+    persons: object
+    if isinstance(value, Mapping) and "persons" in value:
+        persons = payload.mapping("persons")["persons"]
+        path = "persons"
+    elif isinstance(value, Mapping):
+        persons = [{key: part for key, part in value.items() if key != "request_id"}]
+        path = ""
+    else:
+        persons = value
+        path = ""
+    if not isinstance(persons, list):
+        raise InvalidError.at(path, f"must be a person or a list of persons, not {_kind(persons)}")
+    if not 1 <= len(persons) <= MAXIMUM_PERSONS:
+        raise InvalidError.at(path, f"must hold 1 to {MAXIMUM_PERSONS} persons, not {len(persons)}")
+    return SetPersons(persons=persons, request_id=payload.request_id)
+
+
+def _remove_persons(payload: _Payload) -> RemovePersons:
+    value = payload.mapping("id", "ids", "all", "confirm")
+    given = [key for key in ("id", "ids", "all") if key in value]
+    if len(given) != 1:
+        raise InvalidError.at(
+            "", f'must hold one of "id", "ids" or "all" with "confirm", not {" and ".join(given) or "none"}'
+        )
+    if "all" in value:
+        if value["all"] is not True:
+            raise InvalidError.at("all", "must be true, or left out")
+        payload.confirmed(value, "removing everyone")
+        return RemovePersons(ids=None, request_id=payload.request_id)
+    if "confirm" in value:
+        raise InvalidError.at("confirm", 'belongs to "all" only')
+    ids = [value["id"]] if "id" in value else value["ids"]
+    if not isinstance(ids, list) or not 1 <= len(ids) <= MAXIMUM_PERSONS:
+        raise InvalidError.at("ids", f"must be a list of 1 to {MAXIMUM_PERSONS} ids")
+    faults = [
+        Fault("id" if "id" in value else f"ids.{index}", _PERSON_ID_RULE)
+        for index, person_id in enumerate(ids)
+        if not (isinstance(person_id, str) and is_person_id(person_id))
+    ]
+    if faults:
+        raise InvalidError(faults)
+    return RemovePersons(ids=tuple(dict.fromkeys(ids)), request_id=payload.request_id)
+
+
+_PERSON_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
+_SERIAL_NUMBER_RULE = "must be text of 1 to 64 letters, digits, _ and -"
+
+
+def _get_persons(payload: _Payload) -> GetPersons:
+    value = payload.mapping("id", or_nothing=True)
+    person_id = value.get("id")
+    if person_id is not None and not (isinstance(person_id, str) and is_person_id(person_id)):
+        raise InvalidError.at("id", _PERSON_ID_RULE)
+    return GetPersons(id=person_id, request_id=payload.request_id)
+
+
+def _sync_persons(payload: _Payload) -> SyncPersons:
+    value = payload.mapping("clear", "confirm", or_nothing=True)
+    clear = value.get("clear", False)
+    if not isinstance(clear, bool):
+        raise InvalidError.at("clear", f"must be true or false, not {_kind(clear)}")
+    if clear:
+        payload.confirmed(value, "clearing the terminal")
+    return SyncPersons(clear=clear, request_id=payload.request_id)
+
+
+def _admit(payload: _Payload) -> Admit:
+    value = payload.mapping("sn", "name", "area", "groups", "key", "username", "password")
+    faults: list[Fault] = []
+    changes: dict[str, str | tuple[str, ...] | Secret | None] = {}
+    for key, given in value.items():
+        if key in ("sn", "request_id"):
+            continue
+        if key == "groups":
+            faults += _check_groups(given)
+            if not faults:
+                changes[key] = tuple(dict.fromkeys(given or ()))
+        elif given is None:
+            changes[key] = None
+        elif not isinstance(given, str) or not given.strip() or len(given) > MAXIMUM_TEXT_LENGTH:
+            faults.append(Fault(key, f"must be text of 1 to {MAXIMUM_TEXT_LENGTH} characters, or null"))
+        elif not given.isprintable():
+            faults.append(Fault(key, "must not hold control characters"))
+        else:
+            changes[key] = Secret(given) if key in ("key", "password") else given
+    sn = value.get("sn")
+    if not isinstance(sn, str) or not is_serial_number(sn):
+        faults.append(Fault("sn", _SERIAL_NUMBER_RULE))
+        raise InvalidError(faults)
+    if faults:
+        raise InvalidError(faults)
+    return Admit(sn=sn, changes=changes, request_id=payload.request_id)
+
+
+def _check_groups(given: object) -> list[Fault]:
+    if given is None:
+        return []
+    if not isinstance(given, list) or len(given) > MAXIMUM_TEXT_LENGTH:
+        return [Fault("groups", "must be a list of group names")]
+    faults = []
+    for index, name in enumerate(given):
+        if not isinstance(name, str) or not is_group_name(name):
+            faults.append(Fault(f"groups.{index}", _SERIAL_NUMBER_RULE))
+        elif name == ALL_TERMINALS:
+            faults.append(Fault(f"groups.{index}", '"all" is the group of every terminal already'))
+    return faults
+
+
+def _forget(payload: _Payload) -> Forget:
+    sn = payload.mapping("sn").get("sn")
+    if not isinstance(sn, str) or not is_serial_number(sn):
+        raise InvalidError.at("sn", _SERIAL_NUMBER_RULE)
+    return Forget(sn=sn, request_id=payload.request_id)
+
+
+OPEN = CommandDefinition(name="open", topic="open/set", build=_open, urgent=True, for_terminal=True, for_group=True)
+REBOOT = CommandDefinition(
+    name="reboot", topic="reboot/set", build=_reboot, urgent=True, for_terminal=True, for_group=True
+)
+SET_PERSONS = CommandDefinition(
+    name="setPerson", topic="person/set", build=_set_persons, for_terminal=True, for_group=True
+)
+REMOVE_PERSONS = CommandDefinition(
+    name="removePerson", topic="person/remove", build=_remove_persons, for_terminal=True, for_group=True
+)
+GET_PERSONS = CommandDefinition(name="getPersons", topic="person/get", build=_get_persons, for_terminal=True)
+SYNC_PERSONS = CommandDefinition(
+    name="syncPersons", topic="person/sync", build=_sync_persons, for_terminal=True, for_group=True
+)
+ADMIT = CommandDefinition(name="admit", topic="admit/set", build=_admit, for_bridge=True)
+FORGET = CommandDefinition(name="forget", topic="forget/set", build=_forget, for_bridge=True)
+
+COMMANDS = (OPEN, REBOOT, SET_PERSONS, REMOVE_PERSONS, GET_PERSONS, SYNC_PERSONS, ADMIT, FORGET)
