@@ -1,0 +1,1 @@
+"""What tests share: a real broker, broken networks, small readers."""
