@@ -129,13 +129,13 @@ def _decode(payload: bytes) -> object:
     if payload == PRESS:
         return _PRESSED
     try:
-        return orjson.loads(payload)
+        value: object = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        if error.msg.startswith("recursion"):
-            reason = "nested too deeply"
-        else:
-            reason = f"line {error.lineno}, column {error.colno}"
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
+    if value is None:
+        raise InvalidCommandError([Fault("", "must not be null; leave the payload empty instead")], None)
+    return value
 
 
 def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:

@@ -7,7 +7,13 @@ from bridge.hub.clock import Clock
 from bridge.hub.event_bus import EventBus
 from bridge.hub.known_terminal import KnownTerminal
 from bridge.hub.ports import Connection
-from bridge.model.events import TerminalConnected, TerminalDisconnected, UnknownReply
+from bridge.model.events import (
+    CommandReplied,
+    PersonSettled,
+    TerminalConnected,
+    TerminalDisconnected,
+    UnknownReply,
+)
 from bridge.model.names import ALL_TERMINALS
 from bridge.model.terminal import Terminal
 from bridge.protocol.replies import TerminalReply
@@ -22,6 +28,8 @@ class TerminalRegistry:
         self._events = events
         self._clock = clock
         self._terminals: dict[str, KnownTerminal] = {}
+        events.subscribe(CommandReplied, self._replied, name="terminal registry")
+        events.subscribe(PersonSettled, self._replied, name="terminal registry")
 
     def __contains__(self, sn: str) -> bool:
         return sn in self._terminals
@@ -101,3 +109,9 @@ class TerminalRegistry:
             extra={"sn": connection.sn, "msgid": reply.msgid},
         )
         self._events.publish(UnknownReply(at=self._clock.now(), sn=connection.sn, msgid=reply.msgid))
+
+    def _replied(self, event: CommandReplied | PersonSettled) -> None:
+        known = self._terminals.get(event.reply.sn or "")
+        # A list of persons is an answer of its own kind, and too much for a state that is published again and again.
+        if known is not None and event.reply.persons is None:
+            known.last_reply = event.reply

@@ -88,6 +88,13 @@ class CommandReplied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PersonSettled(Event):
+    """A person change has its last word, which the outbox tells whoever asked; sent after the commit."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReplied(Event):
     """Every member of a group has ended."""
 

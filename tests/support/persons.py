@@ -1,0 +1,27 @@
+"""The roster's port with nobody in it, for tests that are not about persons."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bridge.hub.ports import PersonRequest
+from bridge.model.reply import Reply
+from bridge.model.terminal import PersonCounts
+
+
+class NoPersons:
+    """Takes no change; notes which terminals were forgotten."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
+        raise AssertionError(f"no person change was expected, got {len(requests)}")
+
+    async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def counts(self, sn: str) -> PersonCounts:
+        return PersonCounts()
+
+    async def forget(self, sn: str) -> None:
+        self.forgotten.append(sn)
