@@ -1,0 +1,155 @@
+"""The configuration once it is valid: what the parts are built from. Field names are the keys of `config.yaml`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+from bridge.model.secret import Secret
+from bridge.model.terminal import Terminal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttTlsSettings:
+    """TLS to the broker; None for a file means the system's authorities, or no client certificate."""
+
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+    verify: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttSettings:
+    """The broker; `host` None means an embedded one."""
+
+    host: str | None
+    port: int
+    username: str | None
+    password: Secret | None
+    client_id: str
+    base_topic: str
+    protocol: Literal["5", "3.1.1"]
+    tls: MqttTlsSettings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeAssistantSettings:
+    """Home Assistant's discovery."""
+
+    discovery: bool
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTlsSettings:
+    """The certificate the terminals' door shows, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalsSettings:
+    """The terminals' door; `idle_timeout` is in seconds."""
+
+    host: str
+    port: int
+    path: str
+    tls: ServerTlsSettings | None
+    username: str | None
+    password: Secret | None
+    admit: Literal["known", "any"]
+    idle_timeout: float
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    known: tuple[Terminal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSettings:
+    """Presses; `deadline` is in seconds."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonsSettings:
+    """Persons; `remove_expired` is in days, None for never."""
+
+    remove_expired: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoSettings:
+    """Photos; `max_bytes` of a picture as it comes in, `size` its width and height in pixels."""
+
+    folders: tuple[Path, ...]
+    max_bytes: int
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """The database; the URL may carry a password."""
+
+    url: Secret
+    photo_key: Secret | None
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for logs."""
+        scheme, _, rest = self.url.reveal().partition("://")
+        credentials, at, place = rest.rpartition("@")
+        return f"{scheme}://{credentials.partition(':')[0]}{at}{place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """The audit."""
+
+    keep_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """A program's token."""
+
+    hash: Secret
+    role: Literal["admin", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """The HTTP server."""
+
+    host: str
+    port: int
+    url: str | None
+    username: str | None
+    password: Secret | None
+    tokens: Mapping[str, TokenSettings]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingSettings:
+    """The log."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it."""
+
+    mqtt: MqttSettings
+    homeassistant: HomeAssistantSettings
+    terminals: TerminalsSettings
+    commands: CommandSettings
+    persons: PersonsSettings
+    photos: PhotoSettings
+    store: StoreSettings
+    audit: AuditSettings
+    web: WebSettings
+    logging: LoggingSettings
