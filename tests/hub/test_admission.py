@@ -1,6 +1,5 @@
 """Who becomes known, who waits, who changes and who is forgotten."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import pytest
@@ -17,27 +16,9 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
 from tests.support.hub import SetClock, WrittenConnection, collect, known_terminal
 from tests.support.persons import NoPersons
+from tests.support.terminals import KeptTerminals
 
 ORIGIN = Origin(source="test")
-
-
-class KeptTerminals:
-    """The store's port over a dict, which can be full."""
-
-    def __init__(self) -> None:
-        self.terminals: dict[str, Terminal] = {}
-        self.full = False
-
-    async def load(self) -> Sequence[Terminal]:
-        return list(self.terminals.values())
-
-    async def save(self, terminal: Terminal) -> None:
-        if self.full:
-            raise UnavailableError("the store is full")
-        self.terminals[terminal.sn] = terminal
-
-    async def delete(self, sn: str) -> None:
-        self.terminals.pop(sn, None)
 
 
 class MarkingHasher:

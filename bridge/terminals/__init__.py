@@ -1,0 +1,1 @@
+"""Face: the WebSocket server the terminals connect to (CONTRACT, section 8)."""

@@ -1,0 +1,286 @@
+"""The server itself: listening, upgrading, and one `Session` a connection."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs
+from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse, WebSocketResponse
+
+from bridge.config.settings import TerminalsSettings
+from bridge.hub.admission import Admission
+from bridge.hub.clock import Clock
+from bridge.hub.registry import TerminalRegistry
+from bridge.hub.tasks import BackgroundTasks
+from bridge.terminals.certificate import Certificate, CertificateError
+from bridge.terminals.door import SERVER, Door, Guest, turned_away
+from bridge.terminals.handshakes import HANDSHAKE_TIMEOUT, Handshakes
+from bridge.terminals.outgoing import Outgoing, set_up
+from bridge.terminals.passwords import PasswordVerifier
+from bridge.terminals.session import MAXIMUM_FRAME, Session
+
+_LOGGER = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+"""Connections the kernel keeps until they are accepted: with aiohttp's 128 it drops the SYNs of a reconnect storm, and
+10,000 terminals take 30 s and more to come back instead of 4."""
+
+_NEVER_REACHED = 1 << 62
+"""Bytes after which aiohttp would wait before it writes on: a press must be written at once. What waits is bounded by
+the hub: one person frame and some presses."""
+
+_FAREWELL = 2.0
+"""Seconds that all sessions together have to end in order when the bridge stops."""
+
+
+class ListenError(Exception):
+    """The door cannot be opened; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorStatistics:
+    """A snapshot of the terminals' door.
+
+    Attributes:
+        sessions: terminals that are connected.
+        half_open: connections that are not a terminal's yet.
+        refused: how often which HTTP status turned somebody away.
+    """
+
+    sessions: int
+    half_open: int
+    refused: Mapping[int, int]
+
+
+class TerminalServer:
+    """Lets terminals in while it is started."""
+
+    def __init__(
+        self,
+        settings: TerminalsSettings,
+        registry: TerminalRegistry,
+        admission: Admission,
+        verifier: PasswordVerifier,
+        clock: Clock,
+        deadline: float,
+    ) -> None:
+        """Build the server.
+
+        Args:
+            settings: of the door.
+            registry: told of connections and replies.
+            admission: asked who may connect.
+            verifier: of passwords.
+            clock: of sessions.
+            deadline: `commands.deadline` in seconds, after which unacknowledged bytes end a connection.
+        """
+        self._settings = settings
+        self._registry = registry
+        self._clock = clock
+        self._deadline = deadline
+        self._door = Door(settings, registry, admission, verifier, clock)
+        self._handshakes = Handshakes()
+        self._listeners: Sequence[socket.socket] = ()
+        self._tasks = BackgroundTasks()
+        self._http: _Http | None = None
+        self._certificate: Certificate | None = None
+        self._sessions: dict[RequestHandler, Session] = {}
+        self._stopping = False
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._listeners[0].getsockname()[1]
+        return port
+
+    def statistics(self) -> DoorStatistics:
+        """Return a snapshot."""
+        return DoorStatistics(
+            sessions=len(self._sessions), half_open=len(self._handshakes), refused=dict(self._door.refused)
+        )
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            ListenError: the address cannot be used, or the certificate.
+        """
+        if self._settings.tls is not None:
+            try:
+                self._certificate = Certificate(self._settings.tls)
+            except CertificateError as error:
+                raise ListenError(str(error)) from None
+            self._tasks.start(self._certificate.follow(), name="terminals' certificate")
+        self._http = _Http(self)
+        self._listeners = await _listen(self._settings.host, self._settings.port)
+        for listener in self._listeners:
+            self._tasks.start(self._accept(listener), name="terminals' door")
+
+    async def stop(self) -> None:
+        """Turn newcomers away, end every session, and stop listening."""
+        self._stopping = True
+        sessions = list(self._sessions.values())
+        if sessions:
+            closing = [self._tasks.start(one.close("the bridge stops"), name=f"end of {one.sn}") for one in sessions]
+            await asyncio.wait(closing, timeout=_FAREWELL)
+        await self._tasks.stop()
+        for listener in self._listeners:
+            listener.close()
+        if self._http is not None:
+            self._http.abort_all()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                # No more files, most often: what is open must first end.
+                _LOGGER.warning("cannot accept a connection: %s", error.strerror)
+                await asyncio.sleep(0.5)
+                continue
+            self._tasks.start(self._welcome(connection), name="handshake")
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        assert self._http is not None
+        try:
+            set_up(connection, self._deadline)
+            if self._certificate is None:
+                await asyncio.get_running_loop().connect_accepted_socket(self._http, connection)
+                return
+            task = asyncio.current_task()
+            assert task is not None
+            self._handshakes.began(task, task.cancel)
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    self._http,
+                    connection,
+                    ssl=self._certificate.context,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                )
+            finally:
+                self._handshakes.ended(task)
+        except OSError as error:
+            # ssl.SSLError is one: a stranger who speaks no TLS, or who went away.
+            _LOGGER.debug("a handshake failed: %s", type(error).__name__)
+            connection.close()
+
+    async def handle(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
+        """Answer one request: let a terminal in and stay with it, or turn somebody away."""
+        if self._stopping:
+            return turned_away(503, "the bridge stops", {hdrs.RETRY_AFTER: "5"})
+        answer = await self._door.answer(request)
+        transport = request.transport
+        if not isinstance(answer, Guest) or transport is None:
+            return answer if isinstance(answer, StreamResponse) else turned_away(400, "gone")
+        offered = [one.strip() for one in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
+        websocket = WebSocketResponse(
+            timeout=_FAREWELL,
+            autoclose=False,
+            autoping=False,
+            protocols=offered[:1] if offered[0] else (),
+            compress=False,
+            max_msg_size=MAXIMUM_FRAME,
+            writer_limit=_NEVER_REACHED,
+            decode_text=False,
+        )
+        websocket.headers[hdrs.SERVER] = SERVER
+        await websocket.prepare(request)
+        self._handshakes.ended(handler)
+        session = Session(
+            websocket,
+            Outgoing(transport),
+            transport,
+            answer.sn,
+            answer.address,
+            self._registry,
+            self._clock,
+            self._settings.idle_timeout,
+        )
+        self._sessions[handler] = session
+        try:
+            self._registry.connected(session)
+        except KeyError:
+            # Forgotten between the answer and the upgrade.
+            await session.close("not known any more")
+            return websocket
+        await session.run()
+        return websocket
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Give a new connection its time to become a terminal's."""
+        self._handshakes.began(handler, transport.abort)
+
+    def connection_lost(self, handler: RequestHandler, error: BaseException | None) -> None:
+        """Tell its session, if it has one, that a connection has ended."""
+        self._handshakes.ended(handler)
+        session = self._sessions.pop(handler, None)
+        if session is not None:
+            session.lost(error)
+
+
+class _Http(Server):
+    """aiohttp's server, whose connections are seen from their first byte to their last."""
+
+    def __init__(self, owner: TerminalServer) -> None:
+        # A stranger's bytes are nobody's traceback; what fails here is logged by `_answer`.
+        silent = logging.getLogger(f"{__name__}.http")
+        silent.setLevel(logging.CRITICAL + 1)
+        super().__init__(
+            self._answer,
+            access_log=None,
+            logger=silent,
+            tcp_keepalive=False,
+            lingering_time=0,
+        )
+        self._owner = owner
+        self._transports: dict[RequestHandler, asyncio.Transport] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._transports[handler] = transport
+        self._owner.connection_made(handler, transport)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        self._transports.pop(handler, None)
+        self._owner.connection_lost(handler, exc)
+        super().connection_lost(handler, exc)
+
+    def abort_all(self) -> None:
+        """End what is still open."""
+        for transport in list(self._transports.values()):
+            transport.abort()
+
+    async def _answer(self, request: BaseRequest) -> StreamResponse:
+        try:
+            return await self._owner.handle(request, request.protocol)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            _LOGGER.exception("a terminal's connection failed")
+            return turned_away(500, "the bridge failed; its log says why")
+
+
+async def _listen(host: str, port: int) -> Sequence[socket.socket]:
+    loop = asyncio.get_running_loop()
+    listeners: list[socket.socket] = []
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            listener = _bind(family, (address[0], port, *address[2:]), dual=host == "::")
+            listener.setblocking(False)
+            listeners.append(listener)
+            # With a free port, every address gets the same.
+            port = listener.getsockname()[1]
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise ListenError(f"terminals.port: cannot listen on {host}:{port}: {error.strerror}") from None
+    return listeners
+
+
+def _bind(family: int, address: Any, *, dual: bool) -> socket.socket:
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dual)

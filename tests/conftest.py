@@ -1,0 +1,16 @@
+"""Fixtures of every test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mosquitto import Mosquitto
+
+
+@pytest.fixture
+async def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mosquitto]:
+    """A real broker, as it comes."""
+    folder: Path = tmp_path_factory.mktemp("mosquitto")
+    async with Mosquitto(folder) as broker:
+        yield broker

@@ -1,0 +1,284 @@
+"""The connection to a real broker: made, lost, made again, and what survives it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import pytest
+import trustme
+
+from bridge.config.settings import MqttSettings, MqttTlsSettings
+from bridge.hub.clock import Clock
+from bridge.model.secret import Secret
+from bridge.mqtt.connection import Message, MqttConnection, NotConnectedError, Will
+from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.waiting import PATIENCE, until
+
+Protocol = Literal["5", "3.1.1"]
+
+
+def settings_for(port: int, protocol: Protocol = "5", **details: Any) -> MqttSettings:
+    values: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "username": None,
+        "password": None,
+        "client_id": "test",
+        "base_topic": "facebridge",
+        "protocol": protocol,
+        "tls": None,
+    }
+    return MqttSettings(**{**values, **details})
+
+
+class Client:
+    """A connection whose messages and changes can be waited for."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str = "client",
+        topics: tuple[str, ...] = (),
+        *,
+        persistent: bool = False,
+        will: Will | None = None,
+    ) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.ready = asyncio.Event()
+        self.lost = asyncio.Event()
+        self._topics = topics
+        self.connection = MqttConnection(
+            settings,
+            client_id=client_id,
+            clock=Clock(),
+            random=Random(1),
+            persistent=persistent,
+            will=will,
+            on_message=self.messages.put_nowait,
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+        )
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(PATIENCE):
+            return await self.messages.get()
+
+    async def wait_ready(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.ready.wait()
+
+    async def wait_lost(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.lost.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Client"]:
+        task = asyncio.get_running_loop().create_task(self.connection.run())
+        try:
+            await self.wait_ready()
+            yield self
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _connected(self) -> None:
+        if self._topics:
+            await self.connection.subscribe(self._topics)
+        self.lost.clear()
+        self.ready.set()
+
+    def _disconnected(self) -> None:
+        self.ready.clear()
+        self.lost.set()
+
+
+@pytest.fixture(params=["5", "3.1.1"])
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    value: Protocol = request.param
+    return value
+
+
+async def test_what_is_published_comes_in(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    async with Client(settings_for(mosquitto.port, protocol), topics=("a/+", "b")).running() as client:
+        await client.connection.publish("a/1", b"one")
+        client.connection.publish_nowait("b", b"two", qos=0)
+        first, second = await client.next(), await client.next()
+    assert (first.topic, first.payload, first.qos, first.retain) == ("a/1", b"one", 1, False)
+    assert (second.topic, second.payload, second.qos) == ("b", b"two", 0)
+
+
+async def test_the_sockets_send_at_once(mosquitto: Mosquitto) -> None:
+    async with Client(settings_for(mosquitto.port)).running() as client:
+        session = client.connection._session
+        assert session is not None
+        connection = session._socket
+        assert connection is not None
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+async def test_stored_messages_stay_away_and_retained_ones_are_told_apart(mosquitto: Mosquitto) -> None:
+    async with Client(settings_for(mosquitto.port), "publisher").running() as publisher:
+        await publisher.connection.publish("a/stored", b"old", retain=True)
+        async with Client(settings_for(mosquitto.port), topics=("a/+",)).running() as client:
+            await publisher.connection.publish("a/live", b"new", retain=True)
+            message = await client.next()
+            assert (message.topic, message.retain) == ("a/live", True)
+
+
+async def test_the_will_is_published_for_a_connection_that_breaks(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    settings = settings_for(mosquitto.port, protocol)
+    async with (
+        Client(settings, "watcher", ("will",)).running() as watcher,
+        Client(settings, will=Will(topic="will", payload=b"gone")).running() as client,
+    ):
+        session = client.connection._session
+        assert session is not None
+        session.abort("broken by the test")
+        message = await watcher.next()
+        assert message.payload == b"gone"
+
+
+async def test_no_will_is_published_for_a_clean_stop(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    settings = settings_for(mosquitto.port, protocol)
+    async with Client(settings, "watcher", ("will", "end")).running() as watcher:
+        async with Client(settings, will=Will(topic="will", payload=b"gone")).running() as client:
+            client.connection.publish_nowait("end", b"published just before", qos=1)
+        await watcher.connection.publish("end", b"after")
+        assert [(await watcher.next()).payload for _ in range(2)] == [b"published just before", b"after"]
+
+
+async def test_it_comes_back_after_the_broker_does(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    async with Client(settings_for(mosquitto.port, protocol), topics=("a",)).running() as client:
+        await mosquitto.stop()
+        await client.wait_lost()
+        with pytest.raises(NotConnectedError):
+            client.connection.publish_nowait("a", b"never")
+        assert not client.connection.status.connected
+        await until(lambda: "nothing listens" in (client.connection.status.problem or ""))
+        await mosquitto.start()
+        await client.wait_ready()
+        await client.connection.publish("a", b"again")
+        assert (await client.next()).payload == b"again", "and nothing from before"
+
+
+async def test_whoever_waits_for_the_broker_hears_when_it_goes(mosquitto: Mosquitto) -> None:
+    async with Client(settings_for(mosquitto.port)).running() as client:
+        mosquitto.freeze()
+        waiting = asyncio.get_running_loop().create_task(client.connection.publish("a", b"one"))
+        await asyncio.sleep(0)
+        await mosquitto.kill()
+        with pytest.raises(NotConnectedError):
+            await waiting
+
+
+async def test_a_persistent_session_keeps_what_is_not_acknowledged(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    settings = settings_for(mosquitto.port, protocol)
+    async with Client(settings, "keeper", ("a",), persistent=True).running() as first:
+        await first.connection.publish("a", b"1")
+        await first.connection.publish("a", b"2")
+        taken = await first.next()
+        await first.next()
+        first.connection.acknowledge(taken)
+        await first.connection.publish("elsewhere", b"so that the acknowledgement is there")
+    async with Client(settings, "publisher").running() as publisher:
+        await publisher.connection.publish("a", b"3")
+    async with Client(settings, "keeper", ("a",), persistent=True).running() as second:
+        assert [(await second.next()).payload for _ in range(2)] == [b"2", b"3"]
+
+
+async def test_an_acknowledgement_of_an_earlier_connection_is_dropped(mosquitto: Mosquitto) -> None:
+    settings = settings_for(mosquitto.port)
+    async with Client(settings, "keeper", ("a",), persistent=True).running() as client:
+        await client.connection.publish("a", b"1")
+        old = await client.next()
+        session = client.connection._session
+        assert session is not None
+        session.abort("broken by the test")
+        await client.wait_lost()
+        await client.wait_ready()
+        again = await client.next()
+        assert (again.payload, again.mid) == (b"1", old.mid), "the same packet id, and another connection"
+        client.connection.acknowledge(old)
+        await client.connection.publish("elsewhere", b"so that an acknowledgement would be there")
+    async with Client(settings, "keeper", ("a",), persistent=True).running() as client:
+        assert (await client.next()).payload == b"1"
+
+
+async def test_wrong_credentials_are_told_once_and_tried_again(
+    tmp_path: Path, protocol: Protocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Mosquitto(tmp_path, anonymous=False)
+    broker.set_passwords({"bridge": "before"})
+    async with broker:
+        settings = settings_for(broker.port, protocol, username="bridge", password=Secret("after"))
+        client = Client(settings)
+        task = asyncio.get_running_loop().create_task(client.connection.run())
+        await until(lambda: "refuses the credentials" in (client.connection.status.problem or ""))
+        assert "after" not in caplog.text
+        broker.set_passwords({"bridge": "after"})
+        await client.wait_ready()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert caplog.text.count("refuses the credentials") == 1
+
+
+async def test_nobody_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    client = Client(settings_for(port))
+    task = asyncio.get_running_loop().create_task(client.connection.run())
+    await until(lambda: client.connection.status.problem == f"nothing listens on 127.0.0.1:{port}")
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def tls_of(authority: trustme.CA, folder: Path, name: str = "127.0.0.1") -> list[str]:
+    certificate = authority.issue_cert(name)
+    certificate.private_key_pem.write_to_path(folder / "broker.key")
+    certificate.cert_chain_pems[0].write_to_path(folder / "broker.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    return [f"certfile {folder}/broker.pem", f"keyfile {folder}/broker.key", f"cafile {folder}/ca.pem"]
+
+
+async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    options = [*tls_of(authority, tmp_path), "require_certificate true"]
+    own = authority.issue_cert("bridge.example.org")
+    own.private_key_pem.write_to_path(tmp_path / "own.key")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
+    tls = MqttTlsSettings(
+        ca=tmp_path / "ca.pem", certificate=tmp_path / "own.pem", key=tmp_path / "own.key", verify=True
+    )
+    async with (
+        Mosquitto(tmp_path, options) as broker,
+        Client(settings_for(broker.port, tls=tls), topics=("a",)).running() as client,
+    ):
+        large = b"x" * 500_000
+        await client.connection.publish("a", large)
+        assert (await client.next()).payload == large
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("127.0.0.1", False), ("elsewhere.example.org", True)])
+async def test_a_certificate_that_cannot_be_trusted_is_told(tmp_path: Path, name: str, trusted: bool) -> None:
+    authority = trustme.CA()
+    options = tls_of(authority, tmp_path, name)
+    if not trusted:
+        trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    ca = tmp_path / ("ca.pem" if trusted else "other.pem")
+    async with Mosquitto(tmp_path, options) as broker:
+        tls = MqttTlsSettings(ca=ca, certificate=None, key=None, verify=True)
+        client = Client(settings_for(broker.port, tls=tls))
+        task = asyncio.get_running_loop().create_task(client.connection.run())
+        await until(lambda: "cannot be trusted" in (client.connection.status.problem or ""))
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        unverified = MqttTlsSettings(ca=None, certificate=None, key=None, verify=False)
+        async with Client(settings_for(broker.port, tls=unverified)).running():
+            pass

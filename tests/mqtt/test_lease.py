@@ -1,0 +1,149 @@
+"""How old a press can be at most, as far as the broker's echoes tell."""
+
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.mqtt.lease import Lease
+from tests.support.hub import SetClock
+
+DEADLINE = 4.0
+
+
+def lease_of(clock: SetClock, deadline: float = DEADLINE) -> Lease:
+    nonces = count(1)
+    return Lease(clock, deadline, lambda: f"nonce {next(nonces)}")
+
+
+def beat(lease: Lease) -> bytes:
+    payload = lease.beat()
+    assert payload is not None
+    return payload
+
+
+def test_before_the_first_echo_no_age_can_be_told() -> None:
+    lease = lease_of(SetClock())
+    assert (lease.ready, lease.asked_at()) == (False, None)
+    beat(lease)
+    assert lease.asked_at() is None
+
+
+def test_a_press_is_no_older_than_the_last_echos_publishing() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload = beat(lease)
+    published = clock.seconds
+    clock.seconds += 0.1
+    assert lease.echo(payload)
+    clock.seconds += 0.3
+    assert (lease.ready, lease.asked_at()) == (True, published)
+
+
+def test_there_is_one_heartbeat_at_a_time() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload = beat(lease)
+    clock.seconds += 1
+    assert lease.beat() is None
+    assert lease.echo(payload)
+    assert lease.beat() is not None
+
+
+def test_a_lost_heartbeat_goes_out_again_as_the_same_one() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload, published = beat(lease), clock.seconds
+    clock.seconds += 6
+    assert lease.beat() == payload
+    assert lease.beat() is None
+    clock.seconds += 0.1
+    assert lease.echo(payload)
+    assert not lease.echo(payload), "the second echo says nothing"
+    assert lease.asked_at() is None, "it took long"
+    later = beat(lease)
+    clock.seconds += 1.5
+    assert lease.echo(later)
+    assert lease.asked_at() == published + 6.1
+
+
+def test_only_the_outstanding_nonce_is_an_echo() -> None:
+    lease = lease_of(SetClock())
+    assert not lease.echo(b"nonce 1")
+    payload = beat(lease)
+    for forged in (b"", b"nonce 2", payload + b" ", b"\xff"):
+        assert not lease.echo(forged)
+    assert lease.echo(payload)
+
+
+def test_after_a_slow_echo_others_must_be_prompt_for_a_second() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload = beat(lease)
+    clock.seconds += DEADLINE / 2 + 0.1
+    lease.echo(payload)
+    for _ in range(3):
+        assert lease.asked_at() is None
+        payload = beat(lease)
+        clock.seconds += 0.3
+        lease.echo(payload)
+    assert lease.asked_at() is None, "prompt for 0.9 s only"
+    payload = beat(lease)
+    clock.seconds += 0.3
+    lease.echo(payload)
+    assert lease.asked_at() == clock.seconds - 0.3
+
+
+def test_silence_does_not_count_as_prompt() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload = beat(lease)
+    clock.seconds += DEADLINE
+    lease.echo(payload)
+    clock.seconds += 5
+    assert lease.asked_at() is None
+
+
+def test_a_new_connection_begins_anew() -> None:
+    clock = SetClock()
+    lease = lease_of(clock)
+    payload = beat(lease)
+    lease.echo(payload)
+    payload = beat(lease)
+    lease.reset()
+    assert not lease.ready
+    assert not lease.echo(payload), "of the connection before"
+
+
+def test_the_interval_is_an_eighth_of_the_deadline_and_a_second_at_most() -> None:
+    assert [lease_of(SetClock(), deadline).interval for deadline in (1, 4, 60)] == [0.125, 0.5, 1.0]
+
+
+STEPS = st.lists(
+    st.sampled_from(["press", "deliver", "beat", "freeze bridge", "freeze broker"]) | st.floats(0.01, 3), max_size=60
+)
+
+
+@given(STEPS)
+def test_no_late_press_passes_whatever_stands_still(steps: list[str | float]) -> None:
+    """A broker that queues in order between publisher and bridge; either may stand still for as long as it likes."""
+    clock = SetClock()
+    lease = lease_of(clock)
+    queue: list[tuple[str, bytes, float]] = []
+    for step in steps:
+        if isinstance(step, float):
+            clock.seconds += step
+        elif step == "press":
+            queue.append(("press", b"", clock.seconds))
+        elif step == "beat":
+            payload = lease.beat()
+            if payload is not None:
+                queue.append(("beat", payload, clock.seconds))
+        elif step.startswith("freeze"):
+            clock.seconds += DEADLINE
+        elif queue:
+            kind, payload, at = queue.pop(0)
+            if kind == "beat":
+                lease.echo(payload)
+            elif (asked_at := lease.asked_at()) is not None:
+                assert asked_at <= at, "a press was taken for younger than it is"

@@ -1,0 +1,148 @@
+"""An MQTT client for tests: what anybody's Home Assistant, flow or script does, with everything it hears kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import orjson
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+_NUMBERS = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message as the client got it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    correlation_data: bytes | None = None
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.payload)
+
+
+class MqttClient:
+    """A connected client; `heard` fills with what it is sent."""
+
+    def __init__(self, port: int, protocol: Literal["5", "3.1.1"] = "5") -> None:
+        self.heard: list[Heard] = []
+        self.protocol5 = protocol == "5"
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._subscribed = asyncio.Event()
+        self._port = port
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"test-{next(_NUMBERS)}",
+            protocol=MQTTv5 if self.protocol5 else MQTTv311,
+        )
+        self._client.on_message = self._on_message
+        self._client.on_connect = lambda *_: self._loop.call_soon_threadsafe(self._connected.set)
+        self._client.on_subscribe = lambda *_: self._loop.call_soon_threadsafe(self._subscribed.set)
+
+    async def connect(self) -> None:
+        self._client.connect_async("127.0.0.1", self._port)
+        self._client.loop_start()
+        async with asyncio.timeout(5):
+            await self._connected.wait()
+
+    async def disconnect(self) -> None:
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
+
+    async def subscribe(self, *topics: str) -> None:
+        self._subscribed.clear()
+        if self.protocol5:
+            options = SubscribeOptions(qos=1, retainAsPublished=True)
+            self._client.subscribe([(topic, options) for topic in topics])
+        else:
+            self._client.subscribe([(topic, 1) for topic in topics])
+        async with asyncio.timeout(5):
+            await self._subscribed.wait()
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes | str | dict[str, Any] | list[Any] = b"",
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str | None = None,
+        correlation_data: bytes | None = None,
+    ) -> None:
+        """Publish; with QoS 1 return once the broker has it."""
+        if isinstance(payload, dict | list):
+            payload = orjson.dumps(payload)
+        properties = None
+        if response_topic is not None or correlation_data is not None:
+            properties = Properties(PacketTypes.PUBLISH)
+            if response_topic is not None:
+                properties.ResponseTopic = response_topic
+            if correlation_data is not None:
+                properties.CorrelationData = correlation_data
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        await asyncio.to_thread(info.wait_for_publish, 10)
+
+    def topics(self) -> list[str]:
+        return [one.topic for one in self.heard]
+
+    async def wait_for(
+        self, topic: str, matches: Callable[[Heard], bool] = lambda _: True, *, timeout: float = 10
+    ) -> Heard:
+        """Return the first message of a topic that matches, heard already or yet to come."""
+        return (await self.wait_for_all(topic, 1, matches, timeout=timeout))[0]
+
+    async def wait_for_all(
+        self, topic: str, number: int, matches: Callable[[Heard], bool] = lambda _: True, *, timeout: float = 10
+    ) -> Sequence[Heard]:
+        """Return the first `number` messages of a topic that match."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._changed.clear()
+                    found = [one for one in self.heard if one.topic == topic and matches(one)]
+                    if len(found) >= number:
+                        return found[:number]
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited for {number} on {topic}, heard {self.heard!r}"[:4000]) from None
+
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        properties = getattr(message, "properties", None)
+        heard = Heard(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            getattr(properties, "CorrelationData", None),
+        )
+        self._loop.call_soon_threadsafe(self._add, heard)
+
+    def _add(self, heard: Heard) -> None:
+        self.heard.append(heard)
+        self._changed.set()
+
+
+@asynccontextmanager
+async def mqtt_client(port: int, *topics: str, protocol: Literal["5", "3.1.1"] = "5") -> AsyncIterator[MqttClient]:
+    """Connect a client that hears these topics."""
+    client = MqttClient(port, protocol)
+    await client.connect()
+    try:
+        if topics:
+            await client.subscribe(*topics)
+        yield client
+    finally:
+        await client.disconnect()
