@@ -48,9 +48,7 @@ def test_dependencies_point_inwards(part: str, path: Path) -> None:
     wrong = [
         f"{path.name}:{line} imports {name}"
         for line, name in imported(path)
-        if name.split(".")[0] == "bridge"
-        and name != "bridge"
-        and name.split(".")[1] not in ALLOWED[part] | {part}
+        if name.split(".")[0] == "bridge" and name != "bridge" and name.split(".")[1] not in ALLOWED[part] | {part}
     ]
     assert not wrong
 

@@ -19,6 +19,7 @@ from bridge.mqtt.paho_session import (
 )
 
 __all__ = [
+    "NOT_YET",
     "ConnectionStatus",
     "Message",
     "MqttConnection",
@@ -35,6 +36,10 @@ _LONGEST_PAUSE = 10.0
 
 _STEADY = 10.0
 """Seconds a connection must last before the next attempt is quick again: two clients of one id throw each other out."""
+
+
+NOT_YET = "not connected yet"
+"""The problem before the first attempt has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class MqttConnection:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._session: PahoSession | None = None
-        self._problem: str | None = "not connected yet"
+        self._problem: str | None = NOT_YET
         self._told: str | None = None
 
     @property

@@ -125,6 +125,7 @@ class PahoSession:
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._writing = False
+        self._reading = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._published: dict[int, asyncio.Future[None]] = {}
@@ -305,6 +306,7 @@ class PahoSession:
         settings = self._settings
         if settings.tls is not None:
             context = ssl.create_default_context(cafile=settings.tls.ca)
+            context.sslsocket_class = _ClosingSocket
             if not settings.tls.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -351,6 +353,7 @@ class PahoSession:
         return waiting.result()
 
     def _read(self) -> None:
+        self._reading = True
         try:
             self._client.loop_read()
             # What TLS has decrypted already makes the socket no more readable.
@@ -359,6 +362,8 @@ class PahoSession:
         except Exception as error:  # noqa: BLE001  a broken broker can make paho's parser raise anything
             self.abort(f"the broker sent what is no MQTT ({type(error).__name__})")
             return
+        finally:
+            self._reading = False
         if self._socket is not None:
             acknowledge_at_once(self._socket)
         self._flush()
@@ -369,6 +374,9 @@ class PahoSession:
 
     def _flush(self) -> None:
         """Write what waits; where the socket takes no more, go on when it does."""
+        if self._reading:
+            # Inside a callback paho's lock is held, and writing would wait for it for ever; `_read` writes afterwards.
+            return
         if self._socket is not None and self._client.want_write() and not self._writing:
             self._client.loop_write()
         if self._socket is None or self._client.want_write() == self._writing:
@@ -445,6 +453,17 @@ class PahoSession:
         answered = self._subscribed.get(mid)
         if answered is not None and not answered.done():
             answered.set_result(codes)
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """A socket that does not stay open when its handshake fails; paho forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _properties(packet_type: int) -> Properties:

@@ -49,8 +49,8 @@ class MqttClient:
             protocol=MQTTv5 if self.protocol5 else MQTTv311,
         )
         self._client.on_message = self._on_message
-        self._client.on_connect = lambda *_: self._loop.call_soon_threadsafe(self._connected.set)
-        self._client.on_subscribe = lambda *_: self._loop.call_soon_threadsafe(self._subscribed.set)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
 
     async def connect(self) -> None:
         self._client.connect_async("127.0.0.1", self._port)
@@ -87,7 +87,7 @@ class MqttClient:
             payload = orjson.dumps(payload)
         properties = None
         if response_topic is not None or correlation_data is not None:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho carries no types here
             if response_topic is not None:
                 properties.ResponseTopic = response_topic
             if correlation_data is not None:
@@ -99,17 +99,17 @@ class MqttClient:
         return [one.topic for one in self.heard]
 
     async def wait_for(
-        self, topic: str, matches: Callable[[Heard], bool] = lambda _: True, *, timeout: float = 10
+        self, topic: str, matches: Callable[[Heard], bool] = lambda _: True, *, within: float = 10
     ) -> Heard:
         """Return the first message of a topic that matches, heard already or yet to come."""
-        return (await self.wait_for_all(topic, 1, matches, timeout=timeout))[0]
+        return (await self.wait_for_all(topic, 1, matches, within=within))[0]
 
     async def wait_for_all(
-        self, topic: str, number: int, matches: Callable[[Heard], bool] = lambda _: True, *, timeout: float = 10
+        self, topic: str, number: int, matches: Callable[[Heard], bool] = lambda _: True, *, within: float = 10
     ) -> Sequence[Heard]:
         """Return the first `number` messages of a topic that match."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 while True:
                     self._changed.clear()
                     found = [one for one in self.heard if one.topic == topic and matches(one)]
@@ -119,11 +119,17 @@ class MqttClient:
         except TimeoutError:
             raise AssertionError(f"waited for {number} on {topic}, heard {self.heard!r}"[:4000]) from None
 
+    def _on_connect(self, *_: Any) -> None:
+        self._loop.call_soon_threadsafe(self._connected.set)
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self._loop.call_soon_threadsafe(self._subscribed.set)
+
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         properties = getattr(message, "properties", None)
         heard = Heard(
             message.topic,
-            message.payload,
+            bytes(message.payload),
             message.qos,
             message.retain,
             getattr(properties, "CorrelationData", None),

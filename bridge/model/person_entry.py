@@ -1,0 +1,116 @@
+"""What is kept of person changes: what each terminal should hold, how far it is, and who waits to hear."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bridge.model.origin import Origin
+from bridge.model.person import Person
+from bridge.model.reply import Reply
+from bridge.model.terminal import PersonCounts
+
+
+class Delivery(StrEnum):
+    """How far a change is; the `delivery` of a person (CONTRACT, section 4)."""
+
+    PENDING = "pending"
+    """The terminal has yet to answer."""
+    CONFIRMED = "confirmed"
+    """The terminal has taken it."""
+    REFUSED = "refused"
+    """The terminal has not; it stays so until the person is changed or the terminal synced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedChange:
+    """Who asked for a change that has yet to get its last word.
+
+    Attributes:
+        command: its name, as in the reply.
+        request_id: what it carried.
+        origin: who asked, and where the last word goes.
+        received_at: when the bridge took it, in seconds of `Clock.boottime`.
+        boot_id: of the machine's start that `received_at` counts from.
+    """
+
+    command: str
+    request_id: str | None
+    origin: Origin
+    received_at: float
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonEntry:
+    """One person on one terminal, or the removal of everyone from it.
+
+    Attributes:
+        sn: the terminal.
+        person_id: the person; None for the removal of everyone, which goes before all changes of later revision.
+        revision: which of all changes to all terminals this is.
+        person: as they should be; None where removed.
+        delivery: how far this revision is.
+        confirmed_revision: the newest that the terminal has confirmed.
+        status: what the terminal said of this revision, 0 for success.
+        message: its text.
+        changed_at: when it was asked for, or last answered.
+        asked: who waits for the last word on this revision.
+    """
+
+    sn: str
+    person_id: str | None
+    revision: int
+    person: Person | None
+    delivery: Delivery
+    confirmed_revision: int | None
+    status: int | None
+    message: str | None
+    changed_at: datetime
+    asked: AskedChange | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the terminal is to hold the person: neither removed nor disabled."""
+        return self.person is not None and self.person.enabled
+
+    @property
+    def counts(self) -> PersonCounts:
+        """What this entry adds to its terminal's counts."""
+        return PersonCounts(
+            desired=int(self.held),
+            confirmed=int(self.held and self.delivery is Delivery.CONFIRMED),
+            pending=int(self.delivery is Delivery.PENDING),
+            refused=int(self.delivery is Delivery.REFUSED),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSync:
+    """A sync that is not finished.
+
+    Attributes:
+        sn: the terminal.
+        revision: the last that it sends again; it is finished once nothing up to there is pending.
+        asked: who asked.
+        id: given by the store.
+    """
+
+    sn: str
+    revision: int
+    asked: AskedChange
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWord:
+    """How a change ended, for whoever asked.
+
+    Attributes:
+        reply: what to tell.
+        origin: where to.
+        id: given by the store, growing.
+    """
+
+    reply: Reply
+    origin: Origin
+    id: int = 0

@@ -1,0 +1,143 @@
+"""What each person command does to what is kept of a terminal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bridge.model.faults import Fault, InvalidError
+from bridge.model.person import Person
+from bridge.model.person_entry import AskedChange, Delivery, OpenSync, PersonEntry
+from bridge.roster.ledger import BATCH, Ledger
+from bridge.roster.person_schema import merge
+from bridge.roster.photos import PreparedPhoto
+from bridge.roster.preparation import PreparedPerson
+
+_SUPERSEDED = "a later change took its place"
+_FORGOTTEN = "the terminal was forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """What became of one person of a list.
+
+    Attributes:
+        person_id: who, None where that could not be read.
+        faults: why nothing was changed; none where it was.
+    """
+
+    person_id: str | None
+    faults: Sequence[Fault] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    sn: str
+    person_id: str | None
+    revision: int
+
+
+async def set_persons(
+    ledger: Ledger, sn: str, persons: Sequence[PreparedPerson], asked: AskedChange
+) -> list[SetResult]:
+    """Merge each person into what is kept, to be sent in any case."""
+    results: list[SetResult] = []
+    for start in range(0, len(persons), BATCH):
+        batch = persons[start : start + BATCH]
+        entries = await ledger.entries(sn, {person.person_id for person in batch if person.person_id is not None})
+        revision = await ledger.next_revisions(len(batch))
+        for person in batch:
+            if person.patch is None:
+                results.append(SetResult(person.person_id, person.faults))
+                continue
+            before = entries.get(person.person_id)
+            try:
+                wanted = merge(person.patch, before.person if before is not None else None, person.photo_sha256)
+            except InvalidError as error:
+                results.append(SetResult(person.person_id, person.placed(error.faults)))
+                continue
+            ledger.supersede(before, _SUPERSEDED)
+            target = _Target(sn, person.person_id, revision)
+            # The same person may come again further down the list.
+            entries[person.person_id] = _put(ledger, before, target, asked, wanted, person.photo)
+            revision += 1
+            results.append(SetResult(person.person_id))
+    return results
+
+
+async def remove_persons(ledger: Ledger, sn: str, person_ids: Sequence[str], asked: AskedChange) -> None:
+    """Remove persons; also those that are not known, whom the terminal may hold from before."""
+    for start in range(0, len(person_ids), BATCH):
+        batch = person_ids[start : start + BATCH]
+        entries = await ledger.entries(sn, batch)
+        first = await ledger.next_revisions(len(batch))
+        for revision, person_id in enumerate(batch, first):
+            before = entries.get(person_id)
+            ledger.supersede(before, _SUPERSEDED)
+            _put(ledger, before, _Target(sn, person_id, revision), asked)
+
+
+async def remove_everyone(ledger: Ledger, sn: str, asked: AskedChange) -> None:
+    """Drop whoever is kept for the terminal, and have it remove everyone."""
+    revision = await ledger.next_revisions(1)
+    async for entries in ledger.scan(sn, before=revision):
+        for entry in entries:
+            ledger.supersede(entry, _SUPERSEDED)
+            ledger.replace(entry, None)
+    _put(ledger, None, _Target(sn, None, revision), asked)
+
+
+async def sync(ledger: Ledger, sn: str, asked: AskedChange, *, clear: bool) -> None:
+    """Have all that is kept sent again, refused changes included; with `clear` after the removal of everyone.
+
+    Whoever waits for a change that is pending goes on waiting: it is the same change, sent anew.
+    """
+    start = await ledger.next_revisions(0)
+    if clear:
+        removal = (await ledger.entries(sn, [None])).get(None)
+        revision = await ledger.next_revisions(1)
+        waiting = removal.asked if removal is not None else None
+        _put(ledger, removal, _Target(sn, None, revision), waiting)
+    async for entries in ledger.scan(sn, before=start):
+        # Whoever is disabled, and confirmed so, is not on the terminal and need not be removed again.
+        again = [entry for entry in entries if entry.held or entry.delivery is not Delivery.CONFIRMED]
+        first = await ledger.next_revisions(len(again))
+        for revision, entry in enumerate(again, first):
+            ledger.replace(
+                entry, replace(entry, revision=revision, delivery=Delivery.PENDING, status=None, message=None)
+            )
+    last = await ledger.next_revisions(0) - 1
+    await ledger.add_sync(OpenSync(sn=sn, revision=last, asked=asked))
+
+
+async def forget(ledger: Ledger, sn: str) -> None:
+    """Drop all that is kept for a terminal; whoever waits is told that it will not happen."""
+    end = await ledger.next_revisions(0)
+    async for entries in ledger.scan(sn, before=end):
+        for entry in entries:
+            ledger.supersede(entry, _FORGOTTEN)
+            ledger.replace(entry, None)
+    await ledger.forget(sn, _FORGOTTEN)
+
+
+def _put(
+    ledger: Ledger,
+    before: PersonEntry | None,
+    target: _Target,
+    asked: AskedChange | None,
+    person: Person | None = None,
+    photo: PreparedPhoto | None = None,
+) -> PersonEntry:
+    """Keep a person as they should be, None for a removal, as yet to be sent."""
+    entry = PersonEntry(
+        sn=target.sn,
+        person_id=target.person_id,
+        revision=target.revision,
+        person=person,
+        delivery=Delivery.PENDING,
+        confirmed_revision=None if before is None else before.confirmed_revision,
+        status=None,
+        message=None,
+        changed_at=ledger.now(),
+        asked=asked,
+    )
+    ledger.replace(before, entry, photo)
+    return entry

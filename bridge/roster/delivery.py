@@ -1,0 +1,82 @@
+"""Keeps a courier on the way to every terminal that is connected and has something pending."""
+
+import logging
+
+from bridge.hub.event_bus import EventBus
+from bridge.hub.registry import TerminalRegistry
+from bridge.hub.tasks import BackgroundTasks
+from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalForgotten
+from bridge.roster.commits import Commits
+from bridge.roster.courier import Courier, Means
+from bridge.roster.ledger import Committed
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Starts couriers where there is work; a terminal without any costs nothing."""
+
+    def __init__(self, registry: TerminalRegistry, events: EventBus, commits: Commits, means: Means) -> None:
+        self._registry = registry
+        self._commits = commits
+        self._means = means
+        self._couriers: dict[str, Courier] = {}
+        self._running: set[Courier] = set()
+        self._tasks = BackgroundTasks()
+        self._stopped = False
+        events.subscribe(TerminalConnected, lambda event: self._look(event.sn), name="roster delivery")
+        events.subscribe(TerminalDisconnected, lambda event: self._look(event.sn), name="roster delivery")
+        events.subscribe(TerminalForgotten, self._forgotten, name="roster delivery")
+        commits.listen(self._committed)
+
+    def start(self) -> None:
+        """Begin with the terminals that are connected already."""
+        for known in self._registry:
+            self._look(known.terminal.sn)
+
+    async def stop(self) -> None:
+        """Send nothing more and wait for no answer any more."""
+        self._stopped = True
+        await self._tasks.stop()
+        for courier in self._couriers.values():
+            courier.close()
+        self._couriers.clear()
+
+    def _committed(self, committed: Committed) -> None:
+        for sn in committed.counts:
+            self._look(sn, changed=sn in committed.changed, recorded=True)
+
+    def _look(self, sn: str, *, changed: bool = False, recorded: bool = False) -> None:
+        known = self._registry.get(sn)
+        if known is None or self._stopped:
+            return
+        courier = self._couriers.get(sn)
+        if courier is None:
+            counts = self._commits.counts.get(sn)
+            if known.connection is None or counts is None or not counts.pending:
+                return
+            courier = self._couriers[sn] = Courier(known, self._means)
+        courier.wake(changed=changed, recorded=recorded)
+        if courier not in self._running and known.connection is not None:
+            self._running.add(courier)
+            self._tasks.start(self._run(sn, courier), name=f"delivery to terminal {sn}")
+
+    async def _run(self, sn: str, courier: Courier) -> None:
+        done = False
+        try:
+            done = await courier.run()
+        finally:
+            self._running.discard(courier)
+            if done:
+                self._drop(sn, courier)
+
+    def _forgotten(self, event: TerminalForgotten) -> None:
+        courier = self._couriers.get(event.sn)
+        if courier is not None:
+            self._drop(event.sn, courier)
+            courier.wake(changed=True)
+
+    def _drop(self, sn: str, courier: Courier) -> None:
+        courier.close()
+        if self._couriers.get(sn) is courier:
+            del self._couriers[sn]

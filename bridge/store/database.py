@@ -1,0 +1,186 @@
+"""The connection to the database: opening, checking, reading, and one writer at a time."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bridge.model.faults import UnavailableError
+from bridge.store.errors import StoreDamagedError, StoreUrlError, is_damage, mapped_errors
+from bridge.store.schema import upgrade
+from bridge.store.tables import COUNTER
+
+_LOGGER = logging.getLogger(__name__)
+
+_READERS = 3
+"""Queries that may run beside the writer; each connection to SQLite is a thread, and the machines are small."""
+_BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another program's lock (an import, a backup): theirs last well under a second."""
+_REACHABLE_TIMEOUT = 3.0
+"""Seconds after which a store that does not answer counts as gone; monitors ask every ten or so."""
+
+_WRITING = "facebridge_writing"
+
+
+class Database:
+    """An open store."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take an engine whose schema is up to date; `open` makes one."""
+        self._engine = engine
+        # The ids of revisions and outbox entries come to light in the order they were given out.
+        self._writer = asyncio.Lock()
+        self._readers = asyncio.Semaphore(_READERS)
+
+    @classmethod
+    async def open(cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT) -> "Database":
+        """Open a store, make it where there is none, check it, and bring its schema up to date.
+
+        Args:
+            url: `sqlite:///FILE` or `postgresql://…`.
+            busy_timeout: seconds to wait for another program's lock.
+
+        Raises:
+            StoreUrlError: the URL cannot be used.
+            StoreTooNewError: a newer version has written the store.
+            StoreDamagedError: the file is damaged or no store.
+            UnavailableError: it cannot be opened now.
+        """
+        parsed = _parse(url)
+        file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+        engine = _engine(parsed, busy_timeout)
+        try:
+            with mapped_errors():
+                if file is not None:
+                    _create_private(file)
+                async with engine.connect() as connection:
+                    await connection.execution_options(**{_WRITING: True})
+                    async with connection.begin():
+                        if file is not None:
+                            await _check(connection, file)
+                        await connection.run_sync(upgrade)
+        except UnavailableError as error:
+            await engine.dispose()
+            if is_damage(error.__cause__):
+                raise StoreDamagedError(_damaged(file, "it is no database, or a damaged one")) from error
+            raise
+        except BaseException:
+            await engine.dispose()
+            raise
+        return cls(engine)
+
+    async def close(self) -> None:
+        """Close every connection once the writer has ended."""
+        async with self._writer:
+            with mapped_errors():
+                await self._engine.dispose()
+
+    async def reachable(self) -> bool:
+        """Tell whether the store answers."""
+        try:
+            async with asyncio.timeout(_REACHABLE_TIMEOUT), self.reading() as connection:
+                await connection.execute(select(COUNTER.c.value))
+        except (UnavailableError, TimeoutError):
+            return False
+        return True
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection whose queries all see the same state.
+
+        Raises:
+            UnavailableError: in place of whatever the database raises.
+        """
+        async with self._readers:
+            with mapped_errors():
+                async with self._engine.connect() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection in a transaction of its own: committed at the end, or rolled back on any exception.
+
+        Raises:
+            UnavailableError: in place of whatever the database raises; nothing was changed then.
+        """
+        async with self._writer:
+            with mapped_errors():
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(**{_WRITING: True})
+                    async with connection.begin():
+                        yield connection
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreUrlError("store.url is not a URL (sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME)") from None
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.host:
+        return parsed.set(drivername="sqlite+aiosqlite")
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+asyncpg")
+    raise StoreUrlError(
+        "store.url must be sqlite:///FILE (four slashes before an absolute path) or"
+        " postgresql://USER:PASSWORD@HOST/NAME"
+    )
+
+
+def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
+    settings: dict[str, Any] = {
+        # The errors' texts would hold names.
+        "hide_parameters": True,
+        "pool_size": _READERS + 1,
+        "max_overflow": 0,
+    }
+    if url.get_backend_name() != "sqlite":
+        try:
+            return create_async_engine(url, pool_pre_ping=True, **settings)
+        except ImportError:
+            raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
+    engine = create_async_engine(url, connect_args={"timeout": busy_timeout}, **settings)
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # Transactions begin where `_begin_sqlite` says, not where the driver guesses.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode the default may lose the last commits with the power; they were acknowledged to the broker.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+    finally:
+        cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later would fail at once where another program wrote in between.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _create_private(file: str) -> None:
+    """Make the file readable by nobody else before SQLite does; its WAL gets the same mode."""
+    os.close(os.open(Path(file), os.O_CREAT | os.O_RDWR, 0o600))
+
+
+async def _check(connection: AsyncConnection, file: str) -> None:
+    found = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
+    if found != "ok":
+        _LOGGER.error("the store's check found: %s", found)
+        raise StoreDamagedError(_damaged(file, "its integrity check failed"))
+
+
+def _damaged(file: str | None, how: str) -> str:
+    return f"the store {file or ''} cannot be used: {how}; restore a backup, or move the file away to start empty"

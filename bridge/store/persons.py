@@ -1,0 +1,204 @@
+"""Persons: what each terminal should hold, the photos, and the syncs that are not finished."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.person_entry import Delivery, LastWord, OpenSync, PersonEntry
+from bridge.model.terminal import PersonCounts
+from bridge.store.database import Database
+from bridge.store.records import entry_row, person_key, read_entry, read_sync, sync_row, word_row
+from bridge.store.tables import COUNTER, OUTBOX, PERSON_ENTRY, PERSON_SYNC, PHOTO, REVISION
+
+_MAXIMUM_PARAMETERS = 500
+"""Values in one `IN (…)`: far below any database's limit."""
+
+
+class StoredPersons:
+    """The roster's `PersonStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["PersonTransaction"]:
+        """Change persons: all of it is on the disk at the end, or, on any exception, none of it.
+
+        Raises:
+            UnavailableError: the store is full, locked or gone; nothing was changed.
+        """
+        async with self._database.writing() as connection:
+            yield PersonTransaction(connection)
+
+    async def counts(self) -> Mapping[str, PersonCounts]:
+        """Return how far each terminal with persons is. Raises UnavailableError."""
+        entry = PERSON_ENTRY.c
+        query = select(
+            entry.sn,
+            _count(entry.held).label("desired"),
+            _count(and_(entry.held, _is(Delivery.CONFIRMED))).label("confirmed"),
+            _count(_is(Delivery.PENDING)).label("pending"),
+            _count(_is(Delivery.REFUSED)).label("refused"),
+        ).group_by(entry.sn)
+        async with self._database.reading() as connection:
+            return {
+                row["sn"]: PersonCounts(row["desired"], row["confirmed"], row["pending"], row["refused"])
+                for row in (await connection.execute(query)).mappings()
+            }
+
+    async def pending(self, sn: str, limit: int) -> Sequence[PersonEntry]:
+        """Return a terminal's oldest changes that it has yet to answer, by revision. Raises UnavailableError."""
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, _is(Delivery.PENDING))
+        async with self._database.reading() as connection:
+            return await _entries(connection, query.order_by(PERSON_ENTRY.c.revision).limit(limit))
+
+    async def page(self, sn: str, after: str, limit: int) -> Sequence[PersonEntry]:
+        """Return a terminal's persons whose id comes after `after`, by id; never the removal of everyone.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id > after)
+        async with self._database.reading() as connection:
+            return await _entries(connection, query.order_by(PERSON_ENTRY.c.person_id).limit(limit))
+
+    async def entry(self, sn: str, person_id: str) -> PersonEntry | None:
+        """Return one person of a terminal. Raises UnavailableError."""
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id == person_id)
+        async with self._database.reading() as connection:
+            return next(iter(await _entries(connection, query)), None)
+
+    async def photo(self, sha256: str) -> bytes | None:
+        """Return a photo's JPEG. Raises UnavailableError."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == sha256))).scalar()
+
+
+class PersonTransaction:
+    """What can be read and changed within one transaction; its exceptions are mapped by whoever opened it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        # The two have the same "on conflict", each in its own dialect.
+        self._insert: Callable[[Table], sqlite.Insert | postgresql.Insert] = (
+            sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        )
+
+    async def next_revisions(self, count: int) -> int:
+        """Give out `count` revisions in a row and return the first; 0 returns the one that comes next."""
+        row = update(COUNTER).where(COUNTER.c.name == REVISION).values(value=COUNTER.c.value + count)
+        last: int = (await self._connection.execute(row.returning(COUNTER.c.value))).scalar_one()
+        return last - count + 1
+
+    async def entries(self, sn: str, person_ids: Collection[str | None]) -> Sequence[PersonEntry]:
+        """Return those of these persons (None: the removal of everyone) that have an entry."""
+        found: list[PersonEntry] = []
+        for keys in _batches([person_key(person_id) for person_id in person_ids]):
+            query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
+            found += await _entries(self._connection, query)
+        return found
+
+    async def scan(self, sn: str, *, before: int, limit: int) -> AsyncIterator[Sequence[PersonEntry]]:
+        """Go through a terminal's entries of revisions below `before`, by revision, up to `limit` at a time.
+
+        They may be changed or dropped on the way.
+        """
+        revision = PERSON_ENTRY.c.revision
+        after = -1
+        while True:
+            query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, revision > after, revision < before)
+            found = await _entries(self._connection, query.order_by(revision).limit(limit))
+            if not found:
+                return
+            after = found[-1].revision
+            yield found
+
+    async def put(self, entries: Sequence[PersonEntry]) -> None:
+        """Add or replace entries."""
+        if not entries:
+            return
+        statement = self._insert(PERSON_ENTRY)
+        replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
+        await self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced),
+            [entry_row(entry) for entry in entries],
+        )
+
+    async def drop(self, entries: Sequence[PersonEntry]) -> None:
+        """Delete entries."""
+        for sn in {entry.sn for entry in entries}:
+            for keys in _batches([person_key(entry.person_id) for entry in entries if entry.sn == sn]):
+                await self._connection.execute(
+                    delete(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
+                )
+
+    async def add_photos(self, photos: Mapping[str, bytes]) -> None:
+        """Keep photos by their SHA-256; one that is there already stays."""
+        if photos:
+            await self._connection.execute(
+                self._insert(PHOTO).on_conflict_do_nothing(index_elements=["sha256"]),
+                [{"sha256": sha256, "jpeg": jpeg} for sha256, jpeg in photos.items()],
+            )
+
+    async def drop_unused_photos(self, candidates: Collection[str]) -> None:
+        """Delete those of the photos that no entry wants any more."""
+        used = exists().where(PERSON_ENTRY.c.photo_sha256 == PHOTO.c.sha256)
+        for sha256s in _batches(sorted(candidates)):
+            await self._connection.execute(delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used))
+
+    async def add_sync(self, sync: OpenSync) -> None:
+        """Keep a sync until it is finished."""
+        await self._connection.execute(insert(PERSON_SYNC), [sync_row(sync)])
+
+    async def syncs(self, sns: Collection[str]) -> Sequence[OpenSync]:
+        """Return these terminals' syncs, oldest first."""
+        found: list[OpenSync] = []
+        for batch in _batches(sorted(sns)):
+            query = select(PERSON_SYNC).where(PERSON_SYNC.c.sn.in_(batch)).order_by(PERSON_SYNC.c.id)
+            found += [read_sync(row) for row in (await self._connection.execute(query)).mappings()]
+        return found
+
+    async def extend_syncs(self, sn: str, revision: int) -> None:
+        """Let a terminal's syncs go on until nothing up to `revision` is pending."""
+        await self._connection.execute(update(PERSON_SYNC).where(PERSON_SYNC.c.sn == sn).values(revision=revision))
+
+    async def drop_syncs(self, ids: Collection[int]) -> None:
+        """Drop syncs that are finished."""
+        for batch in _batches(sorted(ids)):
+            await self._connection.execute(delete(PERSON_SYNC).where(PERSON_SYNC.c.id.in_(batch)))
+
+    async def first_pending(self, sn: str) -> int | None:
+        """Return the revision of a terminal's oldest pending change."""
+        query = select(func.min(PERSON_ENTRY.c.revision)).where(PERSON_ENTRY.c.sn == sn, _is(Delivery.PENDING))
+        first: int | None = (await self._connection.execute(query)).scalar()
+        return first
+
+    async def tell(self, words: Sequence[LastWord]) -> None:
+        """Put last words into the outbox."""
+        if words:
+            await self._connection.execute(insert(OUTBOX), [word_row(word) for word in words])
+
+    async def last_word_id(self) -> int:
+        """Return the id of the newest last word in the outbox, 0 where it is empty."""
+        return (await self._connection.execute(select(func.max(OUTBOX.c.id)))).scalar() or 0
+
+
+async def _entries(connection: AsyncConnection, query: Select[Any]) -> list[PersonEntry]:
+    return [read_entry(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _is(delivery: Delivery) -> ColumnElement[bool]:
+    return PERSON_ENTRY.c.delivery == delivery.value
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _MAXIMUM_PARAMETERS):
+        yield values[start : start + _MAXIMUM_PARAMETERS]

@@ -1,0 +1,135 @@
+"""The tables as the newest migration leaves them; a test compares the two."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+EVERYONE = ""
+"""The `person_id` of the removal of everyone; no person's id is empty."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time with an offset, kept in UTC; SQLite itself forgets the offset."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Write in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
+        """Read as UTC."""
+        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC)
+
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_Json = JSON(none_as_null=True)
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+TERMINAL = Table(
+    "terminal",
+    METADATA,
+    Column("sn", String(64), primary_key=True),
+    Column("origin", String(16), nullable=False),
+    Column("name", Text),
+    Column("area", Text),
+    Column("groups", _Json, nullable=False),
+    Column("key", Text),
+    Column("username", Text),
+    Column("password", Text, comment="a hash"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    comment="Known terminals that are not in the configuration.",
+)
+
+PHOTO = Table(
+    "photo",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("jpeg", LargeBinary, nullable=False),
+    comment="Photos by their content: a person on a hundred terminals has one.",
+)
+
+PERSON_ENTRY = Table(
+    "person_entry",
+    METADATA,
+    Column("sn", String(64), primary_key=True),
+    Column("person_id", String(64), primary_key=True, comment="empty: the removal of everyone"),
+    Column("revision", BigInteger, nullable=False, comment="the order of all changes to all terminals"),
+    Column("desired", _Json, comment="the person as they should be; null: removed"),
+    Column("photo_sha256", ForeignKey(PHOTO.c.sha256)),
+    Column("held", Boolean, nullable=False, comment="the terminal is to hold the person: neither removed nor disabled"),
+    Column("delivery", String(16), nullable=False),
+    Column("confirmed_revision", BigInteger, comment="the newest that the terminal has confirmed"),
+    Column("status", BigInteger, comment="what the terminal said of this revision"),
+    Column("message", Text),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("asked", _Json, comment="who waits for the last word"),
+    CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
+    # A terminal's next changes in their order, and the oldest of them.
+    Index(None, "sn", "delivery", "revision"),
+    Index(None, "photo_sha256"),
+    comment="What each terminal should hold, and how far it is.",
+)
+
+PERSON_SYNC = Table(
+    "person_sync",
+    METADATA,
+    Column("id", _Id, primary_key=True),
+    Column("sn", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False, comment="the last that it sends again"),
+    Column("asked", _Json, nullable=False),
+    Index(None, "sn"),
+    comment="Syncs that are not finished.",
+    sqlite_autoincrement=True,
+)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("id", _Id, primary_key=True),
+    Column("reply", _Json, nullable=False),
+    Column("origin", _Json, nullable=False),
+    comment="Last words that the broker has yet to acknowledge.",
+    # An id must not come again: what was handed out under it may still be reported as published.
+    sqlite_autoincrement=True,
+)
+
+COUNTER = Table(
+    "counter",
+    METADATA,
+    Column("name", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    comment="The last revision given out. The largest one stored will not do: rows go away.",
+)
+
+REVISION = "revision"
+"""The counter of revisions."""

@@ -1,0 +1,268 @@
+"""Presses over a real broker: each row of CONTRACT, section 4, with topic, payload, qos and retain."""
+
+from typing import Literal
+
+import pytest
+
+from bridge.protocol.replies import TerminalReply
+from tests.support.hub import known_terminal
+from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_bridge import Bridge, running
+from tests.support.mqtt_client import MqttClient, mqtt_client
+
+Protocol = Literal["5", "3.1.1"]
+
+ONLINE = "facebridge/bridge/availability"
+REPLY = "facebridge/terminal/T1/reply"
+REPLY_KEYS = {
+    "request_id",
+    "msgid",
+    "sn",
+    "command",
+    "person_id",
+    "outcome",
+    "status",
+    "message",
+    "delivered",
+    "at",
+    "duration_ms",
+}
+
+
+async def online(client: MqttClient) -> None:
+    await client.wait_for(ONLINE, lambda heard: heard.payload == b"online")
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize(("command", "frame"), [("open", "OpenRequest"), ("reboot", "RebootRequest")])
+async def test_a_press_is_carried_out_and_answered(
+    mosquitto: Mosquitto, protocol: Protocol, command: str, frame: str
+) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
+        running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        await client.publish(f"facebridge/terminal/T1/{command}/set", {"request_id": "r1"})
+        heard = await client.wait_for(REPLY)
+        assert (heard.qos, heard.retain) == (1, False)
+        assert heard.json.keys() == REPLY_KEYS
+        expected = {
+            "request_id": "r1",
+            "msgid": "m1",
+            "sn": "T1",
+            "command": command,
+            "person_id": None,
+            "outcome": "ok",
+            "status": 0,
+            "message": "ok",
+            "delivered": True,
+        }
+        assert heard.json | expected == heard.json
+        await client.publish(f"facebridge/terminal/T1/{command}/set", "PRESS", qos=0)
+        answers = await client.wait_for_all(REPLY, 2)
+        assert answers[1].json["request_id"] is None
+        assert connection.commands == [frame, frame]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_what_else_a_press_can_end_with(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    def refuse(msgid: str) -> TerminalReply:
+        return TerminalReply(msgid, None, 3, "busy")
+
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, protocol, deadline=1.0), *map(known_terminal, ("T1", "T2", "T3"))) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T2", refuse)
+        bridge.connect("T3", lambda _: None)
+        for sn in ("T1", "T2", "T3", "T4"):
+            await client.publish(f"facebridge/terminal/{sn}/open/set", "PRESS")
+        outcomes = {
+            sn: (await client.wait_for(f"facebridge/terminal/{sn}/reply")).json["outcome"]
+            for sn in ("T1", "T2", "T3", "T4")
+        }
+        assert outcomes == {"T1": "offline", "T2": "refused", "T3": "timeout", "T4": "invalid"}
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_group_is_pressed_and_summed_up(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    terminals = [known_terminal("T1", groups=("lobby",)), known_terminal("T2", groups=("lobby",)), known_terminal("T3")]
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
+        running(Bridge(mosquitto.port, protocol), *terminals) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T1")
+        bridge.connect("T3")
+        await client.publish("facebridge/group/lobby/open/set", {"request_id": "g1"})
+        summary = await client.wait_for("facebridge/group/lobby/reply")
+        assert (summary.qos, summary.retain) == (1, False)
+        assert {key: value for key, value in summary.json.items() if key != "at"} == {
+            "request_id": "g1",
+            "command": "open",
+            "group": "lobby",
+            "total": 2,
+            "outcomes": {"ok": 1, "offline": 1},
+            "failed": {"T2": "offline"},
+        }
+        assert (await client.wait_for(REPLY)).json["request_id"] == "g1"
+        assert (await client.wait_for("facebridge/terminal/T2/reply")).json["outcome"] == "offline"
+        assert "facebridge/terminal/T3/reply" not in client.topics()
+        await client.publish("facebridge/group/all/reboot/set", "PRESS")
+        everyone = await client.wait_for("facebridge/group/all/reply")
+        assert everyone.json["total"] == 3
+        await client.publish("facebridge/group/nobody/open/set", {"request_id": "g2"})
+        unknown = (await client.wait_for("facebridge/group/nobody/reply")).json
+        assert unknown.keys() == REPLY_KEYS | {"group", "errors"}
+        assert (unknown["outcome"], unknown["sn"], unknown["group"]) == ("invalid", None, "nobody")
+        assert unknown["request_id"] == "g2"
+
+
+async def test_an_answer_goes_to_the_response_topic_too(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", "answers/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1", groups=("lobby",))) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T1")
+        await client.publish(
+            "facebridge/terminal/T1/open/set", "PRESS", response_topic="answers/1", correlation_data=b"\x00mark"
+        )
+        answer = await client.wait_for("answers/1")
+        assert (answer.qos, answer.retain, answer.correlation_data) == (1, False, b"\x00mark")
+        assert answer.payload == (await client.wait_for(REPLY)).payload
+        await client.publish("facebridge/group/lobby/open/set", "PRESS", response_topic="answers/2")
+        assert (await client.wait_for("answers/2")).json["group"] == "lobby"
+        await client.wait_for_all(REPLY, 2)
+        assert client.topics().count("answers/2") == 1, "the summary, not the members' replies"
+
+
+async def test_a_response_topic_inside_the_base_cannot_press(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1"), known_terminal("T2")) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T1")
+        victim = bridge.connect("T2")
+        await client.publish(
+            "facebridge/terminal/T1/open/set", "PRESS", response_topic="facebridge/terminal/T2/open/set"
+        )
+        await client.wait_for(REPLY)
+        await client.publish("facebridge/terminal/T1/open/set", "PRESS")
+        await client.wait_for_all(REPLY, 2)
+        assert "facebridge/terminal/T2/open/set" not in client.topics()
+        assert victim.frames == []
+
+
+async def test_a_retained_press_is_answered_and_not_obeyed(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        await client.publish("facebridge/terminal/T1/open/set", "PRESS", retain=True)
+        answer = await client.wait_for(REPLY)
+        assert answer.json["outcome"] == "invalid"
+        assert "retain" in answer.json["errors"][0]["message"]
+        await client.publish("facebridge/terminal/T1/open/set", b"", retain=True)
+        cleared = (await client.wait_for_all(REPLY, 2))[1]
+        assert cleared.json["outcome"] == "invalid"
+        assert connection.frames == []
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_press_stored_on_the_broker_is_never_obeyed(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    bridge = Bridge(mosquitto.port, protocol)
+    async with mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client:
+        await client.publish("facebridge/terminal/T1/open/set", {"request_id": "stored"}, retain=True)
+        await bridge.admission.load([known_terminal("T1")])
+        connection = bridge.connect("T1")
+        async with running(bridge):
+            await online(client)
+            await client.publish("facebridge/terminal/T1/open/set", {"request_id": "fresh"})
+            await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "fresh")
+            assert len(connection.frames) == 1
+
+
+async def test_an_empty_press_is_obeyed_over_5_and_invalid_over_3_1_1(mosquitto: Mosquitto) -> None:
+    for protocol, outcome in (("5", "ok"), ("3.1.1", "invalid")):
+        async with (
+            mqtt_client(mosquitto.port, "facebridge/#") as client,
+            running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge,  # type: ignore[arg-type]  # a str
+        ):
+            await online(client)
+            bridge.connect("T1")
+            await client.publish("facebridge/terminal/T1/open/set", b"")
+            assert (await client.wait_for(REPLY)).json["outcome"] == outcome
+
+
+@pytest.mark.parametrize("name", ["ä", "x" * 65, "a b", "..", "%2F", ""])
+async def test_an_ill_formed_name_is_answered_on_the_bridges_topic(mosquitto: Mosquitto, name: str) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/bridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")),
+    ):
+        await online(client)
+        await client.publish(f"facebridge/terminal/{name}/open/set", "PRESS")
+        await client.publish(f"facebridge/group/{name}/person/set", {"id": "1"})
+        answers = await client.wait_for_all("facebridge/bridge/reply", 2)
+        assert {(one.json["command"], one.json["outcome"], one.json["sn"]) for one in answers} == {
+            ("open", "invalid", None),
+            ("setPerson", "invalid", None),
+        }
+        assert all(one.json["errors"][0]["path"] == "topic" for one in answers)
+
+
+WRONG_PRESSES: list[bytes] = [
+    b"press",
+    b"null",
+    b"[1]",
+    b'"PRESS"',
+    b'{"request_id": 7}',
+    b'{"requestid": "r"}',
+    b"\xff\xfe",
+    b"[" * 4000,
+    b'{"a":' * 500,
+    b"x" * 5000,
+    b"x" * 20_000_000,
+]
+
+
+async def test_wrong_presses_are_told_what_is_wrong(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, REPLY, ONLINE, "facebridge/bridge/event") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        for payload in WRONG_PRESSES:
+            await client.publish("facebridge/terminal/T1/open/set", payload)
+        answers = await client.wait_for_all(REPLY, len(WRONG_PRESSES), within=20)
+        assert [one.json["outcome"] for one in answers] == ["invalid"] * len(WRONG_PRESSES)
+        assert all(one.json["errors"][0]["message"] for one in answers)
+        assert "did you mean 'request_id'" in answers[5].json["message"]
+        assert "20000000" in answers[-1].json["message"]
+        assert all(len(one.payload) < 1500 for one in answers)
+        event = await client.wait_for("facebridge/bridge/event")
+        assert (event.json["type"], event.json["sn"], event.qos) == ("command_invalid", "T1", 0)
+        assert connection.frames == []
+        await client.publish("facebridge/terminal/T1/open/set", "PRESS")
+        await client.wait_for(REPLY, lambda heard: heard.json["outcome"] == "ok")
+
+
+async def test_presses_reach_a_terminal_as_they_came(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T1")
+        for number in range(20):
+            await client.publish("facebridge/terminal/T1/open/set", {"request_id": str(number)})
+        answers = await client.wait_for_all(REPLY, 20)
+        assert [one.json["request_id"] for one in answers] == [str(number) for number in range(20)]

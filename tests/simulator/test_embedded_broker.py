@@ -1,0 +1,221 @@
+"""The embedded broker does for trying out: real paho clients against it."""
+
+import asyncio
+import logging
+import queue
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from bridge.simulator.broker import EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerMissingError
+
+PATIENCE = 10
+
+
+@dataclass
+class Client:
+    """A paho client on a thread of its own, as users' tools are."""
+
+    paho: mqtt.Client
+    messages: queue.Queue[mqtt.MQTTMessage] = field(default_factory=queue.Queue)
+    answers: queue.Queue[str] = field(default_factory=queue.Queue)
+
+    async def connect(self, port: int) -> str:
+        self.paho.on_connect = lambda *arguments: self.answers.put(str(arguments[3]))
+        self.paho.on_subscribe = lambda *_: self.answers.put("subscribed")
+        self.paho.on_publish = lambda *_: self.answers.put("published")
+        self.paho.on_disconnect = lambda *_: self.answers.put("disconnected")
+        self.paho.on_message = lambda _client, _userdata, message: self.messages.put(message)
+        await asyncio.to_thread(self.paho.connect, "127.0.0.1", port)
+        self.paho.loop_start()
+        return await self.answer()
+
+    async def answer(self) -> str:
+        return await asyncio.to_thread(self.answers.get, timeout=PATIENCE)
+
+    async def subscribe(self, topic: str, qos: int) -> None:
+        self.paho.subscribe(topic, qos)
+        assert await self.answer() == "subscribed"
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        self.paho.publish(topic, payload, qos, retain)
+        assert await self.answer() == "published"
+
+    async def next(self) -> tuple[str, bytes, int, bool]:
+        message = await asyncio.to_thread(self.messages.get, timeout=PATIENCE)
+        return message.topic, bytes(message.payload), message.qos, message.retain
+
+
+class Clients:
+    """Makes clients, and ends those it made."""
+
+    def __init__(self) -> None:
+        self._made: list[Client] = []
+
+    def make(self, client_id: str, *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311) -> Client:
+        client = Client(mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol))
+        self._made.append(client)
+        return client
+
+    async def end(self) -> None:
+        for client in self._made:
+            client.paho.disconnect()
+        await asyncio.gather(*(asyncio.to_thread(client.paho.loop_stop) for client in self._made))
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Clients]:
+    made = Clients()
+    yield made
+    await made.end()
+
+
+async def test_carries_messages_both_ways_in_order(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        one, other = clients.make("one"), clients.make("other")
+        assert await one.connect(broker.port) == await other.connect(broker.port) == "Success"
+        await one.subscribe("house/+/set", 1)
+        await other.subscribe("house/reply", 1)
+        for number in range(50):
+            await other.publish("house/door/set", str(number).encode())
+        assert [await one.next() for _ in range(50)] == [
+            ("house/door/set", str(number).encode(), 1, False) for number in range(50)
+        ]
+        await one.publish("house/reply", b"done")
+        assert await other.next() == ("house/reply", b"done", 1, False)
+
+
+async def test_echoes_to_the_publisher_itself(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        one = clients.make("one")
+        await one.connect(broker.port)
+        await one.subscribe("heartbeat", 1)
+        await one.publish("heartbeat", b"1")
+        assert await one.next() == ("heartbeat", b"1", 1, False)
+
+
+async def test_keeps_and_clears_retained_messages(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        one, later = clients.make("one"), clients.make("later")
+        await one.connect(broker.port)
+        await one.publish("state/kept", b"kept", retain=True)
+        await one.publish("state/cleared", b"old", retain=True)
+        await one.publish("state/cleared", b"", retain=True)
+        await later.connect(broker.port)
+        await later.subscribe("state/#", 1)
+        assert await later.next() == ("state/kept", b"kept", 1, True)
+        await one.publish("state/last", b"last")
+        assert await later.next() == ("state/last", b"last", 1, False)
+
+
+async def test_publishes_a_will_when_a_client_vanishes_and_not_when_it_leaves(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        watcher, vanishing, leaving = clients.make("watcher"), clients.make("vanishing"), clients.make("leaving")
+        await watcher.connect(broker.port)
+        await watcher.subscribe("will/#", 1)
+        for client, topic in ((leaving, "will/leaving"), (vanishing, "will/vanishing")):
+            client.paho.will_set(topic, b"offline", 1, retain=True)
+            await client.connect(broker.port)
+        leaving.paho.disconnect()
+        assert await leaving.answer() == "disconnected"
+        connection = vanishing.paho.socket()
+        assert connection is not None
+        await asyncio.to_thread(vanishing.paho.loop_stop)
+        connection.close()
+        assert await watcher.next() == ("will/vanishing", b"offline", 1, False)
+
+        later = clients.make("later")
+        await later.connect(broker.port)
+        await later.subscribe("will/vanishing", 1)
+        message = await later.next()
+        assert (message[:2], message[3]) == (("will/vanishing", b"offline"), True)
+
+
+async def test_takes_a_photo(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        one = clients.make("one")
+        await one.connect(broker.port)
+        await one.subscribe("photo", 1)
+        await one.publish("photo", b"x" * 1_400_000)
+        assert len((await one.next())[1]) == 1_400_000
+
+
+async def test_says_so_to_a_client_that_wants_mqtt_5(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        assert (
+            await clients.make("five", protocol=MQTTProtocolVersion.MQTTv5).connect(broker.port)
+            == "Unsupported protocol version"
+        )
+
+
+async def test_cuts_everybody_off_at_its_end_and_starts_again_empty(clients: Clients) -> None:
+    broker = EmbeddedBroker()
+    await broker.start()
+    port = broker.port
+    one = clients.make("one")
+    await one.connect(port)
+    await one.publish("state", b"kept", retain=True)
+    # One that never says CONNECT.
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await broker.stop()
+    assert await one.answer() == "disconnected"
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(EmbeddedBrokerError, match="not running"):
+        _ = broker.port
+    await broker.stop()
+
+    async with broker:
+        later = clients.make("later")
+        await later.connect(broker.port)
+        await later.subscribe("#", 1)
+        await later.publish("state", b"new")
+        assert await later.next() == ("state", b"new", 1, False)
+
+
+async def test_a_port_in_use_is_said(clients: Clients) -> None:
+    async with EmbeddedBroker() as broker:
+        with pytest.raises(EmbeddedBrokerError, match=f"cannot listen on 127.0.0.1:{broker.port}"):
+            await EmbeddedBroker(broker.port).start()
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(50),
+        b"\xff" * 50,
+        bytes.fromhex("100c00044d515454040200"),
+        bytes.fromhex("100c00044d5154540402003c0000") + b"\x30\x05\x00\x03\xff\xff\xff",
+        bytes.fromhex("100c00044d5154540402003c0000") + b"\x82\x05\x00\x01\x00\x00",
+        bytes.fromhex("100c00044d5154540402003c0000") + b"\xf0\xff\xff\xff\xff\xff",
+    ],
+    ids=bytes.hex,
+)
+async def test_a_malformed_client_disturbs_nobody(
+    malformed: bytes, clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with EmbeddedBroker() as broker:
+            one = clients.make("one")
+            await one.connect(broker.port)
+            await one.subscribe("topic", 1)
+            _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            writer.write(malformed)
+            await writer.drain()
+            writer.write_eof()
+            writer.close()
+            await one.publish("topic", b"still here")
+            assert await one.next() == ("topic", b"still here", 1, False)
+    assert caplog.records == []
+
+
+async def test_without_amqtt_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "amqtt.broker", None)
+    with pytest.raises(EmbeddedBrokerMissingError, match=r"pip install facebridge\[embedded\]"):
+        await EmbeddedBroker().start()

@@ -1,0 +1,172 @@
+"""A simulated terminal misbehaves as it is told to, and swaps its manners while it runs."""
+
+import asyncio
+import base64
+import json
+from random import Random
+
+import aiohttp
+import pytest
+
+from bridge.protocol.errors import RemoteProtocolError
+from bridge.protocol.photos import escape_photo
+from bridge.protocol.replies import TerminalReply, decode_reply
+from bridge.protocol.requests import NO_LIMIT, NO_NUMBER, PersonFields, encode_open, encode_set_person
+from bridge.simulator.behaviour import Behaviour, Drop, Garbage, KeepAlive, Refusal
+from bridge.simulator.faces import sample_photo
+from bridge.simulator.frames import HUGE_FRAME_LENGTH
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.simulator.counterpart import PATIENCE, Counterpart
+
+SN = "FEDCBA9876543210"
+OPEN = encode_open(msgid="m", sn=SN)
+OK = TerminalReply("m", SN, 0, "ok")
+QUIET = Behaviour(keep_alive=KeepAlive.NONE)
+
+
+def terminal(counterpart: Counterpart, behaviour: Behaviour) -> SimulatedTerminal:
+    return SimulatedTerminal(
+        counterpart.url, SN, behaviour=behaviour, first_retry=0.01, last_retry=0.05, randomness=Random(1)
+    )
+
+
+async def test_slow(counterpart: Counterpart) -> None:
+    loop = asyncio.get_running_loop()
+    async with terminal(counterpart, Behaviour(answer_delay=0.2)).running() as simulated:
+        connection = await counterpart.next_connection()
+        began = loop.time()
+        await connection.websocket.send_str(OPEN.decode())
+        await simulated.wait_request("open")
+        # It reads on while answers wait.
+        await connection.websocket.ping(b"!")
+        assert (await connection.next_frame(aiohttp.WSMsgType.PONG)).data == b"!"
+        assert loop.time() - began < 0.2
+        answer = await connection.next_frame(aiohttp.WSMsgType.TEXT)
+        assert decode_reply(answer.data) == OK
+        assert loop.time() - began >= 0.2
+        assert simulated.opened == 1
+
+
+async def test_silent(counterpart: Counterpart) -> None:
+    async with terminal(counterpart, Behaviour(silent=True)).running() as simulated:
+        connection = await counterpart.next_connection()
+        await connection.websocket.send_str(OPEN.decode())
+        await simulated.wait_request("open")
+        assert simulated.opened == 1
+        simulated.behaviour = QUIET
+        # The first answer that comes is that of the second request.
+        answer = await connection.ask(encode_open(msgid="second", sn=SN))
+        assert decode_reply(answer).msgid == "second"
+
+
+async def test_refusing(counterpart: Counterpart) -> None:
+    async with terminal(counterpart, Behaviour(refusal=Refusal(7, "no room"))).running() as simulated:
+        connection = await counterpart.next_connection()
+        assert decode_reply(await connection.ask(OPEN)) == TerminalReply("m", SN, 7, "no room")
+        person = PersonFields(
+            id="1",
+            name="Ada",
+            card=NO_NUMBER,
+            id_number=NO_NUMBER,
+            photo=escape_photo(base64.b64encode(sample_photo(1)).decode()),
+            start_ts=NO_LIMIT,
+            end_ts=NO_LIMIT,
+            pass_count=1,
+            visitor=True,
+        )
+        assert decode_reply(await connection.ask(encode_set_person(person, msgid="p", sn=SN))).status == 7
+        assert (simulated.opened, dict(simulated.persons)) == (0, {})
+        assert [request.cmd for request in simulated.requests] == ["open", "setPerson"]
+
+
+@pytest.mark.parametrize(
+    ("drop", "ends"),
+    [
+        (Drop.CLOSE, {aiohttp.WSMsgType.CLOSE}),
+        (Drop.ABORT, {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}),
+    ],
+)
+async def test_dropping(counterpart: Counterpart, drop: Drop, ends: set[aiohttp.WSMsgType]) -> None:
+    async with asyncio.timeout(PATIENCE), terminal(counterpart, Behaviour(drop=drop)).running() as simulated:
+        connection = await counterpart.next_connection()
+        await connection.websocket.send_str(OPEN.decode())
+        last = await connection.next_frame(
+            aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR
+        )
+        assert last.type in ends
+        assert simulated.opened == 0
+        assert len(simulated.requests) == 1
+        simulated.behaviour = Behaviour()
+        again = await counterpart.next_connection()
+        assert decode_reply(await again.ask(OPEN)) == OK
+
+
+@pytest.mark.parametrize("garbage", [Garbage.NOT_JSON, Garbage.BINARY, Garbage.NESTED, Garbage.HUGE])
+async def test_garbage_comes_before_the_answer(counterpart: Counterpart, garbage: Garbage) -> None:
+    async with terminal(counterpart, Behaviour(garbage=garbage, keep_alive=KeepAlive.NONE)).running():
+        connection = await counterpart.next_connection()
+        await connection.websocket.send_str(OPEN.decode())
+        first = await connection.next_frame()
+        assert (first.type is aiohttp.WSMsgType.BINARY) == (garbage is Garbage.BINARY)
+        assert (len(first.data) == HUGE_FRAME_LENGTH) == (garbage is Garbage.HUGE)
+        with pytest.raises(RemoteProtocolError):
+            decode_reply(first.data)
+        assert decode_reply((await connection.next_frame()).data) == OK
+
+
+async def test_an_unknown_msgid_comes_before_the_answer(counterpart: Counterpart) -> None:
+    async with terminal(counterpart, Behaviour(garbage=Garbage.UNKNOWN_MSGID)).running():
+        connection = await counterpart.next_connection()
+        invented = decode_reply(await connection.ask(OPEN))
+        assert (invented.sn, invented.status) == (SN, 0)
+        assert invented.msgid != "m"
+        assert decode_reply((await connection.next_frame(aiohttp.WSMsgType.TEXT)).data) == OK
+
+
+async def test_the_answer_comes_twice(counterpart: Counterpart) -> None:
+    async with terminal(counterpart, Behaviour(garbage=Garbage.DOUBLED)).running():
+        connection = await counterpart.next_connection()
+        assert decode_reply(await connection.ask(OPEN)) == OK
+        assert decode_reply((await connection.next_frame(aiohttp.WSMsgType.TEXT)).data) == OK
+
+
+async def test_garbage_instead_of_the_answer(counterpart: Counterpart) -> None:
+    behaviour = Behaviour(garbage=Garbage.NOT_JSON, silent=True)
+    async with terminal(counterpart, behaviour).running() as simulated:
+        connection = await counterpart.next_connection()
+        assert (await connection.ask(OPEN)).startswith("<")
+        simulated.behaviour = QUIET
+        assert decode_reply(await connection.ask(encode_open(msgid="second", sn=SN))).msgid == "second"
+
+
+async def test_other_spellings_of_the_reply(counterpart: Counterpart) -> None:
+    async with terminal(counterpart, QUIET).running() as simulated:
+        connection = await counterpart.next_connection()
+        for as_object in (False, True):
+            for as_string in (False, True):
+                simulated.behaviour = Behaviour(msg_as_object=as_object, status_as_string=as_string)
+                text = await connection.ask(OPEN)
+                msg = json.loads(text)["msg"]
+                assert isinstance(msg, dict) == as_object
+                status = (msg if as_object else json.loads(msg))["status"]
+                assert status == ("0" if as_string else 0)
+                assert decode_reply(text) == OK
+
+
+async def test_flooding_begins_and_ends_at_once(counterpart: Counterpart) -> None:
+    loop = asyncio.get_running_loop()
+    async with terminal(counterpart, QUIET).running() as simulated:
+        connection = await counterpart.next_connection()
+        await simulated.wait_connected()
+        simulated.behaviour = Behaviour(flood=1000, keep_alive=KeepAlive.NONE)
+        began = loop.time()
+        msgids = {decode_reply((await connection.next_frame()).data).msgid for _ in range(300)}
+        # A second's worth at most comes at once, 300 frames of a thousand a second not before 0.3 s.
+        assert loop.time() - began > 0.2
+        assert len(msgids) == 300
+        simulated.behaviour = QUIET
+        await connection.websocket.ping(b"end")
+        await connection.next_frame(aiohttp.WSMsgType.PONG)
+        while not connection.frames.empty():
+            connection.frames.get_nowait()
+        assert decode_reply(await connection.ask(OPEN)) == OK
