@@ -41,8 +41,11 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
     fleet = SimulatedFleet(url, names(count, sn), behaviour=manners)
     console.print(f"{count} simulated terminal{'s' if count > 1 else ''}, {behaviour}; Ctrl-C ends")
     async with fleet.running():
-        before = None
+        before = ""
         while not stop.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT if before else 0):
+                    await stop.wait()
             now = fleet.statistics()
             line = (
                 f"connected {now.connected}/{now.terminals}, refused {now.refused}, "
@@ -51,9 +54,6 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
             if line != before:
                 console.print(line)
             before = line
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_REPORT):
-                    await stop.wait()
     return 0
 
 

@@ -24,6 +24,14 @@ _LOGGER = logging.getLogger(__name__)
 MAXIMUM_WAITING = 32
 """Presses that may wait for the answer of one terminal: many people at one door, but not a flood."""
 
+_IN_THE_MACHINE = 3.0
+"""Seconds that a packet can lie in this machine after its connection was reset: where a cable is pulled, the kernel keeps
+it while it looks for the neighbour, three times for a second (arp(7), `ucast_solicit`, `retrans_time_ms`), and sends it
+when the cable is back. Measured: an open came 2 s after its reset."""
+
+_LEAST_FOR_TAKING = 0.4
+"""Part of the deadline that a terminal's side has at least to acknowledge a press; a LAN needs a thousandth of it."""
+
 _LONGEST_WAIT = 0.5
 """Seconds after which a waiting press looks at the clock again. The event loop's timers stand still in a suspended
 machine; the deadline does not."""
@@ -54,6 +62,8 @@ class Presses:
         self._clock = clock
         self._new_msgid = new_msgid
         self._deadline = deadline
+        # What is not taken by then is withdrawn, so early that the deadline finds no copy of it on the way.
+        self._take_within = max(deadline - _IN_THE_MACHINE, deadline * _LEAST_FOR_TAKING)
         self._waiting: dict[str, int] = {}
 
     async def press(self, sn: str, command: Press, origin: Origin, asked_at: float | None) -> Reply:
@@ -107,14 +117,14 @@ class Presses:
             )
         self._waiting[sn] = self._waiting.get(sn, 0) + 1
         try:
-            return await self._send(asked, command, known, known.connection, asked_at + self._deadline)
+            return await self._send(asked, command, known, known.connection, asked_at)
         finally:
             self._waiting[sn] -= 1
             if not self._waiting[sn]:
                 del self._waiting[sn]
 
     async def _send(
-        self, asked: Asked, command: Press, known: KnownTerminal, connection: Connection, deadline: float
+        self, asked: Asked, command: Press, known: KnownTerminal, connection: Connection, asked_at: float
     ) -> Reply:
         msgid = self._new_msgid()
         encode = encode_open if isinstance(command, Open) else encode_reboot
@@ -133,14 +143,18 @@ class Presses:
         )
         try:
             position = await connection.send(encode(msgid=msgid, sn=connection.sn))
-            in_time = await self._wait(answered, deadline)
+            await self._wait(answered, asked_at + self._take_within)
+            if not answered.done() and connection.acknowledged(position) is not True:
+                unexpect()
+                connection.reset("a press was not taken in time")
+            await self._wait(answered, asked_at + self._deadline)
         except ConnectionLostError:
             return asked.reply(
                 Outcome.LOST, msgid=msgid, message="the connection broke; not carried out", delivered=False
             )
         finally:
             unexpect()
-        if not in_time:
+        if not answered.done():
             return self._timed_out(asked, msgid, connection, position)
         reply = answered.result()
         if reply is None:
@@ -152,19 +166,12 @@ class Presses:
             )
         return asked.answered(reply)
 
-    async def _wait(self, answered: "asyncio.Future[TerminalReply | None]", deadline: float) -> bool:
-        while not answered.done():
-            left = deadline - self._clock.boottime()
-            if left <= 0:
-                return False
+    async def _wait(self, answered: "asyncio.Future[TerminalReply | None]", until: float) -> None:
+        while not answered.done() and (left := until - self._clock.boottime()) > 0:
             await asyncio.wait((answered,), timeout=min(left, _LONGEST_WAIT))
-        return True
 
     def _timed_out(self, asked: Asked, msgid: str, connection: Connection, position: int) -> Reply:
         delivered = connection.acknowledged(position) is True
-        if not delivered:
-            # What the far side has not taken by now would be carried out late when the link comes back.
-            connection.reset("a press was not taken before its deadline")
         return asked.reply(
             Outcome.TIMEOUT,
             msgid=msgid,

@@ -1,6 +1,6 @@
 """What each person command does to what is kept of a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.model.faults import Fault, InvalidError
@@ -37,13 +37,13 @@ class _Target:
 
 async def set_persons(
     ledger: Ledger, sn: str, persons: Sequence[PreparedPerson], asked: AskedChange
-) -> list[SetResult]:
-    """Merge each person into what is kept, to be sent in any case."""
-    results: list[SetResult] = []
+) -> AsyncIterator[Sequence[SetResult]]:
+    """Merge each person into what is kept, to be sent in any case; gives what became of them, in batches."""
     for start in range(0, len(persons), BATCH):
         batch = persons[start : start + BATCH]
         entries = await ledger.entries(sn, {person.person_id for person in batch if person.person_id is not None})
         revision = await ledger.next_revisions(len(batch))
+        results: list[SetResult] = []
         for person in batch:
             if person.patch is None:
                 results.append(SetResult(person.person_id, person.faults))
@@ -60,7 +60,7 @@ async def set_persons(
             entries[person.person_id] = _put(ledger, before, target, asked, wanted, person.photo)
             revision += 1
             results.append(SetResult(person.person_id))
-    return results
+        yield results
 
 
 async def remove_persons(ledger: Ledger, sn: str, person_ids: Sequence[str], asked: AskedChange) -> None:

@@ -79,8 +79,10 @@ class _Tried:
 class Courier:
     """Outlives connections, so that an answer that comes late still counts; ends once nothing is pending."""
 
-    def __init__(self, known: KnownTerminal, means: Means) -> None:
+    def __init__(self, known: KnownTerminal, means: Means, pending: Callable[[], bool]) -> None:
+        """Take the terminal, the means, and what tells whether the store holds anything pending for it."""
         self._known = known
+        self._pending = pending
         self._sn = known.terminal.sn
         self._means = means
         self._wake = asyncio.Event()
@@ -119,6 +121,8 @@ class Courier:
                 self._reconnected(connection)
             if self._in_flight is not None and self._means.clock.boottime() >= self._busy_until:
                 self._land()
+            if self._in_flight is None and not self._pending():
+                return True
             if self._stale and not await self._read():
                 continue
             step = next_step(
@@ -135,10 +139,8 @@ class Courier:
             elif self._recorded:
                 # Answers have made room in the window.
                 self._stale = True
-            elif self._window:
-                await self._pause(step.until)
             else:
-                return True
+                await self._pause(step.until)
         return False
 
     async def _read(self) -> bool:

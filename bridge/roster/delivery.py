@@ -52,14 +52,17 @@ class Delivery:
             return
         courier = self._couriers.get(sn)
         if courier is None:
-            counts = self._commits.counts.get(sn)
-            if known.connection is None or counts is None or not counts.pending:
+            if known.connection is None or not self._is_pending(sn):
                 return
-            courier = self._couriers[sn] = Courier(known, self._means)
+            courier = self._couriers[sn] = Courier(known, self._means, lambda: self._is_pending(sn))
         courier.wake(changed=changed, recorded=recorded)
         if courier not in self._running and known.connection is not None:
             self._running.add(courier)
             self._tasks.start(self._run(sn, courier), name=f"delivery to terminal {sn}")
+
+    def _is_pending(self, sn: str) -> bool:
+        counts = self._commits.counts.get(sn)
+        return counts is not None and counts.pending > 0
 
     async def _run(self, sn: str, courier: Courier) -> None:
         done = False

@@ -190,7 +190,9 @@ class Ledger:
         self._unwritten.drop.pop(key, None)
         (self._unwritten.drop if after is None else self._unwritten.put)[key] = changed
         if before is not None and before.person is not None:
-            self._released_photos.add(before.person.photo)
+            kept = after.person if after is not None else None
+            if kept is None or kept.photo != before.person.photo:
+                self._released_photos.add(before.person.photo)
         gained = after.counts if after is not None else _NOTHING
         lost = before.counts if before is not None else _NOTHING
         self._counts[changed.sn] = added(self._counts[changed.sn], gained, lost)

@@ -138,7 +138,7 @@ class PhotoPreparer:
         bounds = self._size or LARGEST
         if size is not None and size[0] <= bounds[0] and size[1] <= bounds[1]:
             # Byte for byte, but only what can be decoded to its end.
-            return _load(picture, lambda image: picture if image.load() else picture)
+            return _load(picture, lambda image: _unchanged(image, picture))
         if not self._has_heif and picture[4:8] == b"ftyp" and picture[8:12] in _HEIF_BRANDS:
             raise ValueError("is a HEIC picture, which is not installed here: send JPEG, or install facebridge[heif]")
         return _load(picture, lambda image: _convert(image, bounds))
@@ -175,10 +175,15 @@ def _check_size(size: tuple[int, int]) -> None:
         raise _UnfitError(f"has less than {SMALLEST} pixels on a side: send a larger picture")
 
 
+def _unchanged(image: Image.Image, picture: bytes) -> bytes:
+    image.load()
+    return picture
+
+
 def _convert(image: Image.Image, bounds: tuple[int, int]) -> bytes:
     # Lets the JPEG decoder scale by itself: a fraction of the time and memory.
     image.draft("RGB", (bounds[0] * 2, bounds[1] * 2))
-    turned = ImageOps.exif_transpose(image) or image
+    turned = ImageOps.exif_transpose(image)
     flat = _in_rgb(turned)
     flat.thumbnail(bounds, Image.Resampling.LANCZOS)
     if min(flat.size) < SMALLEST:

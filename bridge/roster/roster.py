@@ -157,13 +157,15 @@ class PersonRoster:
         change = request.change
         asked = self._asked(request)
         if isinstance(change, SetPersons):
-            results = await changes.set_persons(ledger, request.sn, prepared[id(change)], self._kept(request))
-            return [
-                asked.invalid(result.faults, person_id=result.person_id)
-                if result.faults
-                else self._accepted(asked, request, result.person_id)
-                for result in results
-            ]
+            replies: list[Reply] = []
+            async for results in changes.set_persons(ledger, request.sn, prepared[id(change)], self._kept(request)):
+                replies += [
+                    asked.invalid(result.faults, person_id=result.person_id)
+                    if result.faults
+                    else self._accepted(asked, request, result.person_id)
+                    for result in results
+                ]
+            return replies
         if isinstance(change, RemovePersons):
             if change.ids is None:
                 await changes.remove_everyone(ledger, request.sn, self._kept(request))

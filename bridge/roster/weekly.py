@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import orjson
 
@@ -91,7 +92,7 @@ def _parse_day(value: object) -> str:
             )
         ranges.append((begin, end))
     ranges.sort()
-    for (_, end), (begin, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, end), (begin, _) in pairwise(ranges):
         if begin < end:
             raise ValueError(f"the ranges overlap at {begin}")
     return ";".join(f"{begin}-{end}" for begin, end in ranges)

@@ -98,8 +98,8 @@ class EmbeddedBroker:
             with self._owned(writer):
                 try:
                     await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
-                except Exception as error:  # noqa: BLE001 - its parsers let anything out for a malformed packet
-                    _LOGGER.debug("a client of the embedded broker was cut off: %s", type(error).__name__)
+                except OSError as error:
+                    _LOGGER.debug("a client of the embedded broker has vanished: %s", type(error).__name__)
 
         try:
             broker = Broker(configuration)

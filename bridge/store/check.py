@@ -1,5 +1,6 @@
 """Looks at a store from outside, beside a bridge that may be running on it."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -19,12 +20,9 @@ async def check_store(url: str) -> str | None:
     except ArgumentError:
         return "store.url is not a URL"
     if parsed.get_backend_name() == "sqlite":
-        file = Path(parsed.database or "")
-        if not file.exists():
-            folder = file.absolute().parent
-            return None if os.access(folder, os.W_OK) else f"the folder {folder} is not there or may not be written to"
-        if not os.access(file, os.R_OK | os.W_OK):
-            return f"{file} may not be read and written"
+        problem, exists = await asyncio.to_thread(_check_file, parsed.database or "")
+        if problem is not None or not exists:
+            return problem
         parsed = parsed.set(drivername="sqlite+aiosqlite")
     else:
         parsed = parsed.set(drivername="postgresql+asyncpg")
@@ -41,3 +39,13 @@ async def check_store(url: str) -> str | None:
     finally:
         await engine.dispose()
     return None
+
+
+def _check_file(name: str) -> tuple[str | None, bool]:
+    """Return what keeps a file from being used, and whether there is one yet."""
+    file = Path(name).absolute()
+    if not file.exists():
+        writable = os.access(file.parent, os.W_OK)
+        return (None if writable else f"the folder {file.parent} is not there or may not be written to"), False
+    usable = os.access(file, os.R_OK | os.W_OK)
+    return (None if usable else f"{file} may not be read and written"), True

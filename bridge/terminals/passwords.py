@@ -14,8 +14,8 @@ from bridge.model.secret import Secret
 _PREFIX = "$argon2"
 _REMEMBERED = 16_384
 """Results that are remembered: every terminal of a large building with a password of its own."""
-_WAITING = 64
-"""Strangers' verifications that may wait, at some 50 ms each: two wait a few seconds, the thousandth is turned away."""
+_WAITING = 16
+"""Strangers' verifications that may wait, at some 50 ms each: all are through well before their handshake ends."""
 
 
 class VerifierBusyError(Exception):

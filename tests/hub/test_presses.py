@@ -126,6 +126,19 @@ async def test_what_the_far_side_has_not_taken_by_the_deadline_is_thrown_away(ho
     assert len(connection.resets) == 1
 
 
+async def test_it_is_withdrawn_early_and_told_when_no_copy_is_left(house: House) -> None:
+    connection = house.silent()
+    connection.taken = False
+    pressing = asyncio.get_running_loop().create_task(house.press())
+    await until(lambda: connection.frames)
+    house.clock.seconds += DEADLINE - 3
+    await asyncio.wait((pressing,), timeout=1)
+    assert len(connection.resets) == 1
+    assert not pressing.done()
+    house.clock.seconds += 3
+    assert (await pressing).outcome is Outcome.TIMEOUT
+
+
 async def test_what_the_far_side_has_taken_keeps_its_connection(house: House) -> None:
     connection = house.silent()
     pressing = asyncio.get_running_loop().create_task(house.press())

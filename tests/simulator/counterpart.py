@@ -1,6 +1,7 @@
 """The least of a server, so that a simulated terminal has somebody to talk to."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -102,16 +103,16 @@ class Counterpart:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Counterpart]:
+async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Counterpart]:
     """Serve on a free port of the loopback address."""
     counterpart = Counterpart()
     application = web.Application()
     application.router.add_get("/devs/{sn}", counterpart.handle)
     runner = web.AppRunner(application, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=tls)
     await site.start()
-    counterpart.url = f"ws://127.0.0.1:{runner.addresses[0][1]}/devs/"
+    counterpart.url = f"{'ws' if tls is None else 'wss'}://127.0.0.1:{runner.addresses[0][1]}/devs/"
     try:
         yield counterpart
     finally:

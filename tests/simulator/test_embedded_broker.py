@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import queue
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from bridge.simulator.broker import EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerMissingError
 
 PATIENCE = 10
+
+CONNECT = bytes.fromhex("100c00044d5154540402003c0000")
 
 
 @dataclass
@@ -191,9 +195,9 @@ async def test_a_port_in_use_is_said(clients: Clients) -> None:
         bytes(50),
         b"\xff" * 50,
         bytes.fromhex("100c00044d515454040200"),
-        bytes.fromhex("100c00044d5154540402003c0000") + b"\x30\x05\x00\x03\xff\xff\xff",
-        bytes.fromhex("100c00044d5154540402003c0000") + b"\x82\x05\x00\x01\x00\x00",
-        bytes.fromhex("100c00044d5154540402003c0000") + b"\xf0\xff\xff\xff\xff\xff",
+        CONNECT + b"\x30\x05\x00\x03\xff\xff\xff",
+        CONNECT + b"\x82\x05\x00\x01\x00\x00",
+        CONNECT + b"\xf0\xff\xff\xff\xff\xff",
     ],
     ids=bytes.hex,
 )
@@ -210,6 +214,24 @@ async def test_a_malformed_client_disturbs_nobody(
             await writer.drain()
             writer.write_eof()
             writer.close()
+            await one.publish("topic", b"still here")
+            assert await one.next() == ("topic", b"still here", 1, False)
+    assert caplog.records == []
+
+
+async def test_clients_that_vanish_in_mid_sentence_disturb_nobody(
+    clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with EmbeddedBroker() as broker:
+            one = clients.make("one")
+            await one.connect(broker.port)
+            for number in range(50):
+                # A CONNECT of 3.1.1, which is answered, and one of 5, which is refused; then a reset.
+                with socket.create_connection(("127.0.0.1", broker.port)) as connection:
+                    connection.sendall(CONNECT if number % 2 else CONNECT.replace(b"MQTT\4", b"MQTT\5"))
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await one.subscribe("topic", 1)
             await one.publish("topic", b"still here")
             assert await one.next() == ("topic", b"still here", 1, False)
     assert caplog.records == []

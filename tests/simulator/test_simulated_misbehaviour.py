@@ -32,18 +32,17 @@ def terminal(counterpart: Counterpart, behaviour: Behaviour) -> SimulatedTermina
 
 async def test_slow(counterpart: Counterpart) -> None:
     loop = asyncio.get_running_loop()
-    async with terminal(counterpart, Behaviour(answer_delay=0.2)).running() as simulated:
+    behaviour = Behaviour(answer_delay=0.5, keep_alive=KeepAlive.NONE)
+    async with terminal(counterpart, behaviour).running() as simulated:
         connection = await counterpart.next_connection()
         began = loop.time()
         await connection.websocket.send_str(OPEN.decode())
         await simulated.wait_request("open")
         # It reads on while answers wait.
         await connection.websocket.ping(b"!")
-        assert (await connection.next_frame(aiohttp.WSMsgType.PONG)).data == b"!"
-        assert loop.time() - began < 0.2
-        answer = await connection.next_frame(aiohttp.WSMsgType.TEXT)
-        assert decode_reply(answer.data) == OK
-        assert loop.time() - began >= 0.2
+        assert (await connection.next_frame()).type is aiohttp.WSMsgType.PONG
+        assert decode_reply((await connection.next_frame()).data) == OK
+        assert loop.time() - began >= 0.5
         assert simulated.opened == 1
 
 
@@ -157,12 +156,12 @@ async def test_flooding_begins_and_ends_at_once(counterpart: Counterpart) -> Non
     loop = asyncio.get_running_loop()
     async with terminal(counterpart, QUIET).running() as simulated:
         connection = await counterpart.next_connection()
-        await simulated.wait_connected()
+        await connection.ask(OPEN)
         simulated.behaviour = Behaviour(flood=1000, keep_alive=KeepAlive.NONE)
         began = loop.time()
         msgids = {decode_reply((await connection.next_frame()).data).msgid for _ in range(300)}
-        # A second's worth at most comes at once, 300 frames of a thousand a second not before 0.3 s.
-        assert loop.time() - began > 0.2
+        # A thousand a second: neither all at once nor only when the next sign of life is due.
+        assert 0.2 < loop.time() - began < 3
         assert len(msgids) == 300
         simulated.behaviour = QUIET
         await connection.websocket.ping(b"end")

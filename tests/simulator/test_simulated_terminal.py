@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import ssl
 from dataclasses import replace
 from io import BytesIO
 from random import Random
@@ -10,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from PIL import Image
 
 from bridge.protocol.photos import EscapedPhoto, escape_photo
@@ -30,7 +32,7 @@ from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive
 from bridge.simulator.device import STATUS_BAD_PHOTO, STATUS_UNREADABLE, STATUS_WRONG_SN, HeldPerson
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.simulator.counterpart import PATIENCE, Counterpart
+from tests.simulator.counterpart import PATIENCE, Counterpart, listening
 
 SN = "FEDCBA9876543210"
 PHOTO = sample_photo(1)
@@ -120,6 +122,23 @@ async def test_connects_again_after_either_side_has_gone(counterpart: Counterpar
         await simulated.wait_until(lambda: simulated.connections == 4)
 
 
+async def test_connects_over_tls_to_whom_it_trusts() -> None:
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    async with listening(server) as counterpart, asyncio.timeout(PATIENCE):
+        async with terminal(counterpart, tls=client).running() as wary:
+            await wary.wait_until(lambda: wary.statistics().attempts == 2)
+            assert wary.connections == 0
+        authority.configure_trust(client)
+        async with terminal(counterpart, tls=client).running() as trusting:
+            connection = await counterpart.next_connection()
+            assert connection.headers["Origin"].startswith("https://127.0.0.1:")
+            assert decode_reply(await connection.ask(encode_open(msgid="1", sn=SN))).status == 0
+            await trusting.disconnect(Drop.ABORT)
+            await trusting.wait_until(lambda: trusting.connections == 2)
+
+
 async def test_says_goodbye_at_its_end(counterpart: Counterpart) -> None:
     async with terminal(counterpart).running() as simulated:
         connection = await counterpart.next_connection()
@@ -159,9 +178,11 @@ async def test_answers_the_servers_pings_unless_told_not_to(counterpart: Counter
         assert (await connection.next_frame()).data == b"one"
         simulated.behaviour = Behaviour(keep_alive=KeepAlive.NONE, answers_pings=False)
         await connection.websocket.ping(b"two")
-        answer = await connection.ask(encode_open(msgid="1", sn=SN))
-        assert decode_reply(answer).status == 0
-        assert connection.frames.empty()
+        await connection.websocket.send_str(encode_open(msgid="1", sn=SN).decode())
+        # The answer to the request is the next that comes: no pong before it.
+        answer = await connection.next_frame()
+        assert answer.type is aiohttp.WSMsgType.TEXT
+        assert decode_reply(answer.data).status == 0
 
 
 async def test_opens_reboots_and_remembers_what_came(counterpart: Counterpart) -> None:
