@@ -1,31 +1,43 @@
-"""A person as a terminal should hold them."""
+"""A person as a terminal should hold them, and their weekly hours."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
 
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+from bridge.model.reply import format_time
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 """The days of a weekly rule, as the terminals call them (PROTOCOL, setPerson)."""
+
+PhotoReference: TypeAlias = str
+"""Names a prepared photo: the SHA-256 of its bytes, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weekly:
-    """When within a week somebody may pass.
+    """The hours of each day of the week in which somebody may pass.
 
     Attributes:
-        ranges: of each day of `DAYS`, in their order, `"HH:MM-HH:MM"` joined with `;`; empty for a day without.
+        ranges: of each of `WEEKDAYS`, in their order: `"HH:MM-HH:MM"`, ascending, joined with `;`; empty for a day
+            without. Being normalised, equal rules compare equal.
     """
 
     ranges: tuple[str, str, str, str, str, str, str]
 
     def by_day(self) -> dict[str, str]:
-        """Return the ranges by day, as terminals and replies have them."""
-        return dict(zip(DAYS, self.ranges, strict=True))
+        """Return the ranges by day, as terminals, replies and the store have them."""
+        return dict(zip(WEEKDAYS, self.ranges, strict=True))
+
+    @classmethod
+    def from_days(cls, days: Mapping[str, str]) -> "Weekly":
+        """Build the rule of which `by_day` is this."""
+        monday, tuesday, wednesday, thursday, friday, saturday, sunday = (days[day] for day in WEEKDAYS)
+        return cls((monday, tuesday, wednesday, thursday, friday, saturday, sunday))
 
 
-ALWAYS = Weekly(("00:00-23:59",) * 7)
-"""What is sent once a rule was taken back: whether leaving it out clears the old one is not documented."""
+ALWAYS = Weekly.from_days(dict.fromkeys(WEEKDAYS, "00:00-23:59"))
+"""Every hour of every day: what is sent once a rule was taken back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +45,18 @@ class Person:
     """Somebody a terminal should let pass.
 
     Attributes:
-        id: who.
+        id: who, unique on the terminal.
         name: what the terminal shows.
-        card: card number.
-        id_number: identity-card number.
-        photo: the SHA-256 of their prepared photo, in hex.
-        valid_from: seconds since 1970 before which they may not pass; None for no limit.
-        valid_until: seconds since 1970 after which they may not pass; None for no limit.
-        pass_count: passes within that time, 0 to 9999; None for no limit.
-        visitor: whether the terminal counts them as one.
-        weekly: hours within the week; None for no rule.
-        weekly_taken_back: whether there was a rule once; then the terminal is told that there is none.
+        card: card number; None for none.
+        id_number: identity-card number; None for none.
+        photo: which picture.
+        valid_from: may pass from then on, in seconds since the epoch, whole milliseconds; None for no limit.
+        valid_until: may pass until then, likewise.
+        pass_count: passes allowed within that time, 0 to 9999; None for no limit.
+        visitor: whether they are a visitor.
+        weekly: the hours in which they may pass; None for no rule.
+        weekly_taken_back: there was a rule once and there is none now. That leaving the field out clears the rule a
+            terminal has is not documented, so from then on it is sent `ALWAYS`.
         enabled: False keeps them here, but not on the terminal.
     """
 
@@ -51,7 +64,7 @@ class Person:
     name: str = field(repr=False)
     card: str | None = field(default=None, repr=False)
     id_number: str | None = field(default=None, repr=False)
-    photo: str
+    photo: PhotoReference
     valid_from: float | None = None
     valid_until: float | None = None
     pass_count: int | None = None
@@ -61,14 +74,14 @@ class Person:
     enabled: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a reply shows: the fields of CONTRACT, section 4, without the photo."""
+        """Return what a reply shows (CONTRACT, section 4), without the photo; it may be given back as a change."""
         return {
             "id": self.id,
             "name": self.name,
             "card": self.card,
             "id_number": self.id_number,
-            "valid_from": _as_time(self.valid_from),
-            "valid_until": _as_time(self.valid_until),
+            "valid_from": _format_moment(self.valid_from),
+            "valid_until": _format_moment(self.valid_until),
             "pass_count": self.pass_count,
             "visitor": self.visitor,
             "weekly": None if self.weekly is None else self.weekly.by_day(),
@@ -76,17 +89,27 @@ class Person:
         }
 
     def as_stored(self) -> dict[str, Any]:
-        """Return what `from_stored` makes the same person of."""
-        stored = asdict(self)
-        stored["weekly"] = None if self.weekly is None else list(self.weekly.ranges)
-        return stored
+        """Return the JSON of which `from_stored` makes the same person."""
+        return {**self.as_json(), "photo": self.photo, "weekly_taken_back": self.weekly_taken_back}
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "Person":
         """Return the person that `as_stored` was called on."""
-        weekly = stored["weekly"]
-        return cls(**{**stored, "weekly": None if weekly is None else Weekly(tuple(weekly))})
+        read = {
+            "valid_from": _read_moment(stored["valid_from"]),
+            "valid_until": _read_moment(stored["valid_until"]),
+            "weekly": None if stored["weekly"] is None else Weekly.from_days(stored["weekly"]),
+        }
+        return cls(**{**stored, **read})
 
 
-def _as_time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _format_moment(seconds: float | None) -> str | None:
+    # `datetime.fromtimestamp` would leave it to the binary fraction which millisecond it is.
+    return None if seconds is None else format_time(_EPOCH + timedelta(milliseconds=round(seconds * 1000)))
+
+
+def _read_moment(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).timestamp()

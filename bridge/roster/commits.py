@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.hub.clock import Clock
 from bridge.hub.event_bus import EventBus
+from bridge.hub.tasks import BackgroundTasks
 from bridge.model.events import PersonsChanged, PersonSettled
+from bridge.model.faults import UnavailableError
 from bridge.model.terminal import PersonCounts
 from bridge.roster.ledger import Committed, Ledger, added
 from bridge.roster.ports import PersonStore
@@ -26,6 +28,8 @@ class Commits:
         self._boot_id = boot_id
         self._counts: dict[str, PersonCounts] = {}
         self._listeners: list[Callable[[Committed], None]] = []
+        self._tasks = BackgroundTasks()
+        self._running: set[asyncio.Task[Any]] = set()
 
     @property
     def counts(self) -> Mapping[str, PersonCounts]:
@@ -43,22 +47,51 @@ class Commits:
     async def run(self, work: Callable[[Ledger], Awaitable[_T]]) -> _T:
         """Do `work` in one transaction and return what it returned, once it is on the disk.
 
+        The transaction goes on when the caller is cancelled: nobody could tell then whether it was stored, and what
+        was stored must be counted, sent and told all the same.
+
         Raises:
             UnavailableError: the store is full, locked or gone; nothing was changed.
         """
-        async with self._store.transaction() as transaction:
-            ledger = Ledger(transaction, self._clock, self._boot_id)
-            result = await work(ledger)
-            committed = await ledger.finish()
+        task = self._tasks.start(self._commit(work), name="roster commit")
+        self._running.add(task)
+        ended = asyncio.shield(task)
+        # After the shield's own callback, so that the caller is woken first: it tells `accepted`, which the last word
+        # on the same change must not overtake.
+        task.add_done_callback(self._ended)
+        outcome = await ended
+        if isinstance(outcome, UnavailableError):
+            raise outcome
+        return outcome[0]
+
+    async def stop(self) -> None:
+        """Wait for the transactions that are under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _commit(self, work: Callable[[Ledger], Awaitable[_T]]) -> tuple[_T, Committed] | UnavailableError:
+        try:
+            async with self._store.transaction() as transaction:
+                ledger = Ledger(transaction, self._clock, self._boot_id)
+                result = await work(ledger)
+                committed = await ledger.finish()
+        except UnavailableError as error:
+            return error
         for sn, change in committed.counts.items():
             counts = added(self._counts.get(sn, _NOTHING), change)
             if counts == _NOTHING:
                 self._counts.pop(sn, None)
             else:
                 self._counts[sn] = counts
-        # Whoever called hears first: `accepted` is told before the last word on the same change can be.
-        asyncio.get_running_loop().call_soon(self._announce, committed)
-        return result
+        return result, committed
+
+    def _ended(self, task: asyncio.Task[tuple[Any, Committed] | UnavailableError]) -> None:
+        self._running.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            return
+        outcome = task.result()
+        if not isinstance(outcome, UnavailableError):
+            asyncio.get_running_loop().call_soon(self._announce, outcome[1])
 
     def _announce(self, committed: Committed) -> None:
         for listener in self._listeners:

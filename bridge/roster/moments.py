@@ -1,55 +1,90 @@
-"""When somebody may pass: times as users write them, in seconds since 1970."""
+"""`valid_from` and `valid_until`: times as users write them (CONTRACT, section 4)."""
 
-import math
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC).timestamp()
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-"""Before 1970 a terminal's clock never was, and -1 means no limit there; after 9999 Python has no dates."""
+from bridge.model.faults import InvalidError, shorten
+from bridge.protocol.requests import NO_LIMIT
 
-_RULE = "must be a time like 2026-11-24T08:00, a date, seconds since 1970, or null for no limit"
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+"""The latest time that can be given, in seconds since the epoch: the last second that ISO 8601 writes with a year of
+four digits. The earliest is the epoch itself, as no terminal's clock was set before."""
+
+_LONGEST = 64
+"""Characters a time may have; the longest that says anything has 35."""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATE_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
+
+_EXPECTED = 'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
+_OUT_OF_RANGE = "must lie between 1970 and 9999; null for no limit"
 
 
-def parse_moment(value: object, *, end: bool, timezone: tzinfo) -> float | None:
-    """Read `valid_from` or `valid_until`.
+def parse_moment(value: object, timezone: tzinfo, *, end_of_day: bool) -> float | None:
+    """Read a time.
+
+    Of a local time that comes twice, as clocks are put back, the first is meant; one that clocks put forward leave out
+    is read as if they had not been yet.
 
     Args:
-        value: ISO 8601, seconds since 1970, or None for no limit; -1 is the vendor's no limit.
-        end: whether a date alone means its end, not its start.
+        value: decoded JSON: ISO 8601, seconds since the epoch, or None; -1 is the vendor's None.
         timezone: of a time without an offset.
+        end_of_day: a date alone is its last second rather than its first.
+
+    Returns:
+        Seconds since the epoch, to the millisecond as payloads show them; None for no limit.
 
     Raises:
-        ValueError: with what would be right.
+        InvalidError: it is no such time.
     """
-    if value is None:
+    if value is None or (value == NO_LIMIT and not isinstance(value, bool)):
         return None
     if isinstance(value, str):
-        return _within(_parse_text(value.strip(), end=end, timezone=timezone))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(_RULE)
-    return None if value == -1 else _within(float(value))
+        seconds = _parse_text(value, timezone, end_of_day=end_of_day)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value
+    else:
+        raise InvalidError.at("", _EXPECTED)
+    if LATEST < seconds <= LATEST * 1000 and not isinstance(value, str):
+        raise InvalidError.at("", "must be seconds since 1970; these look like milliseconds")
+    # NaN is not within bounds either.
+    if not 0 <= seconds <= LATEST:
+        raise InvalidError.at("", _OUT_OF_RANGE)
+    return round(float(seconds), 3)
 
 
-def _parse_text(text: str, *, end: bool, timezone: tzinfo) -> float:
+def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
+    written = text.strip().upper() if len(text) <= _LONGEST else ""
     try:
-        if _DATE.fullmatch(text):
-            day = date.fromisoformat(text)
-            moment = datetime.combine(day, time(23, 59, 59) if end else time(), timezone)
-        else:
-            moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone)
-        return moment.timestamp()
-    except (ValueError, OverflowError):
-        raise ValueError(_RULE) from None
+        if _DATE.fullmatch(written):
+            day = date.fromisoformat(written)
+            return _end_of(day, timezone) if end_of_day else _start_of(day, timezone)
+        if _DATE_TIME.fullmatch(written):
+            moment = datetime.fromisoformat(written)
+            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone)).timestamp()
+    except ValueError as error:
+        raise InvalidError.at("", f"{shorten(text, 40)!r} is no time: {error}") from None
+    except OverflowError:
+        raise InvalidError.at("", _OUT_OF_RANGE) from None
+    if _NUMBER.fullmatch(written):
+        raise InvalidError.at("", "must be a number, without quotation marks, where it is seconds since 1970")
+    raise InvalidError.at("", f"{_EXPECTED}; not {shorten(text, 40)!r}")
 
 
-def _within(seconds: float) -> float:
-    if not _EARLIEST <= seconds <= _LATEST:
-        raise ValueError("must be between 1970 and 9999")
-    return seconds
+def _start_of(day: date, timezone: tzinfo) -> float:
+    # Where clocks are put forward at midnight there is no 00:00, and this is the moment they are put forward.
+    return datetime.combine(day, time(), timezone).timestamp()
+
+
+def _end_of(day: date, timezone: tzinfo) -> float:
+    if day == date.max:
+        return datetime.combine(day, time(23, 59, 59), timezone).timestamp()
+    # Not 23:59:59 itself, which comes twice or not at all where clocks are changed around midnight.
+    return _start_of(day + timedelta(days=1), timezone) - 1
 
 
 class LocalTimezone(tzinfo):

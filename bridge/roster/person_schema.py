@@ -1,5 +1,9 @@
-"""Persons as users write them (CONTRACT, section 4): checked field by field, then merged into what is kept."""
+"""Persons as users write them (CONTRACT, section 4): checked, then merged into what is kept.
 
+The vendor's own field names are understood beside ours, with what the vendor means by -1, 10000 and 00000000.
+"""
+
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
@@ -7,223 +11,227 @@ from typing import Any
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
 from bridge.model.names import is_person_id
-from bridge.model.person import Person
+from bridge.model.person import Person, PhotoReference
+from bridge.protocol.requests import NO_NUMBER, UNLIMITED_PASSES
 from bridge.roster.moments import parse_moment
+from bridge.roster.photo_sources import InlinePhoto, PhotoFile, PhotoSource
 from bridge.roster.weekly import parse_weekly
 
-MAXIMUM_NAME = 64
-"""Characters of a name; terminals show some twenty."""
-MAXIMUM_NUMBER = 64
-"""Characters of a card or identity number; the longest, with check digits, have some twenty."""
-UNLIMITED_PASSES = 10_000
-"""What means no limit on the wire (PROTOCOL, setPerson)."""
-_NO_NUMBER = "00000000"
-"""What stands for no number on the wire (PROTOCOL, setPerson)."""
+MAXIMUM_NAME_LENGTH = 128
+"""Characters of a name: no register's longest needs more. What a terminal shows of it is the terminal's business."""
 
-VENDOR_NAMES = {
+MAXIMUM_NUMBER_LENGTH = 64
+"""Characters of a card or identity number: twice the longest in use."""
+
+MAXIMUM_PATH_LENGTH = 4096
+"""Characters of `photo_file`: Linux's own limit."""
+
+MAXIMUM_KEYS = 32
+"""Keys of a person that are looked at: more than there are, so that each mistyped one is named."""
+
+_VENDOR_NAMES = {
     "IC_NO": "card",
     "ID_NO": "id_number",
     "startTs": "valid_from",
     "endTs": "valid_until",
     "passCount": "pass_count",
 }
-"""The vendor's name of a field → ours; the other fields have the same."""
 
-FIELDS = (
-    "id",
-    "name",
-    "card",
-    "id_number",
-    "photo",
-    "photo_file",
-    "valid_from",
-    "valid_until",
-    "pass_count",
-    "visitor",
-    "weekly",
-    "enabled",
-)
+_MISPLACED = {
+    "key": "belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit",
+    "request_id": 'belongs beside "persons", once for all of them',
+}
+
+_JOINERS = "\u200c\u200d"
+"""Invisible, but part of how Persian and Indian names are written."""
+_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Cn", "Zl", "Zp"))
+"""Unicode's categories of control, format, surrogate and unassigned characters and of line breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class InlinePhoto:
-    """A picture in the message itself: base64, or a data URI."""
-
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoFile:
-    """A picture in one of `photos.folders`."""
-
-    path: str
-
-
-PhotoSource = InlinePhoto | PhotoFile
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PersonPatch:
-    """What was given of a person; what is absent stays as it is.
+    """What was given of a person; all else stays as it is.
 
     Attributes:
         id: who.
-        changes: the fields of `Person` that were given, checked.
+        changes: the attributes of `Person` that were given, None among them where null was, the photo not.
         photo_source: the picture, where one was given.
     """
 
     id: str
-    changes: Mapping[str, Any] = field(repr=False)
-    photo_source: PhotoSource | None
+    changes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    photo_source: PhotoSource | None = None
 
 
 def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
-    """Check a person by itself.
+    """Read a person as a user gives it.
 
     Args:
         data: decoded JSON.
-        timezone: of times without an offset, the bridge's own.
+        timezone: of times without an offset.
 
     Raises:
-        InvalidError: with all that is wrong.
+        InvalidError: with all that is wrong, paths like `valid_from` and `weekly.Monday`.
     """
     if not isinstance(data, Mapping):
-        raise InvalidError.at("", "a person must be an object with an id")
-    given, faults = _by_our_names(data)
-    changes: dict[str, Any] = {}
-    for name, value in given.items():
-        try:
-            changes[name] = _parse_field(name, value, timezone)
-        except InvalidError as error:
-            faults += [fault.below(_shown(name, data)) for fault in error.faults]
-        except ValueError as error:
-            faults.append(Fault(_shown(name, data), str(error)))
-    if "id" not in given:
-        faults.append(Fault("id", "is missing"))
-    if "photo" in given and "photo_file" in given:
-        faults.append(Fault("photo_file", "give the picture once: photo or photo_file"))
+        raise InvalidError.at("", 'must be an object like {"id": "1001", "name": "Ada"}')
+    if len(data) > MAXIMUM_KEYS:
+        raise InvalidError.at("", f"has {len(data)} keys; a person has at most {len(_FIELDS)}")
+    faults: list[Fault] = []
+    values: dict[str, Any] = {}
+    entries: Mapping[str, object] = data
+    for key, value in entries.items():
+        name = _VENDOR_NAMES.get(key, key)
+        if name not in _FIELDS:
+            faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, _KNOWN_KEYS)))
+        elif name != key and name in data:
+            faults.append(Fault(key, f"is the same as {name!r}; give one of them"))
+        else:
+            try:
+                values[name] = _FIELDS[name](value, timezone)
+            except InvalidError as error:
+                faults += (fault.below(key) for fault in error.faults)
+    if "id" not in data:
+        faults.append(Fault("id", f"is missing; {_ID_RULE}"))
+    if "photo" in data and "photo_file" in data:
+        faults.append(Fault("photo_file", "is a photo too; give 'photo' or 'photo_file'"))
     if faults:
         raise InvalidError(faults)
-    photo = changes.pop("photo", None)
-    source = changes.pop("photo_file", photo)
-    return PersonPatch(changes.pop("id"), changes, source)
+    person_id = values.pop("id")
+    inline, file = values.pop("photo", None), values.pop("photo_file", None)
+    return PersonPatch(id=person_id, changes=values, photo_source=inline or file)
 
 
-def merge(patch: PersonPatch, stored: Person | None, photo: str | None) -> Person:
-    """Return the person after a change.
+def merge(patch: PersonPatch, stored: Person | None, photo: PhotoReference | None) -> Person:
+    """Return the person as it is with what was given.
 
     Args:
         patch: what was given.
-        stored: the person before; None for a new one.
-        photo: the SHA-256 of the prepared picture, where one was given.
+        stored: the person so far; None for a new one.
+        photo: the patch's picture, prepared; None where none was given.
 
     Raises:
-        InvalidError: a new person lacks something, or it does not fit together.
+        InvalidError: a new person lacks its name or photo, or the time range is backwards.
     """
     changes = dict(patch.changes)
     if photo is not None:
         changes["photo"] = photo
     if stored is None:
-        missing = [name for name in ("name", "photo") if name not in changes]
-        if missing:
-            raise InvalidError([Fault(name, "is missing: a new person needs a name and a photo") for name in missing])
-        person = Person(id=patch.id, **changes)
+        person = _new_person(patch.id, changes)
     else:
         person = replace(stored, **changes)
-        if stored.weekly is not None and person.weekly is None:
-            person = replace(person, weekly_taken_back=True)
-    if person.valid_from is not None and person.valid_until is not None and person.valid_from > person.valid_until:
-        raise InvalidError.at("valid_until", "is before valid_from")
+        had_rule = stored.weekly is not None or stored.weekly_taken_back
+        person = replace(person, weekly_taken_back=had_rule and person.weekly is None)
+    if person.valid_from is not None and person.valid_until is not None and person.valid_from >= person.valid_until:
+        given = "valid_until" if "valid_until" in changes else "valid_from"
+        raise InvalidError.at(given, "valid_until must be later than valid_from")
     return person
 
 
-def _by_our_names(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    given: dict[str, Any] = {}
-    faults: list[Fault] = []
-    for key, value in data.items():
-        name = VENDOR_NAMES.get(key, key)
-        if key == "key":
-            faults.append(Fault("key", "belongs to the terminal, not to a person: set it where the terminal is known"))
-        elif name not in FIELDS:
-            faults.append(Fault(shorten(str(key), 40), unknown_key(key, FIELDS)))
-        elif name in given:
-            faults.append(Fault(str(key), f"is given under two names; keep {name}"))
-        else:
-            given[name] = value
-    return given, faults
+def _new_person(person_id: str, changes: Mapping[str, Any]) -> Person:
+    faults = []
+    if "name" not in changes:
+        faults.append(Fault("name", "is missing: a new person needs a name"))
+    if "photo" not in changes:
+        faults.append(Fault("photo", "is missing: a new person needs a photo, as 'photo' or 'photo_file'"))
+    if faults:
+        raise InvalidError(faults)
+    return Person(id=person_id, **changes)
 
 
-def _shown(name: str, data: Mapping[Any, Any]) -> str:
-    """Return the name a field was given under."""
-    return name if name in data else next(vendor for vendor, ours in VENDOR_NAMES.items() if ours == name)
+_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
 
 
-def _parse_field(name: str, value: object, timezone: tzinfo) -> object:
-    if name in ("valid_from", "valid_until"):
-        return parse_moment(value, end=name == "valid_until", timezone=timezone)
-    return _PARSERS[name](value)
-
-
-def _parse_id(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes")
-    if not is_person_id(value):
-        raise ValueError("must have 1 to 64 letters, digits and _ . @ -")
+def _parse_id(value: object, _: tzinfo) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Leading zeros are lost in a number, and with them who it is.
+        raise InvalidError.at("", f"{_ID_RULE}; put the number in quotation marks")
+    if not isinstance(value, str) or not is_person_id(value):
+        raise InvalidError.at("", _ID_RULE)
     return value
 
 
-def _parse_name(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > MAXIMUM_NAME or not value.isprintable():
-        raise ValueError(f"must be text of 1 to {MAXIMUM_NAME} printable characters")
-    return value.strip()
+def _parse_name(value: object, _: tzinfo) -> str:
+    text = _parse_text(value, MAXIMUM_NAME_LENGTH)
+    if not text:
+        raise InvalidError.at("", "must not be empty")
+    return text
 
 
-def _parse_number(value: object) -> str | None:
+def _parse_number(value: object, _: tzinfo) -> str | None:
     if value is None:
         return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise InvalidError.at("", "must be text: put the number in quotation marks, or its leading zeros are lost")
+    text = _parse_text(value, MAXIMUM_NUMBER_LENGTH)
+    return None if text in ("", NO_NUMBER) else text
+
+
+def _parse_text(value: object, maximum: int) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes, or null for none")
-    text = value.strip()
-    if len(text) > MAXIMUM_NUMBER or not text.isprintable():
-        raise ValueError(f"must have at most {MAXIMUM_NUMBER} printable characters")
-    return None if text in ("", _NO_NUMBER) else text
+        raise InvalidError.at("", f"must be text of at most {maximum} characters")
+    text = value[: maximum * 2].strip()
+    if len(text) > maximum or len(value) > maximum * 2:
+        raise InvalidError.at("", f"must have at most {maximum} characters")
+    for character in text:
+        if unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS:
+            raise InvalidError.at("", f"must not hold control characters (U+{ord(character):04X})")
+    return text
 
 
-def _parse_photo(value: object) -> PhotoSource:
+def _parse_pass_count(value: object, _: tzinfo) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UNLIMITED_PASSES:
+        raise InvalidError.at("", f"must be a whole number from 0 to {UNLIMITED_PASSES - 1}, or null for no limit")
+    return None if value == UNLIMITED_PASSES else value
+
+
+def _parse_visitor(value: object, _: tzinfo) -> bool:
+    if value is None:
+        return False
+    return _parse_boolean(value)
+
+
+def _parse_enabled(value: object, _: tzinfo) -> bool:
+    # Nobody is let in again by an empty value.
+    return _parse_boolean(value)
+
+
+def _parse_boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidError.at("", "must be true or false, without quotation marks")
+    return value
+
+
+def _parse_photo(value: object, _: tzinfo) -> InlinePhoto:
     if not isinstance(value, str) or not value:
-        raise ValueError("must be a picture as base64 text or a data URI; leave it out to keep the one there is")
+        raise InvalidError.at("", "must be base64 or a data URI; leave it out to keep the photo as it is")
     return InlinePhoto(value)
 
 
-def _parse_photo_file(value: object) -> PhotoSource:
-    if not isinstance(value, str) or not value or "\0" in value or len(value) > 4096:
-        raise ValueError("must be the path of a picture inside one of photos.folders")
+def _parse_photo_file(value: object, _: tzinfo) -> PhotoFile:
+    if not isinstance(value, str) or not value:
+        raise InvalidError.at("", "must be a path inside photos.folders; leave it out to keep the photo as it is")
+    if len(value) > MAXIMUM_PATH_LENGTH or "\0" in value:
+        raise InvalidError.at("", f"must be a path of at most {MAXIMUM_PATH_LENGTH} characters")
     return PhotoFile(value)
 
 
-def _parse_pass_count(value: object) -> int | None:
-    if value is None or value == UNLIMITED_PASSES:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < UNLIMITED_PASSES:
-        raise ValueError("must be a whole number from 0 to 9999, or null for no limit")
-    return value
-
-
-def _parse_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-_PARSERS: Mapping[str, Callable[[object], object]] = {
+_FIELDS: Mapping[str, Callable[[object, tzinfo], Any]] = {
     "id": _parse_id,
     "name": _parse_name,
     "card": _parse_number,
     "id_number": _parse_number,
     "photo": _parse_photo,
     "photo_file": _parse_photo_file,
+    "valid_from": lambda value, timezone: parse_moment(value, timezone, end_of_day=False),
+    "valid_until": lambda value, timezone: parse_moment(value, timezone, end_of_day=True),
     "pass_count": _parse_pass_count,
-    "visitor": _parse_flag,
-    "weekly": parse_weekly,
-    "enabled": _parse_flag,
+    "visitor": _parse_visitor,
+    "weekly": lambda value, _: parse_weekly(value),
+    "enabled": _parse_enabled,
 }
+"""How each field is read; the order is that of messages."""
+
+_KNOWN_KEYS = (*_FIELDS, *_VENDOR_NAMES)

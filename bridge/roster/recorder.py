@@ -29,6 +29,7 @@ class AnswerRecorder:
         self._retry = retry
         self._waiting: deque[Answer] = deque()
         self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     def record(self, answer: Answer) -> None:
         """Have an answer stored; one to a change that was superseded meanwhile is left out."""
@@ -36,17 +37,33 @@ class AnswerRecorder:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Store until cancelled."""
+        """Store what comes in, until `stop`."""
         while True:
             await self._arrived.wait()
             try:
-                await self.flush()
+                await self._flush()
             except UnavailableError as error:
                 _LOGGER.warning("answers of terminals cannot be stored, trying again: %s", error)
-                await asyncio.sleep(self._retry)
+                await self._sleep()
+            if self._stopping.is_set():
+                return
 
-    async def flush(self) -> None:
-        """Store what waits. Raises UnavailableError, and what is not stored goes on waiting."""
+    def stop(self) -> None:
+        """Let `run` end once it has tried to store what has come in.
+
+        An answer that cannot be stored is as good as none: the terminal is sent the change again.
+        """
+        self._stopping.set()
+        self._arrived.set()
+
+    async def _sleep(self) -> None:
+        try:
+            async with asyncio.timeout(self._retry):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _flush(self) -> None:
         while self._waiting:
             batch = [self._waiting[index] for index in range(min(len(self._waiting), _BATCH))]
 

@@ -1,5 +1,6 @@
 """The hub's `Roster`: who should be on which terminal, never lost once it is accepted (promise 2)."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
@@ -77,6 +78,7 @@ class PersonRoster:
         self._commits.listen(self._outbox.committed)
         self._recorder = AnswerRecorder(self._commits, times.store_retry)
         self._tasks = BackgroundTasks()
+        self._recording: asyncio.Task[None] | None = None
         means = Means(
             store=store,
             frames=FrameWriter(store),
@@ -97,14 +99,16 @@ class PersonRoster:
         """Read what is there from before and go on with it. Raises UnavailableError."""
         await self._commits.load()
         await self._outbox.load()
-        self._tasks.start(self._recorder.run(), name="answer recorder")
+        self._recording = self._tasks.start(self._recorder.run(), name="answer recorder")
         self._delivery.start()
 
     async def stop(self) -> None:
-        """Send nothing more, and store what the terminals have answered. Raises UnavailableError."""
+        """Send nothing more, and store what the terminals have answered; the store may be closed then."""
         await self._delivery.stop()
-        await self._tasks.stop()
-        await self._recorder.flush()
+        self._recorder.stop()
+        if self._recording is not None:
+            await asyncio.wait((self._recording,))
+        await self._commits.stop()
 
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
         """Check the requests, apply them in their order in one transaction, and return once it is committed.

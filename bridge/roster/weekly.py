@@ -1,98 +1,109 @@
-"""Weekly hours as users write them."""
+"""`weekly`: the hours of a week as users and the vendor write them (CONTRACT, section 4)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import orjson
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
-from bridge.model.person import DAYS, Weekly
+from bridge.model.person import WEEKDAYS, Weekly
 
-_RANGE = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+MAXIMUM_RANGES = 24
+"""Ranges of a day: one an hour; the document's example has three. A terminal's room for them is not documented."""
+
+_LONGEST_DAY = 512
+"""Characters of a day: `MAXIMUM_RANGES` of 11 each, with room for spaces."""
+_LONGEST_TEXT = 8192
+"""Characters of the vendor's text form: seven of the longest days and their names."""
+
 _DEFAULT = "default"
-_DAY_RULE = 'must be ranges like "09:00-12:35;13:25-16:25" from 00:00 to 23:59, a list of them, or null for none'
-_MAXIMUM_RANGES = 24
-"""Ranges a day: one an hour. Nobody has more, and a terminal's room for them is not documented."""
-_MAXIMUM_TEXT = 8192
-"""Characters of the vendor's text form: seven days of that many ranges fit in."""
+_KEYS = {key.lower(): key for key in (*WEEKDAYS, _DEFAULT)}
+
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_RANGE = re.compile(rf"({_TIME})\s*-\s*({_TIME})")
 
 
 def parse_weekly(value: object) -> Weekly | None:
     """Read a weekly rule.
 
     Args:
-        value: a day → ranges, all seven in any case or `default` for those left out; the same as JSON text, the
-            vendor's form; None for no rule.
+        value: decoded JSON: a day in upper or lower case → its ranges, all seven or `default` for those left out; the
+            same as JSON text, as the vendor has it; or None.
+
+    Returns:
+        The rule; None for none.
 
     Raises:
-        InvalidError: with the days that are wrong.
+        InvalidError: with all that is wrong, paths as seen from the rule.
     """
-    if isinstance(value, str):
-        value = _parse_text(value)
     if value is None:
         return None
-    if not isinstance(value, Mapping):
-        raise InvalidError.at("", "must be days with their ranges, or null for no weekly rule")
-    names = {day.lower(): day for day in (*DAYS, _DEFAULT)}
+    days = _decode(value) if isinstance(value, str) else value
+    if not isinstance(days, Mapping):
+        raise InvalidError.at("", 'must be days like {"Monday": "09:00-17:00", "default": null}, or null for no rule')
+    if len(days) > len(_KEYS):
+        raise InvalidError.at("", f'has {len(days)} entries; there are seven days and "{_DEFAULT}"')
     given: dict[str, str] = {}
     faults: list[Fault] = []
-    for key, ranges in value.items():
-        day = names.get(str(key).lower())
-        if day is None:
-            faults.append(Fault(shorten(str(key), 40), unknown_key(key, (*DAYS, _DEFAULT))))
-        elif day in given:
-            faults.append(Fault(day, "stands here twice"))
+    for key, hours in days.items():
+        name = _KEYS.get(str(key).lower())
+        if name is None:
+            faults.append(Fault(shorten(str(key), 40), unknown_key(key, _KEYS.values())))
+        elif name in given:
+            faults.append(Fault(name, "is given twice"))
         else:
             try:
-                given[day] = _parse_day(ranges)
-            except ValueError as error:
-                given[day] = ""
-                faults.append(Fault(day, str(error)))
-    missing = [day for day in DAYS if day not in given]
+                given[name] = _parse_day(hours)
+            except InvalidError as error:
+                given[name] = ""
+                faults += (fault.below(name) for fault in error.faults)
+    missing = [day for day in WEEKDAYS if day not in given]
     if missing and _DEFAULT not in given:
-        faults.append(Fault(missing[0], f'is missing: give all seven days, or "{_DEFAULT}" for those left out'))
+        faults.append(Fault("", f'lacks {", ".join(missing)}; give all seven days, or "{_DEFAULT}" for the others'))
     if faults:
         raise InvalidError(faults)
-    monday, tuesday, wednesday, thursday, friday, saturday, sunday = (
-        given.get(day, given.get(_DEFAULT, "")) for day in DAYS
-    )
-    return Weekly((monday, tuesday, wednesday, thursday, friday, saturday, sunday))
+    return Weekly.from_days({day: given[day if day in given else _DEFAULT] for day in WEEKDAYS})
 
 
-def _parse_text(text: str) -> object:
-    if not text.strip():
-        return None
+def _decode(text: str) -> object:
+    if len(text) > _LONGEST_TEXT:
+        raise InvalidError.at("", f"has more than {_LONGEST_TEXT} characters")
     try:
-        if len(text) > _MAXIMUM_TEXT:
-            raise ValueError
         value: object = orjson.loads(text)
-    except (ValueError, UnicodeEncodeError):
-        raise InvalidError.at("", "is text, but not the JSON of days with their ranges") from None
+    except orjson.JSONDecodeError:
+        raise InvalidError.at(
+            "", 'as text must be the JSON of an object of days; the same hours every day are {"default": "09:00-17:00"}'
+        ) from None
     return value
 
 
-def _parse_day(value: object) -> str:
-    if value is None:
+def _parse_day(hours: object) -> str:
+    if hours is None:
         return ""
-    parts: Sequence[object] = value.split(";") if isinstance(value, str) else value if isinstance(value, list) else [0]
-    if parts == [""]:
-        return ""
-    if len(parts) > _MAXIMUM_RANGES:
-        raise ValueError(f"must have at most {_MAXIMUM_RANGES} ranges")
-    ranges: list[tuple[str, str]] = []
-    for part in parts:
-        match = _RANGE.fullmatch(part.strip()) if isinstance(part, str) else None
-        if match is None:
-            raise ValueError(_DAY_RULE)
-        begin, end = f"{match[1]}:{match[2]}", f"{match[3]}:{match[4]}"
-        if begin >= end:
-            raise ValueError(
-                f"{begin}-{end} ends before it begins; one over midnight is two, the second on the next day"
-            )
-        ranges.append((begin, end))
-    ranges.sort()
-    for (_, end), (begin, _) in pairwise(ranges):
-        if begin < end:
-            raise ValueError(f"the ranges overlap at {begin}")
-    return ";".join(f"{begin}-{end}" for begin, end in ranges)
+    if isinstance(hours, str):
+        hours = [hours] if hours.strip() else []
+    if not isinstance(hours, list) or not all(isinstance(part, str) for part in hours):
+        raise InvalidError.at("", 'must be like "09:00-12:35;13:25-16:25", a list of such ranges, or null for none')
+    if len(hours) > MAXIMUM_RANGES or any(len(part) > _LONGEST_DAY for part in hours):
+        raise InvalidError.at("", f"has more than {MAXIMUM_RANGES} ranges")
+    ranges = sorted(_parse_range(one) for part in hours for one in part.split(";"))
+    if len(ranges) > MAXIMUM_RANGES:
+        raise InvalidError.at("", f"has more than {MAXIMUM_RANGES} ranges")
+    for (start, end), (next_start, next_end) in pairwise(ranges):
+        if next_start < end:
+            raise InvalidError.at("", f"{start}-{end} and {next_start}-{next_end} overlap")
+    return ";".join(f"{start}-{end}" for start, end in ranges)
+
+
+def _parse_range(text: str) -> tuple[str, str]:
+    found = _RANGE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidError.at("", f'{shorten(text, 40)!r} is no range like "09:00-12:35", from 00:00 to 23:59')
+    start, end = found.groups()
+    # With two digits everywhere, times compare as text.
+    if start == end:
+        raise InvalidError.at("", f"{start}-{end} has no length")
+    if start > end:
+        raise InvalidError.at("", f"{start}-{end} is backwards; hours over midnight are split between the two days")
+    return start, end

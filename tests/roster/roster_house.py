@@ -140,7 +140,7 @@ class RosterHouse:
 @asynccontextmanager
 async def roster_house(folder: Path, *, connected: Sequence[str] = (), **details: Any) -> AsyncIterator[RosterHouse]:
     """Open the store in `folder`, or open it again; with `connected` terminals that are there before the roster."""
-    database = await Database.open(f"sqlite:///{folder}/store.db", busy_timeout=0.05)
+    database = await Database.open(f"sqlite:///{folder}/store.db", busy_timeout=0.2)
     house = RosterHouse(database, **details)
     for sn in connected:
         house.connect(sn)

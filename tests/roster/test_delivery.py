@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from bridge.hub.clock import Clock
+from bridge.hub.presses import Presses
+from bridge.model.commands import Open
 from bridge.model.events import UnknownReply
 from bridge.model.outcome import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.replies import TerminalReply
-from bridge.protocol.requests import SetPersonRequest, decode_request
+from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
 from bridge.roster.courier import WINDOW, DeliveryTimes
-from tests.roster.roster_house import RosterHouse, person, requests, roster_house, sent, silent
+from bridge.roster.ledger import Answer
+from tests.roster.roster_house import ORIGIN, RosterHouse, person, requests, roster_house, sent, silent
 from tests.support.hub import WrittenConnection, collect
 from tests.support.waiting import until
 
@@ -53,6 +56,20 @@ async def test_one_frame_in_flight(house: RosterHouse) -> None:
     answer(house, connection, connection.frames[1])
     await until(lambda: len(connection.frames) == 3)
     assert sent(connection) == ["set p1", "set p2", "set p3"]
+
+
+async def test_presses_overtake_persons(house: RosterHouse) -> None:
+    def only_opens(msgid: str) -> TerminalReply | None:
+        opens = isinstance(requests(connection)[-1], OpenRequest)
+        return TerminalReply(msgid, None, 0, "ok") if opens else None
+
+    connection = house.connect(answer=only_opens)
+    presses = Presses(house.registry, house.events, house.clock, lambda: "press", deadline=5)
+    await house.set(person("p1"), person("p2"))
+    await until(lambda: connection.frames)
+    reply = await presses.press("T1", Open(), ORIGIN, house.clock.boottime())
+    assert reply.outcome is Outcome.OK
+    assert sent(connection) == ["set p1", "OpenRequest"]
 
 
 async def test_a_terminal_that_comes_later_is_sent_what_waits(house: RosterHouse) -> None:
@@ -130,6 +147,20 @@ async def test_an_answer_to_what_was_changed_since_does_not_count(house: RosterH
     newer = requests(connection)[1]
     assert isinstance(newer, SetPersonRequest)
     assert newer.person.name == "Newer"
+
+
+async def test_an_answer_that_crosses_a_change_does_not_confirm_it(house: RosterHouse) -> None:
+    await house.set(person("p1"), request_id="r")
+    (older,) = await house.store.pending("T1", 1)
+    await house.set({"id": "p1", "name": "Newer"}, request_id="r")
+    # The answer had come in, but the change was stored before it.
+    record = house.roster._recorder.record
+    record(Answer(sn="T1", person_id="p1", revision=older.revision, status=0, message="ok", msgid="m"))
+    record(Answer(sn="T1", person_id="nobody", revision=older.revision, status=0, message="ok", msgid="m"))
+    house.connect("T2")
+    await house.remove("p2", sn="T2")
+    await house.settled("T2")
+    assert await house.delivery() == {"p1": "pending"}
 
 
 async def test_a_doubled_answer_changes_nothing(house: RosterHouse) -> None:

@@ -109,6 +109,20 @@ async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path)
         assert await house.set(person("p2")) == [Outcome.ACCEPTED]
 
 
+async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_same(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        connection = house.connect()
+        with closing(sqlite3.connect(tmp_path / "store.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.TaskGroup() as group:
+                change = group.create_task(house.set(person("p1"), request_id="r"))
+                await until(lambda: house.roster._commits._running)
+                change.cancel()
+            other.rollback()
+        assert await house.told(1) == [("r", "p1", "ok")]
+        assert sent(connection) == ["set p1"]
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,0 +1,82 @@
+"""Persons and weekly rules as values."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.model.person import ALWAYS, WEEKDAYS, Person, Weekly
+from bridge.protocol import requests
+
+RANGES = st.sampled_from(["", "09:00-12:35", "09:00-12:35;13:25-16:25", "00:00-23:59"])
+WEEKLIES = st.builds(Weekly, st.tuples(RANGES, RANGES, RANGES, RANGES, RANGES, RANGES, RANGES))
+MOMENTS = st.integers(0, 253402300799000).map(lambda milliseconds: milliseconds / 1000)
+PERSONS = st.builds(
+    Person,
+    id=st.just("1001"),
+    name=st.text(min_size=1),
+    card=st.none() | st.text(),
+    id_number=st.none() | st.text(),
+    photo=st.just("ab" * 32),
+    valid_from=st.none() | MOMENTS,
+    valid_until=st.none() | MOMENTS,
+    pass_count=st.none() | st.integers(0, 9999),
+    visitor=st.booleans(),
+    weekly=st.none() | WEEKLIES,
+    weekly_taken_back=st.booleans(),
+    enabled=st.booleans(),
+)
+
+ADA = Person(id="1001", name="Ada Lovelace", card="0042", id_number="secret-id", photo="ab" * 32)
+
+
+@given(PERSONS)
+def test_a_person_comes_back_from_the_store_as_it_was(person: Person) -> None:
+    assert Person.from_stored(json.loads(json.dumps(person.as_stored()))) == person
+
+
+def test_a_reply_shows_a_person_without_photo_and_with_times_in_iso_8601() -> None:
+    monday = Weekly(("09:00-12:35", "", "", "", "", "", ""))
+    assert replace(ADA, valid_from=1.5, weekly=monday, weekly_taken_back=True).as_json() == {
+        "id": "1001",
+        "name": "Ada Lovelace",
+        "card": "0042",
+        "id_number": "secret-id",
+        "valid_from": "1970-01-01T00:00:01.500+00:00",
+        "valid_until": None,
+        "pass_count": None,
+        "visitor": False,
+        "weekly": {"Monday": "09:00-12:35", **dict.fromkeys(WEEKDAYS[1:], "")},
+        "enabled": True,
+    }
+
+
+def test_who_somebody_is_stays_out_of_a_log() -> None:
+    assert "1001" in repr(ADA)
+    for secret in ("Ada", "0042", "secret-id"):
+        assert secret not in repr(ADA)
+
+
+def test_equal_means_equal_content() -> None:
+    assert replace(ADA) == ADA
+    assert replace(ADA, card="43") != ADA
+
+
+def test_always_is_every_hour_of_every_day() -> None:
+    assert ALWAYS.by_day() == dict.fromkeys(WEEKDAYS, "00:00-23:59")
+
+
+def test_the_weekdays_are_those_of_the_wire() -> None:
+    assert WEEKDAYS == requests.WEEKDAYS
+
+
+@given(WEEKLIES)
+def test_a_weekly_rule_is_built_of_its_days(weekly: Weekly) -> None:
+    assert Weekly.from_days(weekly.by_day()) == weekly
+
+
+def test_a_weekly_rule_lacks_no_day() -> None:
+    with pytest.raises(KeyError):
+        Weekly.from_days({"Monday": ""})
