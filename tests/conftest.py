@@ -4,8 +4,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.mosquitto import Mosquitto
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("facebridge", deadline=None)
+settings.load_profile("facebridge")
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ MAXIMUM_WAITING = 32
 """Presses that may wait for the answer of one terminal: many people at one door, but not a flood."""
 
 _IN_THE_MACHINE = 3.0
-"""Seconds that a packet can lie in this machine after its connection was reset: where a cable is pulled, the kernel keeps
-it while it looks for the neighbour, three times for a second (arp(7), `ucast_solicit`, `retrans_time_ms`), and sends it
-when the cable is back. Measured: an open came 2 s after its reset."""
+"""Seconds that a packet can lie in this machine after its connection was reset. Where a cable is pulled, the kernel
+keeps it while it looks for the neighbour, three times for a second (arp(7): `ucast_solicit`, `retrans_time_ms`), and
+sends it when the cable is back. Seen: an open carried out after its reset."""
 
 _LEAST_FOR_TAKING = 0.4
 """Part of the deadline that a terminal's side has at least to acknowledge a press; a LAN needs a thousandth of it."""

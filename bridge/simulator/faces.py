@@ -51,9 +51,9 @@ def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT) -> bytes:
     eye_distance, eye_size = dice.uniform(0.09, 0.12), dice.uniform(0.022, 0.03)
 
     oval(0.5, 1.05, 0.42, 0.3, dice.choice(_SHIRTS))
-    oval(0.5, 0.74, 0.1, 0.12, skin)
     if dice.random() < 0.5:
-        oval(0.5, 0.52, face_width + 0.07, face_height + 0.08, hair)
+        oval(0.5, 0.5, face_width + 0.07, face_height + 0.05, hair)
+    oval(0.5, 0.74, 0.1, 0.12, skin)
     oval(0.5, 0.38, face_width + 0.03, face_height * 0.85, hair)
     oval(0.5, 0.48, face_width, face_height, skin)
     for side in (-1, 1):
@@ -63,9 +63,11 @@ def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT) -> bytes:
     if dice.random() < 0.4:
         for side in (-1, 1):
             _ring(draw, size, 0.5 + side * eye_distance, 0.45, 0.075)
-    oval(0.5, 0.53, 0.018, 0.03, hair)
+    stroke = max(1, width // 80)
+    nose = (0.48 * width, 0.5 * height, 0.52 * width, 0.54 * height)
+    draw.arc(nose, start=20, end=160, fill=_INK, width=stroke)
     smile = (0.42 * width, 0.54 * height, 0.58 * width, dice.uniform(0.6, 0.64) * height)
-    draw.arc(smile, start=20, end=160, fill=_INK, width=max(1, width // 80))
+    draw.arc(smile, start=20, end=160, fill=_INK, width=stroke)
 
     buffer = BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY)

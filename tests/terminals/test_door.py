@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bridge.hub.ports import Connection
 from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalPending, TerminalRefused
 from bridge.model.secret import Secret
 from bridge.simulator.terminal import SimulatedTerminal
-from bridge.terminals import handshakes
+from bridge.terminals import handshakes, session
 from bridge.terminals.passwords import hash_password
 from bridge.terminals.session import MAXIMUM_FRAME
 from tests.support.door import PASSWORD, USERNAME, House
@@ -28,27 +28,30 @@ RIGHT = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
 WRONG = aiohttp.encode_basic_auth(USERNAME, "wrong")
 
 
-async def status_of(house: House, path: str, auth: str | None = RIGHT, **options: object) -> int:
+async def status_of(
+    house: House, path: str, authorization: str = RIGHT, headers: Mapping[str, str] | None = None
+) -> int:
     """Try to connect; return the HTTP status."""
-    headers = {"Authorization": auth} if auth else {}
-    headers.update(options.pop("headers", {}))  # type: ignore[call-overload]  # test data
-    async with aiohttp.ClientSession() as session:
+    url = f"{house.url.removesuffix('/devs')}{path}"
+    async with aiohttp.ClientSession() as client:
         try:
-            async with session.ws_connect(f"{house.url.removesuffix('/devs')}{path}", headers=headers):
+            async with client.ws_connect(url, headers={"Authorization": authorization, **(headers or {})}):
                 return 101
         except aiohttp.WSServerHandshakeError as error:
             return error.status
 
 
 @asynccontextmanager
-async def connected(house: House, sn: str = "T1", **options: object) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def connected(
+    house: House, sn: str = "T1", protocols: tuple[str, ...] = ()
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(
+        aiohttp.ClientSession() as client,
+        client.ws_connect(
             f"{house.url}/{sn}",
             headers={"Authorization": RIGHT},
             autoping=False,
-            **options,  # type: ignore[arg-type]  # test data
+            protocols=protocols,
         ) as websocket,
     ):
         yield websocket
@@ -153,11 +156,11 @@ async def test_odd_credentials_are_wrong_ones(header: str) -> None:
 async def test_other_methods_and_no_upgrade_are_told() -> None:
     async with (
         House(known_terminal("T1")).open() as house,
-        aiohttp.ClientSession(headers={"Authorization": RIGHT}) as session,
+        aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client,
     ):
-        async with session.post(f"{house.url}/T1") as response:
+        async with client.post(f"{house.url}/T1") as response:
             assert (response.status, response.headers["Allow"]) == (405, "GET")
-        async with session.get(f"{house.url}/T1") as response:
+        async with client.get(f"{house.url}/T1") as response:
             assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
 
 
@@ -299,7 +302,9 @@ async def test_a_frame_beyond_the_limit_ends_the_connection() -> None:
         await wait_offline(house)
 
 
-async def test_a_flood_is_read_more_slowly_and_not_cut_off() -> None:
+async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "FRAMES_AT_ONCE", 20)
+    monkeypatch.setattr(session, "FRAMES_A_SECOND", 50)
     async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -314,10 +319,8 @@ async def test_a_flood_is_read_more_slowly_and_not_cut_off() -> None:
 async def test_a_second_connection_takes_over_again_and_again() -> None:
     async with House(known_terminal("T1")).open() as house:
         told = collect(house.events, TerminalConnected, TerminalDisconnected)
-        async with aiohttp.ClientSession() as session:
-            sockets = [
-                await session.ws_connect(f"{house.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)
-            ]
+        async with aiohttp.ClientSession() as client:
+            sockets = [await client.ws_connect(f"{house.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)]
             await sockets[-1].ping(b"x")
             connection = await wait_online(house)
             for old in sockets[:-1]:
@@ -402,7 +405,7 @@ async def test_a_terminals_address_is_what_a_trusted_proxy_says() -> None:
             assert (await wait_online(house)).address == "127.0.0.1"
         await wait_offline(house)
         headers = {"Authorization": RIGHT, "X-Forwarded-For": "203.0.113.9, 192.0.2.7, 127.0.0.5"}
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{house.url}/T1", headers=headers):
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{house.url}/T1", headers=headers):
             assert (await wait_online(house)).address == "192.0.2.7"
 
 
@@ -424,9 +427,9 @@ async def test_tls_whose_certificate_is_read_again_when_it_changes(
     async def is_trusted(authority: trustme.CA) -> bool:
         context = ssl.create_default_context()
         authority.configure_trust(context)
-        async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as session:
+        async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client:
             try:
-                async with session.ws_connect(f"{house.url.replace('http', 'https')}/T1", ssl=context):
+                async with client.ws_connect(f"{house.url.replace('http', 'https')}/T1", ssl=context):
                     return True
             except aiohttp.ClientConnectorCertificateError:
                 return False

@@ -1,0 +1,78 @@
+"""The HTTP server with a hub behind it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import aiohttp
+
+from bridge.config.settings import WebSettings
+from bridge.hub.admission import Admission
+from bridge.hub.clock import Clock
+from bridge.hub.event_bus import EventBus
+from bridge.hub.presses import Presses
+from bridge.hub.registry import TerminalRegistry
+from bridge.hub.stall import StallWatch
+from bridge.terminals.passwords import PasswordVerifier
+from bridge.web.server import WebServer
+from tests.support.hub import WrittenConnection, known_terminal, msgids
+from tests.support.persons import NoPersons
+from tests.support.terminals import KeptTerminals
+
+
+class Site:
+    """T1 is connected, T2 is known."""
+
+    def __init__(self, admit: Literal["known", "any"] = "known", deadline: float = 1, **settings: Any) -> None:
+        values: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "url": None,
+            "username": None,
+            "password": None,
+            "tokens": {},
+        }
+        self.events = EventBus()
+        self.clock = Clock()
+        self.registry = TerminalRegistry(self.events, self.clock)
+        self.registry.put(known_terminal("T1", name="Front door", groups=("lobby",)))
+        self.registry.put(known_terminal("T2", groups=("lobby",)))
+        self.connection = WrittenConnection(self.registry, "T1")
+        self.registry.connected(self.connection)
+        self.verifier = PasswordVerifier()
+        self.admission = Admission(
+            self.registry, self.events, self.clock, KeptTerminals(), NoPersons(), self.verifier, admit
+        )
+        self.statuses: dict[str, str | None] = {"live": None, "intake": None}
+        self.store_answers = True
+        self.server = WebServer(
+            WebSettings(**{**values, **settings}),
+            registry=self.registry,
+            presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
+            admission=self.admission,
+            roster=NoPersons(),
+            events=self.events,
+            clock=self.clock,
+            stall=StallWatch(self.clock),
+            verify=self.verifier.verify,
+            store_reachable=self._store_reachable,
+            broker_statuses=lambda: self.statuses,
+            queue_lengths=lambda: {"presses": 3},
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[aiohttp.ClientSession]:
+        await self.server.start()
+        try:
+            async with aiohttp.ClientSession(self.url) as session:
+                yield session
+        finally:
+            await self.server.stop()
+            self.verifier.close()
+
+    async def _store_reachable(self) -> bool:
+        return self.store_answers

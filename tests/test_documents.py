@@ -1,0 +1,84 @@
+"""The documents say what the code does: topics, routes, keys and commands are held against it."""
+
+import re
+from datetime import UTC
+from pathlib import Path
+
+import click
+import pytest
+
+from bridge.cli import main
+from bridge.hub.commands import COMMANDS, REBOOT
+from bridge.model.faults import InvalidError
+from bridge.model.outcome import Outcome
+from bridge.roster.person_schema import parse_person
+from bridge.web.errors import STATUS
+from tests.support.web import Site
+
+ROOT = Path(__file__).parents[1]
+MQTT = (ROOT / "docs" / "mqtt.md").read_text()
+HTTP = (ROOT / "docs" / "http.md").read_text()
+
+
+def test_every_command_topic_is_documented() -> None:
+    for command in COMMANDS:
+        if command.for_bridge:
+            assert f"`B/bridge/{command.topic}`" in MQTT
+        if command.for_terminal and command is not REBOOT:
+            assert f"`B/terminal/<SN>/{command.topic}`" in MQTT
+        if command.for_group:
+            assert command.topic in next(line for line in MQTT.splitlines() if "B/group/<name>/open/set" in line)
+        assert f"`{command.name}`" in MQTT
+
+
+def test_every_outcome_is_documented_and_no_other() -> None:
+    table = MQTT.partition("| `outcome` | means |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)) == {outcome.value for outcome in Outcome}
+    for readme in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / readme).read_text()
+        for outcome in Outcome:
+            assert f"`{outcome.value}`" in text
+
+
+def test_every_field_of_a_person_is_documented_and_no_other() -> None:
+    table = MQTT.partition("### A person")[2].partition("What is absent")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    with pytest.raises(InvalidError) as caught:
+        parse_person(dict.fromkeys(documented, object()), timezone=UTC)
+    assert {fault.path for fault in caught.value.faults} == documented
+    assert not [fault for fault in caught.value.faults if "unknown key" in fault.message]
+
+
+async def test_every_route_is_documented() -> None:
+    site = Site()
+    routes = {
+        (route.method, route.resource.canonical)
+        for route in site.server._runner.app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    site.verifier.close()
+    for method, path in routes:
+        shown = path.replace("/reboot", "/open")
+        assert f"`{method} {shown}`" in HTTP, f"{method} {path}"
+    for status in set(STATUS.values()):
+        assert f"| {status} |" in HTTP
+
+
+def test_every_command_of_the_command_line_is_named_in_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert isinstance(main, click.Group)
+    for name in main.commands:
+        assert f"`{name}`" in changelog or f"`facebridge {name}`" in changelog
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=str)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_part_and_file_that_the_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in re.findall(r"`((?:bridge|tests|docs|scripts|[a-z]+)/[a-z_/]*(?:\.py|\.yaml)?)`", text):
+        assert (ROOT / name).exists() or (ROOT / "bridge" / name).exists(), name
