@@ -155,11 +155,15 @@ class Outbox(Protocol):
     """Last words that wait for the broker; kept over restarts with what they are the last word on."""
 
     async def next_entries(self, limit: int) -> Sequence[OutboxEntry]:
-        """Wait until there are entries that were not handed out since `rewind`; return up to `limit`, oldest first."""
+        """Wait until there are entries that were not handed out since `rewind`; return up to `limit`, oldest first.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
         ...
 
     async def published(self, ids: Sequence[int]) -> None:
-        """Drop the entries that the broker has acknowledged."""
+        """Drop the entries that the broker has acknowledged. Raises UnavailableError."""
         ...
 
     def rewind(self) -> None:

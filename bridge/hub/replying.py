@@ -91,10 +91,12 @@ class Replying:
 
     def tell(self, reply: Reply, origin: Origin) -> Reply:
         """Announce a reply, and return it."""
+        self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
+        # Afterwards: writing a line takes longer than all that the hub does for a press.
         _LOGGER.info(
-            "%s %s: %s",
+            "%s%s: %s",
             reply.command,
-            f"on {reply.sn}" if reply.sn else "",
+            f" on {reply.sn}" if reply.sn else "",
             reply.outcome.value,
             extra={
                 "sn": reply.sn,
@@ -103,7 +105,6 @@ class Replying:
                 "person_id": reply.person_id,
             },
         )
-        self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
         return reply
 
     def sum_up(

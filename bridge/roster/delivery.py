@@ -1,7 +1,5 @@
 """Keeps a courier on the way to every terminal that is connected and has something pending."""
 
-import logging
-
 from bridge.hub.event_bus import EventBus
 from bridge.hub.registry import TerminalRegistry
 from bridge.hub.tasks import BackgroundTasks
@@ -9,8 +7,6 @@ from bridge.model.events import TerminalConnected, TerminalDisconnected, Termina
 from bridge.roster.commits import Commits
 from bridge.roster.courier import Courier, Means
 from bridge.roster.ledger import Committed
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Delivery:

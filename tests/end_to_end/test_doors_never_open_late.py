@@ -16,6 +16,7 @@ import pytest
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.bridge_process import BridgeProcess, configuration
+from tests.support.freezing_proxy import FreezingProxy
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
 from tests.support.network import Host
@@ -105,6 +106,38 @@ async def test_presses_wait_in_no_frozen_bridge(
         assert {one.json["outcome"] for one in replies} == {"expired"}
         assert terminal.opened == 0
         await still_works(client, terminal)
+
+
+async def test_presses_wait_in_no_frozen_link_to_the_broker(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    async with (
+        FreezingProxy(mosquitto.port).running() as link,
+        BridgeProcess(tmp_path, configuration(link.port)).running() as bridge,
+        at_work(bridge, mosquitto) as (terminal, client),
+    ):
+        link.freeze()
+        for number in range(20):
+            await client.publish(OPEN, {"request_id": f"late {number}"})
+        await asyncio.sleep(DEADLINE + 1)
+        link.thaw()
+        replies = await client.wait_for_all(REPLY, 20, lambda one: str(one.json["request_id"]).startswith("late"))
+        assert {one.json["outcome"] for one in replies} == {"expired"}
+        assert terminal.opened == 0
+        await still_works(client, terminal)
+
+
+async def test_behind_a_proxy_a_frozen_terminal_is_told_apart_from_a_dead_link(
+    bridge: BridgeProcess, mosquitto: Mosquitto
+) -> None:
+    """The proxy's kernel has taken the press: it may still arrive, so nobody is told that it will not."""
+    async with FreezingProxy(bridge.terminals_port).running() as link, mqtt_client(mosquitto.port) as client:
+        await client.subscribe("facebridge/#")
+        terminal = SimulatedTerminal(f"ws://dev:123@127.0.0.1:{link.port}/devs/", "T1")
+        async with terminal.running():
+            await client.wait_for("facebridge/terminal/T1/availability", lambda one: one.payload == b"online")
+            link.freeze()
+            await client.publish(OPEN, {"request_id": "into the proxy"})
+            reply = (await client.wait_for(REPLY)).json
+            assert (reply["outcome"], reply["delivered"]) == ("timeout", True)
 
 
 async def test_a_press_written_to_a_dead_link_is_withdrawn(tmp_path: Path, mosquitto: Mosquitto) -> None:

@@ -170,17 +170,3 @@ def _shortly(request: Request) -> str:
     if isinstance(request, RemovePersonRequest):
         return f"remove {','.join(request.ids) or 'everyone'}"
     return type(request).__name__
-
-
-class Holding:
-    """What a terminal that obeys would hold after the frames of its connections."""
-
-    def __init__(self) -> None:
-        self.persons: dict[str, str] = {}
-
-    def take(self, request: Request) -> None:
-        if isinstance(request, SetPersonRequest):
-            self.persons[request.person.id] = request.person.name
-        elif isinstance(request, RemovePersonRequest):
-            for person_id in request.ids or tuple(self.persons):
-                self.persons.pop(person_id, None)

@@ -1,5 +1,6 @@
 """What is accepted, merged, superseded and removed, in the order it was asked for."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -204,6 +205,14 @@ async def test_several_requests_are_one_change_in_their_order(house: RosterHouse
     )
     assert [[reply.outcome for reply in of_request] for of_request in replies] == [[ACCEPTED]] * 3
     assert (await house.delivery("T1"), await house.delivery("T2")) == ({}, {"p1": "pending"})
+
+
+async def test_changes_take_effect_in_the_order_they_were_asked_for(house: RosterHouse) -> None:
+    # The first has a picture to prepare in a thread, the second has none and is ready long before.
+    first, second = await asyncio.gather(house.set(person("p1")), house.set({"id": "p1", "name": "Second"}))
+    assert (first, second) == ([ACCEPTED], [ACCEPTED])
+    (listed,) = await house.roster.persons("T1")
+    assert listed["name"] == "Second"
 
 
 async def test_persons_are_listed_by_id_in_full(house: RosterHouse) -> None:

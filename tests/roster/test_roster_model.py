@@ -129,10 +129,10 @@ class RosterModel(RuleBasedStateMachine):
         assert sorted(request_id or "" for request_id, _, _ in told) == sorted(self.asked)
 
     def run_connect(self, answer: Callable[[str], TerminalReply | None]) -> None:
-        async def connect() -> WrittenConnection:
-            return self.get().connect(answer=answer)
+        async def connect() -> None:
+            self.connection = self.get().connect(answer=answer)
 
-        self.connection = self.runner.run(connect())
+        self.runner.run(connect())
 
     def get(self) -> RosterHouse:
         assert self.house is not None

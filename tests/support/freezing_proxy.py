@@ -1,0 +1,50 @@
+"""A TCP proxy whose link can be frozen: bytes wait in it, connections stay open, nobody is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class FreezingProxy:
+    """Forwards a free port to another, while it is not frozen."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = 0
+        self._target_port = target_port
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def freeze(self) -> None:
+        """Let nothing through."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Let everything through, what has waited first."""
+        self._flowing.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["FreezingProxy"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            self.thaw()
+            server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
