@@ -24,12 +24,14 @@ class KnownTerminal:
         terminal: who it is.
         connection: the connection it has, if any.
         last_reply: the last word on the last command.
+        unknown_replies: answers on this connection to a msgid that nothing waits for.
     """
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self.connection: Connection | None = None
         self.last_reply: Reply | None = None
+        self.unknown_replies = 0
         self._last_seen: datetime | None = None
         self._expected: dict[str, _Expected] = {}
 
@@ -42,6 +44,7 @@ class KnownTerminal:
         """Take a new connection; return the one whose place it takes, whose waiters have been told it is lost."""
         replaced = self.connection
         self.connection = connection
+        self.unknown_replies = 0
         if replaced is not None:
             self._lose(replaced)
         return replaced
@@ -84,6 +87,7 @@ class KnownTerminal:
         """Hand a reply to whoever waits for it; return False where nobody does."""
         expected = self._expected.pop(reply.msgid, None)
         if expected is None:
+            self.unknown_replies += 1
             return False
         expected.on_reply(reply)
         return True

@@ -20,6 +20,10 @@ from bridge.protocol.replies import TerminalReply
 
 _LOGGER = logging.getLogger(__name__)
 
+_TOLD = 10
+"""Unknown replies of one connection that are worth a line in the log: a terminal that doubles its answers shows with
+these, and one that floods does not fill the disk."""
+
 
 class TerminalRegistry:
     """All known terminals by SN. The terminals' face tells it of connections and replies."""
@@ -103,11 +107,13 @@ class TerminalRegistry:
         known = self._terminals.get(connection.sn)
         if known is None or known.received(reply):
             return
-        _LOGGER.info(
-            "terminal %s answered a msgid that nothing waits for",
-            connection.sn,
-            extra={"sn": connection.sn, "msgid": reply.msgid},
-        )
+        if known.unknown_replies <= _TOLD:
+            _LOGGER.info(
+                "terminal %s answered a msgid that nothing waits for%s",
+                connection.sn,
+                "; further ones are only counted" if known.unknown_replies == _TOLD else "",
+                extra={"sn": connection.sn, "msgid": reply.msgid},
+            )
         self._events.publish(UnknownReply(at=self._clock.now(), sn=connection.sn, msgid=reply.msgid))
 
     def _replied(self, event: CommandReplied | PersonSettled) -> None:

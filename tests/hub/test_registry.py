@@ -1,8 +1,12 @@
 """Connections come, go and take each other's place."""
 
+import logging
+
+import pytest
+
 from bridge.hub.event_bus import EventBus
 from bridge.hub.registry import TerminalRegistry
-from bridge.model.events import TerminalConnected, TerminalDisconnected
+from bridge.model.events import TerminalConnected, TerminalDisconnected, UnknownReply
 from bridge.protocol.replies import TerminalReply
 from tests.support.hub import SetClock, WrittenConnection, collect, known_terminal
 
@@ -81,3 +85,18 @@ def test_what_is_known_of_a_terminal_changes_under_its_connection() -> None:
     assert known.connection is connection
     assert [member.terminal.sn for member in registry.members("lobby")] == ["T2"]
     assert [member.terminal.sn for member in registry.members("all")] == ["T1", "T2"]
+
+
+def test_a_flood_of_unknown_replies_is_counted_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    registry, events = registry_of("T1")
+    counted = collect(events, UnknownReply)
+    connection = WrittenConnection(registry, "T1")
+    registry.connected(connection)
+    for number in range(100):
+        registry.received(connection, TerminalReply(f"x{number}", None, 0, "ok"))
+    assert len(counted) == 100
+    assert caplog.text.count("nothing waits for") == 10
+    registry.connected(WrittenConnection(registry, "T1"))
+    registry.received(connection, TerminalReply("x", None, 0, "ok"))
+    assert caplog.text.count("nothing waits for") == 11
