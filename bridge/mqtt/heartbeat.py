@@ -1,10 +1,17 @@
 """Keeps the lease alive: a heartbeat at a time, over the live connection."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from bridge.mqtt.connection import Message, MqttConnection, NotConnectedError
 from bridge.mqtt.lease import Lease
+
+_LOGGER = logging.getLogger(__name__)
+
+_OVERDUE = 10.0
+"""Seconds until the first echo of a connection is missed aloud: echoes take milliseconds, and the lease's caution a
+second or two. A broker whose access rules swallow the heartbeat says nothing itself."""
 
 
 class Heartbeat:
@@ -27,15 +34,24 @@ class Heartbeat:
             self._wanted.clear()
 
     async def wait_ready(self) -> None:
-        """Begin anew on a connection whose topics are subscribed, and wait for the first echo."""
+        """Begin anew on a connection whose topics are subscribed, and wait until echoes date what comes in."""
         self._lease.reset()
         self._ready.clear()
         self._wanted.set()
-        await self._ready.wait()
+        try:
+            async with asyncio.timeout(_OVERDUE):
+                await self._ready.wait()
+        except TimeoutError:
+            _LOGGER.warning(
+                "no prompt heartbeat comes back on %s: presses are not taken until one does; where it lasts, the "
+                "broker's access rules must let this client publish and read that topic",
+                self._topic,
+            )
+            await self._ready.wait()
 
     def received(self, message: Message) -> None:
         """Take what came in on the heartbeat's topic."""
-        if self._lease.echo(message.payload):
+        if self._lease.echo(message.payload) and self._lease.ready:
             self._ready.set()
 
     def _beat(self) -> None:

@@ -1,5 +1,6 @@
 """What is retained, and in which order the bridge appears, disappears and comes back, on a real broker."""
 
+import asyncio
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +47,7 @@ async def test_the_bridge_is_online_once_all_else_is_said(mosquitto: Mosquitto, 
         assert "facebridge/bridge/heartbeat" in client.topics()[: client.topics().index(BRIDGE_CONFIG)], "an echo first"
         for one in client.heard:
             assert (one.qos, one.retain) == (1, one.topic != "facebridge/bridge/heartbeat")
-        assert bridge.face.is_online
+        await asyncio.wait_for(bridge.face.wait_online(), 10)
         assert (await client.wait_for("facebridge/terminal/T1/availability")).payload == b"offline"
 
 
