@@ -37,8 +37,9 @@ install_debian_packages() {
 # python_environment EXTRAS: .venv with the locked dependencies; a second call is instant.
 python_environment() {
   extras=$1
-  wanted="$extras $(cat pyproject.toml requirements.lock | cksum) $PWD"
-  [ "$(cat .venv/ready 2>/dev/null)" = "$wanted" ] && return 0
+  ready=.venv/ready-$extras
+  wanted="$(cat pyproject.toml requirements.lock | cksum) $PWD"
+  [ "$(cat "$ready" 2>/dev/null)" = "$wanted" ] && return 0
   command -v python3 >/dev/null || install_debian_packages python3
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed, $(python3 -V) is here"
   if [ ! -x .venv/bin/pip ]; then
@@ -48,5 +49,5 @@ python_environment() {
   say "installing Facebridge and what it needs into .venv"
   with_retry "pip install" .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint requirements.lock --editable ".[$extras]"
-  printf '%s' "$wanted" >.venv/ready
+  printf '%s' "$wanted" >"$ready"
 }
