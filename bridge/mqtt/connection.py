@@ -3,20 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
 from bridge.config.settings import MqttSettings
 from bridge.hub.clock import Clock
 from bridge.hub.tasks import BackgroundTasks
-from bridge.mqtt.paho_session import (
-    Message,
-    NotConnectedError,
-    PahoSession,
-    SubscriptionRefusedError,
-    Will,
-)
+from bridge.mqtt.messages import Message, NotConnectedError, SubscriptionRefusedError, Will
+from bridge.mqtt.paho_session import PahoSession
+from bridge.mqtt.reasons import LOST, LOST_REPEATEDLY
 
 __all__ = [
     "NOT_YET",
@@ -32,11 +27,17 @@ _LOGGER = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
-"""Seconds between attempts: doors are opened over this connection, so it is back soon after the broker is."""
+"""Seconds between attempts: doors are opened over this connection, so it is back soon after the broker is. Each is
+cut by up to a half at random, so that a hundred bridges do not fall upon a broker that has just started."""
 
 _STEADY = 10.0
 """Seconds a connection must last before the next attempt is quick again: two clients of one id throw each other out."""
 
+_SUSPICIOUS = 3
+"""Connections in a row that break sooner, until that is suspected: Mosquitto, and any broker over MQTT 3.1.1, hangs up
+on the earlier client without a word."""
+
+_FAILED_GREETING = "what it begins with failed; the bridge's log says why"
 
 NOT_YET = "not connected yet"
 """The problem before the first attempt has ended."""
@@ -110,12 +111,19 @@ class MqttConnection:
     async def run(self) -> None:
         """Connect, again and again, until cancelled; then disconnect so that no will is published."""
         pause = _FIRST_PAUSE
+        short_lived = 0
         while True:
-            began = self._clock.boottime()
-            self._problem = await self._connect_once()
-            self._tell(self._problem)
-            if self._clock.boottime() - began > _STEADY:
+            problem, lasted = await self._connect_once()
+            if lasted > _STEADY:
                 pause = _FIRST_PAUSE
+                short_lived = 0
+                self._told = None
+            elif lasted > 0:
+                short_lived += 1
+                if problem == LOST and short_lived >= _SUSPICIOUS:
+                    problem = LOST_REPEATEDLY
+            self._problem = problem
+            self._tell(problem)
             await asyncio.sleep(pause * self._random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -167,8 +175,8 @@ class MqttConnection:
             raise NotConnectedError
         return self._session
 
-    async def _connect_once(self) -> str:
-        """Make one connection and stay until it ends; return why it did."""
+    async def _connect_once(self) -> tuple[str, float]:
+        """Make one connection and stay until it ends; return why it did, and how many seconds it lasted."""
         session = PahoSession(
             self._settings,
             self._client_id,
@@ -179,26 +187,33 @@ class MqttConnection:
         )
         self._session = session
         work = BackgroundTasks()
-        made = False
+        made_at: float | None = None
         try:
             await session.connect()
-            made = True
-            self._problem = self._told = None
+            made_at = self._clock.boottime()
+            self._problem = None
             _LOGGER.info("connected to the broker as %s", self._client_id)
-            work.start(self._greet(), name=f"what {self._client_id} wants")
-            return await session.wait_ended()
+            work.start(self._greet(session), name=f"what {self._client_id} begins with")
+            problem = await session.wait_ended()
+            return problem, self._clock.boottime() - made_at
         except NotConnectedError as error:
-            return str(error)
+            return str(error), 0
         finally:
             await work.stop()
             await session.close()
             self._session = None
-            if made:
+            if made_at is not None:
                 self._on_disconnect()
 
-    async def _greet(self) -> None:
-        with suppress(NotConnectedError):
+    async def _greet(self, session: PahoSession) -> None:
+        try:
             await self._on_connect()
+        except NotConnectedError:
+            return
+        except Exception:
+            # Left connected it would be deaf, and nobody would know.
+            session.abort(_FAILED_GREETING)
+            raise
 
     def _tell(self, problem: str) -> None:
         """Say what is wrong once, not at each attempt."""

@@ -1,21 +1,21 @@
 """One connection to the broker, from CONNECT until it is gone: paho inside the event loop.
 
 paho keeps what it could not send and sends it after a reconnect, which would be late; so each connection has a client
-of its own, and dies with it.
+of its own, and what waits in it dies with it.
 """
 
 import asyncio
 import logging
 import socket
 import ssl
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -23,86 +23,50 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.config.settings import MqttSettings
 from bridge.hub.clock import Clock
-from bridge.mqtt.reasons import failure, refusal
-from bridge.mqtt.sockets import acknowledge_at_once, set_up
+from bridge.model.faults import shorten
+from bridge.mqtt.messages import Message, NotConnectedError, SubscriptionRefusedError, Will
+from bridge.mqtt.paho_client import build_client, connect_in_thread, packet_properties
+from bridge.mqtt.reasons import ENDINGS, LOST, failure, refusal, unanswered
+from bridge.mqtt.sockets import acknowledge_at_once, hang_up, second_handle, set_up
+from bridge.mqtt.tls import TlsFilesError
 
 _LOGGER = logging.getLogger(__name__)
 
-_KEEPALIVE = 15
-"""Seconds without a packet before a ping; a broker that hangs shows within two of them. The live connection's heartbeat
-is quicker, this is for the intake's."""
-
 _CONNECT_TIMEOUT = 10.0
-"""Seconds for name, TCP and TLS, and again for CONNACK: a broker that takes longer is as good as away."""
+"""Seconds for name, TCP, TLS and CONNACK together: a broker that takes longer is as good as away."""
+
+_GOODBYE = 0.5
+"""Seconds, twice, for a broker to acknowledge what is under way and to hang up; what it has not taken by then it will
+not. The process has five to end in (CONTRACT, section 2)."""
 
 _MISCELLANY = 1.0
 """Seconds between looks at paho's keep-alive."""
 
-_RECEIVE_MAXIMUM = 100
-"""Messages the broker may send ahead of their acknowledgements: as many as are committed together."""
-
-_MAXIMUM_PACKET = 64 * 1024 * 1024
-"""Bytes of a packet that is still read: one far above what is obeyed (some 16 MB) gets its `invalid`; beyond that the
-broker keeps it away (MQTT 5), so that nobody fills the memory."""
-
-_KEPT_FOR_EVER = 0xFFFFFFFF
-"""The session expiry interval that means never (MQTT 5, 3.1.2.11.2)."""
-
 _TOPICS_A_PACKET = 200
 """Topics subscribed to in one packet: far below the packet limits of brokers."""
 
+_REFUSALS_TOLD = 20
+"""Topics of a connection of which it is said that the broker refuses them; by then somebody knows."""
 
-class NotConnectedError(Exception):
-    """The broker is away: nothing was published, and nothing will be later."""
-
-
-class SubscriptionRefusedError(Exception):
-    """The broker does not let us subscribe.
-
-    Attributes:
-        topic: to what.
-    """
-
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic)
-        self.topic = topic
+_PACKET_OVERHEAD = 32
+"""Bytes at most of a PUBLISH besides topic, payload and Correlation Data: fixed header, lengths, packet id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What came in.
+_WINDOW = 65_535
+"""Publishes with QoS 1 that a broker takes ahead of its acknowledgements unless it says less (MQTT 5, 3.2.2.3.3); there
+are no more packet ids either."""
 
-    Attributes:
-        topic: it was published on.
-        payload: as it is.
-        qos: it was delivered with.
-        retain: whether the broker had stored it, or (MQTT 5) it was published retained.
-        received_at: when it was read (`Clock.boottime`).
-        response_topic: MQTT 5's.
-        correlation_data: MQTT 5's.
-        session: the connection it came in on.
-        mid: its packet id there.
-    """
+
+@dataclass(frozen=True, slots=True)
+class _Publication:
+    """Something published; `acknowledged` turns False where the connection ends before a broker has taken QoS 1."""
 
     topic: str
-    payload: bytes = field(repr=False)
+    payload: bytes
     qos: int
     retain: bool
-    received_at: float
-    response_topic: str | None = None
-    correlation_data: bytes | None = None
-    session: "PahoSession | None" = field(default=None, repr=False, compare=False)
-    mid: int = field(default=0, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Will:
-    """What the broker publishes when the connection ends without a goodbye."""
-
-    topic: str
-    payload: bytes | str
-    qos: int = 1
-    retain: bool = True
+    properties: Properties | None
+    acknowledged: asyncio.Future[bool]
 
 
 class PahoSession:
@@ -119,6 +83,7 @@ class PahoSession:
         on_message: Callable[[Message], None],
     ) -> None:
         self._settings = settings
+        self._client_id = client_id
         self._clock = clock
         self._persistent = persistent
         self._on_message = on_message
@@ -128,14 +93,28 @@ class PahoSession:
         self._reading = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
-        self._published: dict[int, asyncio.Future[None]] = {}
-        self._subscribed: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
-        self._client = self._build_client(client_id, will)
+        self._published: dict[int, _Publication] = {}
+        self._queued: deque[_Publication] = deque()
+        self._window = _WINDOW
+        self._subscribed: dict[int, asyncio.Future[Sequence[ReasonCode] | None]] = {}
+        self._brokers_maximum_packet: int | None = None
+        self._refused: set[str] = set()
+        self._client = build_client(settings, client_id, persistent=persistent, will=will)
+        self._client.on_connect = self._connack
+        self._client.on_disconnect = self._disconnected
+        self._client.on_message = self._received
+        self._client.on_publish = self._acknowledged
+        self._client.on_subscribe = self._suback
 
     @property
     def connected(self) -> bool:
         """Whether the broker has accepted it and it has not ended."""
         return self._accepted.done() and not self._ended.done()
+
+    @property
+    def protocol5(self) -> bool:
+        """Whether it speaks MQTT 5."""
+        return self._settings.protocol == "5"
 
     async def connect(self) -> None:
         """Connect.
@@ -144,25 +123,14 @@ class PahoSession:
             NotConnectedError: with what is in the way.
         """
         try:
-            async with asyncio.timeout(2 * _CONNECT_TIMEOUT):
-                await self._connect_in_thread()
-        except TimeoutError:
-            raise NotConnectedError(failure(TimeoutError(), str(self._settings.host), self._settings.port)) from None
-        except OSError as error:
-            raise NotConnectedError(failure(error, str(self._settings.host), self._settings.port)) from None
-        connection = cast("socket.socket | None", self._client.socket())
-        if connection is None:
-            raise NotConnectedError("the broker ended the connection")
-        self._socket = connection
-        set_up(connection)
-        self._client.on_socket_close = self._socket_closes
-        self._loop.add_reader(connection, self._read)
-        self._flush()
-        try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
+                await connect_in_thread(self._client, self._settings, persistent=self._persistent)
+                self._adopt_socket()
                 await asyncio.wait((self._accepted, self._ended), return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            self.abort(f"no answer from {self._settings.host}:{self._settings.port}")
+        except TlsFilesError as error:
+            self.abort(str(error))
+        except Exception as error:  # noqa: BLE001  whatever paho and its codecs raise, there is no connection
+            self.abort(failure(error, self._settings))
         if self._ended.done():
             raise NotConnectedError(self._ended.result())
 
@@ -175,59 +143,68 @@ class PahoSession:
         return self._ended.result()
 
     async def close(self) -> None:
-        """Send what was published and a DISCONNECT, so that no will is published; wait until it is on its way."""
-        if not self.connected:
-            self.abort("closed")
-            return
-        self._client.disconnect()
-        self._flush()
-        # paho closes the socket itself once the DISCONNECT is written; a broker that reads nothing is not waited for.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(self._ended)
+        """Let the broker take what was published, and say goodbye, so that no will is published."""
+        if self.connected and (under_way := [*self._published.values(), *self._queued]):
+            await asyncio.wait([publication.acknowledged for publication in under_way], timeout=_GOODBYE)
+        if self.connected and self._socket is not None:
+            # paho closes its own handle as soon as the DISCONNECT is written.
+            handle = second_handle(self._socket)
+            with handle, suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE):
+                    self._client.disconnect()
+                    self._flush()
+                    await asyncio.shield(self._ended)
+                    await hang_up(handle)
         self.abort("closed")
 
     def abort(self, reason: str) -> None:
         """End it at once."""
         self._end(reason)
-        connection, self._socket = self._socket, None
-        if connection is not None:
+        # Else paho would tell of the closing once it is collected, when nobody knows the socket any more.
+        self._client.on_socket_close = None
+        connection = cast("socket.socket | None", self._client.socket())
+        self._socket = None
+        if connection is not None and connection.fileno() >= 0:
             self._forget(connection)
             connection.close()
 
     def publish(
         self, topic: str, payload: bytes | str, qos: int, *, retain: bool, correlation_data: bytes | None
-    ) -> int:
-        """Publish, and return the packet id.
+    ) -> "asyncio.Future[bool] | None":
+        """Publish; a packet that the broker would hang up for is dropped with a warning.
+
+        Returns:
+            With QoS 1 what turns true once the broker has acknowledged it, false where the connection ends first.
 
         Raises:
             NotConnectedError: the connection has ended.
         """
         if not self.connected:
             raise NotConnectedError
+        payload = payload.encode() if isinstance(payload, str) else payload
         properties = None
+        size = len(topic.encode()) + len(payload) + _PACKET_OVERHEAD
         if correlation_data is not None and self.protocol5:
-            properties = _properties(PacketTypes.PUBLISH)
+            properties = packet_properties(PacketTypes.PUBLISH)
             properties.CorrelationData = correlation_data
-        published = self._client.publish(topic, payload, qos, retain, properties)
-        self._flush()
-        if published.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise NotConnectedError
-        return published.mid
+            size += len(correlation_data)
+        if self._brokers_maximum_packet is not None and size > self._brokers_maximum_packet:
+            _LOGGER.warning("%d bytes for %s are more than the broker takes: not published", size, shorten(topic))
+            return None
+        publication = _Publication(topic, payload, qos, retain, properties, self._loop.create_future())
+        if qos > 0 and len(self._published) >= self._window:
+            self._queued.append(publication)
+        else:
+            self._send(publication)
+        return publication.acknowledged if qos > 0 else None
 
     async def publish_and_wait(
         self, topic: str, payload: bytes | str, qos: int, *, retain: bool, correlation_data: bytes | None
     ) -> None:
         """Publish with QoS 1, and return once the broker has acknowledged it; errors as for `publish`."""
-        mid = self.publish(topic, payload, qos, retain=retain, correlation_data=correlation_data)
-        if qos == 0:
-            return
-        acknowledged: asyncio.Future[None] = self._loop.create_future()
-        self._published[mid] = acknowledged
-        try:
-            await self._unless_ended(acknowledged)
-        finally:
-            self._published.pop(mid, None)
+        acknowledged = self.publish(topic, payload, qos, retain=retain, correlation_data=correlation_data)
+        if acknowledged is not None and not await acknowledged:
+            raise NotConnectedError
 
     async def subscribe(self, topics: Sequence[str], qos: int) -> None:
         """Subscribe, and return once the broker has confirmed; errors as for `publish`.
@@ -244,85 +221,25 @@ class PahoSession:
             self._client.ack(message.mid, message.qos)
             self._flush()
 
-    @property
-    def protocol5(self) -> bool:
-        """Whether it speaks MQTT 5."""
-        return self._settings.protocol == "5"
+    def _adopt_socket(self) -> None:
+        """Take the connected socket over from the thread; until here none of paho's callbacks has run."""
+        connection = cast("socket.socket | None", self._client.socket())
+        if connection is None:
+            raise ConnectionResetError
+        self._socket = connection
+        set_up(connection)
+        self._client.on_socket_close = self._socket_closes
+        self._loop.add_reader(connection, self._read)
+        self._flush()
 
-    def _build_client(self, client_id: str, will: Will | None) -> paho.Client:
-        settings = self._settings
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=None if self.protocol5 else not self._persistent,
-            protocol=MQTTProtocolVersion.MQTTv5 if self.protocol5 else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=self._persistent,
-        )
-        client.connect_timeout = _CONNECT_TIMEOUT
-        # What is limited here would queue the heartbeat behind a flood of retained topics.
-        client.max_inflight_messages_set(0)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, settings.password.reveal() if settings.password else None)
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
-        client.on_connect = self._connack
-        client.on_disconnect = self._disconnected
-        client.on_message = self._received
-        client.on_publish = self._acknowledged
-        client.on_subscribe = self._suback
-        return client
-
-    async def _connect_in_thread(self) -> None:
-        """Run paho's blocking connect in a thread that nothing waits for when the bridge stops."""
-        connected: asyncio.Future[None] = self._loop.create_future()
-
-        def settle(error: BaseException | None) -> None:
-            connection = self._client.socket()
-            if connected.cancelled():
-                if connection is not None:
-                    connection.close()
-            elif error is None:
-                connected.set_result(None)
-            else:
-                connected.set_exception(error)
-
-        def work() -> None:
-            error: BaseException | None = None
-            try:
-                self._connect()
-            except OSError as failed:
-                error = failed
-            except ValueError as failed:
-                # paho's own checks, and a name that cannot be encoded.
-                error = OSError(0, str(failed))
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(settle, error)
-
-        threading.Thread(target=work, name="MQTT connect", daemon=True).start()
-        await connected
-
-    def _connect(self) -> None:
-        settings = self._settings
-        if settings.tls is not None:
-            context = ssl.create_default_context(cafile=settings.tls.ca)
-            context.sslsocket_class = _ClosingSocket
-            if not settings.tls.verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            if settings.tls.certificate is not None:
-                context.load_cert_chain(settings.tls.certificate, settings.tls.key)
-            self._client.tls_set_context(context)
-        host = str(settings.host)
-        if not self.protocol5:
-            self._client.connect(host, settings.port, _KEEPALIVE)
-            return
-        properties = _properties(PacketTypes.CONNECT)
-        properties.ReceiveMaximum = _RECEIVE_MAXIMUM
-        properties.MaximumPacketSize = _MAXIMUM_PACKET
-        if self._persistent:
-            properties.SessionExpiryInterval = _KEPT_FOR_EVER
-        self._client.connect(host, settings.port, _KEEPALIVE, clean_start=not self._persistent, properties=properties)
+    def _send(self, publication: _Publication) -> None:
+        one = publication
+        published = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
+        self._flush()
+        if published.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise NotConnectedError
+        if one.qos > 0:
+            self._published[published.mid] = one
 
     async def _subscribe(self, topics: Sequence[str], qos: int) -> None:
         if not self.connected:
@@ -334,23 +251,16 @@ class PahoSession:
         else:
             _, mid = self._client.subscribe([(topic, qos) for topic in topics])
         self._flush()
-        if mid is None:
+        if mid is None or not self.connected:
             raise NotConnectedError
-        answered: asyncio.Future[Sequence[ReasonCode]] = self._loop.create_future()
+        answered: asyncio.Future[Sequence[ReasonCode] | None] = self._loop.create_future()
         self._subscribed[mid] = answered
-        try:
-            codes = await self._unless_ended(answered)
-        finally:
-            self._subscribed.pop(mid, None)
+        codes = await answered
+        if codes is None:
+            raise NotConnectedError
         for topic, code in zip(topics, codes, strict=False):
             if code.is_failure:
                 raise SubscriptionRefusedError(topic)
-
-    async def _unless_ended(self, waiting: "asyncio.Future[Any]") -> Any:
-        await asyncio.wait((waiting, self._ended), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise NotConnectedError
-        return waiting.result()
 
     def _read(self) -> None:
         self._reading = True
@@ -390,7 +300,8 @@ class PahoSession:
     def _socket_closes(self, _client: paho.Client, _userdata: object, connection: Any) -> None:
         self._forget(connection)
         self._socket = None
-        self._end("the connection to the broker was lost")
+        # paho says why in `_disconnected`, in the same breath.
+        self._loop.call_soon(self._end, LOST)
 
     def _forget(self, connection: socket.socket) -> None:
         self._loop.remove_reader(connection)
@@ -399,22 +310,35 @@ class PahoSession:
             self._writing = False
 
     def _end(self, reason: str) -> None:
-        if not self._ended.done():
-            self._ended.set_result(reason)
+        if self._ended.done():
+            return
+        self._ended.set_result(reason)
+        for publication in (*self._published.values(), *self._queued):
+            _settle(publication.acknowledged, False)
+        for answered in self._subscribed.values():
+            _settle(answered, None)
+        self._published.clear()
+        self._queued.clear()
+        self._subscribed.clear()
 
     def _connack(
-        self, _client: paho.Client, _userdata: object, _flags: object, reason: ReasonCode, _properties: object
+        self, _client: paho.Client, _userdata: object, _flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
             self._end(refusal(reason.getName()))
-        elif not self._accepted.done():
-            self._accepted.set_result(None)
+            return
+        self._window = getattr(properties, "ReceiveMaximum", _WINDOW)
+        self._brokers_maximum_packet = getattr(properties, "MaximumPacketSize", None)
+        _settle(self._accepted, None)
 
     def _disconnected(
         self, _client: paho.Client, _userdata: object, flags: Any, reason: ReasonCode, _properties: object
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._end(refusal(reason.getName()))
+        else:
+            broke = LOST if self._accepted.done() else unanswered(self._settings)
+            self._end(ENDINGS.get(reason.getName(), broke))
 
     def _received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         try:
@@ -438,33 +362,32 @@ class PahoSession:
         try:
             self._on_message(received)
         except Exception:
-            _LOGGER.exception("a message could not be handled")
+            _LOGGER.exception("%s could not handle a message on %s", self._client_id, shorten(topic))
 
     def _acknowledged(
-        self, _client: paho.Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: object
+        self, _client: paho.Client, _userdata: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        acknowledged = self._published.get(mid)
-        if acknowledged is not None and not acknowledged.done():
-            acknowledged.set_result(None)
+        publication = self._published.pop(mid, None)
+        if publication is None:
+            return
+        topic = publication.topic
+        if reason.is_failure and topic not in self._refused and len(self._refused) < _REFUSALS_TOLD:
+            self._refused.add(topic)
+            _LOGGER.warning("the broker refuses what is published on %s: %s", shorten(topic), reason)
+        _settle(publication.acknowledged, True)
+        while self._queued and len(self._published) < self._window:
+            with suppress(NotConnectedError):
+                self._send(self._queued.popleft())
 
     def _suback(
         self, _client: paho.Client, _userdata: object, mid: int, codes: Sequence[ReasonCode], _properties: object
     ) -> None:
-        answered = self._subscribed.get(mid)
-        if answered is not None and not answered.done():
-            answered.set_result(codes)
+        answered = self._subscribed.pop(mid, None)
+        if answered is not None:
+            _settle(answered, codes)
 
 
-class _ClosingSocket(ssl.SSLSocket):
-    """A socket that does not stay open when its handshake fails; paho forgets it."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def _properties(packet_type: int) -> Properties:
-    return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho's own gap
+def _settle(future: "asyncio.Future[Any]", result: object) -> None:
+    # Whoever waited may have been cancelled, and the future with them.
+    if not future.done():
+        future.set_result(result)

@@ -2,105 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from random import Random
-from typing import Any, Literal
 
 import pytest
 import trustme
 
-from bridge.config.settings import MqttSettings, MqttTlsSettings
-from bridge.hub.clock import Clock
+from bridge.config.settings import MqttTlsSettings
 from bridge.model.secret import Secret
-from bridge.mqtt.connection import Message, MqttConnection, NotConnectedError, Will
+from bridge.mqtt.connection import NotConnectedError, Will
 from tests.support.mosquitto import Mosquitto, free_port
-from tests.support.waiting import PATIENCE, until
-
-Protocol = Literal["5", "3.1.1"]
-
-
-def settings_for(port: int, protocol: Protocol = "5", **details: Any) -> MqttSettings:
-    values: dict[str, Any] = {
-        "host": "127.0.0.1",
-        "port": port,
-        "username": None,
-        "password": None,
-        "client_id": "test",
-        "base_topic": "facebridge",
-        "protocol": protocol,
-        "tls": None,
-    }
-    return MqttSettings(**{**values, **details})
-
-
-class Client:
-    """A connection whose messages and changes can be waited for."""
-
-    def __init__(
-        self,
-        settings: MqttSettings,
-        client_id: str = "client",
-        topics: tuple[str, ...] = (),
-        *,
-        persistent: bool = False,
-        will: Will | None = None,
-    ) -> None:
-        self.messages: asyncio.Queue[Message] = asyncio.Queue()
-        self.ready = asyncio.Event()
-        self.lost = asyncio.Event()
-        self._topics = topics
-        self.connection = MqttConnection(
-            settings,
-            client_id=client_id,
-            clock=Clock(),
-            random=Random(1),
-            persistent=persistent,
-            will=will,
-            on_message=self.messages.put_nowait,
-            on_connect=self._connected,
-            on_disconnect=self._disconnected,
-        )
-
-    async def next(self) -> Message:
-        async with asyncio.timeout(PATIENCE):
-            return await self.messages.get()
-
-    async def wait_ready(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            await self.ready.wait()
-
-    async def wait_lost(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            await self.lost.wait()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Client"]:
-        task = asyncio.get_running_loop().create_task(self.connection.run())
-        try:
-            await self.wait_ready()
-            yield self
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _connected(self) -> None:
-        if self._topics:
-            await self.connection.subscribe(self._topics)
-        self.lost.clear()
-        self.ready.set()
-
-    def _disconnected(self) -> None:
-        self.ready.clear()
-        self.lost.set()
-
-
-@pytest.fixture(params=["5", "3.1.1"])
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    value: Protocol = request.param
-    return value
+from tests.support.mqtt_connection import Client, Protocol, settings_for
+from tests.support.waiting import until
 
 
 async def test_what_is_published_comes_in(mosquitto: Mosquitto, protocol: Protocol) -> None:
@@ -159,7 +71,7 @@ async def test_it_comes_back_after_the_broker_does(mosquitto: Mosquitto, protoco
         with pytest.raises(NotConnectedError):
             client.connection.publish_nowait("a", b"never")
         assert not client.connection.status.connected
-        await until(lambda: "nothing listens" in (client.connection.status.problem or ""))
+        await until(lambda: "nothing listens" in client.problem)
         await mosquitto.start()
         await client.wait_ready()
         await client.connection.publish("a", b"again")
@@ -216,26 +128,18 @@ async def test_wrong_credentials_are_told_once_and_tried_again(
     broker.set_passwords({"bridge": "before"})
     async with broker:
         settings = settings_for(broker.port, protocol, username="bridge", password=Secret("after"))
-        client = Client(settings)
-        task = asyncio.get_running_loop().create_task(client.connection.run())
-        await until(lambda: "refuses the credentials" in (client.connection.status.problem or ""))
-        assert "after" not in caplog.text
-        broker.set_passwords({"bridge": "after"})
-        await client.wait_ready()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with Client(settings).trying() as client:
+            await until(lambda: "refuses the credentials" in client.problem)
+            assert "after" not in caplog.text
+            broker.set_passwords({"bridge": "after"})
+            await client.wait_ready()
     assert caplog.text.count("refuses the credentials") == 1
 
 
-async def test_nobody_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_there_is_told() -> None:
     port = free_port()
-    client = Client(settings_for(port))
-    task = asyncio.get_running_loop().create_task(client.connection.run())
-    await until(lambda: client.connection.status.problem == f"nothing listens on 127.0.0.1:{port}")
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    async with Client(settings_for(port)).trying() as client:
+        await until(lambda: client.problem == f"nothing listens on 127.0.0.1:{port}")
 
 
 def tls_of(authority: trustme.CA, folder: Path, name: str = "127.0.0.1") -> list[str]:
@@ -273,12 +177,8 @@ async def test_a_certificate_that_cannot_be_trusted_is_told(tmp_path: Path, name
     ca = tmp_path / ("ca.pem" if trusted else "other.pem")
     async with Mosquitto(tmp_path, options) as broker:
         tls = MqttTlsSettings(ca=ca, certificate=None, key=None, verify=True)
-        client = Client(settings_for(broker.port, tls=tls))
-        task = asyncio.get_running_loop().create_task(client.connection.run())
-        await until(lambda: "cannot be trusted" in (client.connection.status.problem or ""))
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with Client(settings_for(broker.port, tls=tls)).trying() as client:
+            await until(lambda: "cannot be trusted" in client.problem)
         unverified = MqttTlsSettings(ca=None, certificate=None, key=None, verify=False)
         async with Client(settings_for(broker.port, tls=unverified)).running():
             pass

@@ -73,6 +73,17 @@ def test_a_lost_heartbeat_goes_out_again_as_the_same_one() -> None:
     assert lease.asked_at() == published + 6.1
 
 
+def test_a_heartbeat_that_went_out_twice_carries_the_time_of_the_first() -> None:
+    clock = SetClock()
+    lease = lease_of(clock, deadline=60)
+    payload, published = beat(lease), clock.seconds
+    clock.seconds += 6
+    assert lease.beat() == payload
+    clock.seconds += 0.1
+    assert lease.echo(payload)
+    assert lease.asked_at() == published
+
+
 def test_only_the_outstanding_nonce_is_an_echo() -> None:
     lease = lease_of(SetClock())
     assert not lease.echo(b"nonce 1")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.mqtt.lease import Lease
@@ -152,6 +152,7 @@ DISTURBANCES = st.lists(
 
 
 @given(DISTURBANCES)
+@settings(max_examples=300)
 def test_no_late_press_passes_whatever_stands_still(disturbances: list[Disturbance]) -> None:
     world = World()
     for disturbance in disturbances:

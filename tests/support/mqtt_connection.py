@@ -1,0 +1,185 @@
+"""The bridge's connection to a broker as tests use it, and a broker that answers as the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from typing import Any, Literal
+
+from bridge.config.settings import MqttSettings
+from bridge.hub.clock import Clock
+from bridge.mqtt.connection import Message, MqttConnection, Will
+from tests.support.waiting import PATIENCE
+
+Protocol = Literal["5", "3.1.1"]
+
+CONNACK_5 = b"\x20\x03\x00\x00\x00"
+CONNACK_3 = b"\x20\x02\x00\x00"
+
+
+def settings_for(port: int, protocol: Protocol = "5", **details: Any) -> MqttSettings:
+    values: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "username": None,
+        "password": None,
+        "client_id": "test",
+        "base_topic": "facebridge",
+        "protocol": protocol,
+        "tls": None,
+    }
+    return MqttSettings(**{**values, **details})
+
+
+class Client:
+    """A connection whose messages and changes can be waited for."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str = "client",
+        topics: tuple[str, ...] = (),
+        *,
+        persistent: bool = False,
+        will: Will | None = None,
+        on_message: Callable[[Message], None] | None = None,
+        on_connect: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.ready = asyncio.Event()
+        self.lost = asyncio.Event()
+        self._topics = topics
+        self._greeting = on_connect
+        self.connection = MqttConnection(
+            settings,
+            client_id=client_id,
+            clock=Clock(),
+            random=Random(1),
+            persistent=persistent,
+            will=will,
+            on_message=on_message or self.messages.put_nowait,
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+        )
+
+    @property
+    def problem(self) -> str:
+        return self.connection.status.problem or ""
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(PATIENCE):
+            return await self.messages.get()
+
+    async def wait_ready(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.ready.wait()
+
+    async def wait_lost(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.lost.wait()
+
+    @asynccontextmanager
+    async def trying(self) -> AsyncIterator["Client"]:
+        """Run it without waiting until it is connected."""
+        task = asyncio.get_running_loop().create_task(self.connection.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Client"]:
+        """Run it, connected."""
+        async with self.trying():
+            await self.wait_ready()
+            yield self
+
+    async def _connected(self) -> None:
+        if self._topics:
+            await self.connection.subscribe(self._topics)
+        if self._greeting is not None:
+            await self._greeting()
+        self.lost.clear()
+        self.ready.set()
+
+    def _disconnected(self) -> None:
+        self.ready.clear()
+        self.lost.set()
+
+
+class Visit:
+    """One client at the scripted broker."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, packet: bytes) -> None:
+        self._writer.write(packet)
+
+    async def sent(self) -> None:
+        """Wait until the client has room for more."""
+        await self._writer.drain()
+
+    async def next(self) -> tuple[int, bytes]:
+        """Return the type of the client's next packet, and what follows its header.
+
+        Raises:
+            IncompleteReadError: the client has hung up.
+            ConnectionResetError: it was cut off.
+        """
+        async with asyncio.timeout(PATIENCE):
+            first = (await self._reader.readexactly(1))[0]
+            length = shift = 0
+            while True:
+                byte = (await self._reader.readexactly(1))[0]
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    return first >> 4, await self._reader.readexactly(length)
+
+
+CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
+
+
+@asynccontextmanager
+async def scripted_broker(script: Callable[[Visit], Awaitable[None]]) -> AsyncIterator[int]:
+    """A broker that does to each client what the script says, and then hangs up; return its port."""
+    visits: set[asyncio.Task[None]] = set()
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        visits.add(task)
+        try:
+            await script(Visit(reader, writer))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            visits.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(visit, "127.0.0.1", 0)
+    try:
+        port: int = server.sockets[0].getsockname()[1]
+        yield port
+    finally:
+        server.close()
+        for task in list(visits):
+            task.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
+
+
+def answering(*packets: bytes) -> Callable[[Visit], Awaitable[None]]:
+    """A script: take CONNECT, answer with this, and listen until the client goes."""
+
+    async def script(visit: Visit) -> None:
+        await visit.next()
+        for packet in packets:
+            visit.send(packet)
+        while True:
+            await visit.next()
+
+    return script
