@@ -1,16 +1,16 @@
 """What a single value of the configuration may be: each check returns the value, or raises with what is allowed."""
 
-import math
+import os
 import re
-from collections.abc import Callable, Collection
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import voluptuous as vol
 
-from bridge.config.document import UNREADABLE
+from bridge.config.document import UNREADABLE, DocumentError, parse_document
 from bridge.model.names import ALL_TERMINALS, GROUP_NAME
 from bridge.model.secret import Secret
 
@@ -23,13 +23,51 @@ _TOPIC_FORBIDDEN = re.compile(r"[+#\x00-\x1f\x7f]|^[/$]|/$|//")
 _SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 
 
-def passing_unreadable(check: Check) -> Check:
-    """Let through what has its fault already."""
+class EnvironmentText(str):
+    """What a variable of the environment holds, yet to be read as its key asks for it."""
 
-    def passing(value: Any) -> Any:
-        return value if value is UNREADABLE else check(value)
+    __slots__ = ()
 
-    return passing
+
+def read_environment_text(given: str, check: Check) -> Any:
+    """Return what a variable says to a key: the text itself where the key can be text, else its reading as YAML.
+
+    So `123` is a password and a port, `[/media]` a list, and an empty variable null where null is allowed. What the
+    key can take in neither way is returned for its check to complain of.
+
+    Raises:
+        vol.Invalid: it holds a list or mapping that is faulty in itself.
+    """
+    if _passes(given, check):
+        return given
+    try:
+        document = parse_document(given, {})
+    except DocumentError:
+        return given
+    if document.faults:
+        raise vol.Invalid(document.faults[0][2])
+    # Of `[nowhere]` the reading has the better fault, of `007` the text.
+    read = document.value
+    return read if isinstance(read, list | dict) or _passes(read, check) else given
+
+
+def _passes(value: Any, check: Check) -> bool:
+    try:
+        check(value)
+    except vol.Invalid:
+        return False
+    return True
+
+
+def resolving(check: Check) -> Check:
+    """Let through what has its fault already, and read what the environment holds."""
+
+    def resolved(value: Any) -> Any:
+        if value is UNREADABLE:
+            return value
+        return check(read_environment_text(str(value), check) if isinstance(value, EnvironmentText) else value)
+
+    return resolved
 
 
 class nullable:  # noqa: N801  reads as the other checks do
@@ -41,16 +79,15 @@ class nullable:  # noqa: N801  reads as the other checks do
 
     def __init__(self, inner: Check) -> None:
         self.inner = inner
-        self._check = passing_unreadable(inner)
 
     def __call__(self, value: Any) -> Any:
         """Check a value."""
-        return None if value is None else self._check(value)
+        return None if value is None else self.inner(value)
 
 
 def text(value: Any) -> str:
     """Check for text that is printable, not empty and not endless."""
-    if isinstance(value, bool | int | float) or (value is not None and not isinstance(value, str | dict | list)):
+    if not isinstance(value, str | list | dict | None):
         raise vol.Invalid(f"must be text, and YAML reads this as {_kind(value)}: put it in quotes")
     if not isinstance(value, str):
         raise vol.Invalid(f"must be text, not {_kind(value)}")
@@ -79,9 +116,7 @@ def number(low: float, high: float, unit: str) -> Check:
     """Check for a number within bounds."""
 
     def check(value: Any) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise vol.Invalid(f"must be a number of {unit} from {low:g} to {high:g}")
-        if not low <= value <= high:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise vol.Invalid(f"must be a number of {unit} from {low:g} to {high:g}")
         return float(value)
 
@@ -109,7 +144,7 @@ def one_of(*allowed: str) -> Check:
 
 def list_of(check: Check, what: str) -> Check:
     """Check every item of a list."""
-    schema = vol.Schema([passing_unreadable(check)])
+    schema = vol.Schema([resolving(check)])
 
     def checked(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -117,6 +152,14 @@ def list_of(check: Check, what: str) -> Check:
         return tuple(schema(value))
 
     return checked
+
+
+def host(value: Any) -> str:
+    """Check for a machine's name or address."""
+    given = text(value)
+    if re.search(r"[\s/@\[\]]", given) or (":" in given and not _is_address(given)):
+        raise vol.Invalid("must be a name or an address alone, without scheme, port or brackets")
+    return given
 
 
 def topic(value: Any) -> str:
@@ -135,10 +178,15 @@ def url_path(value: Any) -> str:
 
 def web_url(value: Any) -> str:
     """Check for an address that people can open."""
-    parts = urlsplit(text(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    given = text(value)
+    try:
+        parts = urlsplit(given)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0
+    except ValueError:
+        right = False
+    if not right:
         raise vol.Invalid("must be an address like https://doors.example.org, without a user")
-    return str(value)
+    return given
 
 
 def store_url(value: Any) -> Secret:
@@ -146,6 +194,8 @@ def store_url(value: Any) -> Secret:
     given = text(value)
     if not re.fullmatch(r"sqlite:///.+|postgresql://.+", given):
         raise vol.Invalid("must begin with sqlite:/// or postgresql://")
+    if given == "sqlite:///:memory:":
+        raise vol.Invalid("must be in a file: what is only in memory gets lost")
     return Secret(given)
 
 
@@ -176,39 +226,37 @@ def picture_size(value: Any) -> tuple[int, int]:
 
 
 def file_below(folder: Path) -> Check:
-    """Check for a file that is there, relative to `folder`."""
-
-    def check(value: Any) -> Path:
-        file = folder / text(value)
-        if not file.is_file():
-            raise vol.Invalid("there is no such file")
-        return file
-
-    return check
+    """Check for a file that is there and can be read, relative to `folder`."""
+    return _below(folder, "file", Path.is_file)
 
 
 def folder_below(parent: Path) -> Check:
-    """Check for a folder that is there, relative to `parent`."""
+    """Check for a folder that is there and can be read, relative to `parent`."""
+    return _below(parent, "folder", Path.is_dir)
 
+
+def _below(start: Path, kind: str, is_one: Callable[[Path], bool]) -> Check:
     def check(value: Any) -> Path:
-        folder = parent / text(value)
-        if not folder.is_dir():
-            raise vol.Invalid("there is no such folder")
-        return folder
+        path = start / text(value)
+        try:
+            there = is_one(path)
+        except OSError as error:
+            raise vol.Invalid(f"the {kind} cannot be read: {error.strerror}") from None
+        if not there:
+            raise vol.Invalid(f"there is no such {kind}")
+        if not os.access(path, os.R_OK):
+            raise vol.Invalid(f"the {kind} cannot be read: Permission denied")
+        return path
 
     return check
 
 
-def together(keys: Collection[str]) -> Check:
-    """Check that of a mapping's keys all or none are given."""
-
-    def check(value: dict[str, Any]) -> dict[str, Any]:
-        missing = [key for key in keys if value.get(key) is None]
-        if missing and len(missing) < len(keys):
-            raise vol.Invalid(f"must be given too: {' and '.join(keys)} go together", path=[missing[0]])
-        return value
-
-    return check
+def _is_address(given: str) -> bool:
+    try:
+        ip_address(given)
+    except ValueError:
+        return False
+    return True
 
 
 def _kind(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import voluptuous as vol
 
+from bridge.config.checks import EnvironmentText
 from bridge.config.document import Document, DocumentError, read_document
 from bridge.config.faults import ConfigurationError, ConfigurationFault
 from bridge.config.overrides import apply_overrides
@@ -33,8 +34,6 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 SECRETS_FILE = "secrets.yaml"
 """Where `!secret` looks, beside the configuration."""
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     """Read, check and complete a configuration.
@@ -59,16 +58,18 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     if not isinstance(value, dict):
         raise ConfigurationError([_fault(file, 1, (), "must hold keys like mqtt and terminals, one a line")])
     schema = configuration_schema(folder)
-    faults = [_fault(file, line, path, message) for path, line, message in document.faults]
-    set_by, faults_of_overrides = apply_overrides(value, schema, environment)
-    faults += faults_of_overrides
+    set_by, faults = apply_overrides(value, schema, environment)
     where = _Where(file, document, set_by)
+    faults += [
+        _fault(file, line, path, message)
+        for path, line, message in document.faults
+        # A variable in place of `!secret name` does without the secret.
+        if not where.is_overridden(path)
+    ]
     try:
         checked = schema(value)
-    except vol.Invalid as error:
-        several = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
-        raise ConfigurationError(faults + [where.fault(one, schema) for one in several]) from None
-    faults += [where.at(path, message) for path, message in _contradictions(checked)]
+    except vol.MultipleInvalid as several:
+        raise ConfigurationError(faults + [where.fault(one, schema) for one in several.errors]) from None
     if faults:
         raise ConfigurationError(faults)
     return _settings(checked, folder)
@@ -79,32 +80,47 @@ class _SecretsFile:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._secrets: dict[Any, Any] | None = None
+        self._secrets: dict[str, Any] | None = None
 
     def read(self, name: str) -> object:
+        if not name:
+            raise ValueError(f"!secret takes the name of a line in {SECRETS_FILE}")
         if self._secrets is None:
-            try:
-                value = read_document(self._file, {}).value
-            except DocumentError as error:
-                line = f":{error.line}" if error.line else ""
-                raise ValueError(f"!secret {shorten(name, 64)} needs {SECRETS_FILE}{line}: {error}") from None
-            if not isinstance(value, dict):
-                raise ValueError(f"{SECRETS_FILE} must hold lines of `name: value`")
-            self._secrets = value
+            self._secrets = self._read_file(name)
+        shown = shorten(name, 64)
         if name not in self._secrets:
-            raise ValueError(f"{SECRETS_FILE} has no {shorten(name, 64)!r}")
+            raise ValueError(f'{SECRETS_FILE} has no {shown!r}: add a line `{shown}: "…"`')
         if not isinstance(self._secrets[name], str):
-            raise ValueError(f"{SECRETS_FILE}: {shorten(name, 64)} must be text: put it in quotes")
+            raise ValueError(f"{SECRETS_FILE}: {shown} must be text: put it in quotes")
         return self._secrets[name]
 
+    def _read_file(self, name: str) -> dict[str, Any]:
+        shown = shorten(name, 64)
+        if not self._file.exists():
+            raise ValueError(f'there is no {SECRETS_FILE}: make it beside this file, with a line `{shown}: "…"`')
+        try:
+            document = read_document(self._file, {})
+        except DocumentError as error:
+            where = f"{SECRETS_FILE}:{error.line}" if error.line else SECRETS_FILE
+            raise ValueError(f"!secret {shown} needs {where}: {error}") from None
+        if document.faults:
+            path, line, message = document.faults[0]
+            fault = ConfigurationFault(file=SECRETS_FILE, line=line, path=".".join(path), message=message)
+            raise ValueError(f"!secret {shown} needs {fault}")
+        if not isinstance(document.value, dict):
+            raise ValueError(f"{SECRETS_FILE} must hold lines of `name: value`")
+        return document.value
 
-def _environment_variable(text: str, environment: Mapping[str, str]) -> str:
+
+def _environment_variable(text: str, environment: Mapping[str, str]) -> EnvironmentText:
     name, _, default = text.partition(" ")
+    if not name:
+        raise ValueError("!env_var takes the name of a variable, and a default where there is one")
     if name in environment:
-        return environment[name]
+        return EnvironmentText(environment[name])
     if not default:
         raise ValueError(f"the environment has no {shorten(name, 64)}, and no default stands behind it")
-    return default.strip()
+    return EnvironmentText(default.strip())
 
 
 class _Where:
@@ -122,17 +138,24 @@ class _Where:
             message = unknown_key(path[-1], _keys_at(schema, path[:-1]))
         return self.at(path, message)
 
+    def is_overridden(self, path: tuple[str, ...]) -> bool:
+        return any(above in self._set_by for above in _upwards(path))
+
     def at(self, path: tuple[str, ...], message: str) -> ConfigurationFault:
-        for length in range(len(path), 0, -1):
-            if path[:length] in self._set_by:
-                variable = self._set_by[path[:length]]
-                return ConfigurationFault(file=variable, line=None, path=".".join(path), message=message)
-            if path[:length] in self._lines:
-                return _fault(self._file, self._lines[path[:length]], path, message)
-        return _fault(self._file, self._lines.get((), 1), path, message)
+        # A variable goes first: it took the place of what the file has there.
+        for above in _upwards(path):
+            if above in self._set_by:
+                return _fault(self._set_by[above], None, path, message)
+        line = next((self._lines[above] for above in _upwards(path) if above in self._lines), 1)
+        return _fault(self._file, line, path, message)
 
 
-def _fault(file: Path, line: int | None, path: tuple[str, ...], message: str) -> ConfigurationFault:
+def _upwards(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return a path and all above it, the nearest first."""
+    return [path[:length] for length in range(len(path), -1, -1)]
+
+
+def _fault(file: Path | str, line: int | None, path: tuple[str, ...], message: str) -> ConfigurationFault:
     shown = ".".join(shorten(part, 64) for part in path)
     return ConfigurationFault(file=str(file), line=line, path=shown, message=message)
 
@@ -147,24 +170,6 @@ def _keys_at(schema: Section, path: tuple[str, ...]) -> list[str]:
         level = level.keys[part][0]
         level = getattr(level, "inner", level)
     return list(level.keys)
-
-
-def _contradictions(checked: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Return what is right by itself and wrong together."""
-    faults: list[tuple[tuple[str, ...], str]] = []
-    terminals = checked["terminals"]
-    if terminals["password"] is None:
-        without = [sn for sn, known in terminals["known"].items() if known["password"] is None]
-        if terminals["admit"] == "any" or not terminals["known"]:
-            faults.append((("terminals", "password"), "must be given, with username: what the terminals log in with"))
-        faults += [
-            (("terminals", "known", sn), "needs a username and a password, here or for all in terminals")
-            for sn in without
-        ]
-    web = checked["web"]
-    if web["host"] not in _LOOPBACK and web["username"] is None and not web["tokens"]:
-        faults.append((("web", "username"), f"must be given, with password: {web['host']} is open to other machines"))
-    return faults
 
 
 def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:

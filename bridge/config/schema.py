@@ -1,5 +1,6 @@
 """The schema of `config.yaml` (CONTRACT, section 3): every key, its default and what it may be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,24 @@ from bridge.config.checks import (
     file_below,
     folder_below,
     group_name,
+    host,
     list_of,
     network,
     nullable,
     number,
     one_of,
-    passing_unreadable,
     picture_size,
+    resolving,
     secret,
     store_url,
     text,
-    together,
     topic,
     true_or_false,
     url_path,
     web_url,
     whole_number,
 )
+from bridge.config.rules import DOOR_CREDENTIALS, LOGIN_WHERE_OTHERS_REACH, Rule, needs, together
 from bridge.model.names import is_serial_number
 
 _PORT = whole_number(0, 65535)
@@ -37,7 +39,9 @@ def configuration_schema(folder: Path) -> "Section":
     file = file_below(folder)
     return section(
         mqtt=section(
-            host=(nullable(text), None),
+            # A username alone is right: some brokers take a token there.
+            needs("password", "username"),
+            host=(nullable(host), None),
             port=(whole_number(1, 65535), 1883),
             username=(nullable(text), None),
             password=(nullable(secret), None),
@@ -47,7 +51,7 @@ def configuration_schema(folder: Path) -> "Section":
             tls=(
                 nullable(
                     section(
-                        together(("certificate", "key")),
+                        *together("certificate", "key"),
                         ca=(nullable(file), None),
                         certificate=(nullable(file), None),
                         key=(nullable(file), None),
@@ -62,15 +66,16 @@ def configuration_schema(folder: Path) -> "Section":
             prefix=(topic, "homeassistant"),
         ),
         terminals=section(
-            together(("username", "password")),
-            host=(text, "0.0.0.0"),  # noqa: S104  the terminals are other machines
+            *together("username", "password"),
+            DOOR_CREDENTIALS,
+            host=(host, "0.0.0.0"),  # noqa: S104  the terminals are other machines
             port=(_PORT, 8765),
             path=(url_path, "/devs"),
             tls=(nullable(section(certificate=(file, vol.UNDEFINED), key=(file, vol.UNDEFINED))), None),
             username=(nullable(text), None),
             password=(nullable(secret), None),
             admit=(one_of("known", "any"), "known"),
-            # Below 5 s a terminal's ordinary pause would count as its end; above an hour nobody would notice it.
+            # Below 5 s a terminal's ordinary pause would count as its end; above an hour nobody would notice one.
             idle_timeout=(number(5, 3600, "seconds"), 90),
             trusted_proxies=(list_of(network, "addresses"), []),
             known=(_known_terminals, {}),
@@ -88,8 +93,9 @@ def configuration_schema(folder: Path) -> "Section":
         ),
         audit=section(keep_days=(whole_number(1, 36500), 90)),
         web=section(
-            together(("username", "password")),
-            host=(text, "127.0.0.1"),
+            *together("username", "password"),
+            LOGIN_WHERE_OTHERS_REACH,
+            host=(host, "127.0.0.1"),
             port=(_PORT, 8099),
             url=(nullable(web_url), None),
             username=(nullable(text), None),
@@ -104,16 +110,21 @@ def configuration_schema(folder: Path) -> "Section":
 
 
 class Section:
-    """A mapping of known keys; each has a check and a default, UNDEFINED for a key that must be there."""
+    """A mapping of known keys.
 
-    def __init__(self, whole: Check | None, keys: dict[str, Any]) -> None:
+    Attributes:
+        keys: of each its check and its default, UNDEFINED for one that must be there.
+    """
+
+    def __init__(self, rules: tuple[Rule, ...], keys: dict[str, tuple[Check, Any]]) -> None:
         self.keys = keys
-        required = {
-            vol.Required(name, default=default, msg="must be given"): passing_unreadable(check)
-            for name, (check, default) in keys.items()
-        }
-        self._schema = vol.Schema(required)
-        self._whole = whole
+        self._rules = rules
+        self._schema = vol.Schema(
+            {
+                vol.Required(name, default=default, msg="must be given"): resolving(check)
+                for name, (check, default) in keys.items()
+            }
+        )
 
     def __call__(self, value: Any) -> Any:
         """Check a mapping; null stands for an empty one, as where every key below was commented out."""
@@ -121,17 +132,35 @@ class Section:
             value = {}
         if not isinstance(value, dict):
             raise vol.Invalid("must hold keys of its own, one a line below it")
-        checked = self._schema(value)
-        return checked if self._whole is None else self._whole(checked)
+        try:
+            checked = self._schema(value)
+            faults: list[vol.Invalid] = []
+        except vol.MultipleInvalid as several:
+            faults = several.errors
+            checked = self._right_keys(value, {str(fault.path[0]) for fault in faults})
+        for rule in self._rules:
+            if rule.keys <= checked.keys():
+                faults = faults + rule.broken(checked)
+        if faults:
+            raise vol.MultipleInvalid(faults)
+        return checked
+
+    def _right_keys(self, value: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
+        """Return what is right in a section that has a fault, for the rules: all that is wrong is told at once."""
+        return {
+            name: resolving(check)(value.get(name, default))
+            for name, (check, default) in self.keys.items()
+            if name not in wrong
+        }
 
 
-def section(whole: Check | None = None, /, **keys: Any) -> Section:
-    """Build a section: of others, or of `key=(check, default)`; `whole` is checked once every key is right."""
-    return Section(whole, {name: one if isinstance(one, tuple) else (one, {}) for name, one in keys.items()})
+def section(*rules: Rule, **keys: Any) -> Section:
+    """Build a section: of others, or of `key=(check, default)`; the rules hold between its keys."""
+    return Section(rules, {name: one if isinstance(one, tuple) else (one, {}) for name, one in keys.items()})
 
 
 KNOWN_TERMINAL = section(
-    together(("username", "password")),
+    *together("username", "password"),
     name=(nullable(text), None),
     area=(nullable(text), None),
     username=(nullable(text), None),
@@ -147,10 +176,14 @@ def _known_terminals(value: Any) -> dict[str, Any]:
 
 
 def _tokens(value: Any) -> dict[str, Any]:
-    return _named(value, TOKEN, lambda name: bool(name.strip()) and name.isprintable(), "a token has a name")
+    return _named(value, TOKEN, _is_token_name, "a token's name has 1 to 64 printable characters")
 
 
-def _named(value: Any, inner: Section, is_name: Any, rule: str) -> dict[str, Any]:
+def _is_token_name(name: str) -> bool:
+    return bool(name.strip()) and len(name) <= 64 and name.isprintable()
+
+
+def _named(value: Any, inner: Section, is_name: Callable[[str], bool], rule: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -158,18 +191,13 @@ def _named(value: Any, inner: Section, is_name: Any, rule: str) -> dict[str, Any
     checked: dict[str, Any] = {}
     faults: list[vol.Invalid] = []
     for name, one in value.items():
+        if not is_name(name):
+            faults.append(vol.Invalid(rule, path=[name]))
         try:
-            if not isinstance(name, str):
-                raise vol.Invalid("YAML does not read this name as text: put it in quotes")
-            if not is_name(name):
-                raise vol.Invalid(rule)
-            checked[name] = inner(one)
-        except vol.MultipleInvalid as several:
-            several.prepend([name])
-            faults += several.errors
-        except vol.Invalid as fault:
-            fault.prepend([name])
-            faults.append(fault)
+            checked[name] = resolving(inner)(one)
+        except vol.Invalid as error:
+            error.prepend([name])
+            faults += error.errors if isinstance(error, vol.MultipleInvalid) else [error]
     if faults:
         raise vol.MultipleInvalid(faults)
     return checked

@@ -1,5 +1,6 @@
 """The configuration once it is valid: what the parts are built from. Field names are the keys of `config.yaml`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -8,6 +9,9 @@ from typing import Literal
 
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
+
+_DATABASE = re.compile(r"(?:(?P<user>[^:@/?]*)(?::[^@]*)?@)?(?P<place>[^?]*)")
+"""The part of a database URL behind `://`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +102,13 @@ class StoreSettings:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password, for logs."""
+        """The URL without its password, and without its options, which can hold one too; for logs."""
         scheme, _, rest = self.url.reveal().partition("://")
-        credentials, at, place = rest.rpartition("@")
-        return f"{scheme}://{credentials.partition(':')[0]}{at}{place}"
+        if scheme == "sqlite":
+            return f"{scheme}://{rest}"
+        found = _DATABASE.match(rest)
+        user, place = found.group("user", "place") if found else (None, "")
+        return f"{scheme}://{f'{user}@' if user else ''}{place.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,9 @@ def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
 
 
 def test_check_says_what_is_wrong_on_stderr(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("mqtt: {hots: x}\ncommands: {deadline: 0}\n")
+    (tmp_path / "config.yaml").write_text(
+        "mqtt: {hots: x}\ncommands: {deadline: 0}\nterminals: {username: dev, password: secret}\n"
+    )
     done = facebridge("check", folder=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -1,6 +1,7 @@
 # ruff: noqa: E501  a table reads best with one row a line
 """A configuration is read whole, or everything that is wrong with it is told, with file, line and key."""
 
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,12 @@ from hypothesis import strategies as st
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import load_settings
 from bridge.config.schema import KNOWN_TERMINAL, TOKEN, Section, configuration_schema
-from bridge.config.settings import Settings
+from bridge.config.settings import MqttTlsSettings, ServerTlsSettings
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
+from tests.config.loading import CREDENTIALS, faults_of, load
 
 ROOT = Path(__file__).parents[2]
-CREDENTIALS = "terminals: {username: dev, password: secret}\n"
-
-
-def load(folder: Path, text: str, environment: dict[str, str] | None = None) -> Settings:
-    file = folder / "config.yaml"
-    file.write_text(text)
-    return load_settings(file, environment or {})
-
-
-def faults_of(folder: Path, text: str, environment: dict[str, str] | None = None) -> list[str]:
-    with pytest.raises(ConfigurationError) as caught:
-        load(folder, text, environment)
-    return [str(fault).removeprefix(f"{folder}/") for fault in caught.value.faults]
 
 
 def test_the_default_configuration_is_the_schemas_defaults(tmp_path: Path) -> None:
@@ -62,6 +51,11 @@ def test_the_default_configuration_shows_every_key(tmp_path: Path) -> None:
     assert shown is not None
     walk(shown, ())
     assert found == keys_of(configuration_schema(tmp_path))
+    for line, keys in (
+        (text.partition("  tls: ")[2].partition("\n")[0], MqttTlsSettings.__slots__),
+        (text.rpartition("  tls: ")[2].partition("\n")[0], ServerTlsSettings.__slots__),
+    ):
+        assert all(f"{key}: " in line for key in keys)
     for key in KNOWN_TERMINAL.keys:
         assert f"  #     {key}:" in text
     for key in TOKEN.keys:
@@ -132,9 +126,28 @@ WRONG: list[tuple[str, str]] = [
         "config.yaml:1: mqtt.base_topic: must be a topic without + and #, not beginning with / or $, not ending with /",
     ),
     ("mqtt:\n  tls: {ca: nope.pem}", "config.yaml:2: mqtt.tls.ca: there is no such file"),
+    (f"mqtt:\n  tls: {{ca: {'x' * 300}}}", "config.yaml:2: mqtt.tls.ca: the file cannot be read: File name too long"),
+    ("mqtt:\n  tls: {key: config.yaml}", "config.yaml:2: mqtt.tls.certificate: must be given where key is"),
+    ("mqtt: {password: hunter2}", "config.yaml:1: mqtt.username: must be given where password is"),
+    (
+        "mqtt: {host: 'mqtt://broker'}",
+        "config.yaml:1: mqtt.host: must be a name or an address alone, without scheme, port or brackets",
+    ),
+    (
+        "mqtt: {host: 'broker:1883'}",
+        "config.yaml:1: mqtt.host: must be a name or an address alone, without scheme, port or brackets",
+    ),
+    (
+        "mqtt: {host: 2026-99-99}",
+        "config.yaml:1: mqtt.host: YAML takes this for a date, which it is not: put it in quotes",
+    ),
     ("mqtt: 7", "config.yaml:1: mqtt: must hold keys of its own, one a line below it"),
     ("homeassistant: {discovery: 1}", "config.yaml:1: homeassistant.discovery: must be true or false"),
     ("commands: {deadline: 0.5}", "config.yaml:1: commands.deadline: must be a number of seconds from 1 to 60"),
+    (
+        f"commands: {{deadline: 1{'0' * 400}}}",
+        "config.yaml:1: commands.deadline: must be a number of seconds from 1 to 60",
+    ),
     ("commands: {deadline: .nan}", "config.yaml:1: commands.deadline: must be a number of seconds from 1 to 60"),
     (
         "photos: {size: 2000x10}",
@@ -142,12 +155,24 @@ WRONG: list[tuple[str, str]] = [
     ),
     ("photos: {folders: /media}", "config.yaml:1: photos.folders: must be a list of folders, as [one, two]"),
     ("photos: {folders: [nowhere]}", "config.yaml:1: photos.folders.0: there is no such folder"),
+    (
+        "store: {url: 'sqlite:///:memory:'}",
+        "config.yaml:1: store.url: must be in a file: what is only in memory gets lost",
+    ),
     ("store: {url: 'mysql://x'}", "config.yaml:1: store.url: must begin with sqlite:/// or postgresql://"),
     (
         "web: {host: 0.0.0.0}",
         "config.yaml:1: web.username: must be given, with password: 0.0.0.0 is open to other machines",
     ),
-    ("web: {username: admin}", "config.yaml:1: web.password: must be given too: username and password go together"),
+    ("web: {username: admin}", "config.yaml:1: web.password: must be given where username is"),
+    (
+        "web: {host: 0.0.0.0, tokens: {robot: {hash: h, role: operator}}}",
+        "config.yaml:1: web.username: must be given, with password: 0.0.0.0 is open to other machines",
+    ),
+    (
+        "web: {url: 'http://[::1'}",
+        "config.yaml:1: web.url: must be an address like https://doors.example.org, without a user",
+    ),
     (
         "web: {url: 'ftp://x'}",
         "config.yaml:1: web.url: must be an address like https://doors.example.org, without a user",
@@ -159,7 +184,7 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         "logging: {level: !secret nope}",
-        "config.yaml:1: logging.level: !secret nope needs secrets.yaml: there is no such file",
+        'config.yaml:1: logging.level: there is no secrets.yaml: make it beside this file, with a line `nope: "…"`',
     ),
     (
         "logging: {level: !env_var NOPE}",
@@ -167,7 +192,7 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         "logging: {level: !python/name x}",
-        "config.yaml:1: logging.level: unknown tag !python/name (known: !secret and !env_var)",
+        "config.yaml:1: logging.level: unknown tag (known: !secret and !env_var); text that begins with ! must be in quotes",
     ),
 ]
 
@@ -178,11 +203,12 @@ def test_a_fault_names_line_key_and_what_is_allowed(tmp_path: Path, text: str, f
 
 
 WRONG_TERMINALS: list[tuple[str, str]] = [
-    ("known: {12345: {}}", "terminals.known.12345: YAML does not read this name as text: put it in quotes"),
+    ("known: {12345: {}}", "terminals.known.12345: YAML takes this key for a number: put it in quotes"),
+    ("known: {0123: {}}", "terminals.known.0123: YAML takes this key for a number: put it in quotes"),
     ("known: {a b: {}}", "terminals.known.a b: an SN has 1 to 64 letters, digits, _ and -"),
     ("known: {T1: {groups: [all]}}", 'terminals.known.T1.groups.0: "all" is the group of every terminal already'),
     ("known: {T1: {nmae: x}}", "terminals.known.T1.nmae: unknown key 'nmae' (did you mean 'name'?)"),
-    ("known: {T1: {username: x}}", "terminals.known.T1.password: must be given too: username and password go together"),
+    ("known: {T1: {username: x}}", "terminals.known.T1.password: must be given where username is"),
     ("known: {T1: {}, T1: {}}", "terminals.known.T1: stands here again, first in line 1"),
     ("known: {T1: {password: 123}}", "terminals.known.T1.password: must be text, and YAML reads this as a number: put it in quotes"),
     ("trusted_proxies: [proxy]", "terminals.trusted_proxies.0: must be an address or a network, as 10.0.0.7 or 10.0.0.0/24"),
@@ -223,38 +249,105 @@ def test_every_known_terminals_own_credentials_are_enough(tmp_path: Path) -> Non
 
 
 def test_all_faults_are_told_at_once_by_line(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, "logging:\n  level: loud\nmqtt:\n  port: 0\n  host: 7\n")
-    assert [fault.split(": ")[:2] for fault in faults] == [
+    text = """\
+logging:
+  level: loud
+mqtt:
+  port: 0
+  host: 7
+  pasword: x
+  password: y
+web:
+  host: 0.0.0.0
+  port: x
+terminals:
+  port: x
+  known:
+    T1: {nmae: x, groups: [all, "a b"]}
+    a b: {area: 7}
+"""
+    assert [fault.split(": ")[:2] for fault in faults_of(tmp_path, text, {"FACEBRIDGE_AUDIT": "7"})] == [
+        ["FACEBRIDGE_AUDIT", "audit"],
         ["config.yaml:2", "logging.level"],
+        ["config.yaml:3", "mqtt.username"],
         ["config.yaml:4", "mqtt.port"],
         ["config.yaml:5", "mqtt.host"],
+        ["config.yaml:6", "mqtt.pasword"],
+        ["config.yaml:8", "web.username"],
+        ["config.yaml:10", "web.port"],
+        ["config.yaml:12", "terminals.port"],
+        ["config.yaml:14", "terminals.known.T1.groups.0"],
+        ["config.yaml:14", "terminals.known.T1.groups.1"],
+        ["config.yaml:14", "terminals.known.T1.nmae"],
+        ["config.yaml:15", "terminals.known.a b"],
+        ["config.yaml:15", "terminals.known.a b.area"],
+    ]
+
+
+def test_no_credentials_are_told_beside_other_faults(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, "terminals:\n  port: x\nmqtt: {port: 0}\n") == [
+        "config.yaml:1: terminals.password: must be given, with username: what the terminals log in with",
+        "config.yaml:2: terminals.port: must be a whole number from 0 to 65535",
+        "config.yaml:3: mqtt.port: must be a whole number from 1 to 65535",
     ]
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("text", "key"),
     [
-        (b"a: [1\nb: 2", "config.yaml:2: is not YAML: expected ',' or ']', but got ':'"),
-        (b"mqtt:\n\thost: x", "config.yaml:2: is not YAML: found character '\\t' that cannot start any token"),
-        (b"mqtt:\n  host: \xff", "config.yaml:2: is not UTF-8"),
-        (b"mqtt:\n  host: \x01", "config.yaml:2: holds a character that YAML does not allow"),
-        (b"- a", "config.yaml:1: must hold keys like mqtt and terminals, one a line"),
-        (b"a: " + b"[" * 3000, "config.yaml: is nested too deeply"),
-        (b"a: &a [*a]", "config.yaml:1: is nested too deeply"),
-        (b"#" * (1024 * 1024 + 1), "config.yaml: has more than 1048576 bytes"),
+        ("terminals: {known: !secret nope}", "terminals.known"),
+        ("terminals: {known: {T1: !secret nope}}", "terminals.known.T1"),
+        ("terminals: {username: dev, password: !secret nope}", "terminals.password"),
+        (f"{CREDENTIALS}web: {{host: !env_var NOPE}}", "web.host"),
+        (f"{CREDENTIALS}photos: {{folders: [!secret nope]}}", "photos.folders.0"),
+        (f"{CREDENTIALS}mqtt: !secret nope", "mqtt"),
     ],
 )
-def test_what_is_no_configuration_is_told(tmp_path: Path, content: bytes, fault: str) -> None:
-    (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(tmp_path / "config.yaml", {})
-    assert [str(one).removeprefix(f"{tmp_path}/") for one in caught.value.faults] == [fault]
+def test_what_cannot_be_read_has_one_fault_only(tmp_path: Path, text: str, key: str) -> None:
+    assert [fault.split(": ")[1] for fault in faults_of(tmp_path, text)] == [key]
 
 
-def test_a_bomb_of_aliases_is_told(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert "too many values" in faults_of(tmp_path, "\n".join(lines))[0]
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.binary(max_size=4)
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["/", "a/b", "::1", "::1%eth0", "[::1", "http://[", "sqlite:///x", "640x480", "9" * 300, "config.yaml"]
+    )
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+)
+KEYS = sorted(
+    keys_of(configuration_schema(ROOT)) | {("terminals", "known", "T1", "groups"), ("web", "tokens", "robot", "hash")}
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, min_size=1, max_size=4))
+def test_whatever_a_key_holds_only_configuration_errors_come_out(
+    tmp_path: Path, values: dict[tuple[str, ...], object]
+) -> None:
+    configuration: dict[str, Any] = {}
+    for path in sorted(values, key=len):
+        level = configuration
+        for part in path[:-1]:
+            level[part] = level[part] if isinstance(level.get(part), dict) else {}
+            level = level[part]
+        level[path[-1]] = values[path]
+    with suppress(ConfigurationError):
+        load(tmp_path, yaml.safe_dump(configuration))
+
+
+def test_an_absolute_store_stays_where_it_is(tmp_path: Path) -> None:
+    loaded = load(tmp_path, f"{CREDENTIALS}store: {{url: 'sqlite:////srv/store.db'}}")
+    assert loaded.store.url == Secret("sqlite:////srv/store.db")
+    assert loaded.store.shown_url == "sqlite:////srv/store.db"
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -262,24 +355,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         load_settings(tmp_path / "nowhere.yaml", {})
 
 
-def test_secrets_and_the_environment_are_read(tmp_path: Path) -> None:
-    (tmp_path / "secrets.yaml").write_text('terminal: "123"\n')
-    loaded = load(
-        tmp_path,
-        "terminals: {username: !env_var DOOR_USER dev one, password: !secret terminal}\nmqtt: {host: !env_var BROKER}",
-        {"BROKER": "broker"},
-    )
-    assert (loaded.terminals.username, loaded.terminals.password) == ("dev one", Secret("123"))
-    assert loaded.mqtt.host == "broker"
-
-
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("other: x", "secrets.yaml has no 'name'"),
+        ("other: x", "secrets.yaml has no 'name': add a line `name: \"…\"`"),
         ("name: 123456", "secrets.yaml: name must be text: put it in quotes"),
         ("- name", "secrets.yaml must hold lines of `name: value`"),
         ("name: [", "!secret name needs secrets.yaml:1: is not YAML"),
+        ("name: a\nname: b", "!secret name needs secrets.yaml:2: name: stands here again, first in line 1"),
     ],
 )
 def test_a_secret_that_is_not_there_is_told_where_it_is_used(tmp_path: Path, content: str, fault: str) -> None:
@@ -287,80 +370,3 @@ def test_a_secret_that_is_not_there_is_told_where_it_is_used(tmp_path: Path, con
     faults = faults_of(tmp_path, "terminals:\n  username: dev\n  password: !secret name")
     assert len(faults) == 1
     assert faults[0].startswith(f"config.yaml:3: terminals.password: {fault}")
-
-
-OVERRIDES: list[tuple[str, str, tuple[str, ...], Any]] = [
-    ("FACEBRIDGE_MQTT__HOST", "broker", ("mqtt", "host"), "broker"),
-    ("FACEBRIDGE_MQTT__HOST", "", ("mqtt", "host"), None),
-    ("FACEBRIDGE_MQTT__PORT", "8883", ("mqtt", "port"), 8883),
-    ("FACEBRIDGE_MQTT__PROTOCOL", "5", ("mqtt", "protocol"), "5"),
-    ("FACEBRIDGE_MQTT__PASSWORD", "123", ("mqtt", "password"), Secret("123")),
-    ("FACEBRIDGE_HOMEASSISTANT__DISCOVERY", "false", ("homeassistant", "discovery"), False),
-    ("FACEBRIDGE_TERMINALS__TRUSTED_PROXIES", "[10.0.0.7]", ("terminals", "trusted_proxies"), (ip_network("10.0.0.7"),)),
-    ("FACEBRIDGE_COMMANDS__DEADLINE", "2.5", ("commands", "deadline"), 2.5),
-    ("facebridge_MQTT__HOST", "other", ("mqtt", "host"), None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("variable", "value", "path", "expected"), OVERRIDES)
-def test_any_key_can_be_set_from_the_environment(
-    tmp_path: Path, variable: str, value: str, path: tuple[str, ...], expected: object
-) -> None:
-    loaded: Any = load(tmp_path, CREDENTIALS, {variable: value})
-    for name in path:
-        loaded = getattr(loaded, name)
-    assert loaded == expected
-
-
-def test_a_listed_terminal_is_found_in_any_case(tmp_path: Path) -> None:
-    loaded = load(
-        tmp_path,
-        "terminals: {username: dev, password: secret, known: {AbC: {}}}",
-        {"FACEBRIDGE_TERMINALS__KNOWN__ABC__NAME": "123", "FACEBRIDGE_TERMINALS__KNOWN__T2__NAME": "new"},
-    )
-    assert {known.sn: known.name for known in loaded.terminals.known} == {"AbC": "123", "T2": "new"}
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "fault"),
-    [
-        ("FACEBRIDGE_MQQT__HOST", "x", "FACEBRIDGE_MQQT__HOST: unknown key 'mqqt' (did you mean 'mqtt'?)"),
-        ("FACEBRIDGE_MQTT__PORT", "abc", "FACEBRIDGE_MQTT__PORT: mqtt.port: must be a whole number from 1 to 65535"),
-        ("FACEBRIDGE_MQTT__HOST__X", "x", "FACEBRIDGE_MQTT__HOST__X: mqtt.host has no keys below it"),
-        ("FACEBRIDGE_MQTT", "x", "FACEBRIDGE_MQTT: mqtt: must hold keys of its own, one a line below it"),
-        ("FACEBRIDGE_PHOTOS__FOLDERS", "[", "FACEBRIDGE_PHOTOS__FOLDERS: is not YAML: expected the node content"),
-    ],
-)
-def test_a_wrong_variable_is_named(tmp_path: Path, variable: str, value: str, fault: str) -> None:
-    faults = faults_of(tmp_path, CREDENTIALS, {variable: value, "FACEBRIDGE_CONFIG": "x"})
-    assert len(faults) == 1
-    assert faults[0].startswith(fault)
-
-
-SECRET_KEYS = (
-    "mqtt: {password: %s}",
-    "terminals: {username: dev, password: %s}",
-    "terminals: {username: dev, password: x, known: {T1: {key: %s}}}",
-    "web: {username: a, password: %s}",
-    "store: {photo_key: %s}",
-    "store: {url: %s}",
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(
-    st.sampled_from(SECRET_KEYS), st.integers(10**9, 10**12), st.sampled_from(["%d", "[%d]", "{a: %d}", '"%d\\u0007"'])
-)
-def test_no_fault_shows_a_secret(tmp_path: Path, text: str, value: int, form: str) -> None:
-    faults = faults_of(tmp_path, text % (form % value))
-    assert faults
-    assert not any(str(value) in fault for fault in faults)
-
-
-def test_settings_do_not_print_secrets(tmp_path: Path) -> None:
-    loaded = load(
-        tmp_path,
-        'terminals: {username: dev, password: hunter2}\nstore: {url: "postgresql://me:hunter2@db/x", photo_key: hunter2}',
-    )
-    assert "hunter2" not in repr(loaded)
-    assert loaded.store.shown_url == "postgresql://me@db/x"

@@ -8,33 +8,101 @@ import pytest
 
 from bridge.config.load import load_settings
 from bridge.config.secrets_file import ensure_secrets_file, main
-from bridge.model.secret import Secret
+
+CONFIGURATION = "terminals: {username: dev, password: !secret terminal_password}"
 
 
-def test_it_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIGURATION)
+    monkeypatch.setattr("sys.argv", ["secrets_file", str(file)])
+    return file
+
+
+def test_it_is_made_once_and_readable_by_its_owner_only(configuration: Path) -> None:
     before = os.umask(0)
     try:
-        password = ensure_secrets_file(tmp_path / "config.yaml")
+        made = ensure_secrets_file(configuration)
     finally:
         os.umask(before)
+    assert made is not None
+    assert stat.S_IMODE((configuration.parent / "secrets.yaml").stat().st_mode) == 0o600
+    assert ensure_secrets_file(configuration) is None
+    assert made.terminal_password.reveal() in (configuration.parent / "secrets.yaml").read_text()
+    assert {file.name for file in configuration.parent.iterdir()} == {"config.yaml", "secrets.yaml"}
+
+
+def test_each_is_another_and_hard_to_guess_and_easy_to_type(tmp_path: Path) -> None:
+    passwords = set()
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        made = ensure_secrets_file(tmp_path / str(number) / "config.yaml")
+        assert made is not None
+        passwords.add(made.terminal_password.reveal())
+    assert len(passwords) == 20
+    assert {len(password) for password in passwords} == {18}
+    assert not set("".join(passwords)) & set("il1o0")
+
+
+def test_the_configuration_reads_it(configuration: Path) -> None:
+    made = ensure_secrets_file(configuration)
+    assert made is not None
+    assert load_settings(configuration, {}).terminals.password == made.terminal_password
+
+
+def test_it_never_takes_the_place_of_another(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (configuration.parent / "secrets.yaml").write_text("mine: x\n")
+    assert ensure_secrets_file(configuration) is None
+    # Also where the other appears between the look and the making.
+    monkeypatch.setattr("os.path.lexists", lambda _: False)
+    assert ensure_secrets_file(configuration) is None
+    assert (configuration.parent / "secrets.yaml").read_text() == "mine: x\n"
+    assert len(list(configuration.parent.iterdir())) == 2
+
+
+def test_nothing_is_left_where_it_cannot_be_made_whole(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        ensure_secrets_file(configuration)
+    assert [file.name for file in configuration.parent.iterdir()] == ["config.yaml"]
+
+
+def test_what_to_enter_is_shown_once(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main() == 0
+    shown = capsys.readouterr().err
+    password = load_settings(configuration, {}).terminals.password
     assert password is not None
-    assert stat.S_IMODE((tmp_path / "secrets.yaml").stat().st_mode) == 0o600
-    assert ensure_secrets_file(tmp_path / "config.yaml") is None
-    assert password in (tmp_path / "secrets.yaml").read_text()
-
-
-def test_the_configuration_reads_it(tmp_path: Path) -> None:
-    password = ensure_secrets_file(tmp_path / "config.yaml")
-    assert password is not None
-    (tmp_path / "config.yaml").write_text("terminals: {username: dev, password: !secret terminal_password}")
-    assert load_settings(tmp_path / "config.yaml", {}).terminals.password == Secret(password)
-
-
-def test_what_to_enter_is_shown_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["secrets_file", str(tmp_path / "config.yaml")])
-    main()
-    assert "password  " in capsys.readouterr().err
-    main()
+    assert f"password  {password.reveal()}\n" in shown
+    assert "server    ws://THIS-MACHINE:8765/devs/\n" in shown
+    assert "user      dev\n" in shown
+    assert main() == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_to_enter_is_what_the_configuration_says(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configuration.write_text("terminals: {username: me, port: 9000, path: /x, password: !secret terminal_password}")
+    main()
+    shown = capsys.readouterr().err
+    assert "server    ws://THIS-MACHINE:9000/x/\n" in shown
+    assert "user      me\n" in shown
+
+
+def test_a_password_that_is_not_used_is_not_shown(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configuration.write_text("terminals: {username: dev, password: own}")
+    main()
+    assert capsys.readouterr().err.strip() == (
+        "secrets.yaml is made, with a random terminal_password that config.yaml does not use."
+    )
+
+
+def test_a_folder_that_takes_no_file_is_told(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = configuration.parent / "nowhere"
+    monkeypatch.setattr("sys.argv", ["secrets_file", str(nowhere / "config.yaml")])
+    assert main() == 1
+    assert capsys.readouterr().err == f"{nowhere}/secrets.yaml: cannot be made: No such file or directory\n"
