@@ -63,17 +63,9 @@ class Door:
         self._throttle = Throttle(clock)
         self._tellings = float(_TELLINGS)
         self._told_at = clock.boottime()
-        self.refused: dict[int, int] = {}
-        """How often which status was answered."""
 
     async def answer(self, request: BaseRequest) -> Guest | Response:
         """Decide on a handshake; only the upgrade itself is left to do for a guest."""
-        response = await self._decide(request)
-        if isinstance(response, Response):
-            self.refused[response.status] = self.refused.get(response.status, 0) + 1
-        return response
-
-    async def _decide(self, request: BaseRequest) -> Guest | Response:
         below = self._below(request.raw_path)
         if below is None:
             return turned_away(404, f"terminals connect to {self._settings.path}/<SN>")
@@ -99,12 +91,14 @@ class Door:
         if given is None:
             self._tell(sn, address, "no credentials")
             return _unauthorized()
+        # Counted before it is looked at: else a thousand at once would all find nothing counted yet.
+        self._throttle.failed(address, sn)
         try:
-            right = await self._verify(sn, *given)
+            right = await self._verify(sn, *given, address)
         except VerifierBusyError:
-            return _later(503, "too many strangers ask just now", _BUSY_RETRY)
+            self._throttle.not_looked_at(address, sn)
+            return _later(503, "too many ask just now", _BUSY_RETRY)
         if not right:
-            self._throttle.failed(address, sn)
             self._tell(sn, address, "wrong credentials")
             return _unauthorized()
         self._throttle.succeeded(address, sn)
@@ -119,7 +113,7 @@ class Door:
             return turned_away(426, "terminals speak WebSocket", {hdrs.UPGRADE: "websocket"})
         return Guest(sn, address)
 
-    async def _verify(self, sn: str, username: str, password: str) -> bool:
+    async def _verify(self, sn: str, username: str, password: str, address: str) -> bool:
         """Check against the terminal's own credentials where it has some, else against everyone's."""
         known = self._registry.get(sn)
         expected: tuple[str | None, Secret | None] = (self._settings.username, self._settings.password)
@@ -128,7 +122,8 @@ class Door:
         if expected[0] is None or expected[1] is None:
             return False
         same_name = hmac.compare_digest(expected[0].encode(), username.encode(errors="surrogateescape"))
-        return await self._verifier.verify(expected[1], password, known=known is not None) and same_name
+        right = await self._verifier.verify(expected[1], password, known=known is not None, address=address)
+        return right and same_name
 
     def _below(self, raw_path: str) -> str | None:
         """Return what follows the terminals' path, still escaped; an escaped slash makes no path of it."""

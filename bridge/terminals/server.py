@@ -1,14 +1,24 @@
 """The server itself: listening, upgrading, and one `Session` a connection."""
 
 import asyncio
+import errno
 import logging
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs
-from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse, WebSocketResponse
+from aiohttp.web import (
+    BaseRequest,
+    HTTPException,
+    RequestHandler,
+    Response,
+    Server,
+    StreamResponse,
+    WebSocketResponse,
+)
 
 from bridge.config.settings import TerminalsSettings
 from bridge.hub.admission import Admission
@@ -17,10 +27,11 @@ from bridge.hub.registry import TerminalRegistry
 from bridge.hub.tasks import BackgroundTasks
 from bridge.terminals.certificate import Certificate, CertificateError
 from bridge.terminals.door import SERVER, Door, Guest, turned_away
-from bridge.terminals.handshakes import HANDSHAKE_TIMEOUT, Handshakes
+from bridge.terminals.handshakes import Handshakes
 from bridge.terminals.outgoing import Outgoing, set_up
-from bridge.terminals.passwords import PasswordVerifier
+from bridge.terminals.passwords import PasswordVerifier, is_usable
 from bridge.terminals.session import MAXIMUM_FRAME, Session
+from bridge.terminals.tls import accept, shake_hands
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,6 +42,17 @@ _BACKLOG = 4096
 _NEVER_REACHED = 1 << 62
 """Bytes after which aiohttp would wait before it writes on: a press must be written at once. What waits is bounded by
 the hub: one person frame and some presses."""
+
+_OF_ONE_CONNECTION = frozenset(
+    {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+)
+"""Why `accept` fails for somebody who has gone away already (accept(2)); others may still wait behind them."""
+
+_ACCEPT_AGAIN = 0.5
+"""Seconds to wait where nobody can be accepted: there are no more files, most often, and what is open must end."""
+
+_TELL_AGAIN = 60.0
+"""Seconds before that is told again."""
 
 _FAREWELL = 2.0
 """Seconds that all sessions together have to end in order when the bridge stops."""
@@ -48,11 +70,13 @@ class DoorStatistics:
         sessions: terminals that are connected.
         half_open: connections that are not a terminal's yet.
         refused: how often which HTTP status turned somebody away.
+        non_replies: frames of terminals that were no replies.
     """
 
     sessions: int
     half_open: int
     refused: Mapping[int, int]
+    non_replies: int
 
 
 class TerminalServer:
@@ -87,7 +111,11 @@ class TerminalServer:
         self._tasks = BackgroundTasks()
         self._http: _Http | None = None
         self._certificate: Certificate | None = None
+        # What belongs to a connection, by its handler: the transport of its socket, and its session once it has one.
+        self._below: dict[RequestHandler, asyncio.Transport] = {}
         self._sessions: dict[RequestHandler, Session] = {}
+        self._refused: dict[int, int] = {}
+        self._non_replies = 0
         self._stopping = False
 
     @property
@@ -99,15 +127,19 @@ class TerminalServer:
     def statistics(self) -> DoorStatistics:
         """Return a snapshot."""
         return DoorStatistics(
-            sessions=len(self._sessions), half_open=len(self._handshakes), refused=dict(self._door.refused)
+            sessions=len(self._sessions),
+            half_open=len(self._handshakes),
+            refused=dict(self._refused),
+            non_replies=self._non_replies + sum(session.non_replies for session in self._sessions.values()),
         )
 
     async def start(self) -> None:
         """Begin to listen.
 
         Raises:
-            ListenError: the address cannot be used, or the certificate.
+            ListenError: the address, the certificate or a password cannot be used.
         """
+        self._check_passwords()
         if self._settings.tls is not None:
             try:
                 self._certificate = Certificate(self._settings.tls)
@@ -129,18 +161,29 @@ class TerminalServer:
         await self._tasks.stop()
         for listener in self._listeners:
             listener.close()
-        if self._http is not None:
-            self._http.abort_all()
+        for below in list(self._below.values()):
+            below.abort()
+
+    def _check_passwords(self) -> None:
+        passwords = {"terminals.password": self._settings.password}
+        passwords |= {f"terminals.known.{one.sn}.password": one.password for one in self._settings.known}
+        for path, password in passwords.items():
+            if password is not None and not is_usable(password):
+                raise ListenError(f"{path}: is a hash that is not whole; `facebridge hash-password` makes one")
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        told_at = -_TELL_AGAIN
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:
-                # No more files, most often: what is open must first end.
-                _LOGGER.warning("cannot accept a connection: %s", error.strerror)
-                await asyncio.sleep(0.5)
+                if error.errno in _OF_ONE_CONNECTION:
+                    continue
+                if self._clock.boottime() - told_at >= _TELL_AGAIN:
+                    told_at = self._clock.boottime()
+                    _LOGGER.warning("no more terminals can connect just now: %s", error.strerror)
+                await asyncio.sleep(_ACCEPT_AGAIN)
                 continue
             self._tasks.start(self._welcome(connection), name="handshake")
 
@@ -150,49 +193,68 @@ class TerminalServer:
             set_up(connection, self._deadline)
             if self._certificate is None:
                 await asyncio.get_running_loop().connect_accepted_socket(self._http, connection)
-                return
-            task = asyncio.current_task()
-            assert task is not None
-            self._handshakes.began(task, task.cancel)
-            try:
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    self._http,
-                    connection,
-                    ssl=self._certificate.context,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-                )
-            finally:
-                self._handshakes.ended(task)
+            else:
+                await self._welcome_over_tls(connection, self._certificate.context)
         except OSError as error:
             # ssl.SSLError is one: a stranger who speaks no TLS, or who went away.
             _LOGGER.debug("a handshake failed: %s", type(error).__name__)
             connection.close()
 
+    async def _welcome_over_tls(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        below = await accept(connection)
+        self._handshakes.began(below, below.abort)
+        welcome = False
+        try:
+            welcome = await shake_hands(below, context, lambda: self._http_over_tls(below), _FAREWELL)
+        finally:
+            if not welcome:
+                self._handshakes.ended(below)
+                below.abort()
+
+    def _http_over_tls(self, below: asyncio.Transport) -> RequestHandler:
+        assert self._http is not None
+        handler = self._http()
+        self._below[handler] = below
+        return handler
+
     async def handle(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
         """Answer one request: let a terminal in and stay with it, or turn somebody away."""
-        if self._stopping:
-            return turned_away(503, "the bridge stops", {hdrs.RETRY_AFTER: "5"})
-        answer = await self._door.answer(request)
-        transport = request.transport
-        if not isinstance(answer, Guest) or transport is None:
-            return answer if isinstance(answer, StreamResponse) else turned_away(400, "gone")
+        response = await self._let_in(request, handler)
+        if isinstance(response, Response):
+            self._refused[response.status] = self._refused.get(response.status, 0) + 1
+        return response
+
+    async def _let_in(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
+        answer = self._stops() or await self._door.answer(request)
+        if isinstance(answer, Guest):
+            # It may have begun to stop while a password was verified.
+            answer = self._stops() or answer
+        if not isinstance(answer, Guest):
+            return answer
+        transport, below = request.transport, self._below.get(handler)
+        if transport is None or below is None:
+            return turned_away(400, "gone")
         offered = [one.strip() for one in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
         websocket = WebSocketResponse(
             timeout=_FAREWELL,
             autoclose=False,
             autoping=False,
-            protocols=offered[:1] if offered[0] else (),
+            # aiohttp selects the first that was offered and stands here.
+            protocols=[one for one in offered if one] or offered,
             compress=False,
             max_msg_size=MAXIMUM_FRAME,
             writer_limit=_NEVER_REACHED,
             decode_text=False,
         )
         websocket.headers[hdrs.SERVER] = SERVER
-        await websocket.prepare(request)
-        self._handshakes.ended(handler)
+        try:
+            await websocket.prepare(request)
+        except (HTTPException, ValueError):
+            return turned_away(400, "no handshake of WebSocket version 13 (RFC 6455)")
+        self._handshakes.ended(below)
         session = Session(
             websocket,
-            Outgoing(transport),
+            Outgoing(transport, below),
             transport,
             answer.sn,
             answer.address,
@@ -210,15 +272,21 @@ class TerminalServer:
         await session.run()
         return websocket
 
+    def _stops(self) -> Response | None:
+        return turned_away(503, "the bridge stops", {hdrs.RETRY_AFTER: "5"}) if self._stopping else None
+
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Give a new connection its time to become a terminal's."""
-        self._handshakes.began(handler, transport.abort)
+        """Give a new connection its time to become a terminal's; below TLS it runs already."""
+        if handler not in self._below:
+            self._below[handler] = transport
+            self._handshakes.began(transport, transport.abort)
 
     def connection_lost(self, handler: RequestHandler, error: BaseException | None) -> None:
         """Tell its session, if it has one, that a connection has ended."""
-        self._handshakes.ended(handler)
+        self._handshakes.ended(self._below.pop(handler, None))
         session = self._sessions.pop(handler, None)
         if session is not None:
+            self._non_replies += session.non_replies
             session.lost(error)
 
 
@@ -237,22 +305,14 @@ class _Http(Server):
             lingering_time=0,
         )
         self._owner = owner
-        self._transports: dict[RequestHandler, asyncio.Transport] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._transports[handler] = transport
         self._owner.connection_made(handler, transport)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        self._transports.pop(handler, None)
         self._owner.connection_lost(handler, exc)
         super().connection_lost(handler, exc)
-
-    def abort_all(self) -> None:
-        """End what is still open."""
-        for transport in list(self._transports.values()):
-            transport.abort()
 
     async def _answer(self, request: BaseRequest) -> StreamResponse:
         try:

@@ -14,7 +14,7 @@ from bridge.hub.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.replies import decode_reply, is_sign_of_life
-from bridge.terminals.outgoing import Outgoing
+from bridge.terminals.outgoing import Outgoing, was_given_up
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ class Session:
         self._frames_left = float(FRAMES_AT_ONCE)
         self._ended = False
         self._thrown_away = False
+        # However it ends, be it that this process is killed: what is not taken by then must not arrive later.
+        outgoing.throw_away()
 
     async def send(self, frame: bytes) -> int:
         """Write a text frame; see `Connection.send`."""
@@ -88,16 +90,14 @@ class Session:
 
     def acknowledged(self, position: int) -> bool | None:
         """Tell what the far side has taken; see `Connection.acknowledged`."""
-        if self._outgoing.acknowledged() >= position:
-            return True
+        acknowledged = self._outgoing.acknowledged(position)
         # Where the other side ended it, the last bytes may have arrived without their acknowledgement.
-        return None if self._ended and not self._thrown_away else False
+        return None if acknowledged is False and self._ended and not self._thrown_away else acknowledged
 
     def reset(self, reason: str) -> None:
         """End it now and throw away what is not acknowledged; see `Connection.reset`."""
         if self._ended:
             return
-        self._outgoing.throw_away()
         self._thrown_away = True
         self._end(reason)
         self._transport.abort()
@@ -110,6 +110,7 @@ class Session:
             # A farewell would leave these bytes to the kernel, which delivers them whenever it can.
             self.reset(reason)
             return
+        self._outgoing.let_through()
         self._end(reason)
         with suppress(TimeoutError, ClientError, OSError):
             async with asyncio.timeout(_FAREWELL):
@@ -118,9 +119,9 @@ class Session:
     def lost(self, error: BaseException | None) -> None:
         """Note that the transport has ended, while its socket can still be asked."""
         self._outgoing.ended()
-        # The kernel gave up (TCP_USER_TIMEOUT): it has thrown away what was not acknowledged in all that time.
-        self._thrown_away = self._thrown_away or isinstance(error, TimeoutError)
-        self._end("the link is dead" if isinstance(error, TimeoutError) else "the connection broke")
+        given_up = was_given_up(error)
+        self._thrown_away = self._thrown_away or given_up
+        self._end("the link is dead" if given_up else "the connection broke")
 
     async def run(self) -> None:
         """Read until the connection ends."""

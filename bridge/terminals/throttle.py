@@ -52,6 +52,12 @@ class Throttle:
         if len(self._failures) > _REMEMBERED:
             self._failures.popitem(last=False)
 
+    def not_looked_at(self, address: str, sn: str) -> None:
+        """Take a failure back that was counted in advance and turned out to be none."""
+        failures = self._failures.get((address, sn))
+        if failures is not None and failures.count > 0:
+            failures.count -= 1
+
     def succeeded(self, address: str, sn: str) -> None:
         """Forget earlier failures."""
         self._failures.pop((address, sn), None)

@@ -1,0 +1,250 @@
+"""Promise 1 where the way to the terminal is bad: what was not taken in time never arrives, and whoever asked knows."""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from bridge.config.settings import ServerTlsSettings
+from bridge.hub.ports import Connection, ConnectionLostError
+from bridge.model.commands import Open
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
+from bridge.model.reply import Reply
+from bridge.simulator.behaviour import Behaviour
+from bridge.simulator.terminal import SimulatedTerminal
+from bridge.terminals.outgoing import was_given_up
+from tests.support.door import PASSWORD, USERNAME, House
+from tests.support.hub import known_terminal
+from tests.support.narrow_link import NarrowLink
+from tests.support.network import Host
+from tests.support.waiting import PATIENCE, until
+
+PHOTO = b"p" * 150_000
+
+FILLING = b"f" * 20_000
+"""More than a frozen link takes, and less than this machine's kernel does: what comes after lies in the kernel."""
+
+
+async def press(house: House, request_id: str = "r1") -> Reply:
+    reply = await house.presses.press("T1", Open(request_id=request_id), Origin(source="test"), house.clock.boottime())
+    assert isinstance(reply, Reply)
+    return reply
+
+
+async def connection_of(house: House) -> Connection:
+    known = house.registry.get("T1")
+    assert known is not None
+    await until(lambda: known.connection is not None)
+    assert known.connection is not None
+    return known.connection
+
+
+async def fill(connection: Connection, link: NarrowLink) -> None:
+    """Freeze a link and send so much that the next frame stays in this machine's kernel."""
+    link.freeze()
+    await connection.send(FILLING)
+    transport = connection._transport  # type: ignore[attr-defined]  # where bytes wait has no public name
+    assert transport.get_write_buffer_size() == 0
+
+
+@asynccontextmanager
+async def over_a_link(
+    deadline: float, behaviour: Behaviour | None = None
+) -> AsyncIterator[tuple[House, NarrowLink, SimulatedTerminal]]:
+    async with (
+        House(known_terminal("T1"), deadline=deadline).open() as house,
+        NarrowLink(house.server.port).running() as link,
+    ):
+        terminal = SimulatedTerminal(
+            f"ws://{USERNAME}:{PASSWORD}@127.0.0.1:{link.port}/devs/", "T1", behaviour=behaviour
+        )
+        async with terminal.running():
+            await connection_of(house)
+            yield house, link, terminal
+
+
+async def test_a_press_that_a_frozen_link_does_not_take_never_arrives() -> None:
+    async with over_a_link(deadline=1) as (house, link, terminal):
+        await fill(await connection_of(house), link)
+        reply = await press(house)
+        assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
+        assert reply.delivered is False
+        link.thaw()
+        await terminal.wait_until(lambda: terminal.connections == 2 or terminal.opened > 0)
+        assert terminal.opened == 0
+        await connection_of(house)
+        assert (await press(house)).outcome is Outcome.OK
+        assert terminal.opened == 1
+
+
+async def test_what_was_not_taken_when_the_terminal_went_away_does_not_arrive_either() -> None:
+    async with over_a_link(deadline=1) as (house, link, _):
+        connection = await connection_of(house)
+        await fill(connection, link)
+        await connection.send(b"the press")
+        link.end_towards_bridge()
+        known = house.registry.get("T1")
+        assert known is not None
+        await until(lambda: known.connection is None)
+        link.thaw()
+        await until(lambda: known.connection is not None)
+        assert b"the press" not in link.passed
+
+
+async def test_a_press_that_was_taken_and_not_answered_keeps_the_connection() -> None:
+    async with over_a_link(deadline=1, behaviour=Behaviour(silent=True)) as (house, _, terminal):
+        reply = await press(house)
+        assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
+        assert (terminal.opened, terminal.connections) == (1, 1)
+
+
+async def test_a_press_does_not_wait_for_the_answer_to_a_photo() -> None:
+    async with over_a_link(deadline=5) as (house, _, terminal):
+        await (await connection_of(house)).send(PHOTO)
+        assert (await press(house)).outcome is Outcome.OK
+        assert terminal.opened == 1
+
+
+async def test_a_killed_bridge_leaves_nothing_behind_that_could_arrive() -> None:
+    # The kernel closes a dead process's sockets as they were set: without this it would go on delivering.
+    async with over_a_link(deadline=1) as (house, _, _):
+        connection = await connection_of(house)
+        outgoing = connection._outgoing  # type: ignore[attr-defined]  # the kernel's view has no public name
+        lingers = outgoing._socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        assert struct.unpack("ii", lingers) == (1, 0)
+
+
+@asynccontextmanager
+async def on_another_host(
+    tmp_path: Path, deadline: float, *, tls: bool
+) -> AsyncIterator[tuple[House, Host, asyncio.subprocess.Process]]:
+    """A terminal at the far end of a cable."""
+    async with Host().linked() as host:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        issued = authority.issue_cert(host.outside)
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+        settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
+        house = House(known_terminal("T1"), deadline=deadline, host=host.outside, tls=settings if tls else None)
+        async with house.open():
+            url = f"ws{'s' if tls else ''}://{USERNAME}:{PASSWORD}@{host.outside}:{house.server.port}/devs/"
+            simulate = (sys.executable, "-m", "bridge", "simulate", "--url", url, "--sn", "T1")
+            process = await host.run("env", f"SSL_CERT_FILE={tmp_path / 'authority.pem'}", *simulate)
+            try:
+                await connection_of(house)
+                yield house, host, process
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.communicate()
+
+
+async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_path: Path) -> None:
+    # TLS here, plain in the end-to-end tests.
+    async with on_another_host(tmp_path, 5, tls=True) as (house, host, process):
+        assert (await press(house)).outcome is Outcome.OK
+        host.pull()
+        began = house.clock.boottime()
+        reply = await press(house)
+        assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
+        assert reply.delivered is False
+        assert house.clock.boottime() - began < 5.5
+        host.plug()
+        # The terminal notices nothing until it says something; its own ping is 30 s away.
+        await asyncio.sleep(1)
+        process.terminate()
+        output, _ = await process.communicate()
+        assert b"opened 1," in output
+        assert b"opened 2," not in output
+
+
+async def test_a_link_that_the_kernel_gives_up_says_that_nothing_was_delivered(tmp_path: Path) -> None:
+    async with on_another_host(tmp_path, 4, tls=False) as (house, host, _):
+        connection = await connection_of(house)
+        known = house.registry.get("T1")
+        assert known is not None
+        taken = await connection.send(b"before")
+        await until(lambda: connection.acknowledged(taken))
+        host.pull()
+        lost = await connection.send(b"a press, say")
+        await until(lambda: known.connection is None)
+        assert connection.acknowledged(taken) is True
+        assert connection.acknowledged(lost) is False
+        with pytest.raises(ConnectionLostError):
+            await connection.send(b"after")
+
+
+@pytest.mark.parametrize(
+    ("error", "given_up"),
+    [
+        (TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), True),
+        (OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)), True),
+        (OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)), True),
+        (ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)), False),
+        (BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), False),
+        (RuntimeError(), False),
+        (None, False),
+    ],
+)
+async def test_who_ended_a_connection_is_told_apart(error: BaseException | None, given_up: bool) -> None:
+    assert was_given_up(error) is given_up
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: bool) -> None:
+    """Also those that TLS has handed down to a socket that takes no more."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
+    async with (
+        House(known_terminal("T1"), tls=settings if tls else None).open() as house,
+        NarrowLink(house.server.port).running() as link,
+    ):
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": aiohttp.encode_basic_auth(USERNAME, PASSWORD)}) as client,
+            client.ws_connect(
+                f"http{'s' if tls else ''}://127.0.0.1:{link.port}/devs/T1", ssl=context, max_msg_size=0
+            ) as websocket,
+        ):
+            connection = await connection_of(house)
+            before = await connection.send(b"first")
+            await until(lambda: connection.acknowledged(before))
+            link.freeze()
+            for _ in range(40):
+                await connection.send(PHOTO)
+            after = await connection.send(b"last")
+            # A frame of this size has a header of 10 bytes; TLS adds some to every record.
+            assert after - before >= 40 * (len(PHOTO) + 10)
+            assert connection.acknowledged(after) is False
+            link.thaw()
+            async with asyncio.timeout(PATIENCE):
+                while (await websocket.receive()).data not in ("last", b"last"):
+                    assert connection.acknowledged(after) in (False, True)
+            await until(lambda: connection.acknowledged(after))
+
+
+async def test_positions_are_exact_while_acknowledgements_come_in() -> None:
+    async with over_a_link(deadline=5) as (house, _, _):
+        connection = await connection_of(house)
+        before = await connection.send(b"{}")
+        for number in range(3000):
+            # Two bytes of header each.
+            assert await connection.send(b"x" * 100) == before + (number + 1) * 102
+            if number % 50 == 0:
+                await asyncio.sleep(0)
