@@ -88,14 +88,18 @@ class _Snapshot(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the gauges as they are now."""
-        online = sum(known.connection is not None for known in self._registry)
+        known = list(self._registry)
+        counts = [self._roster.counts(one.terminal.sn) for one in known]
         yield _gauge(
             "facebridge_terminals",
-            "Terminals by state.",
+            "Terminals: known, those of them that are online, and those that wait for approval.",
             "state",
-            {"online": online, "offline": len(self._registry) - online, "pending": len(self._admission.pending)},
+            {
+                "known": len(known),
+                "online": sum(one.connection is not None for one in known),
+                "pending": len(self._admission.pending),
+            },
         )
-        counts = [self._roster.counts(known.terminal.sn) for known in self._registry]
         yield _gauge(
             "facebridge_persons",
             "Persons on terminals, by how far they are.",

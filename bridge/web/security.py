@@ -4,8 +4,10 @@ import asyncio
 import base64
 import binascii
 import hmac
+import logging
+import math
+import secrets
 import socket
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,21 +19,32 @@ from aiohttp import hdrs, web
 from bridge.config.settings import WebSettings
 from bridge.hub.clock import Clock
 from bridge.model.secret import Secret
-from bridge.web.errors import error_response
+from bridge.web.errors import RequestError
+from bridge.web.throttle import LoginThrottle, throttled_address
+
+_LOGGER = logging.getLogger(__name__)
 
 Verify = Callable[[Secret, str], Awaitable[bool]]
-"""Tells whether a password (the second) is the one stored (plain, or a hash)."""
+"""Tells whether a password or token (the second) is the one stored (plain, or a hash), in constant time."""
 
 Role = Literal["admin", "operator"]
+"""An operator reads and opens doors, an admin does everything."""
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "facebridge",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer: nothing is kept, framed or guessed at. None of them lets another website read anything (CORS)."""
 
 _WITHOUT_LOGIN = frozenset({"/healthz", "/readyz"})
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_FAILURES = 10
-_PAUSE = 30.0
-"""Wrong logins in a row after which an address waits so many seconds: mistyping is free, guessing is not."""
-_REMEMBERED = 10_000
-"""Addresses whose failures are remembered; the one that failed longest ago makes room."""
+_ACCEPTED = 256
+"""Right logins that are remembered: the user's and one for each token, a few of them in more than one spelling."""
+_WAITING = 32
+"""Logins that may wait to be verified, one after the other at some 50 ms a hash: all are through in two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class User:
 
     Attributes:
         name: of the user or the token; None where no login is needed.
-        role: what they may do: an operator opens and reads, an admin everything.
+        role: what they may do.
     """
 
     name: str | None
@@ -48,124 +61,164 @@ class User:
 
 
 USER: web.RequestKey[User] = web.RequestKey("user", User)
+"""Set on every request but those for health and readiness."""
+
+
+def require_role(request: web.Request, role: Role) -> User:
+    """Return who asks, if they may do what takes this role. Raises RequestError."""
+    user = request[USER]
+    if user.role not in (role, "admin"):
+        raise RequestError(403, f"takes the role {role!r}; this login has the role {user.role!r}", path="Authorization")
+    return user
 
 
 class Security:
     """Checks every request before anything else is done for it."""
 
     def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
-        self._settings = settings
-        self._verify = verify
-        self._clock = clock
-        self._needs_login = settings.username is not None or bool(settings.tokens)
-        self._hosts = _own_hosts(settings)
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        # One wrong password at a time is verified; others wait their turn, and none costs more than that.
-        self._turn = asyncio.Semaphore(4)
+        self._websites = _Websites(settings)
+        self._logins = _Logins(settings, verify, clock) if _needs_login(settings) else None
 
-    async def check(self, request: web.Request) -> web.Response | None:
-        """Return the response that turns a request away; None for one that may go on, with its `USER` set."""
-        response = self._check_website(request)
-        if response is not None:
-            return response
-        if request.path in _WITHOUT_LOGIN or not self._needs_login:
-            request[USER] = User(None, "admin")
-            return None
-        return await self._check_login(request)
+    async def check(self, request: web.Request) -> None:
+        """Set the request's `USER`, or turn the request away. Raises RequestError."""
+        self._websites.check(request)
+        if request.path in _WITHOUT_LOGIN:
+            return
+        request[USER] = User(None, "admin") if self._logins is None else await self._logins.user_of(request)
 
-    def _check_website(self, request: web.Request) -> web.Response | None:
-        """Turn away what a website in a browser on this machine, or one that rebinds its name, could send."""
-        host = _host_of(f"//{request.headers.get(hdrs.HOST, '')}")
+
+class _Websites:
+    """Turns away what a website could send from a browser that reaches this server, or that its user is logged in with.
+
+    Its requests carry its name in `Origin` or give themselves away by `Sec-Fetch-Site`; one that has had its name
+    rebound to this server's address carries it in `Host`.
+    """
+
+    def __init__(self, settings: WebSettings) -> None:
+        # An address is nobody's name that could be rebound; with a login it may be reached under any that leads here.
+        self._any_address = not _is_loopback(settings.host)
+        self._names = {"localhost", settings.host.lower()}
+        if self._any_address:
+            self._names.add(socket.gethostname().lower())
+        self._url_authority = None if settings.url is None else _authority_of(settings.url)
+        if settings.url is not None:
+            self._names.add(_host_of(settings.url) or "")
+
+    def check(self, request: web.Request) -> None:
+        hosts = request.headers.getall(hdrs.HOST, [])
+        host = _host_of(f"//{hosts[0]}") if len(hosts) == 1 else None
         if host is None or not self._is_own(host):
-            return error_response(
-                403, "this server does not go by that name; set web.url to the name people use", path="Host"
-            )
+            message = "this server does not go by that name; set web.url to the address that people use"
+            raise RequestError(403, message, path=hdrs.HOST)
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return error_response(403, "requests from other websites are not allowed", path="Sec-Fetch-Site")
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and _authority_of(origin) not in self._origins(request):
-            return error_response(403, "requests from other websites are not allowed", path="Origin")
-        return None
+            # Another port of this host is another website: "same-site" is not enough.
+            raise RequestError(403, "requests from other websites are not allowed", path="Sec-Fetch-Site")
+        own = (_authority_of(f"{request.scheme}://{hosts[0]}"), self._url_authority)
+        for origin in request.headers.getall(hdrs.ORIGIN, []):
+            authority = _authority_of(origin)
+            if authority is None or authority not in own:
+                message = "requests from other websites are not allowed; set web.url if this is the bridge's own page"
+                raise RequestError(403, message, path=hdrs.ORIGIN)
 
     def _is_own(self, host: str) -> bool:
-        if host in self._hosts:
-            return True
-        # Behind a login a name cannot be rebound to anything worth having; a bare address is never somebody's name.
-        return self._needs_login and self._settings.host not in _LOOPBACK_NAMES and _is_address(host)
+        return host in self._names or _is_loopback(host) or (self._any_address and _is_address(host))
 
-    def _origins(self, request: web.Request) -> set[str | None]:
-        own = {_authority_of(f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}")}
-        if self._settings.url is not None:
-            own.add(_authority_of(self._settings.url))
-        return own
 
-    async def _check_login(self, request: web.Request) -> web.Response | None:
-        address = request.remote or "unknown"
-        wait = self._wait(address)
-        if wait > 0:
-            return error_response(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(int(wait) + 1)})
+class _Logins:
+    def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
+        self._settings = settings
+        self._verify = verify
+        self._throttle = LoginThrottle(clock)
+        self._key = secrets.token_bytes(32)
+        self._accepted: dict[bytes, User] = {}
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def user_of(self, request: web.Request) -> User:
+        """Return who asks. Raises RequestError."""
+        address = throttled_address(request.remote)
         header = request.headers.get(hdrs.AUTHORIZATION)
-        user = None if header is None else await self._user_of(header)
+        if header is None:
+            self._check_throttle(address)
+            raise _unknown("a login is needed")
+        digest = hmac.digest(self._key, header.encode(errors="surrogateescape"), "sha256")
+        # A login that was right before waits behind no guesser's; one that was wrong before costs nothing again.
+        user = self._known(address, digest)
         if user is not None:
-            self._failures.pop(address, None)
-            request[USER] = user
-            return None
-        if header is not None:
-            self._failed(address)
-        challenge: dict[str, str] = {hdrs.WWW_AUTHENTICATE: 'Basic realm="Facebridge", charset="UTF-8"'}
-        return error_response(401, "wrong or missing login", headers=challenge)
-
-    async def _user_of(self, header: str) -> User | None:
-        scheme, _, value = header.partition(" ")
-        value = value.strip()
-        if scheme.lower() == "bearer":
-            return await self._token_of(value)
-        if scheme.lower() != "basic":
-            return None
+            return user
+        if self._waiting >= _WAITING:
+            message = "too many logins are being verified; try again"
+            raise RequestError(503, message, headers={hdrs.RETRY_AFTER: "2"})
+        self._waiting += 1
         try:
-            text = base64.b64decode(value, validate=True).decode(errors="surrogateescape")
+            async with self._turn:
+                # What became of those before holds for this one too: a crowd costs no more than one after the other.
+                return self._known(address, digest) or await self._look(header, digest, address)
+        finally:
+            self._waiting -= 1
+
+    def _known(self, address: str, digest: bytes) -> User | None:
+        """Return whose login it is as far as known without looking. Raises RequestError for one not looked at."""
+        self._check_throttle(address)
+        if self._throttle.knows(address, digest):
+            raise _unknown("wrong login")
+        return self._accepted.get(digest)
+
+    async def _look(self, header: str, digest: bytes, address: str) -> User:
+        user = await self._verified(header)
+        if user is None:
+            self._throttle.failed(address, digest)
+            _LOGGER.warning("wrong login from %s", address, extra={"address": address})
+            raise _unknown("wrong login")
+        if len(self._accepted) >= _ACCEPTED:
+            self._accepted.clear()
+        self._accepted[digest] = user
+        return user
+
+    def _check_throttle(self, address: str) -> None:
+        wait = self._throttle.wait(address)
+        if wait > 0:
+            raise RequestError(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(math.ceil(wait))})
+
+    async def _verified(self, header: str) -> User | None:
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "bearer":
+            return await self._user_of_token(value.strip())
+        if scheme.lower() == "basic":
+            return await self._user_of_password(value.strip())
+        return None
+
+    async def _user_of_password(self, value: str) -> User | None:
+        expected = self._settings
+        try:
+            username, colon, password = base64.b64decode(value, validate=True).partition(b":")
         except (binascii.Error, ValueError):
             return None
-        username, colon, password = text.partition(":")
-        expected = self._settings
         if not colon or expected.username is None or expected.password is None:
             return None
-        same = hmac.compare_digest(expected.username.encode(), username.encode(errors="surrogateescape"))
-        async with self._turn:
-            right = await self._verify(expected.password, password)
+        same = hmac.compare_digest(expected.username.encode(), username)
+        right = await self._verify(expected.password, password.decode(errors="surrogateescape"))
         return User(expected.username, "admin") if right and same else None
 
-    async def _token_of(self, value: str) -> User | None:
-        found: User | None = None
-        async with self._turn:
-            for name, token in self._settings.tokens.items():
-                if await self._verify(token.hash, value):
-                    found = User(name, token.role)
-        return found
-
-    def _wait(self, address: str) -> float:
-        count, last = self._failures.get(address, (0, 0.0))
-        return max(0.0, last + _PAUSE - self._clock.boottime()) if count >= _FAILURES else 0.0
-
-    def _failed(self, address: str) -> None:
-        count, last = self._failures.pop(address, (0, 0.0))
-        now = self._clock.boottime()
-        count = 0 if now - last > 2 * _PAUSE else count
-        self._failures[address] = (count + 1, now)
-        if len(self._failures) > _REMEMBERED:
-            self._failures.popitem(last=False)
+    async def _user_of_token(self, value: str) -> User | None:
+        for name, token in self._settings.tokens.items():
+            if await self._verify(token.hash, value):
+                return User(name, token.role)
+        return None
 
 
-def _own_hosts(settings: WebSettings) -> frozenset[str]:
-    hosts = set(_LOOPBACK_NAMES)
-    if settings.host not in _LOOPBACK_NAMES:
-        hosts |= {settings.host.lower(), socket.gethostname().lower()}
-    if settings.url is not None:
-        hosts.add(urlsplit(settings.url).hostname or "")
-    return frozenset(hosts)
+def _needs_login(settings: WebSettings) -> bool:
+    # Without a login configured, a server open to other machines lets nobody in rather than everybody.
+    return settings.username is not None or bool(settings.tokens) or not _is_loopback(settings.host)
+
+
+def _unknown(message: str) -> RequestError:
+    challenge = 'Basic realm="Facebridge", charset="UTF-8"'
+    return RequestError(401, message, path=hdrs.AUTHORIZATION, headers={hdrs.WWW_AUTHENTICATE: challenge})
 
 
 def _host_of(url: str) -> str | None:
+    """Return the host of a URL; None for one that has none, or that names a user."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -175,6 +228,7 @@ def _host_of(url: str) -> str | None:
 
 
 def _authority_of(url: str) -> str | None:
+    """Return `host:port` of a URL; None for one that has none, as `null`."""
     host = _host_of(url)
     if host is None:
         return None
@@ -191,11 +245,5 @@ def _is_address(host: str) -> bool:
     return True
 
 
-SECURITY_HEADERS: Mapping[str, str] = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Server": "facebridge",
-    "X-Content-Type-Options": "nosniff",
-}
-"""On every answer: nothing is kept, framed or guessed at."""
+def _is_loopback(host: str) -> bool:
+    return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)

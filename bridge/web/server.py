@@ -1,5 +1,6 @@
 """The HTTP server: every request is dated, checked and answered in JSON."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,17 +15,25 @@ from bridge.hub.ports import Roster
 from bridge.hub.presses import Presses
 from bridge.hub.registry import TerminalRegistry
 from bridge.hub.stall import StallWatch
-from bridge.web.errors import error_response
+from bridge.model.faults import shorten
+from bridge.web.connections import BACKLOG, Connections, finish, listen
+from bridge.web.errors import RequestError
 from bridge.web.health import HealthRoutes
 from bridge.web.metrics import MetricsRoutes
 from bridge.web.presses import ARRIVED_AT, PressRoutes
-from bridge.web.security import SECURITY_HEADERS, Security, Verify
+from bridge.web.security import Security, Verify
 from bridge.web.terminals import TerminalRoutes
 
 _LOGGER = logging.getLogger(__name__)
 
 _FAREWELL = 1.0
-"""Seconds that requests have to end when the bridge stops; all of it ends within five."""
+"""Seconds that presses have to end when the bridge stops; all of it ends within five."""
+_LAST_ANSWERS = 0.5
+"""Seconds that the answers then have to be taken; aiohttp takes up to twice as long."""
+
+
+class ListenError(OSError):
+    """The server cannot listen; the message says why."""
 
 
 class WebServer:
@@ -54,8 +63,8 @@ class WebServer:
             presses: carries them out.
             admission: knows who waits for approval.
             roster: knows how far each terminal is.
-            events: counted for the metrics.
-            clock: that throttling reads.
+            events: counted for the metrics, and told of presses that cannot be obeyed.
+            clock: of throttling and of replies.
             stall: tells since when a request may have waited; it must run.
             verify: of passwords and tokens.
             store_reachable: for `/readyz`.
@@ -65,16 +74,16 @@ class WebServer:
         self._settings = settings
         self._stall = stall
         self._security = Security(settings, verify, clock)
-        self._presses = PressRoutes(registry, presses, stall)
-        app = web.Application(middlewares=[self._handle], client_max_size=64 * 1024)
+        self._presses = PressRoutes(presses, events, clock)
+        self._health = HealthRoutes(broker_statuses, store_reachable)
+        app = web.Application(middlewares=[self._handle])
         self._presses.add_to(app.router)
+        self._health.add_to(app.router)
         TerminalRoutes(registry, roster).add_to(app.router)
-        HealthRoutes(broker_statuses, store_reachable).add_to(app.router)
         MetricsRoutes(registry, admission, roster, events, broker_statuses, queue_lengths).add_to(app.router)
-        # A stranger's bytes are nobody's traceback; what fails in a handler is logged by `_handle`.
-        silent = logging.getLogger(f"{__name__}.http")
-        silent.setLevel(logging.CRITICAL + 1)
-        self._runner = web.AppRunner(app, access_log=None, logger=silent, shutdown_timeout=_FAREWELL)
+        self._runner = web.AppRunner(app, shutdown_timeout=_LAST_ANSWERS)
+        self._connections: Connections | None = None
+        self._listening: list[asyncio.Server] = []
         self._port = 0
 
     @property
@@ -83,22 +92,31 @@ class WebServer:
         return self._port
 
     async def start(self) -> None:
-        """Begin to listen. Raises OSError with a message for people."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
+        """Begin to listen. Raises ListenError."""
+        where = f"{self._settings.host}:{self._settings.port}"
         try:
-            await site.start()
+            listeners = await listen(self._settings.host, self._settings.port)
         except OSError as error:
-            await self._runner.cleanup()
-            where = f"{self._settings.host}:{self._settings.port}"
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(error.errno, f"web.port: cannot listen on {where}: {reason}") from None
-        address = self._runner.addresses[0]
-        self._port = int(address[1])
+            # The numbers of name resolution are negative, and not the system's.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+            raise ListenError(f"web.port: cannot listen on {where}: {reason}") from None
+        self._port = listeners[0].getsockname()[1]
+        await self._runner.setup()
+        assert self._runner.server is not None
+        # A stranger's bytes are nobody's traceback; what fails in a handler is logged by `_handle`.
+        silent = logging.getLogger(f"{__name__}.http")
+        silent.setLevel(logging.CRITICAL + 1)
+        self._connections = Connections(self._runner.server, silent)
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=BACKLOG))
 
     async def stop(self) -> None:
-        """Let requests end, and stop listening."""
-        await self._presses.stop()
+        """Stop listening, and let requests end."""
+        for one in self._listening:
+            one.close()
+        await self._presses.stop(_FAREWELL)
+        await self._health.stop()
         await self._runner.cleanup()
 
     @web.middleware
@@ -106,18 +124,32 @@ class WebServer:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         request[ARRIVED_AT] = self._stall.arrived_at()
+        assert self._connections is not None
+        with self._connections.answering(request.protocol):
+            return finish(await self._answer(request, handler))
+
+    async def _answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
-            response = await self._security.check(request) or await handler(request)
+            await self._security.check(request)
+            return await handler(request)
+        except RequestError as error:
+            return error.response()
         except web.HTTPException as error:
-            allow: dict[str, str] | None = (
-                {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else None
-            )
-            response = error_response(error.status, f"{request.method} {error.reason}", headers=allow)
+            return _route_error(request, error).response()
         except ConnectionError:
+            # Whoever asked is gone.
             raise
         except Exception:
             _LOGGER.exception("a request failed")
-            response = error_response(500, "the bridge failed; its log says why")
-        for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+            return RequestError(500, "the bridge failed; its log says why").response()
+
+
+def _route_error(request: web.Request, error: web.HTTPException) -> RequestError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed: dict[str, str] = {hdrs.ALLOW: ",".join(sorted(error.allowed_methods))}
+        return RequestError(error.status, f"{shorten(request.method, 20)} is not for this path", headers=allowed)
+    if isinstance(error, web.HTTPNotFound):
+        return RequestError(error.status, "there is nothing at this path")
+    return RequestError(error.status, error.reason)

@@ -1,5 +1,6 @@
 """The HTTP server with a hub behind it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -13,17 +14,25 @@ from bridge.hub.event_bus import EventBus
 from bridge.hub.presses import Presses
 from bridge.hub.registry import TerminalRegistry
 from bridge.hub.stall import StallWatch
+from bridge.hub.tasks import BackgroundTasks
 from bridge.terminals.passwords import PasswordVerifier
 from bridge.web.server import WebServer
 from tests.support.hub import WrittenConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
 from tests.support.terminals import KeptTerminals
+from tests.support.waiting import PATIENCE
 
 
 class Site:
     """T1 is connected, T2 is known."""
 
-    def __init__(self, admit: Literal["known", "any"] = "known", deadline: float = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        admit: Literal["known", "any"] = "known",
+        deadline: float = 1,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
         values: dict[str, Any] = {
             "host": "127.0.0.1",
             "port": 0,
@@ -33,7 +42,7 @@ class Site:
             "tokens": {},
         }
         self.events = EventBus()
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.registry = TerminalRegistry(self.events, self.clock)
         self.registry.put(known_terminal("T1", name="Front door", groups=("lobby",)))
         self.registry.put(known_terminal("T2", groups=("lobby",)))
@@ -43,6 +52,8 @@ class Site:
         self.admission = Admission(
             self.registry, self.events, self.clock, KeptTerminals(), NoPersons(), self.verifier, admit
         )
+        self.stall = StallWatch(self.clock)
+        self._tasks = BackgroundTasks()
         self.statuses: dict[str, str | None] = {"live": None, "intake": None}
         self.store_answers = True
         self.server = WebServer(
@@ -53,7 +64,7 @@ class Site:
             roster=NoPersons(),
             events=self.events,
             clock=self.clock,
-            stall=StallWatch(self.clock),
+            stall=self.stall,
             verify=self.verifier.verify,
             store_reachable=self._store_reachable,
             broker_statuses=lambda: self.statuses,
@@ -66,13 +77,27 @@ class Site:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[aiohttp.ClientSession]:
+        self._tasks.start(self.stall.run(), name="stall watch")
         await self.server.start()
         try:
             async with aiohttp.ClientSession(self.url) as session:
                 yield session
         finally:
             await self.server.stop()
+            await self._tasks.stop()
             self.verifier.close()
+
+    async def send(self, *parts: bytes) -> bytes:
+        """Send bytes over a connection of their own, part after part; return all that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.02)
+            async with asyncio.timeout(PATIENCE):
+                return await reader.read()
+        finally:
+            writer.close()
 
     async def _store_reachable(self) -> bool:
         return self.store_answers

@@ -1,0 +1,251 @@
+"""Logins over HTTP: who gets in, who may what, and guessing."""
+
+import asyncio
+import base64
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.config.settings import TokenSettings
+from bridge.model.events import CommandReplied
+from bridge.model.secret import Secret
+from bridge.terminals.passwords import hash_password
+from bridge.web.throttle import LoginThrottle, throttled_address
+from tests.support.hub import SetClock, collect
+from tests.support.waiting import PATIENCE
+from tests.support.web import Site
+
+ADMIN = aiohttp.encode_basic_auth("admin", "p")
+
+
+@pytest.fixture(scope="module")
+def hashed() -> str:
+    return hash_password("a-token")
+
+
+def with_tokens(**settings: Any) -> Site:
+    tokens = {
+        "robot": TokenSettings(hash=Secret("robots-token"), role="operator"),
+        "boss": TokenSettings(hash=Secret("boss-token"), role="admin"),
+    }
+    return Site(username="admin", password=Secret("p"), tokens=tokens, **settings)
+
+
+async def status_with(
+    session: aiohttp.ClientSession, authorization: str | None, path: str = "/api/terminals", method: str = "GET"
+) -> int:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with session.request(method, path, headers=headers) as response:
+        return response.status
+
+
+async def test_on_loopback_nobody_has_to_log_in_as_long_as_nothing_is_configured() -> None:
+    async with Site().open() as session:
+        assert await status_with(session, None) == 200
+        assert await status_with(session, "Bearer whatever") == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        "Basic",
+        "Basic !",
+        "Basic " + base64.b64encode(b"admin").decode(),
+        "Basic " + base64.b64encode(b"\xff:\xff").decode(),
+        "Digest p",
+        ADMIN + "x",
+        aiohttp.encode_basic_auth("admin", ""),
+        aiohttp.encode_basic_auth("admin", "q"),
+        aiohttp.encode_basic_auth("x", "p"),
+        aiohttp.encode_basic_auth("", ""),
+    ],
+)
+async def test_with_a_login_configured_nobody_does_without(authorization: str | None) -> None:
+    site = with_tokens()
+    async with site.open() as session:
+        for method, path in (
+            ("GET", "/api/terminals"),
+            ("GET", "/metrics"),
+            ("POST", "/api/terminals/T1/open"),
+            ("GET", "/nothing"),
+            ("OPTIONS", "/api/terminals"),
+        ):
+            assert await status_with(session, authorization, path, method) == 401, path
+        assert await status_with(session, authorization, "/healthz") == 200
+        assert await status_with(session, authorization, "/readyz") == 200
+        async with session.get("/api/terminals") as response:
+            assert response.headers["WWW-Authenticate"] == 'Basic realm="Facebridge", charset="UTF-8"'
+            assert (await response.json())["errors"][0]["message"] == "a login is needed"
+    assert site.connection.frames == []
+
+
+@pytest.mark.parametrize("authorization", [ADMIN, ADMIN.replace("Basic", "basic"), "Bearer boss-token"])
+async def test_a_right_login_gets_in(authorization: str) -> None:
+    async with with_tokens().open() as session:
+        assert await status_with(session, authorization) == 200
+        assert await status_with(session, authorization, "/api/terminals/T1/reboot", "POST") == 200
+
+
+async def test_a_password_may_hold_colons_and_any_letter() -> None:
+    async with Site(username="admin", password=Secret("p:ö:")).open() as session:
+        right = "Basic " + base64.b64encode("admin:p:ö:".encode()).decode()
+        assert await status_with(session, right) == 200
+
+
+async def test_hashes_are_verified_once(hashed: str) -> None:
+    tokens = {"robot": TokenSettings(hash=Secret(hashed), role="operator")}
+    site = Site(username="admin", password=Secret(hashed), tokens=tokens)
+    async with site.open() as session:
+        for _ in range(3):
+            assert await status_with(session, "Bearer a-token") == 200
+            assert await status_with(session, aiohttp.encode_basic_auth("admin", "a-token")) == 200
+            assert await status_with(session, "Bearer another") == 401
+    assert site.verifier.hashed == 2
+
+
+async def test_without_a_user_tokens_alone_are_a_login() -> None:
+    tokens = {"robot": TokenSettings(hash=Secret("robots-token"), role="operator")}
+    async with Site(tokens=tokens).open() as session:
+        assert await status_with(session, "Bearer robots-token") == 200
+        assert await status_with(session, None) == 401
+        assert await status_with(session, aiohttp.encode_basic_auth("robot", "robots-token")) == 401
+
+
+async def test_an_operator_reads_and_opens_and_no_more() -> None:
+    site = with_tokens()
+    told = collect(site.events, CommandReplied)
+    async with site.open() as session:
+        for method, path, status in (
+            ("GET", "/api/terminals", 200),
+            ("GET", "/metrics", 200),
+            ("POST", "/api/terminals/T1/open", 200),
+            ("POST", "/api/groups/lobby/open", 409),
+            ("POST", "/api/terminals/T1/reboot", 403),
+            ("POST", "/api/groups/lobby/reboot", 403),
+        ):
+            assert await status_with(session, "Bearer robots-token", path, method) == status, path
+        headers = {"Authorization": "Bearer robots-token"}
+        async with session.post("/api/terminals/T1/reboot", headers=headers) as response:
+            assert (await response.json())["errors"][0][
+                "message"
+            ] == "takes the role 'admin'; this login has the role 'operator'"
+    assert site.connection.commands == ["OpenRequest", "OpenRequest"]
+    assert {event.origin.user for event in told if isinstance(event, CommandReplied)} == {"robot"}
+
+
+async def test_open_to_other_machines_without_a_login_nobody_gets_in() -> None:
+    async with Site(host="0.0.0.0").open() as session:
+        assert await status_with(session, None) == 401
+        assert await status_with(session, ADMIN) == 401
+
+
+async def test_guessing_is_slowed_down() -> None:
+    clock = SetClock()
+    site = Site(username="admin", password=Secret("p"), clock=clock)
+    async with site.open() as session:
+        statuses = [await status_with(session, aiohttp.encode_basic_auth("admin", f"{n}")) for n in range(12)]
+        assert statuses == [401] * 10 + [429] * 2
+        assert await status_with(session, ADMIN) == 429, "a right guess would tell"
+        assert await status_with(session, None, "/healthz") == 200
+        async with session.get("/api/terminals", headers={"Authorization": ADMIN}) as response:
+            assert response.headers["Retry-After"] == "30"
+        clock.seconds += 30
+        assert await status_with(session, aiohttp.encode_basic_auth("admin", "13")) == 401
+        assert await status_with(session, aiohttp.encode_basic_auth("admin", "14")) == 429, "one guess, not ten"
+        clock.seconds += 30
+        assert await status_with(session, ADMIN) == 200
+
+
+async def test_guesses_at_the_same_time_cost_no_more_than_one_after_the_other(hashed: str) -> None:
+    site = Site(username="admin", password=Secret(hashed))
+    async with site.open() as session:
+        guesses = (status_with(session, aiohttp.encode_basic_auth("admin", f"{n}")) for n in range(40))
+        statuses = await asyncio.gather(*guesses)
+    assert statuses.count(401) == 10
+    assert set(statuses) <= {401, 429, 503}
+    assert site.verifier.hashed == 10
+
+
+async def test_the_same_old_login_many_times_at_once_counts_once(hashed: str) -> None:
+    site = Site(username="admin", password=Secret(hashed))
+    async with site.open() as session:
+        statuses = await asyncio.gather(*(status_with(session, "Basic OjE=") for _ in range(20)))
+        assert set(statuses) == {401}
+        assert await status_with(session, aiohttp.encode_basic_auth("admin", "a-token")) == 200
+    assert site.verifier.hashed == 2
+
+
+async def test_a_forgotten_program_with_an_old_token_shuts_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "bridge")
+    async with with_tokens().open() as session:
+        for _ in range(30):
+            assert await status_with(session, "Bearer outdated") == 401
+        assert await status_with(session, "Bearer robots-token") == 200
+    assert [record.getMessage() for record in caplog.records] == ["wrong login from 127.0.0.1"]
+
+
+async def test_a_login_of_ones_own_does_not_make_guesses_good() -> None:
+    async with with_tokens().open() as session:
+        statuses = []
+        for number in range(12):
+            statuses.append(await status_with(session, f"Bearer guess-{number}"))
+            await status_with(session, "Bearer robots-token")
+        assert statuses == [401] * 10 + [429] * 2
+
+
+async def test_a_login_that_was_right_before_waits_behind_no_guess(hashed: str) -> None:
+    site = Site(username="admin", password=Secret(hashed))
+    async with site.open() as session:
+        right = aiohttp.encode_basic_auth("admin", "a-token")
+        assert await status_with(session, right) == 200
+        assert site.server._security._logins is not None
+        async with site.server._security._logins._turn, asyncio.timeout(PATIENCE):
+            assert await status_with(session, right) == 200
+
+
+def test_addresses_are_throttled_each_for_itself_and_forgotten() -> None:
+    clock = SetClock()
+    throttle = LoginThrottle(clock)
+    for number in range(10):
+        throttle.failed("192.0.2.1", bytes([number]))
+    assert throttle.wait("192.0.2.1") == 30
+    assert throttle.wait("192.0.2.2") == 0
+    assert throttle.knows("192.0.2.1", b"\x01")
+    assert not throttle.knows("192.0.2.2", b"\x01")
+    clock.seconds += 61
+    throttle.failed("192.0.2.1", b"new")
+    assert throttle.wait("192.0.2.1") == 0
+    for number in range(20_000):
+        throttle.failed(f"address {number}", b"")
+    assert len(throttle) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("remote", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, "unknown"),
+    ],
+)
+def test_a_host_cannot_change_what_it_is_counted_under(remote: str | None, counted: str) -> None:
+    assert throttled_address(remote) == counted
+
+
+async def test_a_forwarded_address_is_not_believed() -> None:
+    async with with_tokens().open() as session:
+        statuses = []
+        for number in range(12):
+            headers = {"Authorization": f"Bearer {number}", "X-Forwarded-For": f"192.0.2.{number}"}
+            async with session.get("/api/terminals", headers=headers) as response:
+                statuses.append(response.status)
+        assert statuses == [401] * 10 + [429] * 2
