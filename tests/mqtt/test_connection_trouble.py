@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ PUBLISHED = b"\x30\x05\x00\x01aok"
 @pytest.mark.parametrize(
     ("protocol", "sent"),
     [
-        ("3.1.1", b"\xff" * 50),
+        ("3.1.1", b"\xff" * 8),
         ("3.1.1", CONNACK_3 + b"\x30\x01\x00"),
         ("3.1.1", CONNACK_3 + b"\x90\x01\x00"),
         ("3.1.1", CONNACK_3 + b"\x30\xff\xff\xff\xff\xff"),
@@ -229,6 +230,19 @@ async def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         async with Client(settings_for(1, tls=tls)).trying() as client:
             expected = told.format(tmp_path)
             await until(lambda client=client, expected=expected: expected in client.problem)  # type: ignore[misc]
+
+
+async def test_packets_that_share_a_tls_record_all_come_in() -> None:
+    """What TLS has decrypted already makes the socket no more readable."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    tls = MqttTlsSettings(ca=None, certificate=None, key=None, verify=False)
+    async with (
+        scripted_broker(answering(CONNACK_3 + 50 * PUBLISHED), context) as port,
+        Client(settings_for(port, "3.1.1", tls=tls)).running() as client,
+    ):
+        assert [(await client.next()).payload for _ in range(50)] == 50 * [b"ok"]
 
 
 async def test_a_refused_subscription_names_its_topic() -> None:

@@ -1,6 +1,7 @@
 """The bridge's connection to a broker as tests use it, and a broker that answers as the test says."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -145,7 +146,9 @@ CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
 
 
 @asynccontextmanager
-async def scripted_broker(script: Callable[[Visit], Awaitable[None]]) -> AsyncIterator[int]:
+async def scripted_broker(
+    script: Callable[[Visit], Awaitable[None]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """A broker that does to each client what the script says, and then hangs up; return its port."""
     visits: set[asyncio.Task[None]] = set()
 
@@ -155,13 +158,14 @@ async def scripted_broker(script: Callable[[Visit], Awaitable[None]]) -> AsyncIt
         visits.add(task)
         try:
             await script(Visit(reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            # asyncio's server logs a cancelled visit as an error, which is none.
             pass
         finally:
             visits.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(visit, "127.0.0.1", 0)
+    server = await asyncio.start_server(visit, "127.0.0.1", 0, ssl=tls)
     try:
         port: int = server.sockets[0].getsockname()[1]
         yield port
