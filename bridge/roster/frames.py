@@ -1,6 +1,5 @@
 """Writes the frames of persons, with their photos loaded when they are sent and not before."""
 
-from base64 import b64encode
 from collections import OrderedDict
 
 from bridge.model.person import ALWAYS, Person
@@ -17,6 +16,7 @@ from bridge.protocol.requests import (
     encode_remove_person,
     encode_set_person,
 )
+from bridge.roster.photos import wire_photo
 from bridge.roster.ports import PersonStore
 
 _CACHE_LENGTH = 16 * 1024 * 1024
@@ -70,7 +70,7 @@ class FrameWriter:
         jpeg = await self._store.photo(sha256)
         if jpeg is None:
             raise UnsendableError("the person's photo is not in the store")
-        photo = escape_photo(b64encode(jpeg).decode())
+        photo = escape_photo(wire_photo(jpeg))
         if sha256 not in self._cache:
             self._cached_length += len(photo)
         self._cache[sha256] = photo

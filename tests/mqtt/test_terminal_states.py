@@ -20,7 +20,8 @@ from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.state import TerminalStates
 from bridge.mqtt.topics import Topics
 from tests.support.hub import SetClock, WrittenConnection, known_terminal
-from tests.support.mqtt_bridge import KeptPersons, KeptTerminals, SameHasher
+from tests.support.mqtt_bridge import KeptPersons, SameHasher
+from tests.support.terminals import KeptTerminals
 
 STATE = "facebridge/terminal/T1/state"
 AVAILABILITY = "facebridge/terminal/T1/availability"

@@ -27,6 +27,7 @@ from bridge.model.terminal import PersonCounts, Terminal
 from bridge.mqtt.face import HubParts, MqttFace
 from bridge.protocol.replies import TerminalReply
 from tests.support.hub import WrittenConnection, msgids
+from tests.support.terminals import KeptTerminals
 
 Answer = Callable[[str], TerminalReply | None]
 
@@ -123,27 +124,6 @@ class KeptOutbox:
     def rewind(self) -> None:
         self._handed_out = 0
         self._grown.set()
-
-
-class KeptTerminals:
-    """The store's port over a dict."""
-
-    def __init__(self) -> None:
-        self.terminals: dict[str, Terminal] = {}
-        self.full = False
-
-    async def load(self) -> Sequence[Terminal]:
-        return list(self.terminals.values())
-
-    async def save(self, terminal: Terminal) -> None:
-        if self.full:
-            raise UnavailableError("the store is full")
-        self.terminals[terminal.sn] = terminal
-
-    async def delete(self, sn: str) -> None:
-        if self.full:
-            raise UnavailableError("the store is full")
-        self.terminals.pop(sn, None)
 
 
 class SameHasher:

@@ -20,4 +20,6 @@ class KeptTerminals:
         self.terminals[terminal.sn] = terminal
 
     async def delete(self, sn: str) -> None:
+        if self.full:
+            raise UnavailableError("the store is full")
         self.terminals.pop(sn, None)
