@@ -4,7 +4,7 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -38,7 +38,23 @@ class PhotoFile:
     path: str = field(repr=False)
 
 
-PhotoSource = InlinePhoto | PhotoFile
+@dataclass(frozen=True, slots=True)
+class AttachedPhoto:
+    """A picture that lies beside a file of persons, in a folder or an archive.
+
+    Attributes:
+        name: of the picture's file, to be shown.
+        read: takes the most bytes there may be and returns the picture's, not checked yet; runs in a thread. Raises
+            InvalidError where it cannot be read or has more.
+    """
+
+    FIELD: ClassVar[str] = "photo"
+
+    name: str
+    read: Callable[[int], bytes] = field(repr=False)
+
+
+PhotoSource = InlinePhoto | PhotoFile | AttachedPhoto
 """A picture as a user gives it; `FIELD` is the person's field it is given in."""
 
 _LONGEST_DATA_PREFIX = 256
@@ -67,7 +83,7 @@ def read_inline(text: str, max_bytes: int) -> bytes:
     if not text:
         raise InvalidError.at("", "is empty")
     # Before anything is decoded: three bytes are four characters.
-    _check_size(len(text) // 4 * 3 - text.count("=", -2), max_bytes)
+    check_size(len(text) // 4 * 3 - text.count("=", -2), max_bytes)
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
@@ -99,7 +115,7 @@ def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
     try:
         descriptor = _open_inside(path, roots)
         try:
-            _check_size(os.fstat(descriptor).st_size, max_bytes)
+            check_size(os.fstat(descriptor).st_size, max_bytes)
             with open(descriptor, "rb", closefd=False) as file:
                 # It may have grown since.
                 data = file.read(max_bytes + 1)
@@ -112,7 +128,7 @@ def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
         raise InvalidError.at("", f"cannot be read: {reason}") from None
-    _check_size(len(data), max_bytes)
+    check_size(len(data), max_bytes)
     return data
 
 
@@ -141,7 +157,8 @@ def _is_inside(real_path: str | Path, roots: Sequence[str]) -> bool:
     return any(Path(real_path).is_relative_to(root) for root in roots)
 
 
-def _check_size(length: int, max_bytes: int) -> None:
+def check_size(length: int, max_bytes: int) -> None:
+    """Raise InvalidError where a picture has more bytes than `photos.max_bytes` allows."""
     if length > max_bytes:
         raise InvalidError.at(
             "", f"has {length / 1e6:.1f} MB; at most {max_bytes / 1e6:.1f} MB are taken (photos.max_bytes)"

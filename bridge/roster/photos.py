@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bridge.model.faults import InvalidError
 from bridge.model.person import PhotoReference
-from bridge.roster.photo_sources import InlinePhoto, PhotoSource, read_file, read_inline
+from bridge.roster.photo_sources import AttachedPhoto, InlinePhoto, PhotoSource, read_file, read_inline
 from bridge.roster.pictures import MAXIMUM_SIDE, MINIMUM_SIDE, put_right, silence_decoders
 
 MAXIMUM_BYTES = 10 * 1024 * 1024
@@ -82,6 +82,8 @@ class PhotoPreparer:
         try:
             if isinstance(source, InlinePhoto):
                 data = read_inline(source.text, self._max_bytes)
+            elif isinstance(source, AttachedPhoto):
+                data = source.read(self._max_bytes)
             else:
                 data = read_file(source.path, self._folders, self._max_bytes)
             jpeg = put_right(data, self._box)
