@@ -1,12 +1,13 @@
 """Fixtures of every test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.support.mosquitto import Mosquitto
+from tests.support.postgresql import PostgreSQL, postgresql_server
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("facebridge", deadline=None)
@@ -19,3 +20,10 @@ async def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
     folder: Path = tmp_path_factory.mktemp("mosquitto")
     async with Mosquitto(folder) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """A real PostgreSQL; every test asks it for a database of its own."""
+    with postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server

@@ -73,6 +73,11 @@ class Person:
     weekly_taken_back: bool = False
     enabled: bool = True
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When `valid_until` is over, None for never."""
+        return None if self.valid_until is None else _moment(self.valid_until)
+
     def as_json(self) -> dict[str, Any]:
         """Return what a reply shows (CONTRACT, section 4), without the photo; it may be given back as a change."""
         return {
@@ -106,9 +111,13 @@ class Person:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _format_moment(seconds: float | None) -> str | None:
+def _moment(seconds: float) -> datetime:
     # `datetime.fromtimestamp` would leave it to the binary fraction which millisecond it is.
-    return None if seconds is None else format_time(_EPOCH + timedelta(milliseconds=round(seconds * 1000)))
+    return _EPOCH + timedelta(milliseconds=round(seconds * 1000))
+
+
+def _format_moment(seconds: float | None) -> str | None:
+    return None if seconds is None else format_time(_moment(seconds))
 
 
 def _read_moment(text: str | None) -> float | None:

@@ -21,7 +21,19 @@ _NOTHING = PersonCounts()
 class Commits:
     """Runs transactions, keeps the counts, and tells of what was committed, in this order."""
 
-    def __init__(self, store: PersonStore, events: EventBus, clock: Clock, boot_id: str) -> None:
+    def __init__(
+        self, store: PersonStore, events: EventBus, clock: Clock, boot_id: str, *, beside_a_bridge: bool = False
+    ) -> None:
+        """Begin with no counts; `load` reads them.
+
+        Args:
+            store: where persons are kept.
+            events: told of what was committed.
+            clock: the time.
+            boot_id: what `read_boot_id` returns.
+            beside_a_bridge: this program is not the bridge, which is to look at what is changed.
+        """
+        self._beside_a_bridge = beside_a_bridge
         self._store = store
         self._events = events
         self._clock = clock
@@ -39,6 +51,16 @@ class Commits:
     async def load(self) -> None:
         """Read the counts from the store. Raises UnavailableError."""
         self._counts = dict(await self._store.counts())
+
+    async def take_outside_changes(self) -> None:
+        """Count, send and tell what another program has changed. Raises UnavailableError."""
+        async with self._store.transaction() as transaction:
+            sns = await transaction.take_outside_changes()
+            counts = await transaction.counts(sns)
+            last_word_id = await transaction.last_word_id()
+        for sn in sns:
+            self._count(sn, counts.get(sn, _NOTHING))
+        self._announce(Committed(counts=dict.fromkeys(sns, _NOTHING), changed=sns, words=(), last_word_id=last_word_id))
 
     def listen(self, listener: Callable[[Committed], None]) -> None:
         """Call `listener` after each commit, before the events; it must not block."""
@@ -75,15 +97,19 @@ class Commits:
                 ledger = Ledger(transaction, self._clock, self._boot_id)
                 result = await work(ledger)
                 committed = await ledger.finish()
+                if self._beside_a_bridge:
+                    await transaction.note_outside_changes(committed.counts)
         except UnavailableError as error:
             return error
         for sn, change in committed.counts.items():
-            counts = added(self._counts.get(sn, _NOTHING), change)
-            if counts == _NOTHING:
-                self._counts.pop(sn, None)
-            else:
-                self._counts[sn] = counts
+            self._count(sn, added(self._counts.get(sn, _NOTHING), change))
         return result, committed
+
+    def _count(self, sn: str, counts: PersonCounts) -> None:
+        if counts == _NOTHING:
+            self._counts.pop(sn, None)
+        else:
+            self._counts[sn] = counts
 
     def _ended(self, task: asyncio.Task[tuple[Any, Committed] | UnavailableError]) -> None:
         self._running.discard(task)

@@ -69,7 +69,7 @@ class FrameWriter:
             return photo
         jpeg = await self._store.photo(sha256)
         if jpeg is None:
-            raise UnsendableError("the person's photo is not in the store")
+            raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
         photo = escape_photo(wire_photo(jpeg))
         if sha256 not in self._cache:
             self._cached_length += len(photo)

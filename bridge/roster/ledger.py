@@ -55,13 +55,15 @@ class Committed:
         counts: by terminal, what is to be added to its counts; every terminal that was touched is in it.
         changed: those of the terminals that are to be sent something else than before.
         words: the last words it put into the outbox.
-        last_word_id: the newest id in the outbox.
+        last_word_id: the newest id in the outbox, 0 where no words were put in.
+        photos_dropped: whether a photo was deleted.
     """
 
     counts: Mapping[str, PersonCounts]
     changed: Collection[str]
     words: Sequence[LastWord]
     last_word_id: int
+    photos_dropped: bool = False
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class Ledger:
         self._unwritten = _Unwritten()
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
+        self._written_photos: set[str] = set()
         self._released_photos: set[str] = set()
         self._words: list[LastWord] = []
 
@@ -118,7 +121,8 @@ class Ledger:
         for entry in (before, after):
             if entry is not None:
                 self._changed.add(entry.sn)
-        if photo is not None:
+        # Once, however many terminals it is for.
+        if photo is not None and photo.sha256 not in self._written_photos:
             self._unwritten.photos[photo.sha256] = photo.jpeg
         self._put(before, after)
 
@@ -173,12 +177,13 @@ class Ledger:
         await self._write()
         await self._end_syncs()
         await self._write()
-        await self._transaction.drop_unused_photos(self._released_photos)
+        photos_dropped = await self._transaction.drop_unused_photos(self._released_photos)
         return Committed(
             counts=self._counts,
             changed=self._changed,
             words=self._words,
             last_word_id=await self._transaction.last_word_id() if self._words else 0,
+            photos_dropped=photos_dropped,
         )
 
     def _put(self, before: PersonEntry | None, after: PersonEntry | None) -> None:
@@ -212,6 +217,7 @@ class Ledger:
     async def _write(self) -> None:
         unwritten, self._unwritten = self._unwritten, _Unwritten()
         await self._transaction.add_photos(unwritten.photos)
+        self._written_photos |= unwritten.photos.keys()
         await self._transaction.put(list(unwritten.put.values()))
         await self._transaction.drop(list(unwritten.drop.values()))
         await self._transaction.tell(unwritten.words)

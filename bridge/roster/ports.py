@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
 from bridge.model.person_entry import LastWord, OpenSync, PersonEntry
@@ -38,8 +39,8 @@ class PersonTransaction(Protocol):
         """Keep photos by their SHA-256; one that is there already stays."""
         ...
 
-    async def drop_unused_photos(self, candidates: Collection[str]) -> None:
-        """Delete those of the photos that no entry wants any more."""
+    async def drop_unused_photos(self, candidates: Collection[str]) -> bool:
+        """Delete those of the photos that no entry wants any more; return whether there was one."""
         ...
 
     async def add_sync(self, sync: OpenSync) -> None:
@@ -70,6 +71,18 @@ class PersonTransaction(Protocol):
         """Return the id of the newest last word in the outbox, 0 where it is empty."""
         ...
 
+    async def counts(self, sns: Collection[str]) -> Mapping[str, PersonCounts]:
+        """Return how far those of these terminals are that have persons."""
+        ...
+
+    async def note_outside_changes(self, sns: Collection[str]) -> None:
+        """Have a running bridge look at these terminals' persons; for programs beside it."""
+        ...
+
+    async def take_outside_changes(self) -> Sequence[str]:
+        """Return the terminals whose persons another program has changed, and count them as looked at."""
+        ...
+
 
 class PersonStore(Protocol):
     """Where persons are kept. Everything raises UnavailableError where the store is full, locked or gone."""
@@ -80,6 +93,10 @@ class PersonStore(Protocol):
 
     async def counts(self) -> Mapping[str, PersonCounts]:
         """Return how far each terminal with persons is."""
+        ...
+
+    async def outside_changes(self) -> Sequence[str]:
+        """Return the terminals whose persons another program has changed."""
         ...
 
     async def pending(self, sn: str, limit: int) -> Sequence[PersonEntry]:
@@ -94,8 +111,20 @@ class PersonStore(Protocol):
         """Return one person of a terminal."""
         ...
 
+    async def entries(self, sn: str, person_ids: Collection[str]) -> Sequence[PersonEntry]:
+        """Return those of these persons that a terminal has an entry of."""
+        ...
+
+    async def expired(self, before: datetime, limit: int) -> Sequence[tuple[str, str]]:
+        """Return SN and id of persons whose `valid_until` was over before then."""
+        ...
+
     async def photo(self, sha256: str) -> bytes | None:
-        """Return a photo's JPEG."""
+        """Return a photo's JPEG; None where it is not there, or not as it was kept."""
+        ...
+
+    async def shed(self) -> bool:
+        """Let go of what was deleted, so that it can be read nowhere any more; return False where that waits."""
         ...
 
 

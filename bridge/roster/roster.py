@@ -22,9 +22,12 @@ from bridge.roster import changes
 from bridge.roster.commits import Commits
 from bridge.roster.courier import DEFAULT_TIMES, DeliveryTimes, Means
 from bridge.roster.delivery import Delivery
+from bridge.roster.erasure import Erasure
+from bridge.roster.expiry import Expiry
 from bridge.roster.frames import FrameWriter
 from bridge.roster.ledger import BATCH, Ledger
 from bridge.roster.outbox import RosterOutbox
+from bridge.roster.outside import OutsideChanges
 from bridge.roster.photos import PhotoPreparer
 from bridge.roster.ports import OutboxStore, PersonStore
 from bridge.roster.preparation import Preparation, PreparedPerson
@@ -52,6 +55,7 @@ class PersonRoster:
         timezone: tzinfo,
         random: Callable[[], float],
         times: DeliveryTimes = DEFAULT_TIMES,
+        remove_expired: int | None = None,
     ) -> None:
         """Build the roster; nothing moves before `start`.
 
@@ -67,6 +71,7 @@ class PersonRoster:
             timezone: of persons' times without an offset, the bridge's own.
             random: returns a number from 0 up to 1, for the jitter of repeats.
             times: how long to wait for terminals and store.
+            remove_expired: days after `valid_until` that a person is removed everywhere; None for never.
         """
         self._clock = clock
         self._store = store
@@ -76,8 +81,15 @@ class PersonRoster:
         self._commits = Commits(store, events, clock, boot_id)
         self._outbox = RosterOutbox(outbox_store)
         self._commits.listen(self._outbox.committed)
+        self._erasure = Erasure(store)
+        self._commits.listen(self._erasure.committed)
+        self._outside = OutsideChanges(store, self._commits)
+        self._expiry = (
+            None if remove_expired is None else Expiry(store, self._commits, events, clock, boot_id, remove_expired)
+        )
         self._recorder = AnswerRecorder(self._commits, times.store_retry)
         self._tasks = BackgroundTasks()
+        self._recorder_tasks = BackgroundTasks()
         self._recording: asyncio.Task[None] | None = None
         means = Means(
             store=store,
@@ -99,11 +111,16 @@ class PersonRoster:
         """Read what is there from before and go on with it. Raises UnavailableError."""
         await self._commits.load()
         await self._outbox.load()
-        self._recording = self._tasks.start(self._recorder.run(), name="answer recorder")
+        self._recording = self._recorder_tasks.start(self._recorder.run(), name="answer recorder")
         self._delivery.start()
+        self._tasks.start(self._outside.run(), name="changes from outside")
+        self._tasks.start(self._erasure.run(), name="erasure of photos")
+        if self._expiry is not None:
+            self._tasks.start(self._expiry.run(), name="removal of expired persons")
 
     async def stop(self) -> None:
         """Send nothing more, and store what the terminals have answered; the store may be closed then."""
+        await self._tasks.stop()
         await self._delivery.stop()
         self._recorder.stop()
         if self._recording is not None:

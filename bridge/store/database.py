@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, event, make_url, select, text
+from sqlalchemy import URL, Connection, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bridge.model.faults import UnavailableError
 from bridge.store.errors import StoreDamagedError, StoreUrlError, is_damage, mapped_errors
-from bridge.store.schema import upgrade
+from bridge.store.schema import require_current, upgrade
 from bridge.store.tables import COUNTER
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ _REACHABLE_TIMEOUT = 3.0
 
 _WRITING = "facebridge_writing"
 
+POSTGRESQL_WRITER = (0x46616365, 1)
+"""The advisory lock of whoever writes: "Face" in ASCII, so that it meets nobody else's, and a number."""
+
 
 class Database:
     """An open store."""
@@ -40,20 +43,22 @@ class Database:
         self._readers = asyncio.Semaphore(_READERS)
 
     @classmethod
-    async def open(cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT) -> "Database":
+    async def open(cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT, may_upgrade: bool = True) -> "Database":
         """Open a store, make it where there is none, check it, and bring its schema up to date.
 
         Args:
             url: `sqlite:///FILE` or `postgresql://…`.
             busy_timeout: seconds to wait for another program's lock.
+            may_upgrade: False beside a running bridge, which would not know the new schema.
 
         Raises:
             StoreUrlError: the URL cannot be used.
             StoreTooNewError: a newer version has written the store.
+            StoreTooOldError: an older version has written it, and it may not be upgraded.
             StoreDamagedError: the file is damaged or no store.
             UnavailableError: it cannot be opened now.
         """
-        parsed = _parse(url)
+        parsed = parse_url(url)
         file = parsed.database if parsed.get_backend_name() == "sqlite" else None
         engine = _engine(parsed, busy_timeout)
         try:
@@ -65,7 +70,9 @@ class Database:
                     async with connection.begin():
                         if file is not None:
                             await _check(connection, file)
-                        await connection.run_sync(upgrade)
+                        else:
+                            await _lock_postgresql(connection)
+                        await connection.run_sync(upgrade if may_upgrade else require_current)
         except UnavailableError as error:
             await engine.dispose()
             if is_damage(error.__cause__):
@@ -101,11 +108,15 @@ class Database:
         async with self._readers:
             with mapped_errors():
                 async with self._engine.connect() as connection:
+                    if not self._is_sqlite:
+                        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                     yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction of its own: committed at the end, or rolled back on any exception.
+
+        There is one at a time, those of other programs included.
 
         Raises:
             UnavailableError: in place of whatever the database raises; nothing was changed then.
@@ -115,10 +126,39 @@ class Database:
                 async with self._engine.connect() as connection:
                     await connection.execution_options(**{_WRITING: True})
                     async with connection.begin():
+                        if not self._is_sqlite:
+                            await _lock_postgresql(connection)
                         yield connection
 
+    async def shed(self) -> bool:
+        """Let go of what was deleted, so that it can be read nowhere any more; costs a write of all recent changes.
 
-def _parse(url: str) -> URL:
+        SQLite's log would keep it until the log is overwritten. PostgreSQL's own vacuum sees to it there.
+
+        Returns:
+            False where somebody still reads what was before, a backup for example.
+
+        Raises:
+            UnavailableError: not now.
+        """
+        if not self._is_sqlite:
+            return True
+        async with self._writer:
+            with mapped_errors():
+                async with self._engine.connect() as connection:
+                    driver = (await connection.get_raw_connection()).driver_connection
+                    assert driver is not None
+                    async with driver.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
+                        busy, _, _ = await cursor.fetchone()
+        return not busy
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+
+def parse_url(url: str) -> URL:
+    """Return `store.url` with the driver that is used. Raises StoreUrlError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -160,6 +200,8 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         # In WAL mode the default may lose the last commits with the power; they were acknowledged to the broker.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # A photo that was deleted is overwritten, not only forgotten about.
+        cursor.execute("PRAGMA secure_delete = ON")
     finally:
         cursor.close()
 
@@ -168,6 +210,11 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later would fail at once where another program wrote in between.
     writing = connection.get_execution_options().get(_WRITING, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+async def _lock_postgresql(connection: AsyncConnection) -> None:
+    # What SQLite's BEGIN IMMEDIATE does: whoever writes sees what everybody wrote before, until it has committed.
+    await connection.execute(select(func.pg_advisory_xact_lock(*POSTGRESQL_WRITER)))
 
 
 def _create_private(file: str) -> None:

@@ -2,6 +2,9 @@
 
 StoreError                  it cannot be opened, and trying again will not help
 ├── StoreTooNewError        a newer version has written it
+├── StoreTooOldError        an older version has written it, and a bridge of that version runs on it
+├── StoreInUseError         a bridge runs on it already
+├── PhotoKeyError           its photos are encrypted with a key that is not given
 ├── StoreDamagedError       it is damaged, or no store at all
 └── StoreUrlError           `store.url` names nothing that can be a store
 
@@ -23,6 +26,18 @@ class StoreError(Exception):
 
 class StoreTooNewError(StoreError):
     """A newer version of the bridge has written the store; this one would not understand it."""
+
+
+class StoreTooOldError(StoreError):
+    """An older version of the bridge has written the store and still runs on it."""
+
+
+class StoreInUseError(StoreError):
+    """A bridge runs on the store; there may be no second one, and nothing that takes its place."""
+
+
+class PhotoKeyError(StoreError):
+    """Photos are encrypted with a key that `store.photo_key` does not give."""
 
 
 class StoreDamagedError(StoreError):
@@ -56,7 +71,9 @@ def mapped_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise UnavailableError(_REASONS.get(_kind(error), f"the store failed ({_name(error)})")) from error
+        # PostgreSQL's errors hold the values they are about, so nobody gets to see them.
+        cause = error if _kind(error) else None
+        raise UnavailableError(_REASONS.get(_kind(error), f"the store failed ({_name(error)})")) from cause
     except OSError as error:
         # A database server that cannot be reached shows as an error of the socket.
         raise UnavailableError(f"the store cannot be reached ({error.strerror or type(error).__name__})") from error

@@ -1,28 +1,41 @@
 """Persons: what each terminal should hold, the photos, and the syncs that are not finished."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.person_entry import Delivery, LastWord, OpenSync, PersonEntry
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
+from bridge.store.errors import PhotoKeyError
+from bridge.store.photo_cipher import PhotoCipher
 from bridge.store.records import entry_row, person_key, read_entry, read_sync, sync_row, word_row
-from bridge.store.tables import COUNTER, OUTBOX, PERSON_ENTRY, PERSON_SYNC, PHOTO, REVISION
+from bridge.store.tables import COUNTER, OUTBOX, OUTSIDE_CHANGE, PERSON_ENTRY, PERSON_SYNC, PHOTO, REVISION
+
+_LOGGER = logging.getLogger(__name__)
 
 _MAXIMUM_PARAMETERS = 500
 """Values in one `IN (…)`: far below any database's limit."""
 
 
+PLAIN = PhotoCipher()
+"""Keeps photos as they are."""
+
+
 class StoredPersons:
     """The roster's `PersonStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cipher: PhotoCipher = PLAIN) -> None:
+        """Take the database, and what encrypts and decrypts its photos."""
         self._database = database
+        self._cipher = cipher
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["PersonTransaction"]:
@@ -32,23 +45,17 @@ class StoredPersons:
             UnavailableError: the store is full, locked or gone; nothing was changed.
         """
         async with self._database.writing() as connection:
-            yield PersonTransaction(connection)
+            yield PersonTransaction(connection, self._cipher)
 
     async def counts(self) -> Mapping[str, PersonCounts]:
         """Return how far each terminal with persons is. Raises UnavailableError."""
-        entry = PERSON_ENTRY.c
-        query = select(
-            entry.sn,
-            _count(entry.held).label("desired"),
-            _count(and_(entry.held, _is(Delivery.CONFIRMED))).label("confirmed"),
-            _count(_is(Delivery.PENDING)).label("pending"),
-            _count(_is(Delivery.REFUSED)).label("refused"),
-        ).group_by(entry.sn)
         async with self._database.reading() as connection:
-            return {
-                row["sn"]: PersonCounts(row["desired"], row["confirmed"], row["pending"], row["refused"])
-                for row in (await connection.execute(query)).mappings()
-            }
+            return await _counts(connection)
+
+    async def outside_changes(self) -> Sequence[str]:
+        """Return the terminals whose persons another program has changed. Raises UnavailableError."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(OUTSIDE_CHANGE.c.sn))).scalars().all()
 
     async def pending(self, sn: str, limit: int) -> Sequence[PersonEntry]:
         """Return a terminal's oldest changes that it has yet to answer, by revision. Raises UnavailableError."""
@@ -72,17 +79,76 @@ class StoredPersons:
         async with self._database.reading() as connection:
             return next(iter(await _entries(connection, query)), None)
 
-    async def photo(self, sha256: str) -> bytes | None:
-        """Return a photo's JPEG. Raises UnavailableError."""
+    async def entries(self, sn: str, person_ids: Collection[str]) -> Sequence[PersonEntry]:
+        """Return those of these persons that a terminal has an entry of. Raises UnavailableError."""
         async with self._database.reading() as connection:
-            return (await connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == sha256))).scalar()
+            return await _entries_of(connection, sn, person_ids)
+
+    async def everywhere(self, person_id: str) -> Sequence[PersonEntry]:
+        """Return a person's entries on all terminals, by SN. Raises UnavailableError."""
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == person_id).order_by(PERSON_ENTRY.c.sn)
+        async with self._database.reading() as connection:
+            return await _entries(connection, query)
+
+    async def unconfirmed(
+        self, after: tuple[str, str], limit: int, *, sns: Collection[str] | None = None
+    ) -> Sequence[PersonEntry]:
+        """Return what terminals have yet to confirm or have refused, the removals of everyone included.
+
+        Args:
+            after: SN and person id (empty for everyone) that the result begins behind.
+            limit: how many.
+            sns: only of these terminals.
+
+        Returns:
+            By SN and person id.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
+        key = tuple_(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
+        query = select(PERSON_ENTRY).where(key > after, PERSON_ENTRY.c.delivery != Delivery.CONFIRMED.value)
+        if sns is not None:
+            query = query.where(PERSON_ENTRY.c.sn.in_(sns))
+        async with self._database.reading() as connection:
+            return await _entries(connection, query.order_by(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).limit(limit))
+
+    async def expired(self, before: datetime, limit: int) -> Sequence[tuple[str, str]]:
+        """Return SN and id of persons whose `valid_until` was over before then. Raises UnavailableError."""
+        query = select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).where(PERSON_ENTRY.c.valid_until < before)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(PERSON_ENTRY.c.valid_until).limit(limit))
+            return [(row.sn, row.person_id) for row in rows]
+
+    async def photo(self, sha256: str) -> bytes | None:
+        """Return a photo's JPEG; None where it is not there, or not as it was kept. Raises UnavailableError."""
+        query = select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == sha256)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None or row.key_id is None:
+            return None if row is None else row.jpeg
+        try:
+            # Half a millisecond for an ordinary photo, five for the largest: no press is to wait for it.
+            return await asyncio.to_thread(self._cipher.decrypt, row.jpeg, row.key_id)
+        except PhotoKeyError as error:
+            _LOGGER.warning("a photo cannot be read: %s", error)
+            return None
+
+    async def shed(self) -> bool:
+        """Let go of what was deleted, so that it can be read nowhere any more; return False where that waits.
+
+        Raises:
+            UnavailableError: not now.
+        """
+        return await self._database.shed()
 
 
 class PersonTransaction:
     """What can be read and changed within one transaction; its exceptions are mapped by whoever opened it."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, cipher: PhotoCipher) -> None:
         self._connection = connection
+        self._cipher = cipher
         # The two have the same "on conflict", each in its own dialect.
         self._insert: Callable[[Table], sqlite.Insert | postgresql.Insert] = (
             sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
@@ -96,11 +162,7 @@ class PersonTransaction:
 
     async def entries(self, sn: str, person_ids: Collection[str | None]) -> Sequence[PersonEntry]:
         """Return those of these persons (None: the removal of everyone) that have an entry."""
-        found: list[PersonEntry] = []
-        for keys in _batches([person_key(person_id) for person_id in person_ids]):
-            query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
-            found += await _entries(self._connection, query)
-        return found
+        return await _entries_of(self._connection, sn, person_ids)
 
     async def scan(self, sn: str, *, before: int, limit: int) -> AsyncIterator[Sequence[PersonEntry]]:
         """Go through a terminal's entries of revisions below `before`, by revision, up to `limit` at a time.
@@ -138,17 +200,26 @@ class PersonTransaction:
 
     async def add_photos(self, photos: Mapping[str, bytes]) -> None:
         """Keep photos by their SHA-256; one that is there already stays."""
-        if photos:
-            await self._connection.execute(
-                self._insert(PHOTO).on_conflict_do_nothing(index_elements=["sha256"]),
-                [{"sha256": sha256, "jpeg": jpeg} for sha256, jpeg in photos.items()],
-            )
+        if not photos:
+            return
+        kept = photos if self._cipher.key_id is None else await asyncio.to_thread(self._encrypted, photos)
+        await self._connection.execute(
+            self._insert(PHOTO).on_conflict_do_nothing(index_elements=["sha256"]),
+            [{"sha256": sha256, "jpeg": jpeg, "key_id": self._cipher.key_id} for sha256, jpeg in kept.items()],
+        )
 
-    async def drop_unused_photos(self, candidates: Collection[str]) -> None:
-        """Delete those of the photos that no entry wants any more."""
+    def _encrypted(self, photos: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        return {sha256: self._cipher.encrypt(jpeg) for sha256, jpeg in photos.items()}
+
+    async def drop_unused_photos(self, candidates: Collection[str]) -> bool:
+        """Delete those of the photos that no entry wants any more; return whether there was one."""
         used = exists().where(PERSON_ENTRY.c.photo_sha256 == PHOTO.c.sha256)
+        dropped = 0
         for sha256s in _batches(sorted(candidates)):
-            await self._connection.execute(delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used))
+            dropped += (
+                await self._connection.execute(delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used))
+            ).rowcount
+        return dropped > 0
 
     async def add_sync(self, sync: OpenSync) -> None:
         """Keep a sync until it is finished."""
@@ -186,9 +257,52 @@ class PersonTransaction:
         """Return the id of the newest last word in the outbox, 0 where it is empty."""
         return (await self._connection.execute(select(func.max(OUTBOX.c.id)))).scalar() or 0
 
+    async def counts(self, sns: Collection[str]) -> Mapping[str, PersonCounts]:
+        """Return how far those of these terminals are that have persons."""
+        return await _counts(self._connection, sns)
+
+    async def note_outside_changes(self, sns: Collection[str]) -> None:
+        """Have a running bridge look at these terminals' persons; for programs beside it."""
+        if sns:
+            await self._connection.execute(
+                self._insert(OUTSIDE_CHANGE).on_conflict_do_nothing(index_elements=["sn"]), [{"sn": sn} for sn in sns]
+            )
+
+    async def take_outside_changes(self) -> Sequence[str]:
+        """Return the terminals whose persons another program has changed, and count them as looked at."""
+        taken = await self._connection.execute(delete(OUTSIDE_CHANGE).returning(OUTSIDE_CHANGE.c.sn))
+        return taken.scalars().all()
+
 
 async def _entries(connection: AsyncConnection, query: Select[Any]) -> list[PersonEntry]:
     return [read_entry(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _entries_of(
+    connection: AsyncConnection, sn: str, person_ids: Collection[str | None]
+) -> Sequence[PersonEntry]:
+    found: list[PersonEntry] = []
+    for keys in _batches([person_key(person_id) for person_id in person_ids]):
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
+        found += await _entries(connection, query)
+    return found
+
+
+async def _counts(connection: AsyncConnection, sns: Collection[str] | None = None) -> dict[str, PersonCounts]:
+    entry = PERSON_ENTRY.c
+    query = select(
+        entry.sn,
+        _count(entry.held).label("desired"),
+        _count(and_(entry.held, _is(Delivery.CONFIRMED))).label("confirmed"),
+        _count(_is(Delivery.PENDING)).label("pending"),
+        _count(_is(Delivery.REFUSED)).label("refused"),
+    ).group_by(entry.sn)
+    queries = [query] if sns is None else [query.where(entry.sn.in_(batch)) for batch in _batches(sorted(sns))]
+    return {
+        row["sn"]: PersonCounts(row["desired"], row["confirmed"], row["pending"], row["refused"])
+        for one in queries
+        for row in (await connection.execute(one)).mappings()
+    }
 
 
 def _is(delivery: Delivery) -> ColumnElement[bool]:

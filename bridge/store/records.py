@@ -23,6 +23,7 @@ def entry_row(entry: PersonEntry) -> dict[str, Any]:
         "revision": entry.revision,
         "desired": None if entry.person is None else entry.person.as_stored(),
         "photo_sha256": None if entry.person is None else entry.person.photo,
+        "valid_until": None if entry.person is None else entry.person.expires_at,
         "held": entry.held,
         "delivery": entry.delivery.value,
         "confirmed_revision": entry.confirmed_revision,

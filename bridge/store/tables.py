@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -74,7 +75,10 @@ PHOTO = Table(
     "photo",
     METADATA,
     Column("sha256", String(64), primary_key=True),
-    Column("jpeg", LargeBinary, nullable=False),
+    Column("jpeg", LargeBinary, nullable=False, comment="encrypted where key_id is set"),
+    Column("key_id", String(16), comment="of the key that the photo is encrypted with; null: it is not"),
+    # Finds what another key than the first of the configuration encrypts.
+    Index(None, "key_id"),
     comment="Photos by their content: a person on a hundred terminals has one.",
 )
 
@@ -86,6 +90,7 @@ PERSON_ENTRY = Table(
     Column("revision", BigInteger, nullable=False, comment="the order of all changes to all terminals"),
     Column("desired", _Json, comment="the person as they should be; null: removed"),
     Column("photo_sha256", ForeignKey(PHOTO.c.sha256)),
+    Column("valid_until", UtcDateTime, comment="of desired, where there is a limit"),
     Column("held", Boolean, nullable=False, comment="the terminal is to hold the person: neither removed nor disabled"),
     Column("delivery", String(16), nullable=False),
     Column("confirmed_revision", BigInteger, comment="the newest that the terminal has confirmed"),
@@ -97,6 +102,9 @@ PERSON_ENTRY = Table(
     # A terminal's next changes in their order, and the oldest of them.
     Index(None, "sn", "delivery", "revision"),
     Index(None, "photo_sha256"),
+    # Those that have expired; one person on every terminal.
+    Index(None, "valid_until"),
+    Index(None, "person_id"),
     comment="What each terminal should hold, and how far it is.",
 )
 
@@ -120,6 +128,34 @@ OUTBOX = Table(
     Column("origin", _Json, nullable=False),
     comment="Last words that the broker has yet to acknowledge.",
     # An id must not come again: what was handed out under it may still be reported as published.
+    sqlite_autoincrement=True,
+)
+
+OUTSIDE_CHANGE = Table(
+    "outside_change",
+    METADATA,
+    Column("sn", String(64), primary_key=True),
+    comment="Terminals whose persons another program than the bridge has changed, until the bridge has looked.",
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", _Id, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("command", String(32), nullable=False),
+    Column("sn", String(64)),
+    Column("group", String(64), comment="set only where a command for a group was invalid"),
+    Column("person_id", String(64)),
+    Column("request_id", String(128)),
+    Column("source", Text, nullable=False, comment="the topic, the API's route or the command line's command"),
+    Column("user", Text),
+    Column("outcome", String(16), nullable=False),
+    Column("status", BigInteger),
+    Column("message", Text),
+    Column("duration_ms", Double),
+    Index(None, "at"),
+    comment="Who asked for what, and how it ended. Rows are added, and dropped once they are old; none is changed.",
     sqlite_autoincrement=True,
 )
 

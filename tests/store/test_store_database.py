@@ -34,8 +34,8 @@ async def photos(database: Database) -> set[str]:
         return set((await connection.execute(select(PHOTO.c.sha256))).scalars())
 
 
-async def test_a_new_store_is_nobody_elses_to_read(database: Database, file: Path) -> None:
-    await put_photo(database, "a")
+async def test_a_new_store_is_nobody_elses_to_read(sqlite: Database, file: Path) -> None:
+    await put_photo(sqlite, "a")
     assert {path.name: path.stat().st_mode & 0o777 for path in file.parent.iterdir()} == {
         "store.db": 0o600,
         "store.db-wal": 0o600,
@@ -43,8 +43,8 @@ async def test_a_new_store_is_nobody_elses_to_read(database: Database, file: Pat
     }
 
 
-async def test_what_is_committed_is_on_the_disk(database: Database) -> None:
-    async with database.writing() as connection:
+async def test_what_is_committed_is_on_the_disk(sqlite: Database) -> None:
+    async with sqlite.writing() as connection:
         settings = {
             name: (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -142,27 +142,27 @@ async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         await Database.open(f"sqlite:///{tmp_path}/missing/store.db")
 
 
-async def test_a_store_locked_by_another_program(database: Database, file: Path) -> None:
+async def test_a_store_locked_by_another_program(sqlite: Database, file: Path) -> None:
     with closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(UnavailableError, match="locked by another program"):
-            await put_photo(database, "a")
+            await put_photo(sqlite, "a")
         other.rollback()
-    await put_photo(database, "b")
-    assert await photos(database) == {"b"}
+    await put_photo(sqlite, "b")
+    assert await photos(sqlite) == {"b"}
 
 
-async def test_a_full_store(database: Database) -> None:
-    await put_photo(database, "a")
+async def test_a_full_store(sqlite: Database) -> None:
+    await put_photo(sqlite, "a")
 
-    @event.listens_for(database._engine.sync_engine, "begin")
+    @event.listens_for(sqlite._engine.sync_engine, "begin")
     def keep_small(connection: object) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]  # it is a Connection
 
     with pytest.raises(UnavailableError, match="the store is full"):
-        await put_photo(database, "b", size=100_000)
-    assert await photos(database) == {"a"}
-    assert await database.reachable()
+        await put_photo(sqlite, "b", size=100_000)
+    assert await photos(sqlite) == {"a"}
+    assert await sqlite.reachable()
 
 
 @contextmanager
@@ -175,14 +175,14 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_disk_that_takes_no_more_and_then_does_again(database: Database, file: Path) -> None:
-    await put_photo(database, "a")
+async def test_a_disk_that_takes_no_more_and_then_does_again(sqlite: Database, file: Path) -> None:
+    await put_photo(sqlite, "a")
     with file_size_limit(file.with_name("store.db-wal").stat().st_size + 50_000):
         with pytest.raises(UnavailableError):
-            await put_photo(database, "b", size=100_000)
-        assert await photos(database) == {"a"}
-    await put_photo(database, "c", size=100_000)
-    assert await photos(database) == {"a", "c"}
+            await put_photo(sqlite, "b", size=100_000)
+        assert await photos(sqlite) == {"a"}
+    await put_photo(sqlite, "c", size=100_000)
+    assert await photos(sqlite) == {"a", "c"}
 
 
 async def test_errors_hold_no_values(database: Database) -> None:

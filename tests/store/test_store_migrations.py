@@ -1,13 +1,84 @@
-"""The migrations end where the tables are."""
+"""The migrations end where the tables are, from an empty database and from every one that was ever shipped."""
 
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select
+from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, insert, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.store.database import Database
+import bridge.store
+from bridge.model.person_entry import Delivery
+from bridge.model.terminal import PersonCounts
+from bridge.store.database import Database, parse_url
+from bridge.store.errors import StoreTooOldError
+from bridge.store.outbox import StoredOutbox
+from bridge.store.persons import StoredPersons
 from bridge.store.tables import COUNTER, METADATA
+from bridge.store.terminals import StoredTerminals
+
+KEPT = sorted((Path(__file__).parent / "kept").glob("*.sql"))
+"""Stores as earlier schemas left them, with something in every table."""
+
+
+def kept_rows(kept: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.executescript(kept.read_text())
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            name: [dict(row) for row in connection.execute(f'SELECT * FROM "{name}"')]
+            for (name,) in names
+            if not name.startswith(("sqlite_", "alembic_"))
+        }
+
+
+async def put_back(url: str, kept: Path) -> None:
+    """Make a database of the kept schema, by the migrations up to it, and fill it with what was kept."""
+    rows = kept_rows(kept)
+
+    def fill(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(bridge.store.__file__).with_name("migrations")))
+        config.attributes["connection"] = connection
+        command.upgrade(config, kept.stem)
+        tables = MetaData()
+        tables.reflect(connection)
+        for table in tables.sorted_tables:
+            if table.name in rows:
+                connection.execute(table.delete())
+                for row in rows[table.name]:
+                    connection.execute(insert(table).values({name: adapt(table, name, row[name]) for name in row}))
+                if connection.dialect.name == "postgresql" and "id" in table.c:
+                    connection.execute(
+                        text(f"SELECT setval('{table.name}_id_seq', (SELECT max(id) FROM {table.name}))")
+                    )
+
+    engine = create_async_engine(parse_url(url))
+    async with engine.begin() as connection:
+        await connection.run_sync(fill)
+    await engine.dispose()
+
+
+def adapt(table: Table, column: str, value: Any) -> Any:
+    """Turn what SQLite keeps as text and numbers into what the column takes."""
+    kind = table.c[column].type
+    if value is None:
+        return None
+    if isinstance(kind, JSON):
+        return json.loads(value)
+    if isinstance(kind, DateTime):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return bool(value) if isinstance(kind, Boolean) else value
 
 
 async def test_a_migrated_store_has_the_tables_of_this_version(database: Database) -> None:
@@ -18,10 +89,55 @@ async def test_a_migrated_store_has_the_tables_of_this_version(database: Databas
         assert await connection.run_sync(differences) == []
 
 
-async def test_opening_again_changes_nothing(database: Database, file: Path) -> None:
+async def test_opening_again_changes_nothing(database: Database, store_url: str) -> None:
     async with database.writing() as connection:
         await connection.execute(COUNTER.update().values(value=7))
-    again = await Database.open(f"sqlite:///{file}")
+    again = await Database.open(store_url)
     async with again.reading() as connection:
         assert (await connection.execute(select(COUNTER.c.value))).scalar_one() == 7
     await again.close()
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.stem)
+async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path, store_url: str) -> None:
+    await put_back(store_url, kept)
+    database = await Database.open(store_url)
+    persons, outbox = StoredPersons(database), StoredOutbox(database)
+    assert await persons.counts() == {
+        "T1": PersonCounts(desired=1, pending=2),
+        "T2": PersonCounts(desired=1, pending=2),
+    }
+    p1, p2 = await persons.page("T1", "", 10)
+    assert (p1.revision, p1.confirmed_revision, p1.delivery) == (6, 1, Delivery.PENDING)
+    assert p1.person is not None
+    assert p1.person.card == "0042"
+    assert p1.person.weekly is not None
+    assert p2.person is not None
+    assert not p2.person.enabled
+    assert p2.asked is not None
+    assert (p2.asked.request_id, p2.asked.origin.correlation_data) == ("r2", b"\x007")
+    for entry in (p1, p2):
+        assert entry.person is not None
+        photo = await persons.photo(entry.person.photo)
+        assert photo is not None
+        assert photo.startswith(b"\xff\xd8")
+    assert await persons.expired(datetime(2026, 1, 1, tzinfo=UTC), 10) == [("T2", "p1")]
+    assert await persons.expired(datetime(2027, 1, 1, tzinfo=UTC), 10) == [("T2", "p1"), ("T1", "p1")]
+    words = [(word.reply.request_id, word.reply.outcome.value) for word in await outbox.between(0, 99, 10)]
+    assert words == [("r1", "ok"), ("r3", "superseded")]
+    (terminal,) = await StoredTerminals(database, lambda: datetime.now(UTC)).load()
+    assert (terminal.sn, terminal.name, terminal.groups) == ("T2", "Vordertür 门", ("lobby",))
+    async with persons.transaction() as transaction:
+        assert await transaction.next_revisions(1) == 8
+        assert [sync.asked.request_id for sync in await transaction.syncs(["T1"])] == ["r5"]
+        await transaction.tell(await outbox.between(0, 99, 1))
+    assert await outbox.last_id() == 3
+    await database.close()
+
+
+async def test_a_store_is_not_upgraded_under_a_bridge_that_runs(store_url: str) -> None:
+    await put_back(store_url, KEPT[0])
+    with pytest.raises(StoreTooOldError, match="restart the bridge with this version"):
+        await Database.open(store_url, may_upgrade=False)
+    await (await Database.open(store_url)).close()
+    await (await Database.open(store_url, may_upgrade=False)).close()

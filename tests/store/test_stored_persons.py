@@ -1,4 +1,4 @@
-"""Persons, syncs and last words kept in a real SQLite file."""
+"""Persons, syncs and last words kept in a real store."""
 
 from datetime import UTC, datetime
 from typing import Any

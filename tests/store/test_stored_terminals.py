@@ -1,16 +1,15 @@
-"""Terminals kept in a real SQLite file."""
+"""Terminals kept in a real store."""
 
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.store.database import Database
+from bridge.store.tables import TERMINAL
 from bridge.store.terminals import StoredTerminals
 
 FULL = Terminal(
@@ -39,15 +38,14 @@ async def test_terminals_come_back_as_they_were_saved(terminals: StoredTerminals
     assert await terminals.load() == [FULL, PLAIN]
 
 
-async def test_saving_again_replaces(terminals: StoredTerminals, file: Path) -> None:
+async def test_saving_again_replaces(terminals: StoredTerminals, database: Database) -> None:
     await terminals.save(FULL)
     changed = Terminal(sn=FULL.sn, origin=TerminalOrigin.APPROVED, name="Back door")
     await terminals.save(changed)
     assert await terminals.load() == [changed]
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("SELECT created_at, changed_at FROM terminal").fetchall() == [
-            ("2026-11-24 08:00:00.000000", "2026-11-24 08:01:00.000000")
-        ]
+    async with database.reading() as connection:
+        times = (await connection.execute(select(TERMINAL.c.created_at, TERMINAL.c.changed_at))).all()
+    assert times == [(datetime(2026, 11, 24, 8, 0, tzinfo=UTC), datetime(2026, 11, 24, 8, 1, tzinfo=UTC))]
 
 
 async def test_deleting(terminals: StoredTerminals) -> None:
