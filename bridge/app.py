@@ -15,6 +15,7 @@ from uuid import uuid4
 from bridge import __version__
 from bridge.config.settings import MqttSettings, Settings
 from bridge.hub.admission import Admission
+from bridge.hub.audit import AuditRecorder
 from bridge.hub.clock import Clock
 from bridge.hub.event_bus import EventBus
 from bridge.hub.persons import Persons
@@ -28,10 +29,14 @@ from bridge.roster.boot import read_boot_id
 from bridge.roster.moments import LocalTimezone
 from bridge.roster.photos import PhotoPreparer
 from bridge.roster.roster import PersonRoster
+from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.outbox import StoredOutbox
 from bridge.store.persons import StoredPersons
+from bridge.store.photo_cipher import PhotoCipher
+from bridge.store.photo_rotation import PhotoRotation
+from bridge.store.presence import presence
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.passwords import PasswordVerifier
 from bridge.terminals.server import ListenError, TerminalServer
@@ -145,11 +150,19 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
     clock, events, random = Clock(), EventBus(), SystemRandom()
     registry = TerminalRegistry(events, clock)
     async with AsyncExitStack() as stack:
+        cipher = PhotoCipher(settings.store.photo_key)
         try:
+            await stack.enter_async_context(presence(settings.store.url.reveal()))
             database = await Database.open(settings.store.url.reveal())
+            stack.push_async_callback(database.close)
+            rotation = PhotoRotation(database, cipher)
+            await rotation.require_keys()
         except (StoreError, UnavailableError) as error:
             raise StartError(str(error)) from None
-        stack.push_async_callback(database.close)
+        # Ends after the roster, which may still tell last words.
+        audit = AuditRecorder(StoredAudit(database), events, clock, settings.audit.keep_days)
+        audit.start()
+        stack.push_async_callback(audit.stop)
         verifier = PasswordVerifier()
         stack.callback(verifier.close)
         photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
@@ -158,13 +171,14 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             registry,
             events,
             clock,
-            StoredPersons(database),
+            StoredPersons(database, cipher),
             StoredOutbox(database),
             photos,
             new_msgid,
             read_boot_id(),
             LocalTimezone(),
             random.random,
+            remove_expired=settings.persons.remove_expired,
         )
         admission = Admission(
             registry, events, clock, StoredTerminals(database, clock.now), roster, verifier, settings.terminals.admit
@@ -217,6 +231,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         )
         tasks = BackgroundTasks()
         stack.push_async_callback(tasks.stop)
+        tasks.start(rotation.run(), name="encryption of photos")
         tasks.start(stall.run(), name="stall watch")
         # MQTT ends after the terminals' door, whose last `offline` it publishes.
         tasks.start(mqtt.run(), name="MQTT")

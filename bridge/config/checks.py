@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import voluptuous as vol
+from cryptography.fernet import Fernet
 
 from bridge.config.document import UNREADABLE, DocumentError, parse_document
 from bridge.model.names import ALL_TERMINALS, GROUP_NAME
@@ -197,6 +198,26 @@ def store_url(value: Any) -> Secret:
     if given == "sqlite:///:memory:":
         raise vol.Invalid("must be in a file: what is only in memory gets lost")
     return Secret(given)
+
+
+def photo_keys(value: Any) -> tuple[Secret, ...]:
+    """Check for one Fernet key or a list of them, the newest first."""
+    given = value if isinstance(value, list) else [value]
+    if not given:
+        raise vol.Invalid("must be a key, a list of keys, or null for none")
+    return tuple(_photo_key(one) for one in given)
+
+
+def _photo_key(value: Any) -> Secret:
+    key = text(value)
+    try:
+        Fernet(key)
+    except ValueError:
+        raise vol.Invalid(
+            "must be a Fernet key, 32 random bytes in URL-safe base64: make one with"
+            " `openssl rand -base64 32 | tr +/ -_`"
+        ) from None
+    return Secret(key)
 
 
 def network(value: Any) -> IPv4Network | IPv6Network:

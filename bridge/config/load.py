@@ -178,7 +178,6 @@ def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
         Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, **details) for sn, details in terminals["known"].items()
     )
     door_tls = None if terminals["tls"] is None else ServerTlsSettings(**terminals["tls"])
-    store = {**checked["store"], "url": _absolute(checked["store"]["url"], folder)}
     return Settings(
         mqtt=MqttSettings(**{**mqtt, "tls": None if mqtt["tls"] is None else MqttTlsSettings(**mqtt["tls"])}),
         homeassistant=HomeAssistantSettings(**checked["homeassistant"]),
@@ -186,7 +185,9 @@ def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
         commands=CommandSettings(**checked["commands"]),
         persons=PersonsSettings(**checked["persons"]),
         photos=PhotoSettings(**checked["photos"]),
-        store=StoreSettings(**store),
+        store=StoreSettings(
+            url=_absolute(checked["store"]["url"], folder), photo_key=checked["store"]["photo_key"] or ()
+        ),
         audit=AuditSettings(**checked["audit"]),
         web=WebSettings(**{**web, "tokens": {name: TokenSettings(**one) for name, one in web["tokens"].items()}}),
         logging=LoggingSettings(**checked["logging"]),

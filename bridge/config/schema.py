@@ -17,6 +17,7 @@ from bridge.config.checks import (
     nullable,
     number,
     one_of,
+    photo_keys,
     picture_size,
     resolving,
     secret,
@@ -89,7 +90,7 @@ def configuration_schema(folder: Path) -> "Section":
         ),
         store=section(
             url=(store_url, "sqlite:///facebridge.db"),
-            photo_key=(nullable(secret), None),
+            photo_key=(nullable(photo_keys), None),
         ),
         audit=section(keep_days=(whole_number(1, 36500), 90)),
         web=section(

@@ -95,10 +95,15 @@ class PhotoSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """The database; the URL may carry a password."""
+    """The database; the URL may carry a password.
+
+    Attributes:
+        url: `sqlite:///FILE`, the file's path absolute, or `postgresql://…`.
+        photo_key: the Fernet keys of photos, the one that encrypts first; empty for photos as they are.
+    """
 
     url: Secret
-    photo_key: Secret | None
+    photo_key: tuple[Secret, ...]
 
     @property
     def shown_url(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.model.audit import AuditRecord
 from bridge.model.commands import PersonChange
 from bridge.model.origin import Origin
 from bridge.model.reply import Reply
@@ -82,6 +83,18 @@ class TerminalStore(Protocol):
 
     async def delete(self, sn: str) -> None:
         """Drop one; no error where there is none. Raises UnavailableError."""
+        ...
+
+
+class AuditStore(Protocol):
+    """Where the audit is kept. Everything raises UnavailableError where the store is full, locked or gone."""
+
+    async def add(self, records: Sequence[AuditRecord]) -> None:
+        """Add records, in their order."""
+        ...
+
+    async def drop(self, *, before: datetime, keep: int) -> None:
+        """Drop what is older, and the oldest of more than `keep`."""
         ...
 
 

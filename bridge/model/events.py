@@ -92,6 +92,7 @@ class PersonSettled(Event):
     """A person change has its last word, which the outbox tells whoever asked; sent after the commit."""
 
     reply: Reply
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,4 +126,4 @@ class Commits:
         for sn in committed.counts:
             self._events.publish(PersonsChanged(at=now, sn=sn))
         for word in committed.words:
-            self._events.publish(PersonSettled(at=word.reply.at, reply=word.reply))
+            self._events.publish(PersonSettled(at=word.reply.at, reply=word.reply, origin=word.origin))
