@@ -41,7 +41,6 @@ class _BoundedFile:
         self._stream = stream
         self.seek = stream.seek
         self.tell = stream.tell
-        self.close = stream.close
 
     def seekable(self) -> bool:
         return True
@@ -126,7 +125,7 @@ def open_archive(file: Path) -> Iterator[Archive]:
     """Open a ZIP. Raises PersonFileError."""
     with open_file(file) as stream:
         try:
-            archive = ZipFile(_BoundedFile(stream))  # type: ignore[arg-type]  # all that zipfile uses to read
+            archive = ZipFile(_BoundedFile(stream))
         except _BROKEN:
             raise PersonFileError("is no ZIP, or a damaged one; make it anew") from None
         opened = Archive(archive)
