@@ -26,11 +26,14 @@ _LARGEST_READ = 16 * 1024 * 1024
 """Bytes that are asked of the file at once. Only the list of members is read whole, before it can be counted; a member
 takes some 150."""
 
+_PIECE = 1024 * 1024
+"""Bytes of a picture that are read at once."""
+
 _ENCRYPTED = 0x1
 _READABLE = (ZIP_STORED, ZIP_DEFLATED)
 """What every tool writes. The others are rare, and may ask for gigabytes of memory to unpack a picture."""
 
-_BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 """What zipfile raises for archives that are cut off, mangled, closed or strange."""
 
 
@@ -107,7 +110,7 @@ class Archive:
             # Only one at a time is unpacked, which takes a hundredth of the work on a picture.
             with self._lock, self._archive.open(member) as stream:
                 # zipfile stops at the size that the archive tells, and checks the sum once there.
-                return stream.read(max_bytes + 1)
+                return b"".join(iter(partial(stream.read, _PIECE), b""))
         except _BROKEN:
             raise InvalidError.at("", "cannot be read: the archive is damaged here; make it anew") from None
 
