@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"model"},
     "hub": {"model", "protocol"},
     "roster": {"model", "protocol", "hub"},
+    "files": {"model", "roster"},
     "terminals": {"model", "protocol", "hub", "config"},
     "mqtt": {"model", "hub", "config"},
     "web": {"model", "hub", "config"},

@@ -29,13 +29,14 @@ MAXIMUM_PATH_LENGTH = 4096
 MAXIMUM_KEYS = 32
 """Keys of a person that are looked at: more than there are, so that each mistyped one is named."""
 
-_VENDOR_NAMES = {
+VENDOR_NAMES = {
     "IC_NO": "card",
     "ID_NO": "id_number",
     "startTs": "valid_from",
     "endTs": "valid_until",
     "passCount": "pass_count",
 }
+"""The vendor's names of fields (PROTOCOL, setPerson) that have another name here."""
 
 _MISPLACED = {
     "key": "belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit",
@@ -81,9 +82,9 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
     values: dict[str, Any] = {}
     entries: Mapping[str, object] = data
     for key, value in entries.items():
-        name = _VENDOR_NAMES.get(key, key)
+        name = VENDOR_NAMES.get(key, key)
         if name not in _FIELDS:
-            faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, _KNOWN_KEYS)))
+            faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, KNOWN_KEYS)))
         elif name != key and name in data:
             faults.append(Fault(key, f"is the same as {name!r}; give one of them"))
         else:
@@ -234,4 +235,5 @@ _FIELDS: Mapping[str, Callable[[object, tzinfo], Any]] = {
 }
 """How each field is read; the order is that of messages."""
 
-_KNOWN_KEYS = (*_FIELDS, *_VENDOR_NAMES)
+KNOWN_KEYS = (*_FIELDS, *VENDOR_NAMES)
+"""Every name that a field of a person is understood by."""
