@@ -1,33 +1,14 @@
 """The command line (CONTRACT, section 2). Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
 
-import asyncio
-import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from bridge import __version__
-from bridge.config.faults import ConfigurationError
-from bridge.config.load import load_settings
-from bridge.config.settings import Settings
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-configuration_option: Callable[[_Command], _Command] = click.option(
-    "-c",
-    "--config",
-    "configuration",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="FACEBRIDGE_CONFIG",
-    default=Path("config.yaml"),
-    show_default=True,
-    show_envvar=True,
-    help="The configuration.",
-)
+from bridge.command_support import configuration_option, load, run_to_end
+from bridge.persons_commands import persons
+from bridge.store_commands import backup, log, restore
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,10 +27,10 @@ def run(configuration: Path) -> None:
     from bridge.app import StartError, run_bridge
     from bridge.logs import announce, set_up_logging
 
-    settings = _load(configuration)
+    settings = load(configuration)
     handler = set_up_logging(settings.logging.level, settings.logging.format)
     try:
-        _run(run_bridge(settings, announce=lambda line: announce(handler, line)))
+        run_to_end(run_bridge(settings, announce=lambda line: announce(handler, line)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 
@@ -62,12 +43,12 @@ def check(configuration: Path, connect: bool) -> None:
 
     Exit code 2 with one line a fault, 1 where --connect finds something that does not work.
     """
-    settings = _load(configuration)
+    settings = load(configuration)
     click.echo(f"{configuration}: the configuration is valid")
     if connect:
         from bridge.check import check_surroundings
 
-        findings = _run(check_surroundings(settings))
+        findings = run_to_end(check_surroundings(settings))
         for finding in findings:
             click.echo(
                 f"{'ok    ' if finding.fine else 'FAILED'}  {finding.what}: {finding.message}", err=not finding.fine
@@ -82,7 +63,7 @@ def demo(once: bool) -> None:
     """Show the whole thing working: a broker, the bridge, two simulated terminals."""
     from bridge.demo import run_demo
 
-    sys.exit(_run(run_demo(once=once)))
+    sys.exit(run_to_end(run_demo(once=once)))
 
 
 @main.command()
@@ -102,7 +83,7 @@ def simulate(url: str, count: int, sn: str | None, behaviour: str) -> None:
     """Run simulated terminals, for trying out and for load."""
     from bridge.simulate import run_simulation
 
-    sys.exit(_run(run_simulation(url, count=count, sn=sn, behaviour=behaviour)))
+    sys.exit(run_to_end(run_simulation(url, count=count, sn=sn, behaviour=behaviour)))
 
 
 @main.command("hash-password")
@@ -119,25 +100,5 @@ def hash_password_command() -> None:
     click.echo(hash_password(password))
 
 
-def _load(configuration: Path) -> Settings:
-    try:
-        return load_settings(configuration, os.environ)
-    except ConfigurationError as error:
-        for fault in error.faults:
-            click.echo(str(fault), err=True)
-        sys.exit(2)
-
-
-_Result = TypeVar("_Result")
-
-
-def _run(work: Any) -> Any:
-    """Run a coroutine to its end, on uvloop where there is one (1.3 times the shortest possible bridge, not 1.6)."""
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with suppress(ImportError):
-        from uvloop import new_event_loop
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(work)
-    except KeyboardInterrupt:
-        return 130
+for command in (persons, log, backup, restore):
+    main.add_command(command)

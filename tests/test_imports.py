@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "mqtt": {"model", "hub", "config"},
     "web": {"model", "hub", "config"},
     "simulator": {"protocol"},
+    "transfer": {"model", "hub", "roster", "files"},
 }
 """What each part may import besides itself. The modules at the top (app, cli, …) know everything, and nobody them."""
 

@@ -21,11 +21,13 @@ class SetResult:
 
     Attributes:
         person_id: who, None where that could not be read.
-        faults: why nothing was changed; none where it was.
+        faults: why it could not be changed.
+        changed: whether it was; False also where it would have made no difference.
     """
 
     person_id: str | None
     faults: Sequence[Fault] = ()
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,13 @@ class _Target:
 
 
 async def set_persons(
-    ledger: Ledger, sn: str, persons: Sequence[PreparedPerson], asked: AskedChange
+    ledger: Ledger, sn: str, persons: Sequence[PreparedPerson], asked: AskedChange, *, differing_only: bool = False
 ) -> AsyncIterator[Sequence[SetResult]]:
-    """Merge each person into what is kept, to be sent in any case; gives what became of them, in batches."""
+    """Merge each person into what is kept, to be sent in any case, or only where that makes a difference.
+
+    Yields:
+        What became of them, in batches.
+    """
     for start in range(0, len(persons), BATCH):
         batch = persons[start : start + BATCH]
         entries = await ledger.entries(sn, {person.person_id for person in batch if person.person_id is not None})
@@ -54,13 +60,43 @@ async def set_persons(
             except InvalidError as error:
                 results.append(SetResult(person.person_id, person.placed(error.faults)))
                 continue
+            if differing_only and before is not None and before.person == wanted:
+                results.append(SetResult(person.person_id))
+                continue
             ledger.supersede(before, _SUPERSEDED)
             target = _Target(sn, person.person_id, revision)
             # The same person may come again further down the list.
             entries[person.person_id] = _put(ledger, before, target, asked, wanted, person.photo)
             revision += 1
-            results.append(SetResult(person.person_id))
+            results.append(SetResult(person.person_id, changed=True))
         yield results
+
+
+async def copy_persons(
+    ledger: Ledger, source: str, sn: str, person_ids: Sequence[str], asked: AskedChange
+) -> list[str]:
+    """Let a terminal hold persons as another one should; return those for whom that makes a difference."""
+    changed: list[str] = []
+    for start in range(0, len(person_ids), BATCH):
+        batch = person_ids[start : start + BATCH]
+        originals = await ledger.entries(source, batch)
+        entries = await ledger.entries(sn, batch)
+        revision = await ledger.next_revisions(len(batch))
+        for person_id in batch:
+            original, before = originals.get(person_id), entries.get(person_id)
+            if original is None or original.person is None:
+                continue
+            there = None if before is None else before.person
+            had_rule = there is not None and (there.weekly is not None or there.weekly_taken_back)
+            taken_back = original.person.weekly is None and (had_rule or original.person.weekly_taken_back)
+            wanted = replace(original.person, weekly_taken_back=taken_back)
+            if there == wanted:
+                continue
+            ledger.supersede(before, _SUPERSEDED)
+            _put(ledger, before, _Target(sn, person_id, revision), asked, wanted)
+            revision += 1
+            changed.append(person_id)
+    return changed
 
 
 async def remove_persons(ledger: Ledger, sn: str, person_ids: Sequence[str], asked: AskedChange) -> None:
@@ -106,6 +142,14 @@ async def sync(ledger: Ledger, sn: str, asked: AskedChange, *, clear: bool) -> N
             )
     last = await ledger.next_revisions(0) - 1
     await ledger.add_sync(OpenSync(sn=sn, revision=last, asked=asked))
+
+
+async def forget_person(ledger: Ledger, sn: str, person_id: str) -> None:
+    """Drop what is kept of a person for a terminal that nobody will send anything any more."""
+    entry = (await ledger.entries(sn, [person_id])).get(person_id)
+    if entry is not None:
+        ledger.supersede(entry, _FORGOTTEN)
+        ledger.replace(entry, None)
 
 
 async def forget(ledger: Ledger, sn: str) -> None:

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import Delivery
 from bridge.store.database import Database, parse_url
-from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError
-from bridge.store.presence import presence
+from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, StoreUrlError
+from bridge.store.presence import is_present, presence
 from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
 
 _BATCH = 50
@@ -40,7 +40,10 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
         StoreError: the store cannot be opened.
         UnavailableError: store or file cannot be read or written.
     """
-    source = await Database.open(url, may_upgrade=False)
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and not await asyncio.to_thread(Path(parsed.database or "").exists):
+        raise StoreUrlError(f"there is no store yet: {parsed.database}")
+    source = await Database.open(url, may_upgrade=not await is_present(url))
     try:
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=_folder(file)) as folder:
             written = Path(folder) / "backup.db"

@@ -1,0 +1,130 @@
+"""Opens the store for commands that work beside a bridge, which may be running on it."""
+
+import getpass
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bridge.config.settings import Settings
+from bridge.hub.audit import AuditRecorder
+from bridge.hub.clock import Clock
+from bridge.hub.event_bus import EventBus
+from bridge.model.names import ALL_TERMINALS
+from bridge.model.origin import Origin
+from bridge.model.terminal import Terminal
+from bridge.roster.boot import read_boot_id
+from bridge.roster.commits import Commits
+from bridge.roster.moments import LocalTimezone
+from bridge.store.audit import StoredAudit
+from bridge.store.database import Database
+from bridge.store.persons import StoredPersons
+from bridge.store.photo_cipher import PhotoCipher
+from bridge.store.photo_rotation import PhotoRotation
+from bridge.store.presence import is_present
+from bridge.store.terminals import StoredTerminals
+from bridge.transfer.desk import Desk
+
+
+class UnknownTargetError(Exception):
+    """No such terminal or group; the message names those there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStore:
+    """The store, as commands beside the bridge see it.
+
+    Attributes:
+        desk: changes persons.
+        persons: the same store, to look at.
+        known: the known terminals by SN, those of the configuration first.
+        has_bridge: whether a bridge runs on it.
+    """
+
+    desk: Desk
+    persons: StoredPersons
+    known: Mapping[str, Terminal]
+    has_bridge: bool
+
+    def title(self, sn: str) -> str:
+        """Return a terminal's SN, and its name where it has one."""
+        terminal = self.known.get(sn)
+        return f"{sn} ({terminal.name})" if terminal is not None and terminal.name else sn
+
+    def targets(self, terminal: str | None, group: str | None) -> Sequence[str]:
+        """Return the SNs that `--terminal` or `--group` means; without either, all.
+
+        Raises:
+            UnknownTargetError: no such terminal, or nobody in such a group.
+        """
+        if terminal is not None:
+            if terminal not in self.known:
+                raise UnknownTargetError(f"terminal {terminal} is not known; known are {_some(self.known)}")
+            return [terminal]
+        if group is None or group == ALL_TERMINALS:
+            if not self.known:
+                raise UnknownTargetError("no terminal is known yet: list it in the configuration, or approve it")
+            return list(self.known)
+        members = [sn for sn, one in self.known.items() if group in one.groups]
+        if not members:
+            groups = sorted({name for one in self.known.values() for name in one.groups} | {ALL_TERMINALS})
+            raise UnknownTargetError(f"no terminal is in a group {group}; groups are {_some(groups)}")
+        return members
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, command: str) -> AsyncIterator[OpenStore]:
+    """Open the store.
+
+    Args:
+        settings: the configuration.
+        command: in whose name changes are asked for, as `persons import`.
+
+    Raises:
+        StoreError: it cannot be opened as it is.
+        UnavailableError: it is full, locked or gone.
+    """
+    url = settings.store.url.reveal()
+    has_bridge = await is_present(url)
+    database = await Database.open(url, may_upgrade=not has_bridge)
+    try:
+        cipher = PhotoCipher(settings.store.photo_key)
+        await PhotoRotation(database, cipher).require_keys()
+        clock, events = Clock(), EventBus()
+        audit = AuditRecorder(StoredAudit(database), events, clock, settings.audit.keep_days)
+        persons = StoredPersons(database, cipher)
+        commits = Commits(persons, events, clock, read_boot_id(), beside_a_bridge=True)
+        desk = Desk(
+            store=persons,
+            commits=commits,
+            events=events,
+            clock=clock,
+            boot_id=read_boot_id(),
+            timezone=LocalTimezone(),
+            origin=Origin(source=f"facebridge {command}", user=_user()),
+            has_company=has_bridge,
+        )
+        known = {terminal.sn: terminal for terminal in settings.terminals.known}
+        for terminal in await StoredTerminals(database, clock.now).load():
+            known.setdefault(terminal.sn, terminal)
+        audit.start()
+        try:
+            yield OpenStore(desk=desk, persons=persons, known=known, has_bridge=has_bridge)
+        finally:
+            await commits.stop()
+            await audit.stop()
+    finally:
+        await database.close()
+
+
+def _some(names: Mapping[str, object] | Sequence[str]) -> str:
+    shown = list(names)[:10]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user often has no name.
+        return f"uid {os.getuid()}"
