@@ -35,6 +35,7 @@ _READABLE = (ZIP_STORED, ZIP_DEFLATED)
 
 _BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 """What zipfile raises for archives that are cut off, mangled, closed or strange."""
+_DAMAGED = "the archive is damaged; make it anew"
 
 
 class _BoundedFile:
@@ -107,7 +108,7 @@ class Archive:
     def _read_picture(self, member: ZipInfo, max_bytes: int) -> bytes:
         check_size(member.file_size, max_bytes)
         try:
-            # Only one at a time is unpacked, which takes a hundredth of the work on a picture.
+            # One at a time, which costs little: the work is in putting pictures right.
             with self._lock, self._archive.open(member) as stream:
                 # zipfile stops at the size that the archive tells, and checks the sum once there.
                 return b"".join(iter(partial(stream.read, _PIECE), b""))
@@ -118,9 +119,6 @@ class Archive:
         """Let go of the file; pictures cannot be read any more."""
         with self._lock:
             self._archive.close()
-
-
-_DAMAGED = "the archive is damaged; make it anew"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ _FRACTION = re.compile(r"-?[0-9]{1,20}\.[0-9]{1,9}")
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
+_FIELDS = frozenset(name.lower() for name in KNOWN_KEYS)
 _PICTURES = frozenset(("photo", "photo_file"))
 
 
@@ -25,7 +26,7 @@ def read_header(cells: Sequence[str]) -> tuple[str, ...]:
     names = [cell.strip() for cell in cells]
     while names and not names[-1]:
         names.pop()
-    if not any(name in KNOWN_KEYS for name in names):
+    if not any(is_field(name) for name in names):
         # Nothing of it is shown: it may be somebody's name.
         raise PersonFileError("row 1: must be the header, with names like id,name,card,valid_until")
     given: set[str] = set()
@@ -41,6 +42,11 @@ def read_header(cells: Sequence[str]) -> tuple[str, ...]:
     if "id" not in given:
         raise PersonFileError("row 1: has no column 'id', which says whose the row is")
     return tuple(names)
+
+
+def is_field(name: str) -> bool:
+    """Tell whether a cell is meant for a field's name, capital letters or not."""
+    return name.strip().lower() in _FIELDS
 
 
 def read_cells(columns: Sequence[str], cells: Sequence[str]) -> tuple[dict[str, object], list[Fault]]:

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from itertools import chain
 
 from bridge.files.byte_source import LONGEST_ROW, ByteSource
-from bridge.files.csv_cells import read_cells, read_header
+from bridge.files.csv_cells import is_field, read_cells, read_header
 from bridge.files.errors import PersonFileError
 from bridge.files.rows import Row
 from bridge.model.faults import Fault
-from bridge.roster.person_schema import KNOWN_KEYS
 
 _DELIMITERS = ",;\t"
 """Semicolons are what a spreadsheet writes where the comma is the decimal sign."""
+
+_LONGEST_HEADER = 1000
+"""Characters of a header that are looked at for its delimiter: all names there are take 200."""
 
 
 def read_csv(source: ByteSource) -> Iterator[Row]:
@@ -80,8 +82,8 @@ def _why(error: csv.Error) -> str:
 
 def _delimiter_of(header: str) -> str:
     def fitness(delimiter: str) -> tuple[int, int]:
-        cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-        return sum(cell.strip() in KNOWN_KEYS for cell in cells), len(cells)
+        cells = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
+        return sum(map(is_field, cells)), len(cells)
 
     return max(_DELIMITERS, key=fitness)
 

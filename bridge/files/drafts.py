@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from bridge.files.errors import PersonFileError
 from bridge.files.pictures import picture_id
 
 _PREFIX = ".facebridge-"
+
+_SYNCS = 8
+"""Pictures that are forced to the disk at once. File systems do those that wait together in one go; one by one, ten
+thousand would take minutes on a small machine's card."""
 
 
 @contextmanager
@@ -40,12 +45,15 @@ class FileDraft:
         self._draft = Path(draft)
         self.stream = os.fdopen(descriptor, "w+b")
 
-    def place(self) -> None:
-        """Put it in its place, on the disk. Raises OSError."""
+    def finish(self) -> None:
+        """Have all of it on the disk. Raises OSError."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
+
+    def place(self) -> None:
+        """Put it in its place. Raises OSError."""
         self._draft.replace(self._file)
-        _sync_folder(self._file.parent)
+        _sync(self._file.parent)
 
     def discard(self) -> None:
         """Leave nothing behind, unless it is in its place."""
@@ -86,14 +94,17 @@ class PictureFolderDraft:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(jpeg)
 
+    def finish(self) -> None:
+        """Have all of them on the disk. Raises OSError."""
+        with ThreadPoolExecutor(_SYNCS) as pool:
+            list(pool.map(_sync, self._draft.iterdir()))
+
     def place(self) -> None:
-        """Put all of them in their places, on the disk. Raises OSError."""
-        # Once for all: one by one, ten thousand would take minutes on a small machine's card.
-        os.sync()
+        """Put all of them in their places. Raises OSError."""
         self._placed = True
         for picture in list(self._draft.iterdir()):
             picture.replace(self._folder / picture.name)
-        _sync_folder(self._folder)
+        _sync(self._folder)
 
     def discard(self) -> None:
         """Leave nothing behind but what is in its place."""
@@ -108,8 +119,8 @@ def _picture_name(person_id: str) -> str:
     return f"{person_id}.jpg"
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -65,7 +65,7 @@ def pictures_in(folder: Path) -> Pictures:
             return Pictures(
                 (person_id, AttachedPhoto(shorten(entry.name, 255), partial(_read, Path(entry.path))))
                 for entry in entries
-                if (person_id := picture_id(entry.name)) is not None and entry.is_file()
+                if (person_id := picture_id(entry.name)) is not None and _is_file(entry)
             )
     except FileNotFoundError:
         raise PersonFileError(f"the folder of pictures {folder} is not there") from None
@@ -73,6 +73,14 @@ def pictures_in(folder: Path) -> Pictures:
         raise PersonFileError(f"{folder} is no folder; --photos names a folder of pictures") from None
     except OSError as error:
         raise PersonFileError(f"the folder of pictures {folder} cannot be read: {error.strerror}") from None
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        # Reading it will tell what is wrong with it.
+        return True
 
 
 def _read(file: Path, max_bytes: int) -> bytes:

@@ -64,8 +64,10 @@ def write_person_file(file: Path, photos: Path | None) -> Iterator[PersonWriter]
         yield writer
         with told():
             writer.finish()
-            # A table that is in its place must not lack its pictures.
+            draft.finish()
             if folder is not None:
+                folder.finish()
+                # Before the table: one that is in its place must not lack its pictures.
                 folder.place()
             draft.place()
 

@@ -188,6 +188,7 @@ def test_a_header_alone_is_nobody(table: Path) -> None:
         ("1001,Ada,7\n", "row 1: must be the header"),
         ("id,nmae\n", "row 1, column 2: unknown key 'nmae' (did you mean 'name'?)"),
         ("id;Name\n", "row 1, column 2: unknown key 'Name' (did you mean 'name'?)"),
+        ("ID;Name\n", "row 1, column 1: unknown key 'ID' (did you mean 'id'?)"),
         ("id,,name\n", "row 1, column 2: has no name"),
         ("id,name,name\n", "row 1, column 3: 'name' comes twice"),
         ("id,card,IC_NO\n", "row 1, column 3: 'IC_NO' comes twice"),

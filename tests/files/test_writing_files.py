@@ -128,7 +128,10 @@ def test_on_an_exception_nothing_is_left_and_nothing_touched(
     for file, photos in [*kinds_of_file, (tmp_path / "into.csv", kept)]:
         file.write_text("old")
         before = everything_below(tmp_path)
-        with pytest.raises(failure), write_person_file(file, photos) as writer:
+        with (  # noqa: PT012  the failure comes amid the writing
+            pytest.raises(failure),
+            write_person_file(file, photos) as writer,
+        ):
             writer.add(ADA, JPEG)
             raise failure
         assert everything_below(tmp_path) == before
@@ -144,19 +147,32 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("room", [0, 10, 100, 20_000, 1_010_000])
+@pytest.mark.parametrize("missing", [1, 50, 10_000, 10**9], ids=lambda missing: f"{missing} bytes")
 def test_where_there_is_no_room_nothing_is_left(
-    tmp_path: Path, kinds_of_file: list[tuple[Path, Path | None]], room: int
+    tmp_path: Path, kinds_of_file: list[tuple[Path, Path | None]], missing: int
 ) -> None:
+    def write_many(file: Path, photos: Path | None) -> None:
+        with write_person_file(file, photos) as writer:
+            for number in range(300):
+                writer.add(person(str(number)), b"x" * 20)
+
     for file, photos in kinds_of_file:
-        with (  # noqa: PT012  the writing is what fails, sooner or later
+        write_many(file, photos)
+        size = file.stat().st_size
+        file.unlink()
+        shutil.rmtree(photos or tmp_path / "none", ignore_errors=True)
+        with (
             pytest.raises(PersonFileError, match=r"cannot be written: File too large"),
-            files_of_at_most(room),
-            write_person_file(file, photos) as writer,
+            files_of_at_most(max(size - missing, 0)),
         ):
-            for number in range(10_000 if room < 1_000_000 else 40_000):
-                writer.add(person(str(number)), bytes(101) if room == 100 else b"x" * 20)
+            write_many(file, photos)
         assert everything_below(tmp_path) == {}
+
+
+def test_where_there_is_no_room_for_a_picture_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(PersonFileError, match=r"folder of pictures .* File too large"), files_of_at_most(len(JPEG)):
+        write(tmp_path / "persons.csv", tmp_path / "photos")
+    assert everything_below(tmp_path) == {}
 
 
 def test_the_table_comes_with_its_pictures_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
