@@ -19,3 +19,11 @@ async def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
     folder: Path = tmp_path_factory.mktemp("mosquitto")
     async with Mosquitto(folder) as broker:
         yield broker
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what long tests have counted: their own output is shown only where they fail."""
+    for report in terminalreporter.getreports("passed"):
+        for name, counts in report.user_properties:
+            if name == "counts":
+                terminalreporter.write_line(f"{report.nodeid}: {counts}")
