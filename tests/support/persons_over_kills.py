@@ -19,10 +19,11 @@ REFUSING = "T4"
 """The terminal that refuses now and then; what it has refused it is sent again by a sync at the end only."""
 
 NOTHING_LOST = ("max_queued_messages 0",)
-"""With `persistence` what a Mosquitto needs to lose nothing over a restart in order. By default it drops what comes past
-the thousandth message that waits for somebody. It writes its memory down when it ends, so autosave is for its own
-death, and no setting makes that safe: it acknowledges first and saves after (measured: `autosave_on_changes` with
-`autosave_interval 1` still lost acknowledged changes to a SIGKILL), so no test kills it."""
+"""What a Mosquitto with `persistence` needs to lose nothing over a restart in order: by default it drops what comes
+past the thousandth message that waits for somebody. It writes its memory down when it ends, so autosave is only for its
+own sudden death, and makes that less bad but not safe: it acknowledges first and saves after. Of 2,500 acknowledged
+messages 8 SIGKILLs of it lost 2 with `autosave_on_changes` and `autosave_interval 1`, and two thirds with the interval
+alone. No test kills it: what it has lost no bridge can bring back."""
 
 _AHEAD = 400
 """Changes that may be without a last word while more are made: a day of some hundred would be a busy one."""

@@ -1,4 +1,4 @@
-"""MQTT clients that outlive a broker's restart: one that publishes until it is acknowledged, one that misses nothing."""
+"""MQTT clients that outlive a broker's restart: one publishes until it is acknowledged, one misses nothing."""
 
 import asyncio
 from collections import deque
@@ -40,6 +40,7 @@ class SteadyPublisher:
         self._unacknowledged: deque[_Publication] = deque()
         self._on_its_way: dict[int, _Publication] = {}
         self._client: Client | None = None
+        self._connected = asyncio.Event()
         self._ended = asyncio.Event()
 
     @property
@@ -69,16 +70,16 @@ class SteadyPublisher:
             client = Client(
                 CallbackAPIVersion.VERSION2, client_id="publisher", protocol=MQTTv5, reconnect_on_failure=False
             )
-            connected = asyncio.Event()
-            client.on_connect = _in_loop(self._loop, lambda *_: connected.set())
+            client.on_connect = _in_loop(self._loop, lambda *_: self._connected.set())
             client.on_disconnect = _in_loop(self._loop, lambda *_: self._ended.set())
             client.on_publish = _in_loop(self._loop, self._acknowledge)
+            self._connected.clear()
             self._ended.clear()
             try:
                 await asyncio.to_thread(client.connect, "127.0.0.1", self._port)
                 client.loop_start()
                 async with asyncio.timeout(5):
-                    await connected.wait()
+                    await self._connected.wait()
                 self._on_its_way.clear()
                 self._client = client
                 for publication in self._unacknowledged:
@@ -120,7 +121,7 @@ class SteadyListener:
         self._subscribed = asyncio.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="listener", protocol=MQTTv5)
         self._client.reconnect_delay_set(_PAUSE, _PAUSE)  # type: ignore[arg-type]  # it waits fractions too
-        self._client.on_connect = lambda *_: self._client.subscribe([(topic, 1) for topic in self._topics])
+        self._client.on_connect = self._on_connect
         self._client.on_subscribe = _in_loop(self._loop, lambda *_: self._subscribed.set())
         self._client.on_message = _in_loop(self._loop, self._on_message)
 
@@ -138,6 +139,9 @@ class SteadyListener:
             self._client.disconnect()
             with suppress(TimeoutError):
                 await asyncio.to_thread(self._client.loop_stop)
+
+    def _on_connect(self, *_: Any) -> None:
+        self._client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         self._heard(message.topic, bytes(message.payload))
