@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 from tests.support.bridge_process import BridgeProcess, configuration
+from tests.support.waiting import PATIENCE
 
 
 class MortalBridge(BridgeProcess):
@@ -30,6 +33,21 @@ class MortalBridge(BridgeProcess):
         """End it as a power cut would."""
         assert await self.stop(signal.SIGKILL) == -signal.SIGKILL, self.log
         self.kills += 1
+
+    def limit_files(self, size: int | None) -> None:
+        """Let it write no file beyond so many bytes, as a full disk would; None for no limit."""
+        assert self._process is not None
+        limit = resource.RLIM_INFINITY if size is None else size
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    async def start_in_vain(self) -> str:
+        """Start it where it cannot run, and return what it says when it gives up."""
+        command = (sys.executable, "-m", "bridge", "run", "-c", str(self.folder / "config.yaml"))
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(PATIENCE):
+            _, said = await process.communicate()
+        assert process.returncode == 1, said
+        return said.decode()
 
     async def start_and_kill(self, after: float) -> None:
         """Start it, and kill it so many seconds after, ready or not."""
