@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager, suppress
 
 
 class OneWayLink:
-    """Forwards a free port to another."""
+    """Forwards a free port to another, `target_port`, once that is set."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self) -> None:
         self.port = 0
-        self._target_port = target_port
+        self.target_port = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -37,7 +37,7 @@ class OneWayLink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.transport.abort()
             return
