@@ -27,3 +27,11 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
     """A real PostgreSQL; every test asks it for a database of its own."""
     with postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
         yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what long tests have counted: their own output is shown only where they fail."""
+    for report in terminalreporter.getreports("passed"):
+        for name, counts in report.user_properties:
+            if name == "counts":
+                terminalreporter.write_line(f"{report.nodeid}: {counts}")

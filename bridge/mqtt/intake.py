@@ -7,8 +7,9 @@ broker keeps it: when its connection breaks, what is unfinished here is dropped,
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from random import Random
 
 from bridge.hub.admission import Admission
@@ -48,14 +49,33 @@ _ATTEMPTS_AFTER_A_DEFECT = 3
 
 @dataclass(slots=True)
 class _Arrived:
+    """A message, and how far it is.
+
+    Attributes:
+        message: as it came in.
+        size: bytes its payload had.
+        connection: the number of the connection to the broker that it came in on.
+        read: `understood` says what it asks for; where that is None, whoever asked has been told why.
+        done: nothing is left of it but to acknowledge it.
+        failures: how often it made the bridge itself fail.
+    """
+
     message: Message
     size: int
-    attempts: int = 0
+    connection: int
+    read: bool = False
+    understood: "_Understood | None" = None
+    done: bool = False
+    failures: int = 0
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it can be taken together with others; so can what was no command."""
+        return self.understood is None or isinstance(self.understood.command, SetPersons | RemovePersons | SyncPersons)
 
 
 @dataclass(slots=True)
 class _Understood:
-    arrived: _Arrived
     address: Address
     origin: RepeatableOrigin
     command: Command
@@ -110,6 +130,8 @@ class Intake:
         self._waiting_bytes = 0
         self._has_arrived = asyncio.Event()
         self._broken = asyncio.Event()
+        self._connection = 0
+        self._failures = 0
 
     @property
     def waiting(self) -> int:
@@ -135,24 +157,34 @@ class Intake:
             return
         if size > self._limit.size:
             message = replace(message, payload=b"")
-        self._waiting.append(_Arrived(message, size))
+        self._waiting.append(_Arrived(message, size, self._connection))
         self._waiting_bytes += len(message.payload)
         self._has_arrived.set()
 
     def disconnected(self) -> None:
         """Drop what the broker will deliver again; of QoS 0 it will deliver nothing again, so that stays."""
+        self._connection += 1
         self._broken.set()
         self._put_back([])
 
     async def run(self) -> None:
-        """Take what arrives until cancelled; what is unfinished then stays with the broker."""
+        """Take what arrives until cancelled; what is unfinished then stays with the broker.
+
+        What cannot be taken now is tried again together with what has arrived since, so that everyone is told.
+        """
         while True:
             if not self._waiting:
                 self._has_arrived.clear()
                 await self._has_arrived.wait()
             await self._wait_to_be_heard()
             self._broken.clear()
-            await self._take(self._next_batch())
+            unfinished = await self._take(self._next_batch())
+            if unfinished:
+                self._put_back(unfinished)
+                await self._pause()
+                self._failures += 1
+            else:
+                self._failures = 0
 
     def _next_batch(self) -> list[_Arrived]:
         batch: list[_Arrived] = []
@@ -165,29 +197,30 @@ class Intake:
             self._waiting_bytes -= len(batch[-1].message.payload)
         return batch
 
-    async def _take(self, batch: list[_Arrived]) -> None:
-        """Work off a batch: person changes that follow one another together, everything else by itself."""
-        together: list[_Arrived] = []
-        changes: list[_Understood] = []
-        for position, arrived in enumerate(batch):
-            understood = await self._understand(arrived)
-            if understood is not None and not isinstance(understood.command, SetPersons | RemovePersons | SyncPersons):
-                if not await self._finish(together, changes):
-                    return self._put_back(batch[position:])
-                if not await self._finish([arrived], [understood]):
-                    return self._put_back(batch[position + 1 :])
-                together, changes = [], []
-                continue
-            together.append(arrived)
-            if understood is not None:
-                changes.append(understood)
-        await self._finish(together, changes)
-        return None
+    async def _take(self, batch: Sequence[_Arrived]) -> Sequence[_Arrived]:
+        """Work off a batch: person changes that follow one another together, everything else by itself.
+
+        Returns:
+            What has to be tried again, and all behind it.
+        """
+        for arrived in batch:
+            if not arrived.read:
+                arrived.understood = await self._understand(arrived)
+                arrived.read = True
+        finished = 0
+        for together in _groups(batch):
+            if not await self._finish([arrived for arrived in together if not self._comes_again(arrived)]):
+                return batch[finished:]
+            finished += len(together)
+        return []
 
     def _put_back(self, unfinished: Sequence[_Arrived]) -> None:
-        kept = [arrived for arrived in (*unfinished, *self._waiting) if arrived.message.qos == 0]
-        self._waiting = deque(kept)
-        self._waiting_bytes = sum(len(arrived.message.payload) for arrived in kept)
+        self._waiting = deque(one for one in (*unfinished, *self._waiting) if not self._comes_again(one))
+        self._waiting_bytes = sum(len(arrived.message.payload) for arrived in self._waiting)
+
+    def _comes_again(self, arrived: _Arrived) -> bool:
+        """Tell whether the broker has delivered, or will deliver, the same message on a later connection."""
+        return arrived.message.qos > 0 and arrived.connection != self._connection
 
     async def _understand(self, arrived: _Arrived) -> _Understood | None:
         address = self._topics.parse(arrived.message.topic)
@@ -196,37 +229,35 @@ class Intake:
         command = self._gateway.read(arrived.message, address, origin, size=arrived.size, limit=self._limit)
         if arrived.size >= _LARGE:
             await asyncio.sleep(0)
-        return None if command is None else _Understood(arrived, address, origin, command)
+        return None if command is None else _Understood(address, origin, command)
 
-    async def _finish(self, together: Sequence[_Arrived], understood: Sequence[_Understood]) -> bool:
-        """Do what was understood and acknowledge all of it; False where the broker's connection broke before."""
-        if not await self._do(list(understood)):
+    async def _finish(self, together: Sequence[_Arrived]) -> bool:
+        """Do what is left of these and acknowledge all of them; False where some have to be tried again."""
+        left = [arrived for arrived in together if arrived.understood is not None and not arrived.done]
+        if left and not await self._do(left):
             return False
         for arrived in together:
             self._acknowledge(arrived.message)
-        return not self._broken.is_set()
-
-    async def _do(self, left: list[_Understood]) -> bool:
-        attempt = 0
-        while left:
-            try:
-                unavailable = await self._attempt(left)
-            except Exception:
-                _LOGGER.exception("taking %s failed", _describe(left))
-                if len(left) > 1:
-                    # One of them is to blame: the others must not suffer for it.
-                    return await self._do_one_by_one(left)
-                unavailable = [self._try_again_after_defect(left[0])]
-            left = [one for one, is_unavailable in zip(left, unavailable, strict=True) if is_unavailable]
-            if left:
-                if attempt == 0:
-                    _LOGGER.warning("cannot take %s now; trying again until it is possible", _describe(left))
-                if not await self._pause(attempt):
-                    return False
-                attempt += 1
         return True
 
-    async def _do_one_by_one(self, left: Sequence[_Understood]) -> bool:
+    async def _do(self, left: Sequence[_Arrived]) -> bool:
+        understood = [arrived.understood for arrived in left if arrived.understood is not None]
+        try:
+            unavailable = await self._attempt(understood)
+        except Exception:
+            _LOGGER.exception("taking %s failed", _describe(understood))
+            if len(left) > 1:
+                # One of them is to blame: the others must not suffer for it.
+                return await self._do_one_by_one(left)
+            unavailable = [self._try_again_after_defect(left[0], understood[0])]
+        for arrived, is_unavailable in zip(left, unavailable, strict=True):
+            arrived.done = arrived.message.qos == 0 or not is_unavailable
+        again = [one for one, arrived in zip(understood, left, strict=True) if not arrived.done]
+        if again and self._failures == 0:
+            _LOGGER.warning("cannot take %s now; trying again until it is possible", _describe(again))
+        return not again
+
+    async def _do_one_by_one(self, left: Sequence[_Arrived]) -> bool:
         for one in left:
             if not await self._do([one]):
                 return False
@@ -249,32 +280,37 @@ class Intake:
             return [False]
         else:
             results = await self._persons.change([one.asked_change for one in left])
-        return [
-            one.arrived.message.qos > 0 and _is_unavailable(result) for one, result in zip(left, results, strict=True)
-        ]
+        return [_is_unavailable(result) for result in results]
 
-    def _try_again_after_defect(self, one: _Understood) -> bool:
+    def _try_again_after_defect(self, arrived: _Arrived, one: _Understood) -> bool:
         """Decide on a message that makes the bridge fail.
 
         It is tried a few times, for the failure may be a passing one. Then it is answered and let go: kept, it would
         hold up everybody's changes for ever. `unavailable` would promise that it is still taken, so it is `invalid`.
         """
-        one.arrived.attempts += 1
-        if one.arrived.attempts < _ATTEMPTS_AFTER_A_DEFECT:
+        arrived.failures += 1
+        if arrived.failures < _ATTEMPTS_AFTER_A_DEFECT:
             return True
         fault = Fault("", "the bridge failed on this command and gave it up; its log says why")
         self._gateway.invalid(one.address, one.origin, [fault], one.command.request_id)
         return False
 
-    async def _pause(self, attempt: int) -> bool:
-        """Wait before the next attempt; False where the broker's connection broke meanwhile."""
-        longest = min(_FIRST_PAUSE * 2 ** min(attempt, 10), _LONGEST_PAUSE)
+    async def _pause(self) -> None:
+        """Wait before the next attempt, or until the broker's connection breaks: little is left to attempt then."""
+        longest = min(_FIRST_PAUSE * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
         try:
             async with asyncio.timeout(longest * self._random.uniform(0.5, 1)):
                 await self._broken.wait()
         except TimeoutError:
-            return True
-        return False
+            return
+
+
+def _groups(batch: Sequence[_Arrived]) -> Iterator[Sequence[_Arrived]]:
+    for is_change, group in groupby(batch, key=lambda arrived: arrived.is_change):
+        if is_change:
+            yield list(group)
+        else:
+            yield from ([arrived] for arrived in group)
 
 
 def _is_unavailable(result: Sequence[Reply] | GroupSummary) -> bool:

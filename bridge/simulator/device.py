@@ -104,11 +104,12 @@ class Device:
         self.requests: deque[ReceivedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
         self.received: Counter[str] = Counter()
 
-    def record(self, request: Request, at: float) -> None:
-        """Remember that a request came."""
+    def record(self, request: Request, at: float) -> ReceivedRequest:
+        """Remember that a request came, and return what is remembered."""
         received = _summarise(request, at)
         self.requests.append(received)
         self.received[received.cmd] += 1
+        return received
 
     def carry_out(self, request: Request) -> Answer:
         """Do what is asked, or say why not."""

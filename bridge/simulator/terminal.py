@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import aiohttp
@@ -354,7 +354,9 @@ class SimulatedTerminal:
                 return
             msgid, answer = error.msgid, Answer(STATUS_UNREADABLE, str(error))
         else:
-            self._device.record(request, self._now())
+            received = self._device.record(request, self._now())
+            if behaviour.only_for is not None and behaviour.only_for.isdisjoint(received.ids):
+                behaviour = replace(behaviour, refusal=None, drop=None)
             if behaviour.drop is not None:
                 self._notify()
                 await _end(websocket, behaviour.drop)

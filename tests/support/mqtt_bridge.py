@@ -33,7 +33,10 @@ Answer = Callable[[str], TerminalReply | None]
 
 
 class KeptPersons:
-    """The roster's port over a list: takes every change with an id, or none while it is `full`."""
+    """The roster's port over a list: takes every change with an id, or none while it is `full`.
+
+    While `may_go_on` is not set, a change takes as long as a store that is locked.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.taken: list[PersonRequest] = []
@@ -42,12 +45,15 @@ class KeptPersons:
         self.full = False
         self.defect: Exception | None = None
         self.attempted = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
         self.counted: dict[str, PersonCounts] = {}
         self._clock = clock
 
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
         self.attempts += 1
         self.attempted.set()
+        await self.may_go_on.wait()
         if self.defect is not None and any(_id_of(request) == "defect" for request in requests):
             raise self.defect
         if not self.full:

@@ -1,0 +1,36 @@
+"""Promise 2, whole: `kill -9` of the bridge at any moment, over and over, restarts of the broker, bad terminals.
+
+Every terminal must end with exactly the last value of each person, and whoever asked must have had the last word on
+each change. `FACEBRIDGE_SEED` repeats a run with the same dice.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.mortal_bridge import seed_from_environment
+from tests.support.persons_over_kills import PersonsOverKills, Scale
+
+STORE = "sqlite:///facebridge.db"
+SHORT = Scale(kills=3, broker_restarts=1, rate=60, persons=12, replies_a_life=150, end=40)
+LONG = Scale(kills=60, broker_restarts=10, rate=60, persons=40, replies_a_life=400, end=120)
+
+
+async def survives(folder: Path, scale: Scale, report: Callable[[str, object], None]) -> None:
+    seed = seed_from_environment()
+    print(f"FACEBRIDGE_SEED={seed}")
+    run = PersonsOverKills(folder, STORE, scale, seed)
+    faults = await run.run()
+    report("counts", f"{run.counts} (seed {seed})")
+    assert faults == [], f"FACEBRIDGE_SEED={seed}: {run.counts}"
+
+
+async def test_persons_survive_a_few_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    await survives(tmp_path, SHORT, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_persons_survive_dozens_of_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    await survives(tmp_path, LONG, record_property)
