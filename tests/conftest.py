@@ -23,9 +23,9 @@ async def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+def postgresql() -> Iterator[PostgreSQL]:
     """A real PostgreSQL; every test asks it for a database of its own."""
-    with postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
+    with postgresql_server() as server:
         yield server
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import Delivery
 from bridge.store.database import Database, parse_url
-from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, StoreUrlError
+from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError
 from bridge.store.presence import is_present, presence
 from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
 
@@ -40,10 +40,7 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
         StoreError: the store cannot be opened.
         UnavailableError: store or file cannot be read or written.
     """
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite" and not await asyncio.to_thread(Path(parsed.database or "").exists):
-        raise StoreUrlError(f"there is no store yet: {parsed.database}")
-    source = await Database.open(url, may_upgrade=not await is_present(url))
+    source = await Database.open(url, may_upgrade=not await is_present(url), must_exist=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=_folder(file)) as folder:
             written = Path(folder) / "backup.db"
@@ -96,7 +93,7 @@ async def restore(file: Path, url: str, progress: Progress) -> Path | None:
 
 async def _prepare(file: Path, copied: Path) -> None:
     try:
-        database = await Database.open(f"sqlite:///{copied}")
+        database = await Database.open(f"sqlite:///{copied}", must_exist=True)
     except StoreTooNewError:
         raise
     except StoreError:

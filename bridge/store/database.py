@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,15 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bridge.model.faults import UnavailableError
-from bridge.store.errors import StoreDamagedError, StoreUrlError, is_damage, mapped_errors
-from bridge.store.schema import require_current, upgrade
+from bridge.store.errors import (
+    StoreDamagedError,
+    StoreMissingError,
+    StoreTooOldError,
+    StoreUrlError,
+    is_damage,
+    mapped_errors,
+)
+from bridge.store.schema import SchemaState, schema_state, upgrade
 from bridge.store.tables import COUNTER
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,7 +36,7 @@ _REACHABLE_TIMEOUT = 3.0
 
 _WRITING = "facebridge_writing"
 
-POSTGRESQL_WRITER = (0x46616365, 1)
+_POSTGRESQL_WRITER = (0x46616365, 1)
 """The advisory lock of whoever writes: "Face" in ASCII, so that it meets nobody else's, and a number."""
 
 
@@ -43,16 +51,20 @@ class Database:
         self._readers = asyncio.Semaphore(_READERS)
 
     @classmethod
-    async def open(cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT, may_upgrade: bool = True) -> "Database":
+    async def open(
+        cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT, may_upgrade: bool = True, must_exist: bool = False
+    ) -> "Database":
         """Open a store, make it where there is none, check it, and bring its schema up to date.
 
         Args:
             url: `sqlite:///FILE` or `postgresql://…`.
             busy_timeout: seconds to wait for another program's lock.
             may_upgrade: False beside a running bridge, which would not know the new schema.
+            must_exist: False makes a store where there is none.
 
         Raises:
             StoreUrlError: the URL cannot be used.
+            StoreMissingError: there is none, and there must be.
             StoreTooNewError: a newer version has written the store.
             StoreTooOldError: an older version has written it, and it may not be upgraded.
             StoreDamagedError: the file is damaged or no store.
@@ -64,15 +76,22 @@ class Database:
         try:
             with mapped_errors():
                 if file is not None:
-                    _create_private(file)
+                    _prepare_file(Path(file), must_exist=must_exist)
                 async with engine.connect() as connection:
-                    await connection.execution_options(**{_WRITING: True})
                     async with connection.begin():
                         if file is not None:
                             await _check(connection, file)
-                        else:
-                            await _lock_postgresql(connection)
-                        await connection.run_sync(upgrade if may_upgrade else require_current)
+                        state = await connection.run_sync(schema_state)
+                    if state is SchemaState.MISSING and must_exist:
+                        raise StoreMissingError("this is no store of Facebridge, or an empty one")
+                    if state is SchemaState.OLD and not may_upgrade:
+                        raise StoreTooOldError(
+                            "the store is of an older version of Facebridge, and a bridge of that version runs on it:"
+                            " restart the bridge with this version first"
+                        )
+                if state is not SchemaState.CURRENT:
+                    async with _writing(engine) as connection:
+                        await connection.run_sync(upgrade)
         except UnavailableError as error:
             await engine.dispose()
             if is_damage(error.__cause__):
@@ -123,12 +142,8 @@ class Database:
         """
         async with self._writer:
             with mapped_errors():
-                async with self._engine.connect() as connection:
-                    await connection.execution_options(**{_WRITING: True})
-                    async with connection.begin():
-                        if not self._is_sqlite:
-                            await _lock_postgresql(connection)
-                        yield connection
+                async with _writing(self._engine) as connection:
+                    yield connection
 
     async def shed(self) -> bool:
         """Let go of what was deleted, so that it can be read nowhere any more; costs a write of all recent changes.
@@ -202,8 +217,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
         # A photo that was deleted is overwritten, not only forgotten about.
         cursor.execute("PRAGMA secure_delete = ON")
-    finally:
+    except sqlite3.Error:
         cursor.close()
+        # SQLAlchemy would drop the connection and leave its thread running.
+        connection.close()
+        raise
+    cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -212,14 +231,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-async def _lock_postgresql(connection: AsyncConnection) -> None:
-    # What SQLite's BEGIN IMMEDIATE does: whoever writes sees what everybody wrote before, until it has committed.
-    await connection.execute(select(func.pg_advisory_xact_lock(*POSTGRESQL_WRITER)))
+@asynccontextmanager
+async def _writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with engine.connect() as connection:
+        await connection.execution_options(**{_WRITING: True})
+        async with connection.begin():
+            if engine.dialect.name != "sqlite":
+                # What SQLite's BEGIN IMMEDIATE does: whoever writes sees what everybody wrote before, and nobody else
+                # writes until it has committed.
+                await connection.execute(select(func.pg_advisory_xact_lock(*_POSTGRESQL_WRITER)))
+            yield connection
 
 
-def _create_private(file: str) -> None:
+def _prepare_file(file: Path, *, must_exist: bool) -> None:
     """Make the file readable by nobody else before SQLite does; its WAL gets the same mode."""
-    os.close(os.open(Path(file), os.O_CREAT | os.O_RDWR, 0o600))
+    if must_exist and not file.exists():
+        raise StoreMissingError(f"there is no store at {file}")
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 async def _check(connection: AsyncConnection, file: str) -> None:

@@ -1,6 +1,7 @@
 """What can be wrong with a store.
 
 StoreError                  it cannot be opened, and trying again will not help
+├── StoreMissingError       there is none, and it must not be made
 ├── StoreTooNewError        a newer version has written it
 ├── StoreTooOldError        an older version has written it, and a bridge of that version runs on it
 ├── StoreInUseError         a bridge runs on it already
@@ -22,6 +23,10 @@ from bridge.model.faults import UnavailableError
 
 class StoreError(Exception):
     """The store cannot be opened as it is; the message says what to do."""
+
+
+class StoreMissingError(StoreError):
+    """There is no store where there must be one."""
 
 
 class StoreTooNewError(StoreError):

@@ -20,7 +20,7 @@ from bridge.store.errors import StoreInUseError, mapped_errors
 _LOGGER = logging.getLogger(__name__)
 
 _POSTGRESQL_PRESENCE = (0x46616365, 2)
-"""The advisory lock of a bridge that runs, beside `POSTGRESQL_WRITER`."""
+"""The advisory lock of a bridge that runs; 1 is that of whoever writes (`database`)."""
 
 _PATIENCE = 6.0
 """Seconds to wait for a bridge that is ending; it takes five at most (CONTRACT, section 2)."""
@@ -75,13 +75,13 @@ async def is_present(url: str) -> bool:
 
 
 async def _take(lock: "_Lock", patience: float) -> None:
-    try:
-        async with asyncio.timeout(patience):
-            # Neither kind of lock tells when it is let go.
-            while not await lock.take():  # noqa: ASYNC110
-                await asyncio.sleep(_PAUSE)
-    except TimeoutError:
-        raise StoreInUseError(_IN_USE) from None
+    time = asyncio.get_running_loop().time
+    end = time() + patience
+    # Neither kind of lock tells when it is let go.
+    while not await lock.take():
+        if time() >= end:
+            raise StoreInUseError(_IN_USE)
+        await asyncio.sleep(_PAUSE)
 
 
 class _Lock(Protocol):

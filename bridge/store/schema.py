@@ -1,5 +1,6 @@
 """Brings a database to the schema of this version, or says why it will not."""
 
+from enum import Enum, auto
 from pathlib import Path
 
 from alembic import command
@@ -8,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from bridge.store.errors import StoreTooNewError, StoreTooOldError
+from bridge.store.errors import StoreTooNewError
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -24,19 +25,22 @@ def upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def require_current(connection: Connection) -> None:
-    """Make sure that no migration is missing.
+class SchemaState(Enum):
+    """How a database's schema compares with this version's."""
 
-    Raises:
-        StoreTooNewError: the database has had one that this version does not know.
-        StoreTooOldError: one is missing.
-    """
+    MISSING = auto()
+    OLD = auto()
+    CURRENT = auto()
+
+
+def schema_state(connection: Connection) -> SchemaState:
+    """Compare. Raises StoreTooNewError where the database has had a migration that this version does not know."""
     config = _config(connection)
-    if _present(connection, config) != set(ScriptDirectory.from_config(config).get_heads()):
-        raise StoreTooOldError(
-            "the store is of an older version of Facebridge, and a bridge of that version runs on it: restart the"
-            " bridge with this version first"
-        )
+    present = _present(connection, config)
+    if not present:
+        return SchemaState.MISSING
+    current = present == set(ScriptDirectory.from_config(config).get_heads())
+    return SchemaState.CURRENT if current else SchemaState.OLD
 
 
 def _config(connection: Connection) -> Config:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -46,18 +47,21 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
-    """Run a server whose data are in `folder`."""
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """Run a server; its data are gone at the end."""
+    # Not below pytest's own folder, which is root's alone: the server refuses to run as root.
+    with tempfile.TemporaryDirectory(prefix="facebridge-postgresql-") as folder, _running(Path(folder)) as server:
+        yield server
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[PostgreSQL]:
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
     assert programs is not None, "PostgreSQL is not installed; scripts/test --all does that"
     port = free_port()
     password = folder / "password"
     password.write_text("secret")
     if os.geteuid() == 0:
-        # The server refuses to run as root; its own user has to get at its folder.
-        for path in (folder, *folder.parents):
-            if path.owner() == "root" and path != Path("/") and path != Path("/tmp"):
-                path.chmod(path.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
         shutil.chown(password, "postgres")
     _run(

@@ -1,0 +1,186 @@
+"""Backups: made beside whoever writes, put back into either database, and never half."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from bridge.model.faults import UnavailableError
+from bridge.model.person_entry import Delivery
+from bridge.model.secret import Secret
+from bridge.store.backup import back_up, restore
+from bridge.store.database import Database
+from bridge.store.errors import StoreDamagedError, StoreInUseError, StoreMissingError, StoreTooNewError
+from bridge.store.outbox import StoredOutbox
+from bridge.store.persons import StoredPersons
+from bridge.store.photo_cipher import PhotoCipher
+from bridge.store.presence import presence
+from tests.store.test_store_migrations import KEPT, put_back
+from tests.support.postgresql import PostgreSQL
+
+CIPHER = PhotoCipher([Secret(Fernet.generate_key().decode())])
+
+
+def ignore(_done: int, _total: int) -> None:
+    """Take no notice of progress."""
+
+
+async def fill(url: str) -> None:
+    """Put something into every table: what an earlier version kept, and a photo that is encrypted."""
+    await put_back(url, KEPT[0])
+    database = await Database.open(url)
+    async with StoredPersons(database, CIPHER).transaction() as transaction:
+        await transaction.add_photos({"e" * 64: b"encrypted"})
+    await database.close()
+
+
+async def check(url: str, *, sent_again: bool) -> None:
+    database = await Database.open(url)
+    persons = StoredPersons(database, CIPHER)
+    p1, p2 = await persons.page("T1", "", 10)
+    assert p1.person is not None
+    assert p1.person.card == "0042"
+    assert await persons.photo(p1.person.photo) is not None
+    assert await persons.photo("e" * 64) == b"encrypted"
+    assert p2.asked is not None
+    assert p2.asked.request_id == "r2"
+    if sent_again:
+        assert {p1.delivery, p2.delivery} == {Delivery.PENDING}
+    async with persons.transaction() as transaction:
+        assert await transaction.next_revisions(1) == 8
+        await transaction.tell(await StoredOutbox(database).between(0, 9, 1))
+    assert await StoredOutbox(database).last_id() == 3
+    await database.close()
+
+
+async def confirm_all(url: str) -> None:
+    database = await Database.open(url)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE person_entry SET delivery = 'confirmed'")
+    await database.close()
+
+
+async def test_a_backup_is_restored_into_an_empty_store(store_url: str, tmp_path: Path) -> None:
+    await fill(store_url)
+    told: list[tuple[int, int]] = []
+    rows = await back_up(store_url, tmp_path / "backup", lambda done, total: told.append((done, total)))
+    assert told[-1] == (rows, rows)
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert await restore(tmp_path / "backup", f"sqlite:///{tmp_path}/other.db", ignore) is None
+    await check(f"sqlite:///{tmp_path}/other.db", sent_again=True)
+
+
+@pytest.mark.slow
+async def test_a_backup_of_sqlite_goes_into_postgresql_in_place_of_what_is_there(
+    postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    source, target = f"sqlite:///{tmp_path}/store.db", await postgresql.new_url()
+    await fill(source)
+    await confirm_all(source)
+    await fill(target)
+    await back_up(source, tmp_path / "backup", ignore)
+    assert await restore(tmp_path / "backup", target, ignore) is None
+    await check(target, sent_again=True)
+
+
+async def test_a_backup_takes_the_place_of_the_store_and_keeps_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    await confirm_all(url)
+    await back_up(url, tmp_path / "backup", ignore)
+    database = await Database.open(url)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("DELETE FROM person_entry")
+    await database.close()
+    before = await restore(tmp_path / "backup", url, ignore)
+    await check(url, sent_again=True)
+    assert before == tmp_path / "store.db.before-restore"
+    with closing(sqlite3.connect(before)) as kept:
+        assert kept.execute("SELECT count(*) FROM person_entry").fetchall() == [(0,)]
+
+
+async def test_a_backup_shows_one_moment_while_others_write(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    other = await Database.open(url)
+    async with other.writing() as connection:
+        await connection.exec_driver_sql("DELETE FROM outbox")
+        # Not committed: the backup neither waits for it nor sees it.
+        await back_up(url, tmp_path / "backup", ignore)
+    await other.close()
+    with closing(sqlite3.connect(tmp_path / "backup")) as backup:
+        assert backup.execute("SELECT count(*) FROM outbox").fetchall() == [(2,)]
+
+
+async def test_a_damaged_store_is_replaced_and_kept_as_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    await back_up(url, tmp_path / "backup", ignore)
+    (tmp_path / "store.db").write_bytes(b"damaged" * 1000)
+    before = await restore(tmp_path / "backup", url, ignore)
+    await check(url, sent_again=True)
+    assert before is not None
+    assert before.read_bytes() == b"damaged" * 1000
+
+
+async def test_no_backup_is_restored_under_a_bridge_that_runs(store_url: str, tmp_path: Path) -> None:
+    await fill(store_url)
+    await back_up(store_url, tmp_path / "backup", ignore)
+    async with presence(store_url):
+        await back_up(store_url, tmp_path / "another", ignore)
+        with pytest.raises(StoreInUseError):
+            await restore(tmp_path / "backup", store_url, ignore)
+
+
+@pytest.mark.parametrize("content", [b"", b"no backup\n" * 100], ids=["empty", "text"])
+async def test_what_is_no_backup_changes_nothing(tmp_path: Path, content: bytes) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    (tmp_path / "backup").write_bytes(content)
+    with pytest.raises(StoreDamagedError, match="nothing was changed"):
+        await restore(tmp_path / "backup", url, ignore)
+    await check(url, sent_again=False)
+
+
+async def test_a_backup_of_a_newer_version_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    await back_up(url, tmp_path / "backup", ignore)
+    with closing(sqlite3.connect(tmp_path / "backup")) as backup:
+        backup.execute("UPDATE alembic_version SET version_num = '9999'")
+        backup.commit()
+    with pytest.raises(StoreTooNewError):
+        await restore(tmp_path / "backup", url, ignore)
+    await check(url, sent_again=False)
+
+
+async def test_a_backup_of_an_earlier_version_is_brought_up_to_date_and_stays_as_it_is(tmp_path: Path) -> None:
+    backup, url = tmp_path / "backup", f"sqlite:///{tmp_path}/store.db"
+    await put_back(f"sqlite:///{backup}", KEPT[0])
+    content = backup.read_bytes()
+    await restore(backup, url, ignore)
+    assert backup.read_bytes() == content
+    database = await Database.open(url)
+    assert (await StoredPersons(database).counts())["T1"].pending == 2
+    await database.close()
+
+
+async def test_a_backup_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    with pytest.raises(UnavailableError, match="cannot be written: No such file or directory"):
+        await back_up(url, tmp_path / "missing" / "backup", ignore)
+    (tmp_path / "backup").mkdir()
+    with pytest.raises(UnavailableError, match="cannot be written: Is a directory"):
+        await back_up(url, tmp_path / "backup", ignore)
+    assert os.listdir(tmp_path / "backup") == []  # noqa: PTH208  as plain as it gets
+
+
+async def test_there_is_no_backup_of_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError, match="there is no store at"):
+        await back_up(f"sqlite:///{tmp_path}/missing.db", tmp_path / "backup", ignore)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []

@@ -1,0 +1,110 @@
+"""Photos at rest: encrypted, under a new key, and gone once they are deleted."""
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import select, update
+
+from bridge.model.secret import Secret
+from bridge.store.database import Database
+from bridge.store.errors import PhotoKeyError
+from bridge.store.persons import StoredPersons
+from bridge.store.photo_cipher import PhotoCipher
+from bridge.store.photo_rotation import PhotoRotation
+from bridge.store.tables import PHOTO
+
+OLD, NEW = (Secret(Fernet.generate_key().decode()) for _ in range(2))
+JPEG = b"\xff\xd8 a face, as plain as can be " * 500
+
+
+async def keep(database: Database, cipher: PhotoCipher, *names: str) -> None:
+    async with StoredPersons(database, cipher).transaction() as transaction:
+        await transaction.add_photos({name * 64: JPEG + name.encode() for name in names})
+
+
+async def key_ids(database: Database) -> set[str | None]:
+    async with database.reading() as connection:
+        return set((await connection.execute(select(PHOTO.c.key_id))).scalars())
+
+
+def on_the_disk(file: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in file.parent.glob("store.db*"))
+
+
+async def test_an_encrypted_photo_is_read_back_and_not_to_be_found_on_the_disk(sqlite: Database, file: Path) -> None:
+    cipher = PhotoCipher([NEW])
+    await keep(sqlite, cipher, "a")
+    assert await StoredPersons(sqlite, cipher).photo("a" * 64) == JPEG + b"a"
+    assert JPEG[:60] not in on_the_disk(file)
+
+
+async def test_a_new_key_takes_over_from_the_old_one_and_from_none(database: Database, store_url: str) -> None:
+    await keep(database, PhotoCipher(), "a")
+    await keep(database, PhotoCipher([OLD]), *"bcdefghijklmnopqrstuvwxyz")
+    cipher = PhotoCipher([NEW, OLD])
+    rotation = PhotoRotation(database, cipher)
+    await rotation.require_keys()
+    await rotation.run()
+    assert await key_ids(database) == {cipher.key_id}
+    for name in "abz":
+        assert await StoredPersons(database, PhotoCipher([NEW])).photo(name * 64) == JPEG + name.encode()
+    await PhotoRotation(database, PhotoCipher([NEW])).require_keys()
+
+
+async def test_photos_that_were_encrypted_late_are_nowhere_plain_any_more(sqlite: Database, file: Path) -> None:
+    await keep(sqlite, PhotoCipher(), "a", "b")
+    assert JPEG[:60] in on_the_disk(file)
+    await PhotoRotation(sqlite, PhotoCipher([NEW])).run()
+    assert JPEG[:60] not in on_the_disk(file)
+
+
+@pytest.mark.parametrize("given", [(), (NEW,)], ids=["no key", "another key"])
+async def test_a_missing_key_is_told_at_the_start(database: Database, given: tuple[Secret, ...]) -> None:
+    await keep(database, PhotoCipher([OLD]), "a")
+    with pytest.raises(PhotoKeyError, match=r"store\.photo_key does not give: give that key") as caught:
+        await PhotoRotation(database, PhotoCipher(given)).require_keys()
+    assert OLD.reveal() not in str(caught.value)
+
+
+async def test_a_photo_that_was_tampered_with_is_told_and_not_shown(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    cipher = PhotoCipher([OLD])
+    await keep(database, cipher, "a", "b")
+    async with database.writing() as connection:
+        other = select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "b" * 64).scalar_subquery()
+        mangled = (await connection.execute(select(other))).scalar_one()[:-1] + b"\x00"
+        await connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=mangled))
+    assert await StoredPersons(database, cipher).photo("a" * 64) is None
+    assert "changed or damaged" in caplog.text
+    # Under a new key it stays as it is, and stops nobody.
+    with caplog.at_level(logging.WARNING):
+        await PhotoRotation(database, PhotoCipher([NEW, OLD])).run()
+    assert "keeps its old key" in caplog.text
+    assert await StoredPersons(database, PhotoCipher([NEW])).photo("b" * 64) == JPEG + b"b"
+
+
+async def test_a_deleted_photo_is_gone_from_the_disk(sqlite: Database, file: Path) -> None:
+    persons = StoredPersons(sqlite)
+    await keep(sqlite, PhotoCipher(), "a")
+    assert await persons.shed()
+    assert JPEG[:60] in on_the_disk(file)
+    async with persons.transaction() as transaction:
+        assert await transaction.drop_unused_photos(["a" * 64])
+        assert not await transaction.drop_unused_photos(["b" * 64])
+    assert await persons.shed()
+    assert JPEG[:60] not in on_the_disk(file)
+
+
+async def test_what_somebody_still_reads_is_let_go_of_later(sqlite: Database, file: Path) -> None:
+    await keep(sqlite, PhotoCipher(), "a")
+    with closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM photo").fetchall()
+        assert not await sqlite.shed()
+        reader.rollback()
+    assert await sqlite.shed()
