@@ -65,6 +65,7 @@ class RosterHouse:
         clock: Clock | None = None,
         boot_id: str = "this boot",
         sns: Sequence[str] = ("T1", "T2"),
+        remove_expired: int | None = None,
     ) -> None:
         self.database = database
         self.clock = clock or SetClock()
@@ -86,6 +87,7 @@ class RosterHouse:
             timezone=UTC,
             random=Random(1).random,
             times=times or DeliveryTimes(store_retry=0.01),
+            remove_expired=remove_expired,
         )
 
     def connect(self, sn: str = "T1", answer: Callable[[str], TerminalReply | None] = answer_ok) -> WrittenConnection:
@@ -138,9 +140,12 @@ class RosterHouse:
 
 
 @asynccontextmanager
-async def roster_house(folder: Path, *, connected: Sequence[str] = (), **details: Any) -> AsyncIterator[RosterHouse]:
-    """Open the store in `folder`, or open it again; with `connected` terminals that are there before the roster."""
-    database = await Database.open(f"sqlite:///{folder}/store.db", busy_timeout=0.2)
+async def roster_house(
+    place: Path | str, *, connected: Sequence[str] = (), **details: Any
+) -> AsyncIterator[RosterHouse]:
+    """Open the store in a folder, or at a URL, or open it again; with `connected` terminals there before the roster."""
+    url = f"sqlite:///{place}/store.db" if isinstance(place, Path) else place
+    database = await Database.open(url, busy_timeout=0.2)
     house = RosterHouse(database, **details)
     for sn in connected:
         house.connect(sn)

@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
@@ -17,9 +18,15 @@ from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
 from tests.roster.roster_house import RosterHouse, person, roster_house
 from tests.support.hub import WrittenConnection
+from tests.support.postgresql import PostgreSQL
 
 IDS = st.sampled_from(["p1", "p2", "p3"])
 NAMES = st.sampled_from(["Ann", "Bo", "Cleo"])
+
+# Every step waits for the disk, which Hypothesis would take for slow data.
+SETTINGS = settings(
+    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 class RosterModel(RuleBasedStateMachine):
@@ -39,9 +46,13 @@ class RosterModel(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         async def open_house() -> RosterHouse:
-            return await self.stack.enter_async_context(roster_house(Path(self.folder.name)))
+            return await self.stack.enter_async_context(roster_house(self.place()))
 
         self.house = self.runner.run(open_house())
+
+    def place(self) -> Path | str:
+        """Return where the store is."""
+        return Path(self.folder.name)
 
     @rule(person_id=IDS, name=NAMES)
     def set_person(self, person_id: str, name: str) -> None:
@@ -161,8 +172,18 @@ class RosterModel(RuleBasedStateMachine):
         return None
 
 
+@pytest.mark.slow
+def test_the_model_on_postgresql(postgresql: PostgreSQL) -> None:
+    class OnPostgreSQL(RosterModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.url = self.runner.run(postgresql.new_url())
+
+        def place(self) -> Path | str:
+            return self.url
+
+    run_state_machine_as_test(OnPostgreSQL, settings=SETTINGS)
+
+
 TestRosterModel = RosterModel.TestCase
-# Every step waits for the disk, which Hypothesis would take for slow data.
-TestRosterModel.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestRosterModel.settings = SETTINGS

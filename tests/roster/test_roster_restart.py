@@ -12,10 +12,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.requests import SetPersonRequest
 from tests.roster.roster_house import person, requests, roster_house, sent
+from tests.support.postgresql import PostgreSQL
 from tests.support.waiting import until
 
 KILLS = 5
@@ -153,8 +156,8 @@ from pathlib import Path
 from bridge.model.events import PersonSettled
 from tests.roster.roster_house import person, roster_house
 
-async def main(folder: Path, first: int) -> None:
-    async with roster_house(folder) as house:
+async def main(place: str, first: int) -> None:
+    async with roster_house(Path(place) if place.startswith("/") else place) as house:
         house.events.subscribe(
             PersonSettled,
             lambda event: print("settled", event.reply.request_id, event.reply.outcome.value, flush=True),
@@ -167,14 +170,14 @@ async def main(folder: Path, first: int) -> None:
             print("accepted", number, flush=True)
             number += 1
 
-asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
-def run_and_kill(folder: Path, first: int, lines: int) -> list[list[str]]:
+def run_and_kill(place: Path | str, first: int, lines: int) -> list[list[str]]:
     """Let changes stream in, and kill the process after so many lines of what it says."""
     process = subprocess.Popen(
-        [sys.executable, "-c", STREAM, str(folder), str(first)],
+        [sys.executable, "-c", STREAM, str(place), str(first)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -192,19 +195,28 @@ def run_and_kill(folder: Path, first: int, lines: int) -> list[list[str]]:
 
 
 async def test_kill_at_any_moment(tmp_path: Path) -> None:
+    await kill_at_any_moment(tmp_path)
+
+
+@pytest.mark.slow
+async def test_kill_at_any_moment_on_postgresql(postgresql: PostgreSQL) -> None:
+    await kill_at_any_moment(await postgresql.new_url())
+
+
+async def kill_at_any_moment(place: Path | str) -> None:
     randomness = Random(20261124)
     accepted: list[int] = []
     confirmed: set[int] = set()
     first = 0
     for _ in range(KILLS):
-        said = await asyncio.to_thread(run_and_kill, tmp_path, first, randomness.randrange(1, 120))
+        said = await asyncio.to_thread(run_and_kill, place, first, randomness.randrange(1, 120))
         accepted += [int(words[1]) for words in said if words[0] == "accepted"]
         confirmed |= {int(words[1]) for words in said if words[0] == "settled" and words[2] == "ok"}
         # One more may have been stored and not said.
         first = max(accepted, default=first) + 2
     assert len(accepted) > 50
 
-    async with roster_house(tmp_path) as house:
+    async with roster_house(place) as house:
         pending = house.roster.counts("T1").pending
         connection = house.connect()
         await house.settled()
