@@ -33,7 +33,7 @@ _ENCRYPTED = 0x1
 _READABLE = (ZIP_STORED, ZIP_DEFLATED)
 """What every tool writes. The others are rare, and may ask for gigabytes of memory to unpack a picture."""
 
-_BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError)
+_BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises for archives that are cut off, mangled, closed or strange."""
 _DAMAGED = "the archive is damaged; make it anew"
 

@@ -272,7 +272,9 @@ def test_what_the_csv_module_writes_is_read_however_it_comes_in_pieces(
         return taken
 
     rows = list(csv_table.read_csv(byte_source.ByteSource(take, len(content))))
-    assert [(row.data["id"], row.data["name"]) for row in rows] == [(one, name.strip()) for one, name in cells]
+    assert [(row.number, row.data["id"], row.data["name"]) for row in rows] == [
+        (number, one, name.strip()) for number, (one, name) in enumerate(cells, 2)
+    ]
 
 
 @given(st.binary(max_size=200))

@@ -128,7 +128,7 @@ def test_a_link_to_itself_is_told_when_it_is_read(table: Path, folder: Path) -> 
         bytes_of(read(table, folder)[0].picture)
 
 
-@pytest.mark.parametrize("length", [MAXIMUM, MAXIMUM + 1])
+@pytest.mark.parametrize("length", [MAXIMUM, MAXIMUM + 1, 3 * MAXIMUM])
 def test_a_picture_has_at_most_so_many_bytes(table: Path, folder: Path, tmp_path: Path, length: int) -> None:
     (folder / "p1.jpg").write_bytes(bytes(length))
     zipped = write_zip(tmp_path / "all.zip", {"persons.csv": CSV, "p1.jpg": bytes(length)})
@@ -137,7 +137,7 @@ def test_a_picture_has_at_most_so_many_bytes(table: Path, folder: Path, tmp_path
             if length <= MAXIMUM:
                 assert len(bytes_of(picture)) == length
             else:
-                with pytest.raises(InvalidError, match=r"photos\.max_bytes"):
+                with pytest.raises(InvalidError, match=rf"has {length / 1e6:.1f} MB.*photos\.max_bytes"):
                     bytes_of(picture)
 
 
