@@ -91,6 +91,22 @@ async def test_a_person_at_whom_the_terminal_falls_over_keeps_nobody_out(tmp_pat
         assert set(terminal.persons) == {"p1", "p2", "p3"}
 
 
+async def test_nobody_overtakes_the_removal_of_everyone(tmp_path: Path) -> None:
+    """However often the terminal falls over at it: who came after it would be removed with the others."""
+    async with person_scene(tmp_path) as scene, scene.terminal_there() as terminal:
+        await scene.set("p0")
+        await scene.told("set p0", "ok")
+        terminal.behaviour = Behaviour(drop=Drop.ABORT, only_for=frozenset((None,)))
+        await scene.remove_everyone("everyone")
+        await scene.set("p1")
+        await terminal.wait_request("removePerson", 6)
+        assert set(terminal.persons) == {"p0"}
+        terminal.behaviour = Behaviour()
+        await scene.told("everyone", "ok")
+        await scene.told("set p1", "ok")
+        assert set(terminal.persons) == {"p1"}
+
+
 async def test_a_person_whom_the_terminal_refuses(tmp_path: Path) -> None:
     """It is shown with what the terminal said, holds back nobody, and is tried again by a sync only."""
     async with person_scene(tmp_path) as scene, scene.terminal_there() as terminal:
