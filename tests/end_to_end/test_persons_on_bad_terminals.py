@@ -19,7 +19,8 @@ async def test_a_terminal_that_was_never_there(tmp_path: Path) -> None:
         await scene.remove("p2", "remove")
         await scene.told("remove", "accepted")
         await scene.bridge.kill()
-        await scene.restart_broker()
+        await scene.stop_broker()
+        await scene.start_broker()
         await scene.bridge.start()
         async with scene.terminal_there() as terminal:
             for request_id in ("set p0", "rename", "set p3", "set p4"):

@@ -32,6 +32,6 @@ async def test_persons_survive_a_few_kills(tmp_path: Path, record_property: Call
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_persons_survive_dozens_of_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     await survives(tmp_path, LONG, record_property)
