@@ -31,6 +31,7 @@ class OutboxPublisher:
         self._outbox = outbox
         self._connected = asyncio.Event()
         self._under_way = 0
+        self._published: set[int] = set()
 
     @property
     def under_way(self) -> int:
@@ -51,25 +52,31 @@ class OutboxPublisher:
         while True:
             await self._connected.wait()
             try:
+                await self._drop_published()
                 await self._publish(await self._outbox.next_entries(_AT_ONCE))
             except UnavailableError as error:
                 _LOGGER.warning("the outbox cannot be read or emptied now: %s", error)
                 await asyncio.sleep(_PAUSE)
-                self._outbox.rewind()
 
     async def _publish(self, entries: Sequence[OutboxEntry]) -> None:
+        entries = [entry for entry in entries if entry.id not in self._published]
         self._under_way = len(entries)
         try:
             # Tasks take their first step in the order they are made, so entries go out in their order.
             told = await asyncio.gather(*(self._tell(entry) for entry in entries))
         finally:
             self._under_way = 0
-        published = [entry.id for entry, is_told in zip(entries, told, strict=True) if is_told]
-        if published:
-            await self._outbox.published(published)
-        if len(published) < len(entries) and self._connected.is_set():
+        self._published |= {entry.id for entry, is_told in zip(entries, told, strict=True) if is_told}
+        if not all(told) and self._connected.is_set():
             # The break was over before it was noticed here: nothing else would hand these out again.
             self._outbox.rewind()
+        await self._drop_published()
+
+    async def _drop_published(self) -> None:
+        """Drop what was told. A full store cannot do even that: then it is kept in mind, lest it be told for ever."""
+        if self._published:
+            await self._outbox.published(sorted(self._published))
+            self._published.clear()
 
     async def _tell(self, entry: OutboxEntry) -> bool:
         payload = orjson.dumps(entry.reply.as_json())

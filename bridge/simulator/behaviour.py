@@ -58,7 +58,8 @@ class Behaviour:
         silent: requests are carried out and never answered.
         refusal: requests are not carried out and answered so.
         drop: requests are not carried out, and the connection ends so.
-        only_for: the persons to whose requests `refusal` and `drop` apply; None for every request.
+        only_for: the persons to whose requests `refusal` and `drop` apply, None among them for the removal of
+            everyone; None for every request.
         garbage: what comes in front of each answer, also where the answer itself is withheld by `silent`.
         flood: frames a second that nobody asked for, each a reply to a msgid that nobody sent.
         keep_alive: what shows that the terminal is there.
@@ -71,7 +72,7 @@ class Behaviour:
     silent: bool = False
     refusal: Refusal | None = None
     drop: Drop | None = None
-    only_for: frozenset[str] | None = None
+    only_for: frozenset[str | None] | None = None
     garbage: Garbage | None = None
     flood: float = 0.0
     keep_alive: KeepAlive = KeepAlive.PING

@@ -73,6 +73,11 @@ class ReceivedRequest:
     ids: tuple[str, ...] = ()
     key: str | None = field(default=None, repr=False)
 
+    @property
+    def concerns(self) -> tuple[str | None, ...]:
+        """The persons it is about, None for everyone; nobody where it is about the door."""
+        return self.ids or ((None,) if self.cmd == "removePerson" else ())
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -355,7 +355,7 @@ class SimulatedTerminal:
             msgid, answer = error.msgid, Answer(STATUS_UNREADABLE, str(error))
         else:
             received = self._device.record(request, self._now())
-            if behaviour.only_for is not None and behaviour.only_for.isdisjoint(received.ids):
+            if behaviour.only_for is not None and behaviour.only_for.isdisjoint(received.concerns):
                 behaviour = replace(behaviour, refusal=None, drop=None)
             if behaviour.drop is not None:
                 self._notify()

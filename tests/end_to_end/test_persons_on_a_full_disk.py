@@ -3,7 +3,6 @@
 And promise 1 beside it: doors open all the while.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.simulator.behaviour import Behaviour
-from tests.support.person_scene import PersonScene, person_scene
+from tests.support.person_scene import PersonScene, person_scene, rows
 from tests.support.small_disk import SmallDisk
 
 NUMBER = 12
@@ -43,19 +42,9 @@ async def refused_aloud(scene: PersonScene, store: Path, why: str) -> None:
         assert why in reply.json["message"]
         assert reply.json["delivered"] is False
     assert (await scene.ask("open/set", "door")).json["outcome"] == "ok"
-    assert await stored(store) == {"p0"}, "nothing is half done"
+    assert await rows(store, "SELECT person_id FROM person_entry") == [("p0",)], "nothing is half done"
     assert set(scene.terminal.persons) == {"p0"}
     assert [scene.outcomes(f"set p{number}") for number in range(1, NUMBER + 1)] == [["unavailable"]] * NUMBER
-
-
-async def stored(store: Path) -> set[str]:
-    """Look into the store from outside, without a trace."""
-
-    def read() -> set[str]:
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
-            return {row[0] for row in connection.execute("SELECT person_id FROM person_entry")}
-
-    return await asyncio.to_thread(read)
 
 
 async def taken_by_itself(scene: PersonScene) -> None:

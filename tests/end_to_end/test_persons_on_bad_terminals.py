@@ -19,7 +19,8 @@ async def test_a_terminal_that_was_never_there(tmp_path: Path) -> None:
         await scene.remove("p2", "remove")
         await scene.told("remove", "accepted")
         await scene.bridge.kill()
-        await scene.restart_broker()
+        await scene.stop_broker()
+        await scene.start_broker()
         await scene.bridge.start()
         async with scene.terminal_there() as terminal:
             for request_id in ("set p0", "rename", "set p3", "set p4"):
@@ -89,6 +90,22 @@ async def test_a_person_at_whom_the_terminal_falls_over_keeps_nobody_out(tmp_pat
         terminal.behaviour = Behaviour()
         await scene.told("give up", "ok")
         assert set(terminal.persons) == {"p1", "p2", "p3"}
+
+
+async def test_nobody_overtakes_the_removal_of_everyone(tmp_path: Path) -> None:
+    """However often the terminal falls over at it: who came after it would be removed with the others."""
+    async with person_scene(tmp_path) as scene, scene.terminal_there() as terminal:
+        await scene.set("p0")
+        await scene.told("set p0", "ok")
+        terminal.behaviour = Behaviour(drop=Drop.ABORT, only_for=frozenset((None,)))
+        await scene.remove_everyone("everyone")
+        await scene.set("p1")
+        await terminal.wait_request("removePerson", 6)
+        assert set(terminal.persons) == {"p0"}
+        terminal.behaviour = Behaviour()
+        await scene.told("everyone", "ok")
+        await scene.told("set p1", "ok")
+        assert set(terminal.persons) == {"p1"}
 
 
 async def test_a_person_whom_the_terminal_refuses(tmp_path: Path) -> None:

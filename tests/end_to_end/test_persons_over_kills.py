@@ -13,7 +13,7 @@ from tests.support.mortal_bridge import seed_from_environment
 from tests.support.persons_over_kills import PersonsOverKills, Scale
 
 STORE = "sqlite:///facebridge.db"
-SHORT = Scale(kills=3, broker_restarts=1, rate=60, persons=12, replies_a_life=150, end=40)
+SHORT = Scale(kills=3, broker_restarts=1, rate=60, persons=12, replies_a_life=150, end=30)
 LONG = Scale(kills=60, broker_restarts=10, rate=60, persons=40, replies_a_life=400, end=120)
 
 
@@ -26,11 +26,12 @@ async def survives(folder: Path, scale: Scale, report: Callable[[str, object], N
     assert faults == [], f"FACEBRIDGE_SEED={seed}: {run.counts}"
 
 
+@pytest.mark.timeout(120)
 async def test_persons_survive_a_few_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     await survives(tmp_path, SHORT, record_property)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_persons_survive_dozens_of_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     await survives(tmp_path, LONG, record_property)

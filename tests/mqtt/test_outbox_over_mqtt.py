@@ -11,6 +11,7 @@ from tests.support.hub import known_terminal
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_bridge import Bridge, running
 from tests.support.mqtt_client import MqttClient, mqtt_client
+from tests.support.waiting import until
 
 AVAILABILITY = "facebridge/bridge/availability"
 REPLY = "facebridge/terminal/T1/reply"
@@ -75,3 +76,21 @@ async def test_a_last_word_during_an_outage_is_told_once_the_broker_is_back(mosq
             told = await client.wait_for_all(REPLY, 2, within=20)
             assert [one.json["request_id"] for one in told] == ["1", "2"]
         await bridge.outbox.emptied.wait()
+
+
+async def test_what_a_full_store_cannot_drop_is_told_once(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, AVAILABILITY, REPLY) as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        bridge.outbox.full = True
+        settle(bridge, 1)
+        await until(lambda: bridge.outbox.attempts == 2)
+        settle(bridge, 2)
+        # As a connection does that broke and came back.
+        bridge.outbox.rewind()
+        bridge.outbox.full = False
+        await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "2")
+        await bridge.outbox.emptied.wait()
+        assert [one.json["request_id"] for one in client.heard if one.topic == REPLY] == ["1", "2"]

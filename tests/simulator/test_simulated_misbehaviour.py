@@ -11,7 +11,15 @@ import pytest
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.photos import escape_photo
 from bridge.protocol.replies import TerminalReply, decode_reply
-from bridge.protocol.requests import NO_LIMIT, NO_NUMBER, PersonFields, encode_open, encode_set_person
+from bridge.protocol.requests import (
+    NO_LIMIT,
+    NO_NUMBER,
+    PersonFields,
+    encode_open,
+    encode_remove_everyone,
+    encode_remove_person,
+    encode_set_person,
+)
 from bridge.simulator.behaviour import Behaviour, Drop, Garbage, KeepAlive, Refusal
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.frames import HUGE_FRAME_LENGTH
@@ -21,6 +29,17 @@ from tests.simulator.counterpart import PATIENCE, Counterpart
 SN = "FEDCBA9876543210"
 OPEN = encode_open(msgid="m", sn=SN)
 OK = TerminalReply("m", SN, 0, "ok")
+ADA = PersonFields(
+    id="1",
+    name="Ada",
+    card=NO_NUMBER,
+    id_number=NO_NUMBER,
+    photo=escape_photo(base64.b64encode(sample_photo(1)).decode()),
+    start_ts=NO_LIMIT,
+    end_ts=NO_LIMIT,
+    pass_count=1,
+    visitor=True,
+)
 QUIET = Behaviour(keep_alive=KeepAlive.NONE)
 
 
@@ -62,20 +81,27 @@ async def test_refusing(counterpart: Counterpart) -> None:
     async with terminal(counterpart, Behaviour(refusal=Refusal(7, "no room"))).running() as simulated:
         connection = await counterpart.next_connection()
         assert decode_reply(await connection.ask(OPEN)) == TerminalReply("m", SN, 7, "no room")
-        person = PersonFields(
-            id="1",
-            name="Ada",
-            card=NO_NUMBER,
-            id_number=NO_NUMBER,
-            photo=escape_photo(base64.b64encode(sample_photo(1)).decode()),
-            start_ts=NO_LIMIT,
-            end_ts=NO_LIMIT,
-            pass_count=1,
-            visitor=True,
-        )
-        assert decode_reply(await connection.ask(encode_set_person(person, msgid="p", sn=SN))).status == 7
+        assert decode_reply(await connection.ask(encode_set_person(ADA, msgid="p", sn=SN))).status == 7
         assert (simulated.opened, dict(simulated.persons)) == (0, {})
         assert [request.cmd for request in simulated.requests] == ["open", "setPerson"]
+
+
+@pytest.mark.parametrize(
+    ("only_for", "refused"),
+    [({"1"}, ["m2"]), ({None}, ["m4"]), ({"1", None}, ["m2", "m4"]), ({"2"}, []), (set(), [])],
+)
+async def test_refusing_some(counterpart: Counterpart, only_for: set[str | None], refused: list[str]) -> None:
+    behaviour = Behaviour(refusal=Refusal(7, "no room"), only_for=frozenset(only_for))
+    async with terminal(counterpart, behaviour).running():
+        connection = await counterpart.next_connection()
+        requests = [
+            encode_open(msgid="m1", sn=SN),
+            encode_set_person(ADA, msgid="m2", sn=SN),
+            encode_remove_person("3", msgid="m3", sn=SN),
+            encode_remove_everyone(msgid="m4", sn=SN),
+        ]
+        answers = [decode_reply(await connection.ask(request)) for request in requests]
+        assert [answer.msgid for answer in answers if answer.status == 7] == refused
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,11 @@ def _id_of(request: PersonRequest) -> object:
 
 
 class KeptOutbox:
-    """The outbox's port over a list."""
+    """The outbox's port over a list; nothing can be dropped while it is `full`."""
 
     def __init__(self) -> None:
+        self.full = False
+        self.attempts = 0
         self.entries: dict[int, OutboxEntry] = {}
         self._handed_out = 0
         self._grown = asyncio.Event()
@@ -122,6 +124,9 @@ class KeptOutbox:
             await self._grown.wait()
 
     async def published(self, ids: Sequence[int]) -> None:
+        self.attempts += 1
+        if self.full:
+            raise UnavailableError("the store is full")
         for entry_id in ids:
             self.entries.pop(entry_id, None)
         if not self.entries:

@@ -1,8 +1,10 @@
 """A bridge with one terminal, and somebody who asks for persons and hears what becomes of them."""
 
+import asyncio
+import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,14 @@ class PersonScene:
         """Wait until the bridge says that it is there."""
         await self.client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
 
-    async def restart_broker(self) -> None:
-        """Restart it in order."""
+    async def stop_broker(self) -> None:
+        """End it in order."""
         await self.client.disconnect()
-        await self.broker.restart()
+        await self.broker.stop()
+
+    async def start_broker(self) -> None:
+        """Start it again, and listen as before."""
+        await self.broker.start()
         self.client = await _listening(self.broker.port)
 
     async def restart_bridge(self) -> None:
@@ -128,3 +134,13 @@ async def _listening(port: int) -> MqttClient:
     await client.connect()
     await client.subscribe("facebridge/#", "mine")
     return client
+
+
+async def rows(store: Path, query: str) -> list[tuple[object, ...]]:
+    """Look into a store from outside, without a trace."""
+
+    def read() -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+    return await asyncio.to_thread(read)

@@ -1,6 +1,7 @@
 """Promise 2 under fire: person changes stream in while bridge, broker and terminals come and go."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -10,7 +11,7 @@ from tests.support.last_words import LastWords
 from tests.support.mortal_bridge import MortalBridge, steady_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
-from tests.support.person_stream import Change, PersonStream, held
+from tests.support.person_stream import PersonStream, held
 from tests.support.restless_terminals import RestlessTerminals
 from tests.support.steady_client import SteadyListener, SteadyPublisher
 
@@ -88,9 +89,9 @@ class PersonsOverKills:
         self._folder = folder
         self._store_url = store_url
         self._scale = scale
-        self._random = Random(seed)
-        self._stream = PersonStream(Random(seed + 1), SNS, scale.persons)
-        self._changes: list[Change] = []
+        # Dice of their own: which changes come must not depend on who was quicker.
+        self._kill_dice, self._pace_dice, self._terminal_dice = (Random(f"{seed} {n}") for n in range(3))
+        self._stream = PersonStream(Random(seed), SNS, scale.persons)
         self._words = LastWords()
         self._killed = asyncio.Event()
 
@@ -105,7 +106,7 @@ class PersonsOverKills:
                 # Before the intake has ever subscribed no broker keeps anything for it.
                 async with mqtt_client(broker.port, "facebridge/#") as client:
                     await client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
-                terminals = RestlessTerminals(bridge.terminal_url, SNS, self._random, refusing=[REFUSING])
+                terminals = RestlessTerminals(bridge.terminal_url, SNS, self._terminal_dice, refusing=[REFUSING])
                 async with terminals.running():
                     async with asyncio.TaskGroup() as group:
                         publishing = group.create_task(self._publish(publisher))
@@ -114,14 +115,13 @@ class PersonsOverKills:
                         await publishing
                     terminals.calm()
                     faults = await self._come_to_rest(terminals, broker.port)
+                    self.counts.lost = len(faults)
                     self.counts.connections = sum(one.connections for one in terminals.terminals.values())
                 await bridge.stop()
                 if "Traceback" in bridge.said:
                     start = bridge.said.index("Traceback")
                     faults.append(f"the log holds a traceback: {bridge.said[max(0, start - 500) : start + 3000]}")
             self.counts.kills = bridge.kills
-        self.counts.changes = len(self._changes)
-        self.counts.person_changes = sum(len(change.concerns) for change in self._changes)
         self.counts.replies = self._words.replies
         return faults
 
@@ -130,25 +130,28 @@ class PersonsOverKills:
         acknowledged: list[asyncio.Future[None]] = []
         while not self._killed.is_set():
             change = self._stream.next()
-            self._changes.append(change)
+            self._words.expect(change)
+            self.counts.changes += 1
+            self.counts.person_changes += len(change.concerns)
             acknowledged.append(publisher.publish(change.topic, change.payload))
-            await asyncio.sleep(self._random.expovariate(self._scale.rate))
-            while len(self._words.owed(self._changes[-_AHEAD * 2 :])) > _AHEAD and not self._killed.is_set():
+            await asyncio.sleep(self._pace_dice.expovariate(self._scale.rate))
+            while len(self._words.owed) > _AHEAD and not self._killed.is_set():
                 await asyncio.sleep(0.1)
         await asyncio.gather(*acknowledged)
 
     async def _kill_over_and_over(self, bridge: MortalBridge, broker: Mosquitto) -> None:
-        dice, scale = self._random, self._scale
+        dice, scale = self._kill_dice, self._scale
         restarts = set(dice.sample(range(scale.kills), scale.broker_restarts))
         for number in range(scale.kills):
             await self._wait_replies(dice.randrange(1, scale.replies_a_life))
             # Some moments more, so that it dies in the middle of something and not just after a reply.
             await asyncio.sleep(dice.uniform(0, 0.05))
-            if number in restarts and dice.random() < 0.5:
+            restart_before = dice.random() < 0.5
+            if number in restarts and restart_before:
                 await self._restart(broker)
                 await asyncio.sleep(dice.uniform(0, 0.5))
             await bridge.kill()
-            if number in restarts and dice.random() < 0.5:
+            if number in restarts and not restart_before:
                 await self._restart(broker)
             if dice.random() < 0.15:
                 await bridge.start_and_kill(after=dice.uniform(0.1, 2))
@@ -170,30 +173,30 @@ class PersonsOverKills:
     async def _come_to_rest(self, terminals: RestlessTerminals, port: int) -> list[str]:
         """Wait until nobody is owed anything, and return what is not as it was asked for."""
         async with mqtt_client(port, "facebridge/terminal/+/state", "facebridge/terminal/+/reply") as client:
-            owed = await self._wait_last_words()
-            await client.publish(f"facebridge/terminal/{REFUSING}/person/sync", {"request_id": "the refused ones"})
-            await client.wait_for(
-                f"facebridge/terminal/{REFUSING}/reply",
-                lambda one: one.json["request_id"] == "the refused ones" and one.json["outcome"] == "ok",
-                within=self._scale.end,
-            )
-            faults = [f"no last word on {change} for {person_id} on {sn}" for change, sn, person_id in owed]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._scale.end):
+                    await self._words.wait_nothing_owed()
+            faults = [
+                f"no last word on {request_id} for {person_id} on {sn}"
+                for request_id, owed in self._words.owed.items()
+                for sn, person_id in owed
+            ]
+            if faults:
+                return faults
+            await self._sync_refused(client)
             for sn, terminal in terminals.terminals.items():
                 faults += self._differences(sn, {person.id: held(person) for person in terminal.persons.values()})
                 faults += await self._told_wrongly(client, sn)
-        self.counts.lost = len(faults)
         return faults
 
-    async def _wait_last_words(self) -> list[tuple[Change, str, str | None]]:
-        owed = self._words.owed(self._changes)
-        try:
-            async with asyncio.timeout(self._scale.end):
-                while owed:
-                    await self._words.wait_more()
-                    owed = self._words.owed(change for change, _, _ in owed)
-        except TimeoutError:
-            pass
-        return owed
+    async def _sync_refused(self, client: MqttClient) -> None:
+        topic, request_id = f"facebridge/terminal/{REFUSING}", "the refused ones"
+        await client.publish(f"{topic}/person/sync", {"request_id": request_id})
+        await client.wait_for(
+            f"{topic}/reply",
+            lambda one: (one.json["request_id"], one.json["outcome"]) == (request_id, "ok"),
+            within=self._scale.end,
+        )
 
     def _differences(self, sn: str, found: dict[str, tuple[str, str, bool, str]]) -> list[str]:
         wanted = {person_id: person.held for person_id, person in self._stream.wanted[sn].items() if person.enabled}
