@@ -161,26 +161,31 @@ async def measure_upserts(options: Options, around: Surroundings, folder: Path, 
             payloads = [person(number, photo, f"{name} {number}") for number, photo in enumerate(own)]
             busy = Busy(around)
             accepted, confirmed = await upserts.go(client, topic, payloads, persons * terminals)
+            a_frame = busy.seconds("bridge") / (persons * terminals)
             print(
-                f"{name:<20} accepted {persons / accepted:7.1f} persons/s   ok {persons / confirmed:7.1f} persons/s,"
+                f"{name:<18} accepted {persons / accepted:7.1f} persons/s   ok {persons / confirmed:7.1f} persons/s,"
                 f" {persons * terminals / confirmed:7.1f} frames/s   n {persons}\n"
-                f"{'':<20} bare commits {persons / bare:.1f}/s: accepted is {bare / accepted:.2f} of that"
-                f"   ({busy})"
+                f"{'':<18} bare commits {persons / bare:.1f}/s: accepted is {bare / accepted:.3f} of that\n"
+                f"{'':<18} {busy.of_cores()}; bridge {a_frame * 1000:.2f} ms a frame"
             )
 
 
 class Busy:
-    """Tells how busy each process has been since: where one is at 1.0 of a core it is what was measured."""
+    """What the processors have done for each process since; who is at 1.0 of a core is what was measured."""
 
     def __init__(self, around: Surroundings) -> None:
         self._pids = {"bridge": around.bridge.pid, "terminals": around.terminals_pid, "client": os.getpid()}
         self._began = perf_counter()
         self._before = {name: _processor_seconds(pid) for name, pid in self._pids.items()}
 
-    def __str__(self) -> str:
+    def seconds(self, name: str) -> float:
+        """Return the processor's seconds that a process has taken."""
+        return _processor_seconds(self._pids[name]) - self._before[name]
+
+    def of_cores(self) -> str:
+        """Say which share of a core each has taken."""
         elapsed = perf_counter() - self._began
-        shares = {name: (_processor_seconds(pid) - self._before[name]) / elapsed for name, pid in self._pids.items()}
-        return "cores busy: " + ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+        return "cores busy: " + ", ".join(f"{name} {self.seconds(name) / elapsed:.2f}" for name in self._pids)
 
 
 def _processor_seconds(pid: int) -> float:
