@@ -71,6 +71,10 @@ class _Unwritten:
     photos: dict[str, bytes] = field(default_factory=dict)
     words: list[LastWord] = field(default_factory=list)
 
+    @property
+    def length(self) -> int:
+        return len(self.put) + len(self.drop) + len(self.words)
+
 
 class Ledger:
     """Collects a transaction's changes, writes them in batches, and keeps the books: counts, photos, last words."""
@@ -95,8 +99,17 @@ class Ledger:
 
     async def entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
         """Return a terminal's entries, the changes of this transaction included."""
-        await self._write()
-        return {entry.person_id: entry for entry in await self._transaction.entries(sn, person_ids)}
+        if self._unwritten.length >= BATCH:
+            await self._write()
+        found = {entry.person_id: entry for entry in await self._transaction.entries(sn, person_ids)}
+        # A person of a group is an entry of each member: written one by one they would cost several times as much.
+        for person_id in person_ids:
+            key = (sn, person_id)
+            if key in self._unwritten.put:
+                found[person_id] = self._unwritten.put[key]
+            elif key in self._unwritten.drop:
+                found.pop(person_id, None)
+        return found
 
     async def scan(self, sn: str, before: int) -> AsyncIterator[Sequence[PersonEntry]]:
         """Go through a terminal's entries of revisions below `before`, by revision, in batches."""
