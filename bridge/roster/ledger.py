@@ -84,6 +84,8 @@ class Ledger:
         self._clock = clock
         self._boot_id = boot_id
         self._unwritten = _Unwritten()
+        self._first_revision: int | None = None
+        self._given_revisions = 0
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
         self._released_photos: set[str] = set()
@@ -95,7 +97,12 @@ class Ledger:
 
     async def next_revisions(self, count: int) -> int:
         """Give out `count` revisions in a row and return the first; 0 returns the one that comes next."""
-        return await self._transaction.next_revisions(count)
+        if self._first_revision is None:
+            # From here on nobody else is given any until this transaction has ended.
+            self._first_revision = await self._transaction.next_revisions(0)
+        first = self._first_revision + self._given_revisions
+        self._given_revisions += count
+        return first
 
     async def entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
         """Return a terminal's entries, the changes of this transaction included."""
@@ -187,6 +194,8 @@ class Ledger:
         await self._end_syncs()
         await self._write()
         await self._transaction.drop_unused_photos(self._released_photos)
+        if self._given_revisions:
+            await self._transaction.next_revisions(self._given_revisions)
         return Committed(
             counts=self._counts,
             changed=self._changed,
