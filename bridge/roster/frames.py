@@ -1,5 +1,6 @@
 """Writes the frames of persons, with their photos loaded when they are sent and not before."""
 
+import asyncio
 from collections import OrderedDict
 
 from bridge.model.person import ALWAYS, Person
@@ -38,6 +39,7 @@ class FrameWriter:
         self._store = store
         self._cache: OrderedDict[str, EscapedPhoto] = OrderedDict()
         self._cached_length = 0
+        self._reading = asyncio.Lock()
 
     async def write(self, entry: PersonEntry, *, msgid: str, key: Secret | None) -> bytes:
         """Write the frame that makes the terminal hold, or not hold, what the entry says.
@@ -63,17 +65,29 @@ class FrameWriter:
             raise UnsendableError(f"the bridge cannot write it as the terminal's protocol wants it: {error}") from error
 
     async def _photo(self, sha256: str) -> EscapedPhoto:
+        photo = self._cached(sha256)
+        if photo is not None:
+            return photo
+        # Whatever goes to many terminals they all ask for at the same moment: the first reads it, the others find it.
+        async with self._reading:
+            photo = self._cached(sha256)
+            if photo is None:
+                photo = await self._read(sha256)
+            return photo
+
+    def _cached(self, sha256: str) -> EscapedPhoto | None:
         photo = self._cache.get(sha256)
         if photo is not None:
             self._cache.move_to_end(sha256)
-            return photo
+        return photo
+
+    async def _read(self, sha256: str) -> EscapedPhoto:
         jpeg = await self._store.photo(sha256)
         if jpeg is None:
             raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
         photo = escape_photo(wire_photo(jpeg))
-        if sha256 not in self._cache:
-            self._cached_length += len(photo)
         self._cache[sha256] = photo
+        self._cached_length += len(photo)
         while self._cached_length > _CACHE_LENGTH:
             _, oldest = self._cache.popitem(last=False)
             self._cached_length -= len(oldest)

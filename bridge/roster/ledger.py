@@ -73,6 +73,10 @@ class _Unwritten:
     photos: dict[str, bytes] = field(default_factory=dict)
     words: list[LastWord] = field(default_factory=list)
 
+    @property
+    def length(self) -> int:
+        return len(self.put) + len(self.drop) + len(self.words)
+
 
 class Ledger:
     """Collects a transaction's changes, writes them in batches, and keeps the books: counts, photos, last words."""
@@ -82,6 +86,8 @@ class Ledger:
         self._clock = clock
         self._boot_id = boot_id
         self._unwritten = _Unwritten()
+        self._first_revision: int | None = None
+        self._given_revisions = 0
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
         self._written_photos: set[str] = set()
@@ -94,12 +100,26 @@ class Ledger:
 
     async def next_revisions(self, count: int) -> int:
         """Give out `count` revisions in a row and return the first; 0 returns the one that comes next."""
-        return await self._transaction.next_revisions(count)
+        if self._first_revision is None:
+            # From here on nobody else is given any until this transaction has ended.
+            self._first_revision = await self._transaction.next_revisions(0)
+        first = self._first_revision + self._given_revisions
+        self._given_revisions += count
+        return first
 
     async def entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
         """Return a terminal's entries, the changes of this transaction included."""
-        await self._write()
-        return {entry.person_id: entry for entry in await self._transaction.entries(sn, person_ids)}
+        if self._unwritten.length >= BATCH:
+            await self._write()
+        found = {entry.person_id: entry for entry in await self._transaction.entries(sn, person_ids)}
+        # A person of a group is an entry of each member: written one by one they would cost several times as much.
+        for person_id in person_ids:
+            key = (sn, person_id)
+            if key in self._unwritten.put:
+                found[person_id] = self._unwritten.put[key]
+            elif key in self._unwritten.drop:
+                found.pop(person_id, None)
+        return found
 
     async def scan(self, sn: str, before: int) -> AsyncIterator[Sequence[PersonEntry]]:
         """Go through a terminal's entries of revisions below `before`, by revision, in batches."""
@@ -178,6 +198,8 @@ class Ledger:
         await self._end_syncs()
         await self._write()
         photos_dropped = await self._transaction.drop_unused_photos(self._released_photos)
+        if self._given_revisions:
+            await self._transaction.next_revisions(self._given_revisions)
         return Committed(
             counts=self._counts,
             changed=self._changed,

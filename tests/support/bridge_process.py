@@ -35,6 +35,11 @@ class BridgeProcess:
         return f"ws://dev:123@127.0.0.1:{self.terminals_port}/devs/"
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def web_url(self) -> str:
         return f"http://127.0.0.1:{self.web_port}"
 
