@@ -190,8 +190,8 @@ async def purge_person(store: OpenStore, person_id: str, *, patience: int) -> No
         table.add_row(store.title(entry.sn), *_shown_progress(entry))
     output().print(table)
     raise click.ClickException(
-        f"{_count(len(waiting), 'terminal')} of {len(stored.sns)} have not confirmed it yet;"
-        " `facebridge persons verify` shows which still have not"
+        f"not confirmed yet by {len(waiting)} of {_count(len(stored.sns), 'terminal')}; the removal stays stored, and"
+        " `facebridge persons verify` shows where it is not confirmed"
     )
 
 

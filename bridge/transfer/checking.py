@@ -9,6 +9,7 @@ from bridge.files.reading import PersonFile
 from bridge.files.rows import Row
 from bridge.model.faults import Fault, InvalidError
 from bridge.roster.person_schema import PersonPatch, parse_person
+from bridge.roster.photo_sources import InlinePhoto, PhotoFile, PhotoSource
 from bridge.roster.photos import WORKERS, PhotoPreparer
 from bridge.transfer.photo_spool import PhotoSpool, SpooledPhoto
 from bridge.transfer.ports import Progress
@@ -111,9 +112,9 @@ async def _check(row: Row, photos: PhotoPreparer, spool: PhotoSpool, timezone: t
     except InvalidError as error:
         paths = {fault.path for fault in faults}
         faults += [fault for fault in error.faults if fault.path not in paths]
-    source = row.picture if patch is None else patch.photo_source or row.picture
     spooled: SpooledPhoto | None = None
     # The picture is looked at also where the row is wrong otherwise: all that is wrong is told at once.
+    source = row.picture or (_picture_in(row, timezone) if patch is None else patch.photo_source)
     if source is not None:
         try:
             spooled = spool.add(await photos.prepare(source))
@@ -122,3 +123,12 @@ async def _check(row: Row, photos: PhotoPreparer, spool: PhotoSpool, timezone: t
     if faults or patch is None:
         raise InvalidError(faults)
     return CheckedPerson(row=row.number, patch=replace(patch, photo_source=None), photo=spooled)
+
+
+def _picture_in(row: Row, timezone: tzinfo) -> PhotoSource | None:
+    """Return the picture that a row gives, whatever else is wrong with it."""
+    given = {key: row.data[key] for key in (InlinePhoto.FIELD, PhotoFile.FIELD) if key in row.data}
+    try:
+        return parse_person({"id": "anybody", **given}, timezone=timezone).photo_source
+    except InvalidError:
+        return None
