@@ -11,16 +11,18 @@ import pytest
 
 from tests.support.mortal_bridge import seed_from_environment
 from tests.support.persons_over_kills import PersonsOverKills, Scale
+from tests.support.postgresql import PostgreSQL
 
 STORE = "sqlite:///facebridge.db"
 SHORT = Scale(kills=3, broker_restarts=1, rate=60, persons=12, replies_a_life=150, end=30)
+MIDDLE = Scale(kills=15, broker_restarts=3, rate=60, persons=30, replies_a_life=400, end=60)
 LONG = Scale(kills=60, broker_restarts=10, rate=60, persons=40, replies_a_life=400, end=120)
 
 
-async def survives(folder: Path, scale: Scale, report: Callable[[str, object], None]) -> None:
+async def survives(folder: Path, scale: Scale, report: Callable[[str, object], None], store: str = STORE) -> None:
     seed = seed_from_environment()
     print(f"FACEBRIDGE_SEED={seed}")
-    run = PersonsOverKills(folder, STORE, scale, seed)
+    run = PersonsOverKills(folder, store, scale, seed)
     faults = await run.run()
     report("counts", f"{run.counts} (seed {seed})")
     assert faults == [], f"FACEBRIDGE_SEED={seed}: {run.counts}"
@@ -35,3 +37,11 @@ async def test_persons_survive_a_few_kills(tmp_path: Path, record_property: Call
 @pytest.mark.timeout(900)
 async def test_persons_survive_dozens_of_kills(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     await survives(tmp_path, LONG, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_persons_survive_kills_on_postgresql(
+    tmp_path: Path, postgresql: PostgreSQL, record_property: Callable[[str, object], None]
+) -> None:
+    await survives(tmp_path, MIDDLE, record_property, await postgresql.new_url())
