@@ -72,6 +72,18 @@ def test_every_command_of_the_command_line_is_named_in_the_changelog() -> None:
         assert f"`{name}`" in changelog or f"`facebridge {name}`" in changelog
 
 
+def test_every_command_for_persons_and_every_option_of_the_log_is_documented() -> None:
+    text = (ROOT / "docs" / "persons.md").read_text()
+    assert isinstance(main, click.Group)
+    persons, log = main.commands["persons"], main.commands["log"]
+    assert isinstance(persons, click.Group)
+    for name in persons.commands:
+        assert f"facebridge persons {name}" in text
+    for parameter in log.params:
+        if parameter.name != "configuration":
+            assert any(option in text for option in parameter.opts), parameter.opts
+
+
 @pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=str)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
