@@ -291,8 +291,8 @@ async def measure(options: Options, folder: Path) -> None:
 @click.option("--to-one", default=400, show_default=True, help="Persons to one terminal.")
 @click.option("--to-all", default=40, show_default=True, help="Persons to all terminals.")
 @click.option("--terminals", default=100, show_default=True, help="Terminals there are.")
-@click.option("--halves", default=4, show_default=True, help="Times that opens are measured with persons, and without.")
-@click.option("--seconds", default=5.0, show_default=True, help="How long each time.")
+@click.option("--halves", default=8, show_default=True, help="Times that opens are measured with persons, and without.")
+@click.option("--seconds", default=2.5, show_default=True, help="How long each time.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

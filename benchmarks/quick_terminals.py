@@ -11,6 +11,7 @@ import asyncio
 import base64
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -130,5 +131,7 @@ async def main(host: str, port: int, sns: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches everyone at the terminal; this process ends with whoever started it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
