@@ -1,7 +1,7 @@
 """Terminals that say ok to every frame and look at none, in a process of their own.
 
-A simulated terminal reads a `setPerson` as strictly as it can: 2.6 ms for a photo of 100 KB, several times what the
-bridge has spent on the frame. A hundred of them on the same machine would be what is measured; these take 0.2 ms.
+A simulated terminal reads a `setPerson` as strictly as it can: 2.6 ms for a photo of 100 KB, as much as the bridge
+itself has spent on it. A hundred of them on the same machine would be what is measured; these take 0.2 ms.
 
 `python -m benchmarks.quick_terminals HOST PORT SN …` writes a line once all are connected and ends when its standard
 input does, so that it cannot outlive whoever started it.
