@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import statistics
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -20,16 +21,28 @@ PATIENCE = 60.0
 
 
 def run(measurement: Coroutine[Any, Any, None]) -> None:
-    """Run a measurement to its end, on the bridge's own kind of loop; SIGTERM ends it in order as SIGINT does."""
+    """Run a measurement to its end, on the bridge's own kind of loop; SIGTERM and SIGINT end it in order, with 1."""
+    told = asyncio.Event()
 
     async def until_told() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        await measurement
+        task = asyncio.get_running_loop().create_task(measurement)
+
+        def end() -> None:
+            told.set()
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, end)
+        await task
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_told())
+        try:
+            runner.run(until_told())
+        except BaseException:
+            # What was cut off in the middle complains in its own way.
+            if told.is_set():
+                sys.exit(1)
+            raise
 
 
 @asynccontextmanager

@@ -288,11 +288,17 @@ async def measure(options: Options, folder: Path) -> None:
 
 
 @click.command()
-@click.option("--to-one", default=400, show_default=True, help="Persons to one terminal.")
-@click.option("--to-all", default=40, show_default=True, help="Persons to all terminals.")
-@click.option("--terminals", default=100, show_default=True, help="Terminals there are.")
-@click.option("--halves", default=4, show_default=True, help="Times that opens are measured with persons, and without.")
-@click.option("--seconds", default=5.0, show_default=True, help="How long each time.")
+@click.option("--to-one", type=click.IntRange(1), default=400, show_default=True, help="Persons to one terminal.")
+@click.option("--to-all", type=click.IntRange(1), default=40, show_default=True, help="Persons to all terminals.")
+@click.option("--terminals", type=click.IntRange(1), default=100, show_default=True, help="Terminals there are.")
+@click.option(
+    "--halves",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Times that opens are measured with persons, and without.",
+)
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.5, show_default=True, help="How long each time.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -307,7 +313,7 @@ def main(
     kind = file_system(Path(folder))
     if kind.split()[0] in _IN_MEMORY and not memory:
         raise click.UsageError(f"{folder} is in memory ({kind}), and commits to a disk are measured: give --folder")
-    print(f"the store is on {kind}")
+    print(f"the store is on {kind}; load of the machine before: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
     options = Options(to_one, to_all, terminals, halves, seconds)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         run(measure(options, Path(own)))

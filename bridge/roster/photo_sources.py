@@ -60,7 +60,7 @@ PhotoSource = InlinePhoto | PhotoFile | AttachedPhoto
 _LONGEST_DATA_PREFIX = 256
 """Characters before a data URI's comma: a media type, and parameters that nobody needs."""
 _DATA_PREFIX = re.compile(r"data:[^,;]*(?:;[^,;]*)*?;base64", re.IGNORECASE)
-_WHITE_SPACE = re.compile(r"\s+", re.ASCII)
+_WHITE_SPACE = " \t\n\r\f\v"
 _OUTSIDE = "must lie inside one of photos.folders of the configuration"
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 
@@ -79,7 +79,9 @@ def read_inline(text: str, max_bytes: int) -> bytes:
         if not comma or _DATA_PREFIX.fullmatch(prefix) is None:
             raise InvalidError.at("", 'a data URI must begin like "data:image/jpeg;base64,"')
         text = text[len(prefix) + 1 :]
-    text = _WHITE_SPACE.sub("", text)
+    # A regular expression takes 2 ms for 100 KB, and presses wait for it: it does not let go of the interpreter lock.
+    for space in _WHITE_SPACE:
+        text = text.replace(space, "")
     if not text:
         raise InvalidError.at("", "is empty")
     # Before anything is decoded: three bytes are four characters.

@@ -45,8 +45,8 @@ class BridgeProcess:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["BridgeProcess"]:
-        await self.start()
         try:
+            await self.start()
             yield self
         finally:
             if self._process is not None:
