@@ -209,6 +209,9 @@ def _beside(settings: Settings, command: str, work: Callable[[Any], Any]) -> Non
         run_to_end(open_and_work())
     except (StoreError, UnavailableError, UnknownTargetError, PersonFileError) as error:
         raise click.ClickException(str(error)) from None
+    except BrokenPipeError:
+        # Whoever read it has seen enough; click ends quietly.
+        raise
     except OSError as error:
         raise click.ClickException(f"{error.strerror}: {error.filename or 'on writing'}") from None
 

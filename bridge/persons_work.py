@@ -80,11 +80,10 @@ async def import_persons(
         with progress_bars() as progress, PhotoSpool(_spool_folder(settings)) as spool:
             with _naming(file), open_person_file(file, photos) as opened:
                 checked = await check_file(opened, preparer, spool, store.desk.timezone, progress)
-            _stop_on(checked.faults)
+            differences = await find_differences(store.persons, checked.persons, sns, prune=prune, progress=progress)
+            _stop_on(sorted([*checked.faults, *differences.faults], key=lambda fault: fault.row))
             if prune and not checked.persons:
                 raise click.ClickException("the file holds nobody: --prune would remove everyone; nothing was changed")
-            differences = await find_differences(store.persons, checked.persons, sns, prune=prune, progress=progress)
-            _stop_on(differences.faults)
             if not dry_run and _is_much(differences) and not yes:
                 progress.hide()
                 _ask(differences)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, exists, func, insert, select, tuple_, update
@@ -149,10 +150,7 @@ class PersonTransaction:
     def __init__(self, connection: AsyncConnection, cipher: PhotoCipher) -> None:
         self._connection = connection
         self._cipher = cipher
-        # The two have the same "on conflict", each in its own dialect.
-        self._insert: Callable[[Table], sqlite.Insert | postgresql.Insert] = (
-            sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        )
+        self._insert = _insert_of(connection.dialect.name)
 
     async def next_revisions(self, count: int) -> int:
         """Give out `count` revisions in a row and return the first; 0 returns the one that comes next."""
@@ -181,14 +179,9 @@ class PersonTransaction:
 
     async def put(self, entries: Sequence[PersonEntry]) -> None:
         """Add or replace entries."""
-        if not entries:
-            return
-        statement = self._insert(PERSON_ENTRY)
-        replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
-        await self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced),
-            [entry_row(entry) for entry in entries],
-        )
+        if entries:
+            statement = _put_entry(self._connection.dialect.name)
+            await self._connection.execute(statement, [entry_row(entry) for entry in entries])
 
     async def drop(self, entries: Sequence[PersonEntry]) -> None:
         """Delete entries."""
@@ -272,6 +265,19 @@ class PersonTransaction:
         """Return the terminals whose persons another program has changed, and count them as looked at."""
         taken = await self._connection.execute(delete(OUTSIDE_CHANGE).returning(OUTSIDE_CHANGE.c.sn))
         return taken.scalars().all()
+
+
+def _insert_of(dialect: str) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:
+    """Return what makes an INSERT that can say what happens on a conflict: the same in each dialect."""
+    return sqlite.insert if dialect == "sqlite" else postgresql.insert
+
+
+@cache
+def _put_entry(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    # Made once: putting it together costs as much as running it.
+    statement = _insert_of(dialect)(PERSON_ENTRY)
+    replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced)
 
 
 async def _entries(connection: AsyncConnection, query: Select[Any]) -> list[PersonEntry]:

@@ -196,12 +196,13 @@ async def test_backup_and_restore(mosquitto: Mosquitto, tmp_path: Path) -> None:
 
 
 async def test_every_fault_is_told_with_its_row_and_nothing_is_changed(folder: Path) -> None:
-    file = write(folder, "id,name,photo,weekly\n1,Ada,,\n2,,nonsense,25:00-26:00\n")
+    file = write(folder, "id,name,photo,weekly\n2,,nonsense,25:00-26:00\n1,Ada,,\n")
     done = await facebridge(folder, "persons", "import", file, "--terminal", "T1")
     assert done.code == 1
     assert [line.split(":")[:2] for line in done.complained.splitlines()[:-1]] == [
-        ["row 3", " name"],
-        ["row 3", " weekly.default"],
+        ["row 2", " name"],
+        ["row 2", " weekly.default"],
+        ["row 2", " photo"],
         ["row 3", " photo"],
     ]
     assert "nothing was changed" in done.complained
