@@ -60,7 +60,16 @@ class Commits:
             last_word_id = await transaction.last_word_id()
         for sn in sns:
             self._count(sn, counts.get(sn, _NOTHING))
-        self._announce(Committed(counts=dict.fromkeys(sns, _NOTHING), changed=sns, words=(), last_word_id=last_word_id))
+        self._announce(
+            Committed(
+                counts=dict.fromkeys(sns, _NOTHING),
+                changed=sns,
+                words=(),
+                last_word_id=last_word_id,
+                # What the other program has deleted is in a log that only the last one to close the store clears.
+                photos_dropped=True,
+            )
+        )
 
     def listen(self, listener: Callable[[Committed], None]) -> None:
         """Call `listener` after each commit, before the events; it must not block."""

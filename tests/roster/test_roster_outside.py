@@ -1,5 +1,7 @@
 """What another program changes in the store is counted, sent and told by the bridge that runs on it."""
 
+import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ from bridge.model.person_entry import AskedChange
 from bridge.model.terminal import PersonCounts
 from bridge.roster import changes
 from bridge.roster.commits import Commits
+from bridge.roster.erasure import Erasure
 from bridge.store.database import Database
 from bridge.store.persons import StoredPersons
-from tests.roster.roster_house import RosterHouse, person, roster_house, sent
+from tests.roster.roster_house import PHOTO, RosterHouse, person, roster_house, sent
 from tests.support.waiting import until
 
 ASKED = AskedChange(
@@ -75,6 +78,29 @@ async def test_what_was_changed_while_no_bridge_ran_is_sent_at_the_start(tmp_pat
         await house.settled()
         assert sent(connection) == ["remove p1"]
     await other.close()
+
+
+async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path) -> None:
+    def on_the_disk() -> bool:
+        return any(base64.b64decode(PHOTO)[300:400] in path.read_bytes() for path in tmp_path.glob("store.db*"))
+
+    async with roster_house(tmp_path) as house, asyncio.TaskGroup() as group:
+        erasure = Erasure(house.store, delay=0.01)
+        house.roster._commits.listen(erasure.committed)
+        running = group.create_task(erasure.run())
+        await house.set(person("1"), person("2"))
+        assert on_the_disk()
+        await house.remove("1")
+        assert on_the_disk()
+        other = await Database.open(f"sqlite:///{tmp_path}/store.db")
+        await Outside(other, house).remove("2")
+        await until(lambda: not on_the_disk())
+        await house.set(person("1"))
+        assert on_the_disk()
+        await house.remove_everyone()
+        await until(lambda: not on_the_disk())
+        await other.close()
+        running.cancel()
 
 
 async def test_copies_are_only_of_what_differs(tmp_path: Path) -> None:
