@@ -7,56 +7,19 @@ import pty
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from bridge.simulator.faces import sample_photo
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.bridge_process import BridgeProcess, configuration
+from tests.support.facebridge import facebridge, pictures, write
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client
 from tests.support.waiting import until
-
-Facebridge = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command did."""
-
-    code: int
-    said: str
-    complained: str
-
-
-async def facebridge(folder: Path, *words: str, given: str = "") -> Done:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", *words, cwd=folder,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    async with asyncio.timeout(45):
-        said, complained = await process.communicate(given.encode())
-    assert process.returncode is not None
-    return Done(process.returncode, said.decode(), complained.decode())
-
-
-def write(folder: Path, text: str, name: str = "persons.csv") -> str:
-    (folder / name).write_text(text)
-    return name
-
-
-def pictures(folder: Path, *person_ids: str) -> str:
-    (folder / "faces").mkdir(exist_ok=True)
-    for number, person_id in enumerate(person_ids):
-        (folder / "faces" / f"{person_id}.jpg").write_bytes(sample_photo(number, (64, 80)))
-    return "faces"
 
 
 @pytest.fixture
