@@ -124,7 +124,6 @@ async def test_at_the_end_everything_is_written() -> None:
     store, events = FailingStore(), EventBus()
     audit = recorder(store, events)
     audit.start()
-    await asyncio.sleep(0)
     for number in range(1200):
         events.publish(CommandReplied(at=AT, reply=reply(number), origin=ORIGIN))
     await audit.stop()

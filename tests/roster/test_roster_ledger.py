@@ -1,16 +1,18 @@
 """A transaction sees its own changes, written or not yet, and gives out every revision once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bridge.hub.ports import PersonRequest
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.roster.ledger import BATCH, Ledger
-from tests.roster.roster_house import RosterHouse, person, roster_house
+from bridge.store.persons import PersonTransaction as StoredTransaction
+from tests.roster.roster_house import ORIGIN, RosterHouse, person, roster_house
 
 
 @pytest.fixture
@@ -57,3 +59,18 @@ async def test_revisions_are_given_out_once(house: RosterHouse) -> None:
         await ledger.finish()
     async with house.store.transaction() as transaction:
         assert await Ledger(transaction, house.clock, "this boot").next_revisions(1) == 6
+
+
+async def test_a_photo_is_written_once_for_all_terminals(house: RosterHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    add = StoredTransaction.add_photos
+
+    async def add_photos(transaction: StoredTransaction, photos: Mapping[str, bytes]) -> None:
+        written.extend(photos)
+        await add(transaction, photos)
+
+    monkeypatch.setattr(StoredTransaction, "add_photos", add_photos)
+    change = SetPersons(persons=[person(f"p{number}") for number in range(BATCH)])
+    requests = [PersonRequest(sn=f"T{number}", change=change, origin=ORIGIN, received_at=0) for number in range(1, 4)]
+    await house.roster.change(requests)
+    assert len(written) == 1

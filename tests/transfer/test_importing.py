@@ -58,6 +58,24 @@ async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
         assert len(changes(house)) == 2
 
 
+async def test_who_is_not_in_the_file_stays(tmp_path: Path) -> None:
+    async with transfer_house(tmp_path) as house:
+        await house.roster_house.set(person("1"), person("2"), person("3"))
+        imported = await house.import_(house.write({"id": "2", "card": "7"}))
+        assert imported.differences.totals() == {Kind.CHANGED: 1}
+        assert [entry.person_id for entry in await house.store.page("T1", "", 9) if entry.held] == ["1", "2", "3"]
+
+
+async def test_a_terminal_where_a_person_does_not_differ_is_left_alone(tmp_path: Path) -> None:
+    async with transfer_house(tmp_path) as house:
+        await house.roster_house.set(person("1", card="7"))
+        await house.roster_house.set(person("1"), sn="T2")
+        first = await house.store.entry("T1", "1")
+        await house.import_(house.write({"id": "1", "card": "7"}), ("T1", "T2"))
+        assert changes(house) == [("T2", "1", "accepted")]
+        assert await house.store.entry("T1", "1") == first
+
+
 async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> None:
     async with transfer_house(tmp_path) as house:
         photos = house.picture("1")
