@@ -4,9 +4,11 @@ import asyncio
 import os
 from pathlib import Path
 
-from sqlalchemy import make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.store.database import create_engine, parse_url
+from bridge.store.errors import StoreUrlError
 
 
 async def check_store(url: str) -> str | None:
@@ -16,20 +18,14 @@ async def check_store(url: str) -> str | None:
         url: `sqlite:///FILE` or `postgresql://…`.
     """
     try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return "store.url is not a URL"
+        parsed = parse_url(url)
+        engine = create_engine(parsed)
+    except StoreUrlError as error:
+        return str(error)
     if parsed.get_backend_name() == "sqlite":
         problem, exists = await asyncio.to_thread(_check_file, parsed.database or "")
         if problem is not None or not exists:
             return problem
-        parsed = parsed.set(drivername="sqlite+aiosqlite")
-    else:
-        parsed = parsed.set(drivername="postgresql+asyncpg")
-    try:
-        engine = create_async_engine(parsed, hide_parameters=True)
-    except ImportError:
-        return "a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'"
     try:
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1 FROM alembic_version"))

@@ -188,19 +188,23 @@ def parse_url(url: str) -> URL:
     )
 
 
+def create_engine(url: URL, **settings: Any) -> AsyncEngine:
+    """Make the engine for what `parse_url` returned. Raises StoreUrlError where its driver is not installed."""
+    try:
+        # The errors' texts would hold names.
+        return create_async_engine(url, hide_parameters=True, **settings)
+    except ImportError:
+        raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
+
+
 def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
     settings: dict[str, Any] = {
-        # The errors' texts would hold names.
-        "hide_parameters": True,
         "pool_size": _READERS + 1,
         "max_overflow": 0,
     }
     if url.get_backend_name() != "sqlite":
-        try:
-            return create_async_engine(url, pool_pre_ping=True, **settings)
-        except ImportError:
-            raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
-    engine = create_async_engine(url, connect_args={"timeout": busy_timeout}, **settings)
+        return create_engine(url, pool_pre_ping=True, **settings)
+    engine = create_engine(url, connect_args={"timeout": busy_timeout}, **settings)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from bridge.store.database import parse_url
+from bridge.store.database import create_engine, parse_url
 from bridge.store.errors import StoreInUseError, mapped_errors
 
 _LOGGER = logging.getLogger(__name__)
@@ -160,6 +160,4 @@ def _lock(url: str) -> _Lock:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _FileLock(Path(f"{parsed.database}.lock"))
-    return _AdvisoryLock(
-        create_async_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
-    )
+    return _AdvisoryLock(create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bridge.store.errors import StoreInUseError
+from bridge.store.errors import StoreInUseError, StoreUrlError
 from bridge.store.presence import is_present, presence
 
 HOLD = """
@@ -45,6 +45,12 @@ async def test_a_bridge_that_starts_waits_for_one_that_ends(store_url: str) -> N
         group.create_task(second())
         assert await is_present(store_url)
         ended.set()
+
+
+async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(StoreUrlError, match=r"pip install 'facebridge\[postgres\]'"):
+        await is_present("postgresql://me@127.0.0.1:1/x")
 
 
 async def test_what_fails_inside_lets_go_and_is_passed_on(store_url: str) -> None:
