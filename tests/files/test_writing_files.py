@@ -2,12 +2,9 @@
 
 import json
 import os
-import resource
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from bridge.files import writing
 from bridge.files.errors import PersonFileError
 from bridge.files.writing import write_person_file
 from tests.files.file_house import JPEG, person
+from tests.support.file_size import file_size_limit
 
 ADA = person("1001", "Ada, the first", card="0042", valid_until="2026-11-24T08:00:00.000+00:00", pass_count=3)
 GRACE = person("1002")
@@ -137,16 +135,6 @@ def test_on_an_exception_nothing_is_left_and_nothing_touched(
         assert everything_below(tmp_path) == before
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("missing", [1, 50, 10_000, 10**9], ids=lambda missing: f"{missing} bytes")
 def test_where_there_is_no_room_nothing_is_left(
     tmp_path: Path, kinds_of_file: list[tuple[Path, Path | None]], missing: int
@@ -163,14 +151,14 @@ def test_where_there_is_no_room_nothing_is_left(
         shutil.rmtree(photos or tmp_path / "none", ignore_errors=True)
         with (
             pytest.raises(PersonFileError, match=r"cannot be written: File too large"),
-            files_of_at_most(max(size - missing, 0)),
+            file_size_limit(max(size - missing, 0)),
         ):
             write_many(file, photos)
         assert everything_below(tmp_path) == {}
 
 
 def test_where_there_is_no_room_for_a_picture_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(PersonFileError, match=r"folder of pictures .* File too large"), files_of_at_most(len(JPEG)):
+    with pytest.raises(PersonFileError, match=r"folder of pictures .* File too large"), file_size_limit(len(JPEG)):
         write(tmp_path / "persons.csv", tmp_path / "photos")
     assert everything_below(tmp_path) == {}
 

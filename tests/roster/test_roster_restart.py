@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -18,6 +16,7 @@ from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.requests import SetPersonRequest
 from tests.roster.roster_house import person, requests, roster_house, sent
+from tests.support.file_size import file_size_limit
 from tests.support.postgresql import PostgreSQL
 from tests.support.waiting import until
 
@@ -124,16 +123,6 @@ async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_sam
             other.rollback()
         assert await house.told(1) == [("r", "p1", "ok")]
         assert sent(connection) == ["set p1"]
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk_does_nothing_by_halves(tmp_path: Path) -> None:

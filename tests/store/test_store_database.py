@@ -1,10 +1,8 @@
 """Opening a store: what is made, what is checked, what is refused; and what a store that fails looks like."""
 
 import asyncio
-import resource
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from bridge.model.faults import UnavailableError
 from bridge.store.database import Database
 from bridge.store.errors import StoreDamagedError, StoreTooNewError, StoreUrlError
 from bridge.store.tables import PHOTO
+from tests.support.file_size import file_size_limit
 
 
 async def put_photo(database: Database, sha256: str, size: int = 10) -> None:
@@ -163,16 +162,6 @@ async def test_a_full_store(sqlite: Database) -> None:
         await put_photo(sqlite, "b", size=100_000)
     assert await photos(sqlite) == {"a"}
     assert await sqlite.reachable()
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_disk_that_takes_no_more_and_then_does_again(sqlite: Database, file: Path) -> None:
