@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,7 +160,7 @@ def backup(configuration: Path, file: Path) -> None:
 @click.command()
 @configuration_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, where somebody could be asked.")
 def restore(configuration: Path, file: Path, yes: bool) -> None:
     """Put the store back as `backup` wrote it into FILE; no bridge may run on it.
 
@@ -169,7 +170,7 @@ def restore(configuration: Path, file: Path, yes: bool) -> None:
     from bridge.terminal_output import progress_bars
 
     url = load(configuration).store.url.reveal()
-    if not yes:
+    if not yes and sys.stdin.isatty():
         click.confirm(f"All that the store holds now is replaced by {file}. Go on?", abort=True, err=True)
     with progress_bars() as progress:
         before = _run(restore_store(file, url, lambda done, total: progress("copying", done, done / max(total, 1))))

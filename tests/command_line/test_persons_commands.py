@@ -150,9 +150,7 @@ async def test_backup_and_restore(mosquitto: Mosquitto, tmp_path: Path) -> None:
         assert (await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "0")).code == 1
         refused = await facebridge(tmp_path, "restore", "b.db", "--yes")
         assert (refused.code, "stop it first" in refused.complained) == (1, True)
-    unsure = await facebridge(tmp_path, "restore", "b.db", given="n\n")
-    assert unsure.code == 1
-    restored = await facebridge(tmp_path, "restore", "b.db", "--yes")
+    restored = await facebridge(tmp_path, "restore", "b.db")
     assert (restored.code, "everything is sent to the terminals again" in restored.said) == (0, True)
     async with process.running() as bridge, terminals(bridge, "T1") as (first,):
         await until(lambda: "1001" in first.persons)
@@ -229,6 +227,10 @@ def test_on_a_terminal_there_are_bars_and_questions(folder: Path) -> None:
     assert (code, "4 of 5 persons would be removed. Go on?" in shown) == (1, True)
     code, shown = typed("persons", "import", one, *target, "--prune", answer="y\n")
     assert (code, "4 removed" in shown) == (0, True)
+    assert typed("backup", "b.db")[0] == 0
+    code, shown = typed("restore", "b.db", answer="n\n")
+    assert (code, "All that the store holds now is replaced by b.db. Go on?" in shown) == (1, True)
+    assert not list(folder.glob("*.before-restore"))
 
 
 async def test_a_new_terminal_gets_the_roster_of_the_one_it_takes_the_place_of(folder: Path) -> None:
