@@ -6,6 +6,9 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # A download that hangs is tried again: three times, ten minutes each, and then said.
 with_retry() {
   what=$1; shift
+  # timeout starts programs, and as_root is none.
+  # shellcheck disable=SC2086  # several words
+  if [ "$1" = as_root ]; then shift; root=$(becoming_root "$1"); set -- $root "$@"; fi
   for attempt in 1 2 3; do
     if timeout 600 "$@"; then return 0; fi
     say "$what did not finish (attempt $attempt of 3)"
@@ -13,11 +16,18 @@ with_retry() {
   fail "$what failed three times; is the network there? The command was: $*"
 }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then env DEBIAN_FRONTEND=noninteractive "$@"
-  elif command -v sudo >/dev/null; then sudo env DEBIAN_FRONTEND=noninteractive "$@"
-  else fail "this needs root or sudo: $*"
+# The words before a command that root has to run.
+becoming_root() {
+  if [ "$(id -u)" -eq 0 ]; then echo env DEBIAN_FRONTEND=noninteractive
+  elif command -v sudo >/dev/null; then echo sudo env DEBIAN_FRONTEND=noninteractive
+  else fail "this needs root or sudo: $1"
   fi
+}
+
+as_root() {
+  root=$(becoming_root "$1")
+  # shellcheck disable=SC2086  # several words
+  $root "$@"
 }
 
 # install_debian_packages PACKAGE...: those that are missing, from the distribution.
