@@ -132,6 +132,7 @@ def test_ids_do_not_change_with_the_name() -> None:
         ("北门", ""),
         ("北门 2", ""),
         ("!!!", ""),
+        ("1234567 " * 20 + "b", ""),
     ],
 )
 def test_names_become_parts_of_entity_ids_as_home_assistant_makes_them(name: str, slug: str) -> None:
@@ -141,6 +142,16 @@ def test_names_become_parts_of_entity_ids_as_home_assistant_makes_them(name: str
 @given(st.text(max_size=40))
 def test_a_slug_is_fit_for_an_entity_id(name: str) -> None:
     assert re.fullmatch(r"(?:[a-z0-9]+(?:_[a-z0-9]+)*)?", slugify(name))
+
+
+def test_entity_ids_are_no_longer_than_home_assistant_takes() -> None:
+    names = EntityNames()
+    for sn in ("X" * 64, "Y" * 64):
+        terminal = known_terminal(sn, name="Loading bay " * 80)
+        payload = terminal_device(INSTALLATION, terminal, names.name(sn, terminal.title))
+        ids = {component["default_entity_id"] for component in payload["cmps"].values()}
+        assert len(ids) == len(payload["cmps"])
+        assert max(map(len, ids)) <= 255
 
 
 def test_two_terminals_of_a_name_get_different_entity_ids() -> None:

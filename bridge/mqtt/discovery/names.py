@@ -8,6 +8,10 @@ _NOT_IN_AN_OBJECT_ID = re.compile(r"[^A-Za-z0-9]+")
 _NOT_IN_A_SLUG = re.compile(r"[^a-z0-9]+")
 _LETTER = re.compile(r"[a-z]")
 
+_LONGEST_SLUG = 100
+"""Characters. With the domain, an SN and what the entity is, an id stays below the 255 that Home Assistant takes; it
+cuts longer ones to where all of a terminal are the same, and then fails to add them."""
+
 _WITHOUT_DECOMPOSITION = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i", "'": None}
 )
@@ -28,11 +32,12 @@ def slugify(text: str) -> str:
     """Return the part of an entity id that a name gives, as Home Assistant makes it for names in Latin letters.
 
     Returns:
-        Lower-case letters and digits with single underscores between; empty where no letter is left, for Home Assistant
-        transliterates other scripts from tables that are not here.
+        Lower-case letters and digits with single underscores between, cut to what fits; empty where no letter is left,
+        for Home Assistant transliterates other scripts from tables that are not here.
     """
     decomposed = unicodedata.normalize("NFKD", text.lower().translate(_WITHOUT_DECOMPOSITION))
     slug = _NOT_IN_A_SLUG.sub("_", "".join(c for c in decomposed if not unicodedata.combining(c))).strip("_")
+    slug = slug[:_LONGEST_SLUG].rstrip("_")
     return slug if _LETTER.search(slug) else ""
 
 
