@@ -1,0 +1,38 @@
+"""Fixtures of the tests with a real Home Assistant."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.home_assistant.scene import Home, Protocol, Scene, SceneMaker, bridge_in
+from tests.support.home_assistant import HomeAssistant
+from tests.support.mosquitto import Mosquitto
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
+    """A Home Assistant with a broker; the parameter is the protocol between them, 5 unless it is given."""
+    protocol: Protocol = getattr(request, "param", "5")
+    home_assistant = HomeAssistant(tmp_path_factory.mktemp("home-assistant"))
+    async with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
+        try:
+            await home_assistant.start()
+            await home_assistant.onboard()
+            await home_assistant.add_mqtt(broker.port, protocol)
+            yield Home(home_assistant, broker, protocol)
+        finally:
+            await home_assistant.stop()
+
+
+@pytest.fixture
+def bridge_with(home: Home, tmp_path: Path) -> SceneMaker:
+    """Makes a scene: `async with bridge_with({"T1": {"name": "Front door"}}) as scene`."""
+
+    def make(known: Mapping[str, Mapping[str, Any]], **details: Any) -> AbstractAsyncContextManager[Scene]:
+        return bridge_in(home, tmp_path, known, **details)
+
+    return make

@@ -1,0 +1,177 @@
+"""A house that uses Home Assistant: a real one, a real broker, a bridge and its terminals."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.support.bridge_process import configuration
+from tests.support.home_assistant import HomeAssistant, HomeAssistantApi
+from tests.support.mortal_bridge import MortalBridge, lasting_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_client import MqttClient, mqtt_client
+
+Protocol = Literal["5", "3.1.1"]
+
+_NOT_ABOUT_US = (
+    "[homeassistant.bootstrap] Skipping pip installation",
+    "[haffmpeg.",
+    "[homeassistant.components.camera.img_util]",
+    "[aiohttp_fast_zlib]",
+)
+"""What it complains of when it starts, for want of programs that nobody needs here."""
+
+_OWN_ISSUES = ("homeassistant", "http")
+"""Domains of repairs that are about how it is installed here."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Home Assistant with a broker, which take long to make; the bridges of many tests come and go.
+
+    Attributes:
+        home_assistant: it.
+        broker: the one it is connected to.
+        protocol: that it speaks with it.
+    """
+
+    home_assistant: HomeAssistant
+    broker: Mosquitto
+    protocol: Protocol
+
+
+class Scene:
+    """What the tests look at."""
+
+    def __init__(self, home: Home, bridge: MortalBridge, client: MqttClient) -> None:
+        self.home_assistant = home.home_assistant
+        self.broker = home.broker
+        self.bridge = bridge
+        self.client = client
+        self._connection = AsyncExitStack()
+
+    def terminal(self, sn: str) -> SimulatedTerminal:
+        """Return a terminal, which is away until it runs."""
+        return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
+
+    async def connect(self) -> None:
+        """Connect to Home Assistant's API."""
+        self.api: HomeAssistantApi = await self._connection.enter_async_context(self.home_assistant.api())
+
+    async def disconnect(self) -> None:
+        """Leave its API."""
+        await self._connection.aclose()
+
+    async def restart_home_assistant(self) -> None:
+        """End it in order and start it again."""
+        await self.disconnect()
+        await self.home_assistant.restart()
+        await self.connect()
+
+    async def until_known(self, *names: str) -> None:
+        """Wait until it has devices of these names and no other."""
+
+        async def known() -> bool:
+            return sorted(str(device["name"]) for device in (await self.api.devices()).values()) == sorted(names)
+
+        await self.api.until(known, f"there are {names}")
+
+    async def until_told(self, entity_id: str, **wanted: object) -> dict[str, Any]:
+        """Wait until an event entity shows a reply with these values, and return all it shows."""
+        attributes: dict[str, Any] = {}
+
+        async def told() -> bool:
+            attributes.clear()
+            attributes.update((await self.api.states()).get(entity_id, {}).get("attributes", {}))
+            return all(attributes.get(key) == value for key, value in wanted.items())
+
+        await self.api.until(told, f"{entity_id} tells {wanted}")
+        return attributes
+
+    async def entity_ids(self, sn: str) -> Mapping[str, str]:
+        """Return the entity ids of a terminal, by what each is in its unique id."""
+        start = f"facebridge_{sn}_"
+        return {
+            entity["unique_id"].removeprefix(start): entity_id
+            for entity_id, entity in (await self.api.entities()).items()
+            if entity["unique_id"].startswith(start)
+        }
+
+    async def admit(self, sn: str, **details: Any) -> None:
+        """Approve a terminal over MQTT, or change what is known of it."""
+        request_id = json.dumps(details)[:128]
+        await self.client.publish("facebridge/bridge/admit/set", {"sn": sn, "request_id": request_id, **details})
+        reply = await self.client.wait_for(
+            "facebridge/bridge/reply", lambda heard: heard.json["request_id"] == request_id
+        )
+        assert reply.json["outcome"] == "ok", reply
+
+
+SceneMaker = Callable[..., AbstractAsyncContextManager[Scene]]
+"""`bridge_in` without the house and the folder."""
+
+
+@asynccontextmanager
+async def bridge_in(
+    home: Home,
+    folder: Path,
+    known: Mapping[str, Mapping[str, Any]],
+    *,
+    expected: tuple[str, ...] = (),
+    **sections: Any,
+) -> AsyncIterator[Scene]:
+    """Run a bridge in the house; at the end Home Assistant may have nothing to say against it.
+
+    Args:
+        home: the house.
+        folder: of the bridge.
+        known: its terminals, as `terminals.known` has them.
+        expected: complaints of Home Assistant that the test is about.
+        sections: of the bridge's configuration.
+    """
+    log_before = len(home.home_assistant.log)
+    settings = configuration(
+        home.broker.port,
+        mqtt={"protocol": home.protocol},
+        terminals={"port": lasting_port(), "known": {sn: dict(details) for sn, details in known.items()}},
+        **sections,
+    )
+    bridge = MortalBridge(folder, settings)
+    async with mqtt_client(home.broker.port, "#") as client, _cleared(home, client):
+        async with bridge.running():
+            scene = Scene(home, bridge, client)
+            await scene.connect()
+            try:
+                yield scene
+                issues = [issue for issue in await scene.api.issues() if issue["domain"] not in _OWN_ISSUES]
+                assert not issues, issues
+            finally:
+                await scene.disconnect()
+        assert "Traceback" not in bridge.said
+    allowed = (*_NOT_ABOUT_US, *expected)
+    complaints = [
+        line for line in home.home_assistant.complaints(log_before) if not any(known in line for known in allowed)
+    ]
+    assert not complaints, "\n".join(complaints)
+
+
+@asynccontextmanager
+async def _cleared(home: Home, client: MqttClient) -> AsyncIterator[None]:
+    """Leave nothing on the broker, and nothing in Home Assistant, for the next test."""
+    try:
+        yield
+    finally:
+        last = {heard.topic: heard.payload for heard in client.heard if heard.retain}
+        retained = [topic for topic, payload in last.items() if payload]
+        # Discovery first: what has no entity any more can't complain of an empty state.
+        for topic in sorted(retained, key=lambda topic: not topic.startswith("homeassistant/")):
+            await client.publish(topic, b"", retain=True)
+        async with home.home_assistant.api() as api:
+
+            async def empty() -> bool:
+                return not await api.devices()
+
+            await api.until(empty, "all is forgotten")

@@ -1,0 +1,227 @@
+"""A real Home Assistant of the tests' own, and its API as its own pages use it."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.mosquitto import free_port
+
+_PATIENCE = 120.0
+"""Seconds; it starts in some seven on an idle machine."""
+
+_ANSWER_PATIENCE = 30.0
+"""Seconds for what its API tells."""
+
+_USER = {"name": "Test", "username": "test", "password": "a password", "language": "en"}
+_STARTED = "Home Assistant initialized in"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COMPLAINT = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) ")
+
+
+class HomeAssistant:
+    """The process, on a configuration folder of its own.
+
+    It takes no part in the event loop: one may serve many tests, each with a loop of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.token = ""
+        self._folder = folder
+        self._console = folder / "console.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "configuration.yaml").write_text(
+            f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\n"
+            "api:\nconfig:\nwebsocket_api:\nrepairs:\nlogger:\n  default: info\n"
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What it has logged since its first start."""
+        return _COLOUR.sub("", self._console.read_text(errors="replace"))
+
+    def complaints(self, since: int = 0) -> Sequence[str]:
+        """Return the warnings and errors it has logged, from a length of the log on."""
+        return [line for line in self.log[since:].splitlines() if _COMPLAINT.match(line)]
+
+    async def start(self) -> None:
+        """Start it, and wait until it has."""
+        command = os.environ.get("HOME_ASSISTANT")
+        assert command, "HOME_ASSISTANT is not set; scripts/test --all makes a Home Assistant and sets it"
+        before = self.log.count(_STARTED) if self._console.exists() else 0
+        with self._console.open("ab") as console:
+            self._process = subprocess.Popen(
+                [command, str(self._folder), "--skip-pip"], stdout=console, stderr=console, start_new_session=True
+            )
+        async with asyncio.timeout(_PATIENCE):
+            while self.log.count(_STARTED) == before:
+                assert self._process.poll() is None, self.log
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """End it in order: it writes down what it remembers."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The group, for where sudo started it sudo can't be told.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            await asyncio.to_thread(process.wait, _PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    async def restart(self) -> None:
+        """End it in order and start it again."""
+        await self.stop()
+        await self.start()
+
+    def forget_devices(self) -> None:
+        """Let a stopped one forget all devices and entities; its users and integrations stay."""
+        for registry in ("core.device_registry", "core.entity_registry"):
+            (self._folder / ".storage" / registry).unlink()
+
+    async def onboard(self) -> None:
+        """Make its first user, as its first page does, and get a token for the API."""
+        client_id = f"{self.url}/"
+        async with aiohttp.ClientSession(self.url, raise_for_status=True) as http:
+            async with http.post("/api/onboarding/users", json={**_USER, "client_id": client_id}) as answer:
+                code = (await answer.json())["auth_code"]
+            form = {"grant_type": "authorization_code", "code": code, "client_id": client_id}
+            async with http.post("/auth/token", data=form) as answer:
+                session_token = (await answer.json())["access_token"]
+        # A session's token lasts half an hour.
+        async with self._api(session_token) as api:
+            self.token = await api.call("auth/long_lived_access_token", client_name="tests", lifespan=1)
+
+    async def add_mqtt(self, broker_port: int, protocol: str) -> None:
+        """Set up its MQTT integration, as a user does on its page."""
+        steps = "/api/config/config_entries/flow"
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with aiohttp.ClientSession(self.url, headers=headers, raise_for_status=True) as http:
+            async with http.post(steps, json={"handler": "mqtt"}) as answer:
+                form = await answer.json()
+            assert form["step_id"] == "broker", form
+            given = {
+                "broker": "127.0.0.1",
+                "port": broker_port,
+                "protocol": protocol,
+                "other_settings": {"set_client_cert": False, "set_ca_cert": "off", "transport": "tcp"},
+            }
+            async with http.post(f"{steps}/{form['flow_id']}", json=given) as answer:
+                done = await answer.json()
+            assert done["type"] == "create_entry", done
+
+    @asynccontextmanager
+    async def api(self) -> AsyncIterator["HomeAssistantApi"]:
+        """Connect to its API."""
+        async with self._api(self.token) as api:
+            yield api
+
+    @asynccontextmanager
+    async def _api(self, token: str) -> AsyncIterator["HomeAssistantApi"]:
+        async with (
+            aiohttp.ClientSession(self.url) as http,
+            http.ws_connect("/api/websocket", max_msg_size=0) as websocket,
+        ):
+            assert (await websocket.receive_json())["type"] == "auth_required"
+            await websocket.send_json({"type": "auth", "access_token": token})
+            assert (await websocket.receive_json())["type"] == "auth_ok"
+            yield HomeAssistantApi(websocket)
+
+
+class HomeAssistantApi:
+    """A connection to the WebSocket API."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._websocket = websocket
+        self._id = 0
+        self._subscribed = False
+
+    async def call(self, command: str, **fields: Any) -> Any:
+        """Send a command and return its result; what happens meanwhile is kept in `events`."""
+        self._id += 1
+        await self._websocket.send_json({"id": self._id, "type": command, **fields})
+        async with asyncio.timeout(_ANSWER_PATIENCE):
+            while True:
+                message = await self._websocket.receive_json()
+                if message["type"] == "event":
+                    self.events.append(message["event"])
+                elif message["id"] == self._id:
+                    assert message["success"], (command, fields, message)
+                    return message["result"]
+
+    async def states(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return all states, by entity id."""
+        return {state["entity_id"]: state for state in await self.call("get_states")}
+
+    async def devices(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the devices of MQTT, by what identifies them."""
+        devices = await self.call("config/device_registry/list")
+        return {value: device for device in devices for domain, value in device["identifiers"] if domain == "mqtt"}
+
+    async def entities(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the entities of MQTT, by entity id."""
+        entities = await self.call("config/entity_registry/list")
+        return {entity["entity_id"]: entity for entity in entities if entity["platform"] == "mqtt"}
+
+    async def areas(self) -> Mapping[str, str]:
+        """Return the names of the areas, by their ids."""
+        return {area["area_id"]: area["name"] for area in await self.call("config/area_registry/list")}
+
+    async def issues(self) -> Sequence[Mapping[str, Any]]:
+        """Return what it asks its user to repair."""
+        issues: list[dict[str, Any]] = (await self.call("repairs/list_issues"))["issues"]
+        return issues
+
+    async def press(self, entity_id: str) -> None:
+        """Press a button."""
+        await self.call("call_service", domain="button", service="press", target={"entity_id": entity_id})
+
+    async def remove(self, device: Mapping[str, Any]) -> None:
+        """Delete a device, as a user does on its page."""
+        await self.call("config/device_registry/remove", device_id=device["id"])
+
+    async def set_language(self, language: str) -> None:
+        """Have everything in another language."""
+        await self.call("config/core/update", language=language)
+
+    async def until(self, holds: Callable[[], Awaitable[object]], what: str) -> None:
+        """Wait until something holds; it is looked at whenever anything has happened."""
+        if not self._subscribed:
+            await self.call("subscribe_events")
+            self._subscribed = True
+        try:
+            async with asyncio.timeout(_ANSWER_PATIENCE):
+                self.events.clear()
+                while not await holds():
+                    if not self.events:
+                        self.events.append((await self._websocket.receive_json())["event"])
+                    self.events.clear()
+        except TimeoutError:
+            raise AssertionError(f"waited in vain until {what}") from None
+
+    async def until_state(self, entity_id: str, *wanted: str) -> Mapping[str, Any]:
+        """Wait until an entity has one of these states, and return it with its attributes."""
+        seen: dict[str, Any] = {}
+
+        async def holds() -> bool:
+            seen.clear()
+            seen.update((await self.states()).get(entity_id, {}))
+            return seen.get("state") in wanted
+
+        await self.until(holds, f"{entity_id} is {' or '.join(wanted)}")
+        return seen
