@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import SECRETS_FILE, load_settings
+from bridge.config.settings import TerminalsSettings
 from bridge.model.secret import Secret
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -71,11 +72,28 @@ def main() -> int:
         sys.stderr.write(f"{configuration.parent / SECRETS_FILE}: cannot be made: {error.strerror}\n")
         return 1
     if made is not None:
-        sys.stderr.write(_what_to_enter(made, configuration))
+        sys.stderr.write(_first_words(made, configuration))
     return 0
 
 
-def _what_to_enter(made: NewSecrets, configuration: Path) -> str:
+def what_to_enter(door: TerminalsSettings, made: NewSecrets, machine: str) -> str:
+    """Return the lines that tell what to enter on the terminals; the one text that shows the password.
+
+    Args:
+        door: where they connect to.
+        made: the password that was made.
+        machine: what they know this machine by.
+    """
+    scheme = "ws" if door.tls is None else "wss"
+    return (
+        f"{SECRETS_FILE} is made. Enter on each terminal:\n"
+        f"    server    {scheme}://{machine}:{door.port or 'PORT'}{door.path}/\n"
+        f"    user      {door.username}\n"
+        f"    password  {made.terminal_password.reveal()}\n"
+    )
+
+
+def _first_words(made: NewSecrets, configuration: Path) -> str:
     try:
         door = load_settings(configuration, os.environ).terminals
     except ConfigurationError:
@@ -85,14 +103,8 @@ def _what_to_enter(made: NewSecrets, configuration: Path) -> str:
         return (
             f"\n  {SECRETS_FILE} is made, with a random terminal_password that {configuration.name} does not use.\n\n"
         )
-    scheme = "ws" if door.tls is None else "wss"
-    return (
-        f"\n  {SECRETS_FILE} is made. Enter on each terminal:\n"
-        f"    server    {scheme}://THIS-MACHINE:{door.port or 'PORT'}{door.path}/\n"
-        f"    user      {door.username}\n"
-        f"    password  {made.terminal_password.reveal()}\n"
-        f"  It is shown only now; later look into {SECRETS_FILE}.\n\n"
-    )
+    shown = what_to_enter(door, made, "THIS-MACHINE")
+    return f"\n  {shown}  It is shown only now; later look into {SECRETS_FILE}.\n\n"
 
 
 if __name__ == "__main__":

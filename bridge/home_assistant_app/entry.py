@@ -1,0 +1,162 @@
+"""From the first line of the app's log to a running bridge."""
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bridge import __version__
+from bridge.app import StartError, run_bridge
+from bridge.config.faults import ConfigurationError
+from bridge.config.load import SECRETS_FILE, load_settings
+from bridge.config.secrets_file import ensure_secrets_file, what_to_enter
+from bridge.config.settings import Settings
+from bridge.home_assistant_app.keeping import bring_back, left_at_rest
+from bridge.home_assistant_app.options import (
+    AppOptions,
+    Container,
+    configuration_of,
+    named_by_option,
+    option_fault,
+    read_options,
+)
+from bridge.home_assistant_app.supervisor import TOKEN, MqttService, Supervisor
+from bridge.home_assistant_app.waiting import answering_the_watchdog, wait_for_broker
+from bridge.logs import announce, set_up_logging
+from bridge.model.secret import Secret
+
+_LOGGER = logging.getLogger(__name__)
+
+_ANY_BROKER = MqttService(host="core-mosquitto", port=1883, username=None, password=None, tls=False)
+"""Stands for the broker while the options are checked: what is wrong with them is told at once, broker or not."""
+
+_NO_SUPERVISOR = (
+    f"there is no {TOKEN}: this is no app that Home Assistant started. Set mqtt.host, or run Facebridge by itself"
+)
+
+
+class _Secret(str):
+    """A name in `secrets.yaml`."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes those as `!secret name`."""
+
+
+_Dumper.add_representer(_Secret, lambda dumper, name: dumper.represent_scalar("!secret", str(name)))
+
+
+async def run_app(container: Container, supervisor_url: str, environment: Mapping[str, str]) -> int:
+    """Run the app until SIGTERM or SIGINT.
+
+    Args:
+        container: where things are.
+        supervisor_url: where the Supervisor is.
+        environment: of the process.
+
+    Returns:
+        The exit code: 0 ended, 1 it cannot start, 2 the options are wrong.
+    """
+    handler = set_up_logging("info", "text")
+    announce(handler, f"Facebridge {__version__}")
+    with left_at_rest(container):
+        try:
+            _let_signals_cancel()
+            await bring_back(container)
+            settings = await _settings(container, supervisor_url, environment)
+            handler = set_up_logging(settings.logging.level, settings.logging.format)
+            await run_bridge(settings, announce=lambda line: announce(handler, line))
+        except asyncio.CancelledError:
+            return 0
+        except ConfigurationError as error:
+            lines = [str(fault) for fault in named_by_option(error, container).faults]
+            return _fail(2, *lines, "correct this on the app's Configuration page, then start it again")
+        except StartError as error:
+            return _fail(1, str(error))
+    return 0
+
+
+def _fail(code: int, *lines: str) -> int:
+    for line in lines:
+        _LOGGER.error("%s", line)
+    return code
+
+
+async def _settings(container: Container, supervisor_url: str, environment: Mapping[str, str]) -> Settings:
+    options = read_options(_read_json(container.data / "options.json"))
+    needs_service = "mqtt.host" not in options
+    settings, shown = _load(options, container, _ANY_BROKER if needs_service else None)
+    if shown:
+        _LOGGER.warning("%s", shown)
+    if not needs_service:
+        return settings
+    token = environment.get(TOKEN)
+    if not token:
+        raise StartError(_NO_SUPERVISOR)
+    async with answering_the_watchdog(container.web_port):
+        service = await wait_for_broker(Supervisor(supervisor_url, Secret(token)))
+    return _load(options, container, service)[0]
+
+
+def _load(options: AppOptions, container: Container, service: MqttService | None) -> tuple[Settings, str]:
+    """Write the configuration and read it as `facebridge` does; returns what to enter on the terminals, the first time.
+
+    Raises:
+        ConfigurationError: the options are wrong.
+        StartError: it cannot be written.
+    """
+    document = configuration_of(options, container, service)
+    terminals = document["terminals"]
+    made = None
+    try:
+        if terminals.get("username") is not None and terminals.get("password") is None:
+            terminals["password"] = _Secret("terminal_password")
+            made = ensure_secrets_file(container.configuration)
+        _write_privately(container.configuration, yaml.dump(document, Dumper=_Dumper, allow_unicode=True))
+    except OSError as error:
+        raise StartError(f"{container.data} cannot be written: {error.strerror}") from None
+    try:
+        # What the environment of the container says is not the user's doing.
+        settings = load_settings(container.configuration, {})
+    except ConfigurationError:
+        if made is not None:
+            # Nobody has been shown it: the next start makes another.
+            (container.data / SECRETS_FILE).unlink()
+        raise
+    return settings, "" if made is None else what_to_enter(settings.terminals, made, "ADDRESS-OF-HOME-ASSISTANT")
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise StartError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError([option_fault("options", f"{file} is not JSON")]) from None
+
+
+def _write_privately(file: Path, text: str) -> None:
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _let_signals_cancel() -> None:
+    """Let SIGTERM and SIGINT end whatever waits; the bridge, once it runs, listens to them itself."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)

@@ -1,0 +1,269 @@
+"""The app's options as a configuration: which option stands for which key of `config.yaml`, and faults named by option.
+
+The Supervisor allows options of two levels (developers.home-assistant.io, app configuration), so keys that lie deeper
+have options of another name. Everything else is named as in `config.yaml`, and checked by its schema alone.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.config.faults import ConfigurationError, ConfigurationFault
+from bridge.home_assistant_app.supervisor import MqttService
+from bridge.model.faults import shorten, unknown_key
+
+KEYS: Mapping[str, str] = {
+    **{
+        same: same
+        for same in (
+            "mqtt.host",
+            "mqtt.port",
+            "mqtt.username",
+            "mqtt.password",
+            "mqtt.client_id",
+            "mqtt.base_topic",
+            "mqtt.protocol",
+            "mqtt.tls",
+            "homeassistant.discovery",
+            "homeassistant.prefix",
+            "terminals.username",
+            "terminals.password",
+            "terminals.admit",
+            "terminals.idle_timeout",
+            "terminals.trusted_proxies",
+            "commands.deadline",
+            "persons.remove_expired",
+            "photos.folders",
+            "photos.max_bytes",
+            "photos.size",
+            "store.photo_key",
+            "audit.keep_days",
+            "web.url",
+            "web.username",
+            "web.password",
+            "logging.level",
+            "logging.format",
+        )
+    },
+    "mqtt.ca": "mqtt.tls.ca",
+    "mqtt.certificate": "mqtt.tls.certificate",
+    "mqtt.key": "mqtt.tls.key",
+    "mqtt.verify": "mqtt.tls.verify",
+    "terminals.certificate": "terminals.tls.certificate",
+    "terminals.certificate_key": "terminals.tls.key",
+    "known_terminals": "terminals.known",
+    "store.old_photo_key": "store.photo_key",
+}
+"""Of each option the key it stands for."""
+
+TERMINAL_KEYS = frozenset({"name", "area", "groups", "username", "password", "key"})
+"""What an entry of `known_terminals` has besides its `sn`, named as in `terminals.known`; groups are one text."""
+
+FILES = frozenset({"mqtt.ca", "mqtt.certificate", "mqtt.key", "terminals.certificate", "terminals.certificate_key"})
+"""Options that name a file in the app's own folder."""
+
+_SECTIONS = {name.partition(".")[0] for name in KEYS if "." in name}
+_OPTION_OF = {key: option for option, key in reversed(list(KEYS.items()))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What the container has decided already, whatever the options say.
+
+    Attributes:
+        data: the folder that outlives it, `/data`.
+        own_files: the folder of the user's files for this app, `/config`.
+        terminals_port: where terminals connect to inside; Home Assistant's network page maps it.
+        web_port: where the watchdog looks.
+    """
+
+    data: Path
+    own_files: Path
+    terminals_port: int
+    web_port: int
+
+    @property
+    def store(self) -> Path:
+        """The database's file."""
+        return self.data / "facebridge.db"
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL."""
+        return f"sqlite:///{self.store}"
+
+    @property
+    def configuration(self) -> Path:
+        """The `config.yaml` that the options make; `facebridge …` inside the container reads it."""
+        return self.data / "config.yaml"
+
+
+@dataclass(slots=True)
+class AppOptions:
+    """Options as the Supervisor wrote them, flat.
+
+    Attributes:
+        given: value by option, as `mqtt.host`; what is empty or null is not given.
+        faults: what is wrong with their form.
+    """
+
+    given: dict[str, Any] = field(default_factory=dict)
+    faults: list[ConfigurationFault] = field(default_factory=list)
+
+    def __contains__(self, option: str) -> bool:
+        """Tell whether an option is given."""
+        return option in self.given
+
+
+def read_options(document: Any) -> AppOptions:
+    """Take `options.json` apart; what is wrong with it is kept in the result."""
+    options = AppOptions()
+    if not isinstance(document, dict):
+        options.faults.append(option_fault("options", "must be an object with sections such as mqtt and terminals"))
+        return options
+    for name, value in document.items():
+        if name in _SECTIONS and isinstance(value, dict):
+            _read_section(name, value, options)
+        elif name in _SECTIONS and value is not None:
+            options.faults.append(option_fault(name, "must hold options of its own"))
+        elif name in KEYS:
+            _take(options, name, value)
+        elif name not in _SECTIONS:
+            options.faults.append(option_fault(shorten(name, 64), unknown_key(name, {*_SECTIONS, *KEYS} - {""})))
+    return options
+
+
+def _read_section(section: str, values: dict[str, Any], options: AppOptions) -> None:
+    known = [name.partition(".")[2] for name in KEYS if name.startswith(f"{section}.")]
+    for name, value in values.items():
+        if name in known:
+            _take(options, f"{section}.{name}", value)
+        else:
+            options.faults.append(option_fault(f"{section}.{shorten(name, 64)}", unknown_key(name, known)))
+
+
+def _take(options: AppOptions, name: str, value: Any) -> None:
+    # A field that was emptied on Home Assistant's page is an empty text there.
+    if value not in (None, ""):
+        options.given[name] = value
+
+
+def configuration_of(options: AppOptions, container: Container, service: MqttService | None) -> dict[str, Any]:
+    """Return the configuration that options make: keys as in `config.yaml`, unchecked.
+
+    Args:
+        options: what the user wants.
+        container: what they have no say in.
+        service: the broker that Home Assistant offers, used where the options name none.
+
+    Raises:
+        ConfigurationError: what the options hold cannot be brought into that form.
+    """
+    faults = list(options.faults)
+    document: dict[str, Any] = {}
+    for option, value in options.given.items():
+        if option == "known_terminals":
+            _set(document, KEYS[option], _known_terminals(value, faults))
+        elif option == "mqtt.tls":
+            _set_tls(document, value, faults)
+        elif option == "store.old_photo_key":
+            continue
+        elif option in FILES:
+            _set(document, KEYS[option], str(container.own_files / value) if isinstance(value, str) else value)
+        else:
+            _set(document, KEYS[option], value)
+    if "store.old_photo_key" in options:
+        keys = [options.given.get(option) for option in ("store.photo_key", "store.old_photo_key")]
+        _set(document, "store.photo_key", keys)
+        if keys[0] is None:
+            faults.append(option_fault("store.photo_key", "must be given where store.old_photo_key is"))
+    if faults:
+        raise ConfigurationError(faults)
+    if service is not None:
+        _use(document, service)
+    _set(document, "terminals.host", "0.0.0.0")  # noqa: S104  the container's own; its network page opens it
+    _set(document, "terminals.port", container.terminals_port)
+    _set(document, "store.url", container.store_url)
+    _set(document, "web.host", "0.0.0.0")  # noqa: S104  where the watchdog looks
+    _set(document, "web.port", container.web_port)
+    if "web.username" not in options and "web.password" not in options:
+        # Every other app reaches this port. Health needs no login; for the rest there is one that nobody knows.
+        _set(document, "web.username", "nobody")
+        _set(document, "web.password", secrets.token_urlsafe(32))
+    return document
+
+
+def named_by_option(error: ConfigurationError, container: Container) -> ConfigurationError:
+    """Return the same faults with the options' names in place of keys and lines."""
+    return ConfigurationError([_renamed(fault, container) for fault in error.faults])
+
+
+def option_fault(option: str, message: str) -> ConfigurationFault:
+    """Build a fault of an option."""
+    return ConfigurationFault(file="option", line=None, path=option, message=message)
+
+
+def _renamed(fault: ConfigurationFault, container: Container) -> ConfigurationFault:
+    if fault.file == "option":
+        return fault
+    parts = fault.path.split(".")
+    for length in range(len(parts), 0, -1):
+        option = _OPTION_OF.get(".".join(parts[:length]))
+        if option is not None:
+            rest = parts[length:]
+            where = f" (looked for in {container.own_files})" if option in FILES else ""
+            return option_fault(".".join([option, *rest]), f"{fault.message}{where}")
+    return option_fault(fault.path, fault.message)
+
+
+def _known_terminals(value: Any, faults: list[ConfigurationFault]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        faults.append(option_fault("known_terminals", "must be a list of terminals, each with an sn"))
+        return known
+    for number, one in enumerate(value, 1):
+        sn = one.get("sn")
+        if not isinstance(sn, str) or not sn:
+            faults.append(option_fault(f"known_terminals.{number}.sn", "must be given: the terminal's serial number"))
+            continue
+        if sn in known:
+            faults.append(option_fault(f"known_terminals.{number}.sn", f"{shorten(sn, 64)} stands in the list already"))
+            continue
+        details = {name: given for name, given in one.items() if name != "sn" and given not in (None, "")}
+        faults += [
+            option_fault(f"known_terminals.{shorten(sn, 64)}.{shorten(name, 64)}", unknown_key(name, TERMINAL_KEYS))
+            for name in details.keys() - TERMINAL_KEYS
+        ]
+        if isinstance(details.get("groups"), str):
+            details["groups"] = [name.strip() for name in details["groups"].split(",") if name.strip()]
+        known[sn] = details
+    return known
+
+
+def _set_tls(document: dict[str, Any], value: Any, faults: list[ConfigurationFault]) -> None:
+    if not isinstance(value, bool):
+        faults.append(option_fault("mqtt.tls", "must be true or false"))
+    elif value:
+        document.setdefault("mqtt", {}).setdefault("tls", {})
+
+
+def _use(document: dict[str, Any], service: MqttService) -> None:
+    mqtt = document.setdefault("mqtt", {})
+    mqtt |= {"host": service.host, "port": service.port}
+    # A user of one's own on Home Assistant's broker is the options' business.
+    if "username" not in mqtt:
+        mqtt |= {
+            "username": service.username,
+            "password": None if service.password is None else service.password.reveal(),
+        }
+    if service.tls:
+        mqtt.setdefault("tls", {})
+
+
+def _set(document: dict[str, Any], key: str, value: Any) -> None:
+    *above, name = key.split(".")
+    for part in above:
+        document = document.setdefault(part, {})
+    document[name] = value
