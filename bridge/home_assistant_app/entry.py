@@ -78,7 +78,8 @@ async def run_app(container: Container, supervisor_url: str, environment: Mappin
         except asyncio.CancelledError:
             return 0
         except ConfigurationError as error:
-            lines = [str(fault) for fault in named_by_option(error, container).faults]
+            faults = named_by_option(error, container).faults
+            lines = [f"option {fault.path}: {fault.message}" if fault.path else fault.message for fault in faults]
             return _fail(2, *lines, "correct this on the app's Configuration page, then start it again")
         except StartError as error:
             return _fail(1, str(error))
@@ -141,7 +142,7 @@ def _read_json(file: Path) -> Any:
     except OSError as error:
         raise StartError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise ConfigurationError([option_fault("options", f"{file} is not JSON")]) from None
+        raise ConfigurationError([option_fault("", f"{file} is not JSON")]) from None
 
 
 def _write_privately(file: Path, text: str) -> None:

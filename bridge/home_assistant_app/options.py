@@ -65,6 +65,7 @@ FILES = frozenset({"mqtt.ca", "mqtt.certificate", "mqtt.key", "terminals.certifi
 """Options that name a file in the app's own folder."""
 
 _SECTIONS = {name.partition(".")[0] for name in KEYS if "." in name}
+_TOP_LEVEL = sorted({*_SECTIONS, *(name for name in KEYS if "." not in name)})
 _OPTION_OF = {key: option for option, key in reversed(list(KEYS.items()))}
 
 
@@ -121,7 +122,7 @@ def read_options(document: Any) -> AppOptions:
     """Take `options.json` apart; what is wrong with it is kept in the result."""
     options = AppOptions()
     if not isinstance(document, dict):
-        options.faults.append(option_fault("options", "must be an object with sections such as mqtt and terminals"))
+        options.faults.append(option_fault("", "the options must hold sections such as mqtt and terminals"))
         return options
     for name, value in document.items():
         if name in _SECTIONS and isinstance(value, dict):
@@ -131,7 +132,7 @@ def read_options(document: Any) -> AppOptions:
         elif name in KEYS:
             _take(options, name, value)
         elif name not in _SECTIONS:
-            options.faults.append(option_fault(shorten(name, 64), unknown_key(name, {*_SECTIONS, *KEYS} - {""})))
+            options.faults.append(option_fault(shorten(name, 64), unknown_key(name, _TOP_LEVEL)))
     return options
 
 
@@ -251,9 +252,10 @@ def _set_tls(document: dict[str, Any], value: Any, faults: list[ConfigurationFau
 
 def _use(document: dict[str, Any], service: MqttService) -> None:
     mqtt = document.setdefault("mqtt", {})
-    mqtt |= {"host": service.host, "port": service.port}
-    # A user of one's own on Home Assistant's broker is the options' business.
-    if "username" not in mqtt:
+    mqtt["host"] = service.host
+    # Another port of Home Assistant's broker, or a user of one's own on it, is the options' business.
+    mqtt.setdefault("port", service.port)
+    if "username" not in mqtt and "password" not in mqtt:
         mqtt |= {
             "username": service.username,
             "password": None if service.password is None else service.password.reveal(),

@@ -35,7 +35,7 @@ class Heard:
 class MqttClient:
     """A connected client; `heard` fills with what it is sent."""
 
-    def __init__(self, port: int, protocol: Literal["5", "3.1.1"] = "5") -> None:
+    def __init__(self, port: int, protocol: Literal["5", "3.1.1"] = "5", login: tuple[str, str] | None = None) -> None:
         self.heard: list[Heard] = []
         self.protocol5 = protocol == "5"
         self._loop = asyncio.get_running_loop()
@@ -48,6 +48,8 @@ class MqttClient:
             client_id=f"test-{next(_NUMBERS)}",
             protocol=MQTTv5 if self.protocol5 else MQTTv311,
         )
+        if login is not None:
+            self._client.username_pw_set(*login)
         self._client.on_message = self._on_message
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
@@ -142,9 +144,11 @@ class MqttClient:
 
 
 @asynccontextmanager
-async def mqtt_client(port: int, *topics: str, protocol: Literal["5", "3.1.1"] = "5") -> AsyncIterator[MqttClient]:
+async def mqtt_client(
+    port: int, *topics: str, protocol: Literal["5", "3.1.1"] = "5", login: tuple[str, str] | None = None
+) -> AsyncIterator[MqttClient]:
     """Connect a client that hears these topics."""
-    client = MqttClient(port, protocol)
+    client = MqttClient(port, protocol, login)
     await client.connect()
     try:
         if topics:

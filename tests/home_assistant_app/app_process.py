@@ -1,0 +1,185 @@
+"""The app as its container runs it, beside a stand-in for the Supervisor."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.mosquitto import free_port
+from tests.support.waiting import PATIENCE
+
+TOKEN = "f00d" * 16
+
+
+class SupervisorStandIn:
+    """Answers `/services/mqtt` as the Supervisor does (supervisor/api/services.py and its security middleware).
+
+    Attributes:
+        service: what an app provides; None for nobody.
+        not_ready: how many requests are answered as a Supervisor that starts does.
+        broken: how many connections are cut before an answer.
+        asked: how often it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.service: dict[str, Any] | None = None
+        self.not_ready = 0
+        self.broken = 0
+        self.asked = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["SupervisorStandIn"]:
+        application = web.Application()
+        application.router.add_get("/services/mqtt", self._answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def wait_asked(self, times: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.asked < times:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self._changed.set()
+        if self.broken:
+            self.broken -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        if self.not_ready:
+            self.not_ready -= 1
+            return _error(400, "System is not ready with state: startup")
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            raise web.HTTPForbidden
+        if self.service is None:
+            return _error(400, "Service not enabled")
+        return web.json_response({"result": "ok", "data": self.service})
+
+
+def mqtt_service(port: int, username: str = "addons", password: str = "from-the-supervisor") -> dict[str, Any]:
+    """Return what the Mosquitto broker app provides."""
+    return {
+        "host": "127.0.0.1", "port": port, "ssl": False, "protocol": "3.1.1", "username": username,
+        "password": password, "addon": "core_mosquitto",
+    }  # fmt: skip
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"result": "error", "message": message}, status=status)
+
+
+class AppProcess:
+    """`python -m bridge.home_assistant_app run` on a `/data` of the test's."""
+
+    def __init__(self, data: Path, supervisor: str, options: Any, token: str | None = TOKEN) -> None:
+        self.data = data
+        self.log = ""
+        self.terminals_port, self.web_port = free_port(), free_port()
+        self._supervisor = supervisor
+        self._token = token
+        self._more = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        data.mkdir(exist_ok=True)
+        self.write_options(options)
+
+    def write_options(self, options: Any) -> None:
+        (self.data / "options.json").write_text(options if isinstance(options, str) else json.dumps(options))
+        (self.data / "options.json").chmod(0o600)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["AppProcess"]:
+        try:
+            await self.start()
+            yield self
+        finally:
+            if self._process is not None:
+                await self.stop(signal.SIGKILL)
+
+    async def start(self, *before: str) -> None:
+        """Start it, as the words before say."""
+        self.log = ""
+        self._process = await asyncio.create_subprocess_exec(
+            *before, *self._words("run", "--supervisor", self._supervisor),
+            stderr=asyncio.subprocess.PIPE, env=self._environment(),
+        )  # fmt: skip
+        assert self._process.stderr is not None
+        self._reading = asyncio.get_running_loop().create_task(self._read(self._process.stderr))
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        async with asyncio.timeout(PATIENCE):
+            code = await process.wait()
+        if self._reading is not None:
+            await self._reading
+        return code
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return await self.ended()
+
+    async def command(self, word: str) -> tuple[int, str]:
+        """Run what Home Assistant runs in the container; return the exit code and what it said."""
+        process = await asyncio.create_subprocess_exec(
+            *self._words(word),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=self._environment(),
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+    async def wait_log(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while text not in self.log:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {text!r} in the log:\n{self.log}") from None
+
+    def shown_password(self) -> str:
+        """Return the password that the log shows to be entered on a terminal."""
+        found = re.search(r"^    password  (\S+)$", self.log, re.MULTILINE)
+        assert found is not None, self.log
+        return found[1]
+
+    def _words(self, *command: str) -> list[str]:
+        return [
+            sys.executable, "-m", "bridge.home_assistant_app", "--data", str(self.data),
+            "--own-files", str(self.data), "--terminals-port", str(self.terminals_port),
+            "--web-port", str(self.web_port), *command,
+        ]  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        token = {} if self._token is None else {"SUPERVISOR_TOKEN": self._token}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path), **token}
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            self.log += line.decode()
+            self._more.set()

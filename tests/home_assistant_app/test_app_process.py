@@ -1,0 +1,270 @@
+"""The app from its first line to an opened door, with a stand-in Supervisor and a real broker."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from bridge.home_assistant_app.supervisor import (
+    NoMqttServiceError,
+    Supervisor,
+    SupervisorAwayError,
+    SupervisorRefusedError,
+)
+from bridge.model.secret import Secret
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.home_assistant_app.app_process import TOKEN, AppProcess, SupervisorStandIn, mqtt_service
+from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_client import mqtt_client
+
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "ha_addon" / "config.yaml").read_text())
+NO_SERVICE = "Home Assistant has no MQTT service yet"
+
+
+def options(**sections: Any) -> dict[str, Any]:
+    """Return the options a user begins with, without folders that only the container has."""
+    made = {**CONFIG["options"], "photos": {"folders": []}}
+    return {**made, **{name: {**made[name], **one} if isinstance(one, dict) else one for name, one in sections.items()}}
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[SupervisorStandIn]:
+    async with SupervisorStandIn().running() as stand_in:
+        yield stand_in
+
+
+def terminal(app: AppProcess, sn: str, password: str) -> SimulatedTerminal:
+    return SimulatedTerminal(
+        f"ws://127.0.0.1:{app.terminals_port}/devs/", sn, username="dev", password=password, first_retry=0.05,
+        last_retry=0.2,
+    )  # fmt: skip
+
+
+async def status_of(app: AppProcess, path: str, login: tuple[str, str] | None = None) -> int:
+    headers = {} if login is None else {"Authorization": aiohttp.encode_basic_auth(*login)}
+    # As the Supervisor asks: by the container's address.
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(
+            f"http://127.0.0.1:{app.web_port}{path}", headers={"Host": f"172.30.33.5:{app.web_port}"}
+        ) as answer,
+    ):
+        return answer.status
+
+
+async def test_from_nothing_to_an_opened_door(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    broker = Mosquitto(tmp_path, anonymous=False)
+    broker.set_passwords({"addons": "from-the-supervisor", "test": "test"})
+    app = AppProcess(tmp_path / "data", supervisor.url, options())
+    async with broker, app.running():
+        # A broker app that is still to be installed.
+        await app.wait_log(NO_SERVICE)
+        assert await status_of(app, "/healthz") == 200
+        assert await status_of(app, "/readyz") == 503
+        supervisor.service = mqtt_service(broker.port)
+        await app.wait_log("ready: ")
+        assert f"MQTT 127.0.0.1:{broker.port}, web" in app.log
+        password = app.shown_password()
+        async with terminal(app, "T1", password).running() as door:
+            await app.wait_log("T1")
+            await door.wait_refused()
+            async with mqtt_client(broker.port, login=("test", "test")) as client:
+                await client.publish("facebridge/bridge/admit/set", {"sn": "T1", "name": "Front door"})
+                await door.wait_connected()
+                await client.subscribe("facebridge/terminal/T1/#")
+                await client.publish("facebridge/terminal/T1/open/set", {"request_id": "first"})
+                reply = await client.wait_for(
+                    "facebridge/terminal/T1/reply", lambda one: one.json["request_id"] == "first"
+                )
+            assert reply.json["outcome"] == "ok"
+            assert door.opened == 1
+        assert await status_of(app, "/healthz") == 200
+        assert await status_of(app, "/readyz") == 200
+        assert await status_of(app, "/api/terminals") == 401
+        assert await status_of(app, "/metrics") == 401
+        assert await app.stop() == 0
+    assert app.log.count(NO_SERVICE) == 1
+    assert "from-the-supervisor" not in app.log
+    assert TOKEN not in app.log
+    assert app.log.count(password) == 1
+    assert yaml.safe_load((app.data / "secrets.yaml").read_text()) == {"terminal_password": password}
+    for secret in ("config.yaml", "secrets.yaml", "facebridge.db"):
+        assert stat.S_IMODE((app.data / secret).stat().st_mode) == 0o600
+    assert "Traceback" not in app.log
+
+
+async def test_a_restart_keeps_the_password_and_shows_it_no_more(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port)
+        app = AppProcess(tmp_path / "data", supervisor.url, options(known_terminals=[{"sn": "T1", "groups": "lobby"}]))
+        async with app.running():
+            await app.wait_log("ready: ")
+            password = app.shown_password()
+            assert await app.stop() == 0
+            await app.start()
+            await app.wait_log("ready: ")
+            assert password not in app.log
+            assert "Enter on each terminal" not in app.log
+            async with terminal(app, "T1", password).running() as door:
+                await door.wait_connected()
+
+
+async def test_a_password_of_ones_own_is_used_and_none_is_made(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port)
+        own = options(terminals={"password": "knock-knock"}, known_terminals=[{"sn": "T1"}])
+        async with AppProcess(tmp_path / "data", supervisor.url, own).running() as app:
+            await app.wait_log("ready: ")
+            async with terminal(app, "T1", "knock-knock").running() as door:
+                await door.wait_connected()
+            assert not (app.data / "secrets.yaml").exists()
+            assert "knock-knock" not in app.log
+
+
+async def test_a_broker_of_ones_own_takes_no_supervisor(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        own = options(mqtt={"host": "127.0.0.1", "port": broker.port})
+        async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", own, token=None).running() as app:
+            await app.wait_log(f"MQTT 127.0.0.1:{broker.port}, web")
+            assert "Supervisor" not in app.log
+
+
+async def test_without_a_broker_and_a_token_it_says_what_to_do(tmp_path: Path) -> None:
+    async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", options(), token=None).running() as app:
+        assert await app.ended() == 1
+    assert "Set mqtt.host" in app.log
+
+
+async def test_it_waits_for_a_supervisor_that_is_not_ready(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    supervisor.broken, supervisor.not_ready = 1, 1
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port)
+        async with AppProcess(tmp_path / "data", supervisor.url, options()).running() as app:
+            await app.wait_log("ready: ")
+            assert "the Supervisor broke off its answer" in app.log, app.log
+            assert "the Supervisor is not ready: System is not ready with state: startup; asking again" in app.log
+            assert supervisor.asked == 3
+
+
+async def test_it_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
+    stand_in = SupervisorStandIn()
+    async with Mosquitto(tmp_path) as broker:
+        stand_in.service = mqtt_service(broker.port)
+        async with AppProcess(tmp_path / "data", stand_in.url, options()).running() as app:
+            await app.wait_log("the Supervisor cannot be reached: Connect call failed")
+            async with stand_in.running():
+                await app.wait_log("ready: ")
+
+
+async def test_a_wrong_token_is_told_and_ends_it(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    async with AppProcess(tmp_path / "data", supervisor.url, options(), token="wrong" * 8).running() as app:
+        assert await app.ended() == 1
+    assert "the Supervisor does not take this app's token (HTTP 403); start this app again" in app.log
+    assert "wrongwrong" not in app.log
+
+
+async def test_a_slow_supervisor_is_not_waited_for_endlessly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        supervisor = Supervisor(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(TOKEN), patience=0.2)
+        with pytest.raises(SupervisorAwayError, match=r"no answer within 0\.2 s"):
+            await supervisor.mqtt_service()
+
+
+@pytest.mark.parametrize("data", [{}, {"host": "x"}, {"host": "", "port": 1}, {"host": "x", "port": "1883"}, []])
+async def test_a_service_without_host_and_port_is_none(data: Any, supervisor: SupervisorStandIn) -> None:
+    supervisor.service = data
+    with pytest.raises(SupervisorAwayError, match="named no host and port"):
+        await Supervisor(supervisor.url, Secret(TOKEN)).mqtt_service()
+
+
+async def test_what_the_supervisor_says_is_told_apart(supervisor: SupervisorStandIn) -> None:
+    with pytest.raises(NoMqttServiceError):
+        await Supervisor(supervisor.url, Secret(TOKEN)).mqtt_service()
+    with pytest.raises(SupervisorRefusedError):
+        await Supervisor(supervisor.url, Secret("x")).mqtt_service()
+    supervisor.service = mqtt_service(1883)
+    service = await Supervisor(supervisor.url, Secret(TOKEN)).mqtt_service()
+    assert (service.host, service.port, service.username, service.tls) == ("127.0.0.1", 1883, "addons", False)
+    assert "from-the-supervisor" not in repr(service)
+
+
+async def test_faults_are_told_by_option_and_end_it_with_2(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+    wrong = options(commands={"deadline": 90}, mqtt={"password": "hunter2"}, known_terminals=[{"sn": "T 1"}])
+    async with AppProcess(tmp_path / "data", supervisor.url, wrong).running() as app:
+        assert await app.ended() == 2
+        assert "option commands.deadline: must be a number of seconds from 1 to 60" in app.log
+        assert "option mqtt.username: must be given where password is" in app.log
+        assert "option known_terminals.T 1: an SN has 1 to 64 letters, digits, _ and -" in app.log
+        assert "correct this on the app's Configuration page" in app.log
+        assert "hunter2" not in app.log
+        assert supervisor.asked == 0, "told at once, whether there is a broker or not"
+        # A password that nobody was shown is not kept.
+        assert not (app.data / "secrets.yaml").exists()
+        supervisor.service = mqtt_service(1)
+        app.write_options(options())
+        await app.start()
+        await app.wait_log("Enter on each terminal")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "options.json is not JSON"), ("[]", "the options must hold sections"), ("\xff", "is not JSON")],
+)
+async def test_options_that_cannot_be_read_are_told(tmp_path: Path, content: str, said: str) -> None:
+    async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", content).running() as app:
+        assert await app.ended() == 2
+    assert said in app.log
+    assert "Traceback" not in app.log
+
+
+async def test_no_options_at_all_are_told(tmp_path: Path) -> None:
+    app = AppProcess(tmp_path / "data", "http://127.0.0.1:9", "{}")
+    (app.data / "options.json").unlink()
+    async with app.running():
+        assert await app.ended() == 1
+    assert "options.json cannot be read: No such file or directory" in app.log
+
+
+@pytest.mark.parametrize("when", [NO_SERVICE, "ready: "])
+async def test_sigterm_ends_it_within_five_seconds(tmp_path: Path, supervisor: SupervisorStandIn, when: str) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port) if when == "ready: " else None
+        async with AppProcess(tmp_path / "data", supervisor.url, options()).running() as app:
+            await app.wait_log(when)
+            assert await asyncio.wait_for(app.stop(), 5) == 0
+
+
+@pytest.mark.parametrize("when", ["Facebridge ", NO_SERVICE, "ready: "])
+async def test_as_the_first_process_of_a_container_too(
+    tmp_path: Path, supervisor: SupervisorStandIn, when: str
+) -> None:
+    """The kernel delivers to a namespace's first process only what it has a handler for."""
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port) if when == "ready: " else None
+        app = AppProcess(tmp_path / "data", supervisor.url, options())
+        await app.start("unshare", "--pid", "--fork", "--kill-child")
+        await app.wait_log(when)
+        assert app._process is not None
+        children = Path(f"/proc/{app._process.pid}/task/{app._process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        assert await asyncio.wait_for(app.ended(), 5) == 0
+
+
+async def test_the_http_api_serves_who_has_the_login_of_the_options(
+    tmp_path: Path, supervisor: SupervisorStandIn
+) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        supervisor.service = mqtt_service(broker.port)
+        own = options(web={"username": "admin", "password": "opensesame"})
+        async with AppProcess(tmp_path / "data", supervisor.url, own).running() as app:
+            await app.wait_log("ready: ")
+            assert await status_of(app, "/api/terminals", ("admin", "opensesame")) == 200
+            assert await status_of(app, "/api/terminals", ("nobody", "")) == 401
