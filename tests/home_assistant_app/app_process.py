@@ -66,6 +66,7 @@ class SupervisorStandIn:
             self.broken -= 1
             assert request.transport is not None
             request.transport.abort()
+            return web.Response()
         if self.not_ready:
             self.not_ready -= 1
             return _error(400, "System is not ready with state: startup")

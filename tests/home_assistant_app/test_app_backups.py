@@ -1,0 +1,166 @@
+"""The store in Home Assistant's backups: copied as the Supervisor copies, put back as it puts back."""
+
+import shutil
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+
+from bridge.home_assistant_app.keeping import AT_REST, BACKUP
+from bridge.simulator.faces import sample_photo
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.home_assistant_app.app_process import AppProcess, SupervisorStandIn, mqtt_service
+from tests.home_assistant_app.test_app_process import options, terminal
+from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_client import mqtt_client
+
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "ha_addon" / "config.yaml").read_text())
+PHOTO = b64encode(sample_photo(1, (64, 80))).decode()
+RESTORED = "this app was restored from a backup"
+
+
+class House:
+    """A broker, a Supervisor and an app with one terminal; its backups are taken as Home Assistant takes them."""
+
+    def __init__(self, folder: Path, broker: Mosquitto, app: AppProcess) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.app = app
+
+    async def enrol(self, person_id: str) -> None:
+        """Store a person, whom the terminal is told of once it is there."""
+        async with mqtt_client(self.broker.port, "facebridge/terminal/T1/reply") as client:
+            person = {"id": person_id, "name": "Ada", "photo": PHOTO}
+            await client.publish("facebridge/terminal/T1/person/set", {"persons": [person], "request_id": person_id})
+            await client.wait_for(
+                "facebridge/terminal/T1/reply",
+                lambda one: (one.json["request_id"], one.json["outcome"]) == (person_id, "accepted"),
+            )
+
+    async def back_up(self, *, running: bool) -> Path:
+        """Copy `/data` as the Supervisor does, with the commands before and after where the app runs."""
+        if running:
+            assert await self.app.command(_command("backup_pre")) == (0, "")
+        taken = self.folder / "backup"
+        shutil.copytree(self.app.data, taken, ignore=_excluded)
+        if running:
+            assert await self.app.command(_command("backup_post")) == (0, "")
+        return taken
+
+    def restore(self, taken: Path) -> None:
+        """Put it back as the Supervisor does: what was there is gone."""
+        shutil.rmtree(self.app.data)
+        shutil.copytree(taken, self.app.data)
+
+    def terminal(self) -> SimulatedTerminal:
+        return terminal(self.app, "T1", self.password)
+
+    @property
+    def password(self) -> str:
+        secrets = yaml.safe_load((self.app.data / "secrets.yaml").read_text())
+        return str(secrets["terminal_password"])
+
+
+def _command(key: str) -> str:
+    return str(CONFIG[key].split()[-1])
+
+
+def _excluded(folder: str, names: list[str]) -> set[str]:
+    """Leave out what the Supervisor leaves out, whose `/data` lies elsewhere."""
+    where = PurePosixPath("/data/apps/data/5d2c_facebridge")
+    return {name for name in names if any((where / name).match(pattern) for pattern in CONFIG["backup_exclude"])}
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with _house(tmp_path) as house:
+        yield house
+
+
+@asynccontextmanager
+async def _house(folder: Path) -> AsyncIterator[House]:
+    async with Mosquitto(folder) as broker, SupervisorStandIn().running() as supervisor:
+        supervisor.service = mqtt_service(broker.port)
+        known = options(known_terminals=[{"sn": "T1"}])
+        async with AppProcess(folder / "data", supervisor.url, known).running() as app:
+            await app.wait_log("ready: ")
+            yield House(folder, broker, app)
+
+
+async def test_a_backup_of_the_running_app_brings_everybody_back(house: House) -> None:
+    await house.enrol("1001")
+    password = house.password
+    taken = await house.back_up(running=True)
+    assert not (house.app.data / BACKUP).exists(), "faces are not kept twice"
+    assert not (taken / "facebridge.db").exists()
+    assert (taken / BACKUP).exists()
+    await house.enrol("1002")
+    await house.app.stop()
+    house.restore(taken)
+    await house.app.start()
+    await house.app.wait_log("ready: ")
+    assert RESTORED in house.app.log
+    assert house.password == password
+    async with house.terminal().running() as door:
+        await door.wait_until(lambda: "1001" in door.persons)
+        assert set(door.persons) == {"1001"}
+    await house.app.stop()
+    # From now on it is a store like any other.
+    await house.app.start()
+    await house.app.wait_log("ready: ")
+    assert RESTORED not in house.app.log
+
+
+async def test_a_backup_of_the_stopped_app_brings_everybody_back(house: House) -> None:
+    await house.enrol("1001")
+    await house.app.stop()
+    taken = await house.back_up(running=False)
+    assert not (taken / "facebridge.db").exists()
+    house.restore(taken)
+    await house.app.start()
+    await house.app.wait_log("ready: ")
+    assert RESTORED in house.app.log
+    assert not (house.app.data / AT_REST).exists()
+    async with house.terminal().running() as door:
+        await door.wait_until(lambda: "1001" in door.persons)
+
+
+async def test_what_was_left_of_a_backup_is_not_taken_for_the_store(house: House) -> None:
+    """Killed between the commands before and after: the store has gone on, and the copy is old."""
+    await house.enrol("1001")
+    assert await house.app.command("backup") == (0, "")
+    await house.enrol("1002")
+    (house.app.data / f".{BACKUP}.cut0ff").mkdir()
+    await house.app.stop(9)
+    await house.app.start()
+    await house.app.wait_log("ready: ")
+    assert RESTORED not in house.app.log
+    assert not list(house.app.data.glob(f"*{BACKUP}*"))
+    async with house.terminal().running() as door:
+        await door.wait_until(lambda: set(door.persons) == {"1001", "1002"})
+
+
+async def test_a_backup_that_cannot_be_used_is_told_and_left_alone(house: House) -> None:
+    await house.enrol("1001")
+    taken = await house.back_up(running=True)
+    await house.app.stop()
+    (taken / BACKUP).write_bytes(b"no database" * 100)
+    house.restore(taken)
+    await house.app.start()
+    assert await house.app.ended() == 1
+    assert "the restored backup cannot be used" in house.app.log
+    assert (house.app.data / BACKUP).exists()
+    assert not (house.app.data / "facebridge.db").exists()
+
+
+async def test_an_app_that_waits_for_a_broker_can_be_backed_up(tmp_path: Path) -> None:
+    async with (
+        SupervisorStandIn().running() as supervisor,
+        AppProcess(tmp_path / "data", supervisor.url, options()).running() as app,
+    ):
+        await app.wait_log("no MQTT service yet")
+        assert await app.command("backup") == (0, "")
+        assert await app.command("after-backup") == (0, "")
