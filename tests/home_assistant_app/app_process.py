@@ -127,6 +127,19 @@ class AppProcess:
         assert self._process.stderr is not None
         self._reading = asyncio.get_running_loop().create_task(self._read(self._process.stderr))
 
+    def first_child_or_none(self) -> int | None:
+        """Return the process that was started by the words before, once there is one."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def first_child(self) -> int:
+        """Return that process."""
+        child = self.first_child_or_none()
+        assert child is not None
+        return child
+
     async def ended(self) -> int:
         """Wait for its end; return its exit code."""
         process, self._process = self._process, None

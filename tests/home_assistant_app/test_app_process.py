@@ -24,6 +24,7 @@ from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import TOKEN, AppProcess, SupervisorStandIn, mqtt_service
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
+from tests.support.waiting import until
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "ha_addon" / "config.yaml").read_text())
 NO_SERVICE = "Home Assistant has no MQTT service yet"
@@ -242,7 +243,7 @@ async def test_sigterm_ends_it_within_five_seconds(tmp_path: Path, supervisor: S
             assert await asyncio.wait_for(app.stop(), 5) == 0
 
 
-@pytest.mark.parametrize("when", ["Facebridge ", NO_SERVICE, "ready: "])
+@pytest.mark.parametrize("when", [NO_SERVICE, "ready: "])
 async def test_as_the_first_process_of_a_container_too(
     tmp_path: Path, supervisor: SupervisorStandIn, when: str
 ) -> None:
@@ -252,10 +253,25 @@ async def test_as_the_first_process_of_a_container_too(
         app = AppProcess(tmp_path / "data", supervisor.url, options())
         await app.start("unshare", "--pid", "--fork", "--kill-child")
         await app.wait_log(when)
-        assert app._process is not None
-        children = Path(f"/proc/{app._process.pid}/task/{app._process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGTERM)
+        os.kill(app.first_child(), signal.SIGTERM)
         assert await asyncio.wait_for(app.ended(), 5) == 0
+
+
+async def test_even_before_it_has_said_a_word(tmp_path: Path) -> None:
+    app = AppProcess(tmp_path / "data", "http://127.0.0.1:9", options())
+    await app.start("unshare", "--pid", "--fork", "--kill-child")
+    await until(lambda: app.first_child_or_none() is not None)
+    pid = app.first_child()
+    await until(lambda: _handles(pid, signal.SIGTERM))
+    assert app.log == ""
+    os.kill(pid, signal.SIGTERM)
+    assert await asyncio.wait_for(app.ended(), 5) == 0
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 async def test_the_http_api_serves_who_has_the_login_of_the_options(
