@@ -90,16 +90,16 @@ async def open_store(settings: Settings, command: str) -> AsyncIterator[OpenStor
     try:
         cipher = PhotoCipher(settings.store.photo_key)
         await PhotoRotation(database, cipher).require_keys()
-        clock, events = Clock(), EventBus()
+        clock, events, boot_id = Clock(), EventBus(), read_boot_id()
         audit = AuditRecorder(StoredAudit(database), events, clock, settings.audit.keep_days)
         persons = StoredPersons(database, cipher)
-        commits = Commits(persons, events, clock, read_boot_id(), beside_a_bridge=True)
+        commits = Commits(persons, events, clock, boot_id, beside_a_bridge=True)
         desk = Desk(
             store=persons,
             commits=commits,
             events=events,
             clock=clock,
-            boot_id=read_boot_id(),
+            boot_id=boot_id,
             timezone=LocalTimezone(),
             origin=Origin(source=f"facebridge {command}", user=_user()),
             has_company=has_bridge,

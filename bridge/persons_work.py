@@ -19,6 +19,7 @@ from bridge.files.reading import open_person_file
 from bridge.files.writing import write_person_file
 from bridge.model.person_entry import Delivery, PersonEntry
 from bridge.model.reply import format_time
+from bridge.roster.pages import pages
 from bridge.roster.photos import PhotoPreparer
 from bridge.terminal_output import output, progress_bars
 from bridge.transfer.checking import RowFault, check_file
@@ -45,9 +46,7 @@ async def list_persons(
     """Show whom terminals should hold, and how far each is."""
     table = _table("terminal", "id", "name", "delivery", "status", "message", "changed")
     for sn in store.targets(terminal, group):
-        after = ""
-        while entries := await store.persons.page(sn, after, _PAGE):
-            after = entries[-1].person_id or ""
+        async for entries in pages(store.persons, sn, _PAGE):
             for entry in entries:
                 if entry.person is None or (delivery is not None and entry.delivery != delivery):
                     continue

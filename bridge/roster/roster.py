@@ -28,6 +28,7 @@ from bridge.roster.frames import FrameWriter
 from bridge.roster.ledger import BATCH, Ledger
 from bridge.roster.outbox import RosterOutbox
 from bridge.roster.outside import OutsideChanges
+from bridge.roster.pages import pages
 from bridge.roster.photos import PhotoPreparer
 from bridge.roster.ports import OutboxStore, PersonStore
 from bridge.roster.preparation import Preparation, PreparedPerson
@@ -156,9 +157,7 @@ class PersonRoster:
             entry = await self._store.entry(sn, person_id)
             return _listed([entry] if entry is not None else [])
         persons: list[Mapping[str, Any]] = []
-        after = ""
-        while entries := await self._store.page(sn, after, BATCH):
-            after = entries[-1].person_id or ""
+        async for entries in pages(self._store, sn, BATCH):
             persons += _listed(entries)
         return persons
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bridge.hub.commands import SET_PERSONS
 from bridge.roster import changes
 from bridge.roster.ledger import Ledger
+from bridge.roster.pages import pages
 from bridge.transfer.desk import ROWS_AT_ONCE, Desk
 from bridge.transfer.ports import Progress, TransferStore
 
@@ -17,9 +18,7 @@ async def find_persons(store: TransferStore, sources: Sequence[str]) -> dict[str
     """
     newest: dict[str, tuple[int, str]] = {}
     for sn in sources:
-        after = ""
-        while entries := await store.page(sn, after, ROWS_AT_ONCE):
-            after = entries[-1].person_id or ""
+        async for entries in pages(store, sn, ROWS_AT_ONCE):
             for entry in entries:
                 if entry.person is not None:
                     newest[entry.person.id] = max(newest.get(entry.person.id, (-1, "")), (entry.revision, sn))

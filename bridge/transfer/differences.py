@@ -9,6 +9,7 @@ from typing import Any
 from bridge.model.faults import InvalidError
 from bridge.model.person import Person
 from bridge.roster.ledger import BATCH
+from bridge.roster.pages import pages
 from bridge.roster.person_schema import merge
 from bridge.transfer.checking import CheckedPerson, RowFault
 from bridge.transfer.ports import Progress, TransferStore
@@ -163,9 +164,8 @@ async def _look_over(
     store: TransferStore, sn: str, ids: Collection[str], differences: Differences, *, prune: bool
 ) -> int:
     """Count whom a terminal should hold, and note whom pruning removes."""
-    held, after = 0, ""
-    while entries := await store.page(sn, after, BATCH * 10):
-        after = entries[-1].person_id or ""
+    held = 0
+    async for entries in pages(store, sn, BATCH * 10):
         for entry in entries:
             if entry.person is None or entry.person_id is None:
                 continue

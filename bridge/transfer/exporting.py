@@ -7,6 +7,7 @@ from bridge.files.writing import PersonWriter
 from bridge.model.person import Person
 from bridge.model.person_entry import PersonEntry
 from bridge.roster.ledger import BATCH
+from bridge.roster.pages import pages
 from bridge.transfer.ports import Progress, TransferStore
 
 
@@ -37,9 +38,7 @@ async def export_persons(
     newest: dict[str, tuple[int, Person]] = {}
     differing: set[str] = set()
     for sn in sns:
-        after = ""
-        while entries := await store.page(sn, after, BATCH * 10):
-            after = entries[-1].person_id or ""
+        async for entries in pages(store, sn, BATCH * 10):
             for entry in entries:
                 _take(entry, newest, differing)
     unreadable: list[str] = []
