@@ -2,9 +2,10 @@
 
 import getpass
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 from bridge.config.settings import Settings
 from bridge.hub.audit import AuditRecorder
@@ -24,6 +25,9 @@ from bridge.store.photo_rotation import PhotoRotation
 from bridge.store.presence import is_present
 from bridge.store.terminals import StoredTerminals
 from bridge.transfer.desk import Desk
+
+_NAMED = 10
+"""Terminals or groups that an error names: enough to find a typing error by."""
 
 
 class UnknownTargetError(Exception):
@@ -59,7 +63,7 @@ class OpenStore:
         """
         if terminal is not None:
             if terminal not in self.known:
-                raise UnknownTargetError(f"terminal {terminal} is not known; known are {_some(self.known)}")
+                raise UnknownTargetError(f"terminal {terminal} is not known; known are {some(self.known, _NAMED)}")
             return [terminal]
         if group is None or group == ALL_TERMINALS:
             if not self.known:
@@ -68,7 +72,7 @@ class OpenStore:
         members = [sn for sn, one in self.known.items() if group in one.groups]
         if not members:
             groups = sorted({name for one in self.known.values() for name in one.groups} | {ALL_TERMINALS})
-            raise UnknownTargetError(f"no terminal is in a group {group}; groups are {_some(groups)}")
+            raise UnknownTargetError(f"no terminal is in a group {group}; groups are {some(groups, _NAMED)}")
         return members
 
 
@@ -117,9 +121,10 @@ async def open_store(settings: Settings, command: str) -> AsyncIterator[OpenStor
         await database.close()
 
 
-def _some(names: Mapping[str, object] | Sequence[str]) -> str:
-    shown = list(names)[:10]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+def some(names: Collection[str], limit: int) -> str:
+    """Name the first few, and say how many more there are."""
+    more = len(names) - limit
+    return ", ".join(islice(names, limit)) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _user() -> str:

@@ -12,7 +12,7 @@ import click
 import orjson
 from rich.table import Table
 
-from bridge.beside import OpenStore
+from bridge.beside import OpenStore, some
 from bridge.config.settings import Settings
 from bridge.files.errors import PersonFileError
 from bridge.files.reading import open_person_file
@@ -35,6 +35,9 @@ _LOOK = 0.5
 
 _PRUNED_UNASKED = 0.1
 """Part of a terminal's persons that is removed without asking (CONTRACT, section 7)."""
+
+_NAMED = 5
+"""Pictures, persons or terminals that a line names."""
 
 _PAGE = 1000
 """Persons that are read together."""
@@ -92,7 +95,7 @@ async def import_persons(
     finally:
         preparer.close()
     if checked.strays:
-        click.echo(f"note: {len(checked.strays)} pictures belong to nobody in the file: {_some(checked.strays)}")
+        click.echo(f"note: {len(checked.strays)} pictures belong to nobody in the file: {some(checked.strays, _NAMED)}")
     if dry_run:
         _show(differences)
     _sum_up(store, differences, done=not dry_run)
@@ -113,7 +116,7 @@ async def export(store: OpenStore, file: Path, *, terminal: str | None, group: s
     if exported.unreadable:
         raise click.ClickException(
             f"the photos of {_count(len(exported.unreadable), 'person')} cannot be read, so they were left out:"
-            f" {_some(exported.unreadable)}"
+            f" {some(exported.unreadable, _NAMED)}"
         )
 
 
@@ -163,7 +166,7 @@ async def purge_person(store: OpenStore, person_id: str, *, patience: int) -> No
     click.echo(f"the removal of {person_id} from {_count(len(stored.sns), 'terminal')} is stored")
     if stored.dropped:
         click.echo(
-            f"note: {_some(stored.dropped)} had them too and are not known any more; what was kept for them is"
+            f"note: {some(stored.dropped, _NAMED)} had them too and are not known any more; what was kept for them is"
             " gone, the devices themselves cannot be told"
         )
     _say_when(store)
@@ -234,7 +237,7 @@ def _show(differences: Differences) -> None:
     """Print a line for each person that changes."""
     signs = {Kind.NEW: "+", Kind.CHANGED: "~", Kind.REMOVED: "-"}
     for difference, sns in differences.terminals.items():
-        where = "" if len(sns) == len(differences.sns) else f"  on {_some(sns)}"
+        where = "" if len(sns) == len(differences.sns) else f"  on {some(sns, _NAMED)}"
         click.echo(f"{signs[difference.kind]} {difference.person_id}{_shown_fields(difference)}{where}")
 
 
@@ -300,7 +303,3 @@ def _echo_json(value: dict[str, Any]) -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
