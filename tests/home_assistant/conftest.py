@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.home_assistant.scene import Home, Protocol, Scene, SceneMaker, bridge_in
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
+from tests.support.phone import Phone, phone_of
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,3 +37,10 @@ def bridge_with(home: Home, tmp_path: Path) -> SceneMaker:
         return bridge_in(home, tmp_path, known, **details)
 
     return make
+
+
+@pytest.fixture
+async def phone(home: Home) -> AsyncIterator[Phone]:
+    """A phone with Home Assistant's app."""
+    async with phone_of(home.home_assistant, "Ada's phone") as phone:
+        yield phone

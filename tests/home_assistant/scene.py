@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bridge.simulator.terminal import SimulatedTerminal
+from tests.support.blueprints import Domain, used
 from tests.support.bridge_process import configuration
 from tests.support.home_assistant import HomeAssistant, HomeAssistantApi
 from tests.support.mortal_bridge import MortalBridge, lasting_port
@@ -100,6 +101,22 @@ class Scene:
             if entity["unique_id"].startswith(start)
         }
 
+    async def device_id(self, sn: str) -> str:
+        """Return the id of a terminal's device in Home Assistant, once it has it."""
+        devices: dict[str, Any] = {}
+
+        async def known() -> bool:
+            devices.update(await self.api.devices())
+            return f"facebridge_{sn}" in devices
+
+        await self.api.until(known, f"there is a device of {sn}")
+        device_id: str = devices[f"facebridge_{sn}"]["id"]
+        return device_id
+
+    def blueprint(self, domain: Domain, name: str, **inputs: object) -> AbstractAsyncContextManager[str]:
+        """Use a blueprint until the end: `async with scene.blueprint("automation", "open_at_doorbell", …)`."""
+        return used(self.home_assistant, self.api, domain, name, inputs)
+
     async def admit(self, sn: str, **details: Any) -> None:
         """Approve a terminal over MQTT, or change what is known of it."""
         request_id = json.dumps(details)[:128]
@@ -148,14 +165,20 @@ async def bridge_in(
                 yield scene
                 issues = [issue for issue in await scene.api.issues() if issue["domain"] not in _OWN_ISSUES]
                 assert not issues, issues
+            except BaseException as error:
+                # What Home Assistant says of it is often why.
+                error.add_note("\n".join(_complaints(home.home_assistant, log_before, expected)))
+                raise
             finally:
                 await scene.disconnect()
         assert "Traceback" not in bridge.said
-    allowed = (*_NOT_ABOUT_US, *expected)
-    complaints = [
-        line for line in home.home_assistant.complaints(log_before) if not any(known in line for known in allowed)
-    ]
+    complaints = _complaints(home.home_assistant, log_before, expected)
     assert not complaints, "\n".join(complaints)
+
+
+def _complaints(home_assistant: HomeAssistant, since: int, expected: tuple[str, ...]) -> list[str]:
+    allowed = (*_NOT_ABOUT_US, *expected)
+    return [line for line in home_assistant.complaints(since) if not any(known in line for known in allowed)]
 
 
 @asynccontextmanager

@@ -41,7 +41,12 @@ class HomeAssistant:
         (folder / "configuration.yaml").write_text(
             f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\n"
             "api:\nconfig:\nwebsocket_api:\nrepairs:\nlogger:\n  default: info\n"
+            "automation: !include automations.yaml\nscript: !include scripts.yaml\n"
+            "input_boolean:\ninput_button:\ninput_datetime:\ninput_text:\nmobile_app:\npersistent_notification:\n"
         )
+        # What its pages write.
+        (folder / "automations.yaml").write_text("[]\n")
+        (folder / "scripts.yaml").write_text("{}\n")
 
     @property
     def url(self) -> str:
@@ -132,6 +137,17 @@ class HomeAssistant:
 
     @asynccontextmanager
     async def _api(self, token: str) -> AsyncIterator["HomeAssistantApi"]:
+        async with self._connection(token) as websocket:
+            yield HomeAssistantApi(websocket)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Connect to its API and log in, for what needs more than commands and their results."""
+        async with self._connection(self.token) as websocket:
+            yield websocket
+
+    @asynccontextmanager
+    async def _connection(self, token: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         async with (
             aiohttp.ClientSession(self.url) as http,
             http.ws_connect("/api/websocket", max_msg_size=0) as websocket,
@@ -139,7 +155,7 @@ class HomeAssistant:
             assert (await websocket.receive_json())["type"] == "auth_required"
             await websocket.send_json({"type": "auth", "access_token": token})
             assert (await websocket.receive_json())["type"] == "auth_ok"
-            yield HomeAssistantApi(websocket)
+            yield websocket
 
 
 class HomeAssistantApi:
@@ -190,6 +206,10 @@ class HomeAssistantApi:
     async def press(self, entity_id: str) -> None:
         """Press a button."""
         await self.call("call_service", domain="button", service="press", target={"entity_id": entity_id})
+
+    async def fire(self, event_type: str) -> None:
+        """Fire an event."""
+        await self.call("fire_event", event_type=event_type)
 
     async def remove(self, device: Mapping[str, Any]) -> None:
         """Delete a device, as a user does on its page."""
