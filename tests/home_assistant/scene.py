@@ -113,6 +113,15 @@ class Scene:
         device_id: str = devices[f"facebridge_{sn}"]["id"]
         return device_id
 
+    @asynccontextmanager
+    async def helper(self, domain: str, name: str, **options: object) -> AsyncIterator[str]:
+        """Make a helper, as a user does on its page, until the end; yields its entity id."""
+        made = await self.api.call(f"{domain}/create", name=name, **options)
+        try:
+            yield f"{domain}.{made['id']}"
+        finally:
+            await self.api.call(f"{domain}/delete", **{f"{domain}_id": made["id"]})
+
     def blueprint(self, domain: Domain, name: str, **inputs: object) -> AbstractAsyncContextManager[str]:
         """Use a blueprint until the end: `async with scene.blueprint("automation", "open_at_doorbell", …)`."""
         return used(self.home_assistant, self.api, domain, name, inputs)

@@ -205,7 +205,14 @@ class HomeAssistantApi:
 
     async def press(self, entity_id: str) -> None:
         """Press a button."""
-        await self.call("call_service", domain="button", service="press", target={"entity_id": entity_id})
+        await self.act("button.press", entity_id)
+
+    async def act(self, action: str, entity_id: str, **data: object) -> None:
+        """Have an action done with an entity."""
+        domain, _, service = action.partition(".")
+        await self.call(
+            "call_service", domain=domain, service=service, target={"entity_id": entity_id}, service_data=data
+        )
 
     async def fire(self, event_type: str) -> None:
         """Fire an event."""
@@ -219,11 +226,25 @@ class HomeAssistantApi:
         """Have everything in another language."""
         await self.call("config/core/update", language=language)
 
-    async def until(self, holds: Callable[[], Awaitable[object]], what: str) -> None:
-        """Wait until something holds; it is looked at whenever anything has happened."""
+    async def watch(self) -> None:
+        """Have all events told, from now on."""
         if not self._subscribed:
             await self.call("subscribe_events")
             self._subscribed = True
+
+    async def until_event(self, event_type: str) -> Mapping[str, Any]:
+        """Wait until an event of this type has come since the last wait, and return its data; `watch` first."""
+        async with asyncio.timeout(_ANSWER_PATIENCE):
+            while True:
+                for event in self.events:
+                    if event["event_type"] == event_type:
+                        data: dict[str, Any] = event["data"]
+                        return data
+                self.events.append((await self._websocket.receive_json())["event"])
+
+    async def until(self, holds: Callable[[], Awaitable[object]], what: str) -> None:
+        """Wait until something holds; it is looked at whenever anything has happened."""
+        await self.watch()
         try:
             async with asyncio.timeout(_ANSWER_PATIENCE):
                 self.events.clear()
