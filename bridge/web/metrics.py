@@ -10,10 +10,12 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.hub.admission import Admission
+from bridge.hub.commands import COMMANDS
 from bridge.hub.event_bus import EventBus
 from bridge.hub.ports import Roster
 from bridge.hub.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonSettled, TerminalRefused, UnknownReply
+from bridge.model.outcome import Outcome
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds: from a quick terminal's answer to the longest deadline."""
@@ -38,6 +40,10 @@ class MetricsRoutes:
             ("command", "outcome"),
             registry=self._collected,
         )
+        # From zero on: Prometheus sees no increase in a series that begins with one.
+        for definition in COMMANDS:
+            for outcome in Outcome:
+                self._commands.labels(definition.name, outcome.value)
         self._seconds = Histogram(
             "facebridge_command_seconds",
             "Time from taking a command to its reply.",
