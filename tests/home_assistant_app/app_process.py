@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.logged_process import LoggedProcess
 from tests.support.mosquitto import free_port
 from tests.support.waiting import PATIENCE
 
@@ -89,18 +89,15 @@ def _error(status: int, message: str) -> web.Response:
     return web.json_response({"result": "error", "message": message}, status=status)
 
 
-class AppProcess:
+class AppProcess(LoggedProcess):
     """`python -m bridge.home_assistant_app run` on a `/data` of the test's."""
 
     def __init__(self, data: Path, supervisor: str, options: Any, token: str | None = TOKEN) -> None:
+        super().__init__()
         self.data = data
-        self.log = ""
         self.terminals_port, self.web_port = free_port(), free_port()
         self._supervisor = supervisor
         self._token = token
-        self._more = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
         data.mkdir(exist_ok=True)
         self.write_options(options)
 
@@ -108,53 +105,11 @@ class AppProcess:
         (self.data / "options.json").write_text(options if isinstance(options, str) else json.dumps(options))
         (self.data / "options.json").chmod(0o600)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["AppProcess"]:
-        try:
-            await self.start()
-            yield self
-        finally:
-            if self._process is not None:
-                await self.stop(signal.SIGKILL)
-
     async def start(self, *before: str) -> None:
         """Start it, as the words before say."""
-        self.log = ""
-        self._process = await asyncio.create_subprocess_exec(
-            *before, *self._words("run", "--supervisor", self._supervisor),
-            stderr=asyncio.subprocess.PIPE, env=self._environment(),
-        )  # fmt: skip
-        assert self._process.stderr is not None
-        self._reading = asyncio.get_running_loop().create_task(self._read(self._process.stderr))
-
-    def first_child_or_none(self) -> int | None:
-        """Return the process that was started by the words before, once there is one."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return int(children[0]) if children else None
-
-    def first_child(self) -> int:
-        """Return that process."""
-        child = self.first_child_or_none()
-        assert child is not None
-        return child
-
-    async def ended(self) -> int:
-        """Wait for its end; return its exit code."""
-        process, self._process = self._process, None
-        assert process is not None
-        async with asyncio.timeout(PATIENCE):
-            code = await process.wait()
-        if self._reading is not None:
-            await self._reading
-        return code
-
-    async def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it; return its exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return await self.ended()
+        await self._start(
+            *before, *self._words("run", "--supervisor", self._supervisor), environment=self._environment()
+        )
 
     async def command(self, word: str) -> tuple[int, str]:
         """Run what Home Assistant runs in the container; return the exit code and what it said."""
@@ -166,15 +121,6 @@ class AppProcess:
             said, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, said.decode()
-
-    async def wait_log(self, text: str) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while text not in self.log:
-                    self._more.clear()
-                    await self._more.wait()
-        except TimeoutError:
-            raise AssertionError(f"no {text!r} in the log:\n{self.log}") from None
 
     def shown_password(self) -> str:
         """Return the password that the log shows to be entered on a terminal."""
@@ -192,8 +138,3 @@ class AppProcess:
     def _environment(self) -> dict[str, str]:
         token = {} if self._token is None else {"SUPERVISOR_TOKEN": self._token}
         return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path), **token}
-
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
-            self.log += line.decode()
-            self._more.set()

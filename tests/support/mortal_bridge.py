@@ -36,9 +36,8 @@ class MortalBridge(BridgeProcess):
 
     def limit_files(self, size: int | None) -> None:
         """Let it write no file beyond so many bytes, as a full disk would; None for no limit."""
-        assert self._process is not None
         limit = resource.RLIM_INFINITY if size is None else size
-        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     async def start_in_vain(self) -> str:
         """Start it where it cannot run, and return what it says when it gives up."""
