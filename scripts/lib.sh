@@ -1,4 +1,4 @@
-# What scripts/run and scripts/test share: everything they need is set up here. Sourced, not run.
+# What the scripts share: everything they need is set up here. Sourced, not run.
 
 say() { printf '\033[1m» %s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -60,4 +60,47 @@ python_environment() {
   with_retry "pip install" .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint requirements.lock --editable ".[$extras]"
   printf '%s' "$wanted" >"$ready"
+}
+
+# cached NAME: the folder outside the checkout for what is big to make, so that every checkout has the same one.
+cached() { echo "${FACEBRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/facebridge}/$1"; }
+
+# made_once FOLDER WANTED SCRIPT: FOLDER as `SCRIPT --make FOLDER` makes it, unless it is there as WANTED already.
+# SCRIPT runs as root, in a mount namespace of its own: what it mounts is gone with it, however it ends.
+made_once() {
+  folder=$1 wanted=$2 script=$3
+  [ "$(cat "$folder/ready" 2>/dev/null)" = "$wanted" ] && return 0
+  mkdir -p "$(dirname "$folder")"
+  # Two checkouts tested at a time make it once.
+  exec 9>"$folder.lock"
+  flock 9
+  [ "$(cat "$folder/ready" 2>/dev/null)" = "$wanted" ] && return 0
+  install_debian_packages debootstrap debian-archive-keyring
+  as_root rm -rf --one-file-system "$folder" "$folder.making"
+  mkdir "$folder.making"
+  # sudo takes the environment away, and with it what it tells pip of mirrors and certificates.
+  set --
+  for name in $(env | sed -n 's/^\(PIP_[A-Z0-9_]*\)=.*/\1/p'); do
+    eval "set -- \"\$@\" \"$name=\$$name\""
+  done
+  as_root env "$@" unshare --mount --propagation private "$script" --make "$folder.making"
+  mv "$folder.making" "$folder"
+  printf '%s' "$wanted" >"$folder/ready"
+}
+
+# debian_in FOLDER SUITE PACKAGE...: as root, for made_once: a minimal Debian that reaches the network as this machine does.
+debian_in() {
+  debian=$1 suite=$2; shift 2
+  # The machine's own mirror where it is a Debian, else debootstrap's.
+  # shellcheck disable=SC2016  # apt's variable
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1)
+  # Anew each time: half a Debian can't be finished. What a broken attempt has mounted in it goes with the namespace.
+  # shellcheck disable=SC2016,SC2086  # the inner shell's variables; a mirror or nothing
+  with_retry 'debootstrap' unshare --mount sh -c 'rm -rf --one-file-system "$1"; shift; exec debootstrap "$@"' \
+    sh "$debian" --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+    --include="$(echo "$*" | tr ' ' ,)" "$suite" "$debian" $mirror >>"$debian.log"
+  rm -f "$debian"/var/cache/apt/archives/*.deb
+  for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+    if [ -e "$file" ]; then cp -L "$file" "$debian$file"; fi
+  done
 }

@@ -22,6 +22,10 @@ TOKEN = "f00d" * 16
 class SupervisorStandIn:
     """Answers `/services/mqtt` as the Supervisor does (supervisor/api/services.py and its security middleware).
 
+    Args:
+        address: where it listens.
+        port: there; None for a free one.
+
     Attributes:
         service: what an app provides; None for nobody.
         not_ready: how many requests are answered as a Supervisor that starts does.
@@ -29,8 +33,9 @@ class SupervisorStandIn:
         asked: how often it was asked.
     """
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, address: str = "127.0.0.1", port: int | None = None) -> None:
+        self.address = address
+        self.port = port or free_port()
         self.service: dict[str, Any] | None = None
         self.not_ready = 0
         self.broken = 0
@@ -39,7 +44,7 @@ class SupervisorStandIn:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SupervisorStandIn"]:
@@ -48,7 +53,7 @@ class SupervisorStandIn:
         runner = web.AppRunner(application)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            await web.TCPSite(runner, self.address, self.port).start()
             yield self
         finally:
             await runner.cleanup()
@@ -77,12 +82,21 @@ class SupervisorStandIn:
         return web.json_response({"result": "ok", "data": self.service})
 
 
-def mqtt_service(port: int, username: str = "addons", password: str = "from-the-supervisor") -> dict[str, Any]:
+def mqtt_service(
+    port: int, username: str = "addons", password: str = "from-the-supervisor", host: str = "127.0.0.1"
+) -> dict[str, Any]:
     """Return what the Mosquitto broker app provides."""
     return {
-        "host": "127.0.0.1", "port": port, "ssl": False, "protocol": "3.1.1", "username": username,
+        "host": host, "port": port, "ssl": False, "protocol": "3.1.1", "username": username,
         "password": password, "addon": "core_mosquitto",
     }  # fmt: skip
+
+
+def shown_password(log: str) -> str:
+    """Return the password that an app's log shows to be entered on a terminal."""
+    found = re.search(r"^    password  (\S+)$", log, re.MULTILINE)
+    assert found is not None, log
+    return found[1]
 
 
 def _error(status: int, message: str) -> web.Response:
@@ -124,9 +138,7 @@ class AppProcess(LoggedProcess):
 
     def shown_password(self) -> str:
         """Return the password that the log shows to be entered on a terminal."""
-        found = re.search(r"^    password  (\S+)$", self.log, re.MULTILINE)
-        assert found is not None, self.log
-        return found[1]
+        return shown_password(self.log)
 
     def _words(self, *command: str) -> list[str]:
         return [

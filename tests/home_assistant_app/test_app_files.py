@@ -1,6 +1,5 @@
 """The app's files against the Supervisor's rules, and against the code they describe."""
 
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from bridge import __version__
 from bridge.home_assistant_app.keeping import AT_REST, BACKUP
 from bridge.home_assistant_app.options import KEYS
 from tests.home_assistant_app import supervisor_rules as rules
+from tests.home_assistant_app.assembled import assemble
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "ha_addon"
@@ -186,10 +186,7 @@ def test_foreign_actions_are_pinned() -> None:
 @pytest.mark.slow
 def test_the_assembled_tree_holds_one_config_and_what_the_image_needs(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    made = subprocess.run(
-        [ROOT / "scripts" / "assemble-app", tree],
-        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    made = assemble(tree)
     assert made.returncode == 0, made.stderr
     # As the Supervisor looks (supervisor/store/data.py).
     assert [str(file.relative_to(tree)) for file in tree.glob("**/config.*")] == ["facebridge/config.yaml"]
@@ -199,7 +196,7 @@ def test_the_assembled_tree_holds_one_config_and_what_the_image_needs(tmp_path: 
         assert (app / name).is_file()
     (wheel,) = app.glob("facebridge-*.whl")
     assert "bridge/home_assistant_app/entry.py" in zipfile.ZipFile(wheel).namelist()
-    again = subprocess.run([ROOT / "scripts" / "assemble-app", tree], capture_output=True, text=True, check=False)
+    again = assemble(tree)
     assert again.returncode == 1
     assert "is not empty" in again.stderr
 

@@ -1,0 +1,132 @@
+"""What a Dockerfile says, as far as the app's uses it: what is not known here is an error, never passed over."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import Template
+
+_BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+"""What Docker's python images and the engine set, as far as it matters here."""
+
+_CONTEXT = re.compile(r"--mount=type=bind,target=(/[^\s,]+) +")
+
+
+class UnknownStepError(Exception):
+    """A Dockerfile has something that is not known here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A command for `/bin/sh -c`.
+
+    Attributes:
+        command: what to run.
+        context: where it sees the folder that is built from, to be read only.
+        folder: where it runs.
+        environment: all of it.
+    """
+
+    command: str
+    context: str | None
+    folder: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that has to be there."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class Recipe:
+    """What is to be done, and what the image then says of itself."""
+
+    base: str = ""
+    steps: list[Run | Folder] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=lambda: dict(_BASE_ENVIRONMENT))
+    labels: dict[str, str] = field(default_factory=dict)
+    folder: str = "/"
+    command: Sequence[str] = ()
+
+
+def read_dockerfile(text: str, arguments: Mapping[str, str]) -> Recipe:
+    """Read a Dockerfile.
+
+    Args:
+        text: of it.
+        arguments: `--build-arg`; each ARG must be among them.
+
+    Raises:
+        UnknownStepError: it has something that is not known here.
+    """
+    recipe = Recipe()
+    known: dict[str, str] = {}
+    for word, rest in _instructions(text):
+        if (word == "FROM") != (not recipe.base):
+            raise UnknownStepError(f"there must be one FROM, at the beginning: {word} {rest}")
+        values = {**known, **recipe.environment}
+        match word:
+            case "FROM":
+                recipe.base = _plain(word, rest)
+            case "ARG":
+                if rest not in arguments:
+                    raise UnknownStepError(f"{word} {rest}: not among the arguments")
+                known[rest] = arguments[rest]
+            case "ENV":
+                recipe.environment |= _pairs(rest, values)
+            case "LABEL":
+                recipe.labels |= _pairs(rest, values)
+            case "WORKDIR":
+                recipe.folder = _plain(word, rest)
+                recipe.steps.append(Folder(recipe.folder))
+            case "RUN":
+                recipe.steps.append(_run(rest, recipe.folder, values))
+            case "CMD":
+                recipe.command = _words(word, rest)
+            case _:
+                raise UnknownStepError(f"{word} {rest}")
+    return recipe
+
+
+def _instructions(text: str) -> Iterator[tuple[str, str]]:
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    for line in re.sub(r"\\[ \t]*\n", "", lines).splitlines():
+        if line.strip():
+            word, _, rest = line.strip().partition(" ")
+            yield word.upper(), rest.strip()
+
+
+def _plain(word: str, rest: str) -> str:
+    if len(rest.split()) != 1 or rest.startswith("-") or "$" in rest:
+        raise UnknownStepError(f"{word} {rest}")
+    return rest
+
+
+def _pairs(rest: str, values: Mapping[str, str]) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in shlex.split(rest)]
+    if not all(equals for _, equals, _ in pairs):
+        raise UnknownStepError(rest)
+    try:
+        return {name: Template(value).substitute(values) for name, _, value in pairs}
+    except (KeyError, ValueError) as error:
+        raise UnknownStepError(f"{rest}: {error}") from None
+
+
+def _run(rest: str, folder: str, values: Mapping[str, str]) -> Run:
+    context = _CONTEXT.match(rest)
+    command = rest[context.end() :] if context else rest
+    if command.startswith(("-", "[", "<<")):
+        raise UnknownStepError(f"RUN {rest}")
+    return Run(command=command, context=context and context[1], folder=folder, environment=dict(values))
+
+
+def _words(word: str, rest: str) -> Sequence[str]:
+    if not rest.startswith("["):
+        # A shell would be the first process, which SIGTERM goes to.
+        raise UnknownStepError(f"{word} {rest}")
+    words: list[str] = json.loads(rest)
+    return words
