@@ -76,10 +76,11 @@ async def answering_the_watchdog(port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(waiting, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104  the Supervisor asks from outside
+        try:
+            await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104  the Supervisor asks from outside
+        except OSError as error:
+            raise StartError(f"cannot listen on port {port}: {error.strerror}") from None
         yield
-    except OSError as error:
-        raise StartError(f"cannot listen on port {port}: {error.strerror}") from None
     finally:
         await runner.cleanup()
 

@@ -13,12 +13,14 @@ import aiohttp
 import pytest
 import yaml
 
+from bridge.app import StartError
 from bridge.home_assistant_app.supervisor import (
     NoMqttServiceError,
     Supervisor,
     SupervisorAwayError,
     SupervisorRefusedError,
 )
+from bridge.home_assistant_app.waiting import answering_the_watchdog
 from bridge.model.secret import Secret
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import TOKEN, AppProcess, SupervisorStandIn, mqtt_service
@@ -170,6 +172,17 @@ async def test_a_wrong_token_is_told_and_ends_it(tmp_path: Path, supervisor: Sup
         assert await app.ended() == 1
     assert "the Supervisor does not take this app's token (HTTP 403); start this app again" in app.log
     assert "wrongwrong" not in app.log
+
+
+async def test_only_a_port_that_is_taken_is_told_as_one() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"cannot listen on port {port}: "):
+            async with answering_the_watchdog(port):
+                pytest.fail("nobody could be answered there")
+    with pytest.raises(ConnectionResetError):
+        async with answering_the_watchdog(port):
+            raise ConnectionResetError
 
 
 async def test_a_slow_supervisor_is_not_waited_for_endlessly() -> None:
