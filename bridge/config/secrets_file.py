@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def what_to_enter(door: TerminalsSettings, made: NewSecrets, machine: str) -> str:
-    """Return the lines that tell what to enter on the terminals; the one text that shows the password.
+    """Return the lines that say what to enter on the terminals; the one text that shows the password.
 
     Args:
         door: where they connect to.
@@ -86,7 +86,7 @@ def what_to_enter(door: TerminalsSettings, made: NewSecrets, machine: str) -> st
     """
     scheme = "ws" if door.tls is None else "wss"
     return (
-        f"{SECRETS_FILE} is made. Enter on each terminal:\n"
+        "Enter on each terminal:\n"
         f"    server    {scheme}://{machine}:{door.port or 'PORT'}{door.path}/\n"
         f"    user      {door.username}\n"
         f"    password  {made.terminal_password.reveal()}\n"
@@ -104,7 +104,7 @@ def _first_words(made: NewSecrets, configuration: Path) -> str:
             f"\n  {SECRETS_FILE} is made, with a random terminal_password that {configuration.name} does not use.\n\n"
         )
     shown = what_to_enter(door, made, "THIS-MACHINE")
-    return f"\n  {shown}  It is shown only now; later look into {SECRETS_FILE}.\n\n"
+    return f"\n  {SECRETS_FILE} is made. {shown}  It is shown only now; later look into {SECRETS_FILE}.\n\n"
 
 
 if __name__ == "__main__":

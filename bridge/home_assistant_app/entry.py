@@ -42,6 +42,11 @@ _NO_SUPERVISOR = (
 )
 
 
+_SHOWN_ONCE = (
+    "This random password is shown only now; for one of your own set terminals.password on the app's Configuration page"
+)
+
+
 class _Secret(str):
     """A name in `secrets.yaml`."""
 
@@ -133,7 +138,9 @@ def _load(options: AppOptions, container: Container, service: MqttService | None
             # Nobody has been shown it: the next start makes another.
             (container.data / SECRETS_FILE).unlink()
         raise
-    return settings, "" if made is None else what_to_enter(settings.terminals, made, "ADDRESS-OF-HOME-ASSISTANT")
+    if made is None:
+        return settings, ""
+    return settings, what_to_enter(settings.terminals, made, "ADDRESS-OF-HOME-ASSISTANT") + _SHOWN_ONCE
 
 
 def _read_json(file: Path) -> Any:

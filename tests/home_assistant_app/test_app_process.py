@@ -98,6 +98,8 @@ async def test_from_nothing_to_an_opened_door(tmp_path: Path, supervisor: Superv
     assert "from-the-supervisor" not in app.log
     assert TOKEN not in app.log
     assert app.log.count(password) == 1
+    assert "set terminals.password on the app's Configuration page" in app.log
+    assert "secrets.yaml" not in app.log, "nobody who uses the app can look into it"
     assert yaml.safe_load((app.data / "secrets.yaml").read_text()) == {"terminal_password": password}
     for secret in ("config.yaml", "secrets.yaml", "facebridge.db"):
         assert stat.S_IMODE((app.data / secret).stat().st_mode) == 0o600
