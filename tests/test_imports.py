@@ -21,9 +21,10 @@ ALLOWED: dict[str, set[str]] = {
     "web": {"model", "hub", "config"},
     "simulator": {"protocol"},
     "transfer": {"model", "hub", "roster", "files"},
+    "contract": {"model", "hub", "roster", "mqtt"},
     "home_assistant_app": {"model", "config", "store", "app", "command_support", "logs"},
 }
-"""What each part may import besides itself; `home_assistant_app` is composition, too.
+"""What each part may import besides itself; `home_assistant_app` and `contract` are composition, too.
 
 The modules at the top (app, cli, …) know everything, and nobody them.
 """

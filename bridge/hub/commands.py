@@ -18,9 +18,14 @@ from bridge.model.commands import (
     SyncPersons,
 )
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
+from bridge.model.json_schema import JsonSchema, choice, described, nullable, reference, taken, text
 from bridge.model.names import (
     ALL_TERMINALS,
+    GROUP_NAME_SCHEMA,
     MAXIMUM_REQUEST_ID_LENGTH,
+    PERSON_ID_SCHEMA,
+    REQUEST_ID_SCHEMA,
+    SERIAL_NUMBER_SCHEMA,
     is_group_name,
     is_person_id,
     is_serial_number,
@@ -29,6 +34,9 @@ from bridge.model.secret import Secret
 
 PRESS = b"PRESS"
 """What Home Assistant's buttons publish."""
+
+NOTHING = b""
+"""An empty payload."""
 
 MAXIMUM_PERSONS = 10_000
 """Persons or ids in one command: a large building's roster; more is a mistake or an attack."""
@@ -55,16 +63,22 @@ class CommandDefinition:
 
     Attributes:
         name: the reply's `command`: the terminal's own `cmd` where there is one.
+        description: what it does, for people.
         topic: what follows the target in its MQTT topic.
         urgent: it must be carried out now or not at all; others must not get lost and keep their order.
         for_terminal: it can be asked of one terminal.
         for_group: it can be asked of a group.
         for_bridge: it can be asked of the bridge.
+        payload_schema: what its JSON may be; what a schema cannot tell stands in its descriptions.
+        plain: the payloads it takes that are not JSON, `PRESS` and nothing; each is the same as an empty object.
         build: makes the command of what the payload held, or raises InvalidError.
     """
 
     name: str
+    description: str
     topic: str
+    payload_schema: JsonSchema
+    plain: tuple[bytes, ...] = ()
     build: Callable[["_Payload"], Command]
     urgent: bool = False
     for_terminal: bool = False
@@ -81,11 +95,12 @@ class CommandDefinition:
         Raises:
             InvalidCommandError: with all that is wrong.
         """
-        value = _decode(payload)
-        return self.build_from(value, target)
+        return self.build_from({} if payload in self.plain else _decode(payload), target)
 
     def build_from(self, value: object, target: str) -> Command:
         """Make the command of decoded JSON, None standing for an empty payload; errors as for `parse`."""
+        if value is None and NOTHING in self.plain:
+            value = {}
         request_id, faults = _take_request_id(value)
         if faults:
             raise InvalidCommandError(faults, None)
@@ -101,12 +116,10 @@ class _Payload:
     target: str
     request_id: str | None
 
-    def mapping(self, *keys: str, or_nothing: bool = False) -> Mapping[str, Any]:
+    def mapping(self, *keys: str) -> Mapping[str, Any]:
         """Return the payload as an object of no other keys than these and `request_id`."""
-        if or_nothing and (self.value is None or self.value == _PRESSED):
-            return {}
         if not isinstance(self.value, Mapping):
-            expected = "an object" if keys else '"PRESS", {"request_id": "…"} or nothing'
+            expected = "an object" if keys else 'PRESS, {"request_id": "…"} or nothing'
             raise InvalidError.at("", f"must be {expected}, not {_kind(self.value)}")
         allowed = (*keys, "request_id")
         faults = [Fault(shorten(str(key), 40), unknown_key(key, allowed)) for key in self.value if key not in allowed]
@@ -120,14 +133,11 @@ class _Payload:
             raise InvalidError.at("confirm", f'{what} needs "confirm": "{self.target}"')
 
 
-_PRESSED = object()
-
-
 def _decode(payload: bytes) -> object:
     if not payload:
         return None
     if payload == PRESS:
-        return _PRESSED
+        raise InvalidCommandError([Fault("", "must be JSON, not PRESS")], None)
     try:
         value: object = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
@@ -150,8 +160,6 @@ def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:
 def _kind(value: object) -> str:
     if value is None:
         return "empty"
-    if value is _PRESSED:
-        return "PRESS"
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, int | float):
@@ -162,12 +170,12 @@ def _kind(value: object) -> str:
 
 
 def _open(payload: _Payload) -> Open:
-    payload.mapping(or_nothing=True)
+    payload.mapping()
     return Open(request_id=payload.request_id)
 
 
 def _reboot(payload: _Payload) -> Reboot:
-    payload.mapping(or_nothing=True)
+    payload.mapping()
     return Reboot(request_id=payload.request_id)
 
 
@@ -222,7 +230,7 @@ _SERIAL_NUMBER_RULE = "must be text of 1 to 64 letters, digits, _ and -"
 
 
 def _get_persons(payload: _Payload) -> GetPersons:
-    value = payload.mapping("id", or_nothing=True)
+    value = payload.mapping("id")
     person_id = value.get("id")
     if person_id is not None and not (isinstance(person_id, str) and is_person_id(person_id)):
         raise InvalidError.at("id", _PERSON_ID_RULE)
@@ -230,12 +238,14 @@ def _get_persons(payload: _Payload) -> GetPersons:
 
 
 def _sync_persons(payload: _Payload) -> SyncPersons:
-    value = payload.mapping("clear", "confirm", or_nothing=True)
+    value = payload.mapping("clear", "confirm")
     clear = value.get("clear", False)
     if not isinstance(clear, bool):
         raise InvalidError.at("clear", f"must be true or false, not {_kind(clear)}")
     if clear:
         payload.confirmed(value, "clearing the terminal")
+    elif "confirm" in value:
+        raise InvalidError.at("confirm", 'belongs to "clear": true only')
     return SyncPersons(clear=clear, request_id=payload.request_id)
 
 
@@ -288,21 +298,207 @@ def _forget(payload: _Payload) -> Forget:
     return Forget(sn=sn, request_id=payload.request_id)
 
 
-OPEN = CommandDefinition(name="open", topic="open/set", build=_open, urgent=True, for_terminal=True, for_group=True)
-REBOOT = CommandDefinition(
-    name="reboot", topic="reboot/set", build=_reboot, urgent=True, for_terminal=True, for_group=True
+_CONFIRM_SCHEMA = text("must repeat the terminal's SN or the group's name, whichever the topic has")
+
+_TEXT_OR_NULL: JsonSchema = {
+    "type": ["string", "null"],
+    "minLength": 1,
+    "maxLength": MAXIMUM_TEXT_LENGTH,
+    "pattern": "\\S",
+}
+
+
+def _admitted(meaning: str) -> JsonSchema:
+    return described(_TEXT_OR_NULL, f"{meaning}; printable characters, not only spaces; null for none")
+
+
+_ONLY_REQUEST_ID = {"request_id": REQUEST_ID_SCHEMA}
+_AT_ONCE = "Carried out at once, within `commands.deadline` (5 s unless configured), or not at all."
+
+OPEN = CommandDefinition(
+    name="open",
+    description=f"Opens the door. {_AT_ONCE}",
+    topic="open/set",
+    payload_schema=taken(
+        _ONLY_REQUEST_ID,
+        title="OpenCommand",
+        description="Opens the door; the text `PRESS`, or an empty payload over MQTT 5, does the same.",
+        examples=[{"request_id": "r1"}],
+    ),
+    plain=(PRESS, NOTHING),
+    build=_open,
+    urgent=True,
+    for_terminal=True,
+    for_group=True,
 )
+REBOOT = CommandDefinition(
+    name="reboot",
+    description=f"Restarts the terminal. {_AT_ONCE}",
+    topic="reboot/set",
+    payload_schema=taken(
+        _ONLY_REQUEST_ID,
+        title="RebootCommand",
+        description="Restarts the terminal; the text `PRESS`, or an empty payload over MQTT 5, does the same.",
+        examples=[{"request_id": "r1"}],
+    ),
+    plain=(PRESS, NOTHING),
+    build=_reboot,
+    urgent=True,
+    for_terminal=True,
+    for_group=True,
+)
+_PERSONS_SCHEMA: JsonSchema = {
+    "type": "array",
+    "items": reference("Person"),
+    "minItems": 1,
+    "maxItems": MAXIMUM_PERSONS,
+}
 SET_PERSONS = CommandDefinition(
-    name="setPerson", topic="person/set", build=_set_persons, for_terminal=True, for_group=True
+    name="setPerson",
+    description="Adds or changes persons. Each stands for itself: one that is invalid does not hold back the others.",
+    topic="person/set",
+    payload_schema={
+        "title": "SetPersonsCommand",
+        "description": "A person, a list of persons, or that list with a `request_id`.",
+        "anyOf": [
+            reference("SinglePerson"),
+            _PERSONS_SCHEMA,
+            taken({"persons": _PERSONS_SCHEMA, **_ONLY_REQUEST_ID}, required=["persons"]),
+        ],
+        "examples": [
+            {"id": "1001", "name": "Ada", "photo": "/9j/4AAQSkZJRgABAQ", "request_id": "r3"},
+            {"persons": [{"id": "1001", "enabled": False}, {"id": "1002", "pass_count": 3}], "request_id": "r4"},
+        ],
+    },
+    build=_set_persons,
+    for_terminal=True,
+    for_group=True,
 )
 REMOVE_PERSONS = CommandDefinition(
-    name="removePerson", topic="person/remove", build=_remove_persons, for_terminal=True, for_group=True
+    name="removePerson",
+    description="Removes persons, also those the bridge does not know: the terminal may hold them from before.",
+    topic="person/remove",
+    payload_schema={
+        "title": "RemovePersonsCommand",
+        "description": "Whom to remove. Only the explicit, confirmed form removes everyone.",
+        "oneOf": [
+            taken({"id": PERSON_ID_SCHEMA, **_ONLY_REQUEST_ID}, required=["id"]),
+            taken(
+                {
+                    "ids": {
+                        "type": "array",
+                        "items": PERSON_ID_SCHEMA,
+                        "minItems": 1,
+                        "maxItems": MAXIMUM_PERSONS,
+                        "description": "one bad id makes all of it invalid",
+                    },
+                    **_ONLY_REQUEST_ID,
+                },
+                required=["ids"],
+            ),
+            taken(
+                {
+                    "all": {"const": True, "description": "everyone, those included whom the bridge does not know"},
+                    "confirm": _CONFIRM_SCHEMA,
+                    **_ONLY_REQUEST_ID,
+                },
+                required=["all", "confirm"],
+            ),
+        ],
+        "examples": [{"id": "1001"}, {"ids": ["1001", "1002"]}, {"all": True, "confirm": "FEDCBA9876543210"}],
+    },
+    build=_remove_persons,
+    for_terminal=True,
+    for_group=True,
 )
-GET_PERSONS = CommandDefinition(name="getPersons", topic="person/get", build=_get_persons, for_terminal=True)
+GET_PERSONS = CommandDefinition(
+    name="getPersons",
+    description="Lists whom the terminal should hold, without photos; answered by the bridge.",
+    topic="person/get",
+    payload_schema=taken(
+        {"id": described(nullable(PERSON_ID_SCHEMA), "only this person; null or left out for all"), **_ONLY_REQUEST_ID},
+        title="GetPersonsCommand",
+        description="Lists whom the terminal should hold; an empty payload does the same for all.",
+        examples=[{"id": "1001", "request_id": "r5"}],
+    ),
+    plain=(NOTHING,),
+    build=_get_persons,
+    for_terminal=True,
+)
 SYNC_PERSONS = CommandDefinition(
-    name="syncPersons", topic="person/sync", build=_sync_persons, for_terminal=True, for_group=True
+    name="syncPersons",
+    description="Sends everything the terminal should hold again, refused persons included.",
+    topic="person/sync",
+    payload_schema={
+        "title": "SyncPersonsCommand",
+        "description": "Sends everything again; `PRESS` or an empty payload does the same.",
+        "oneOf": [
+            taken({"clear": {"const": False}, **_ONLY_REQUEST_ID}),
+            taken(
+                {
+                    "clear": {"const": True, "description": "first removes everyone on the terminal; the roster stays"},
+                    "confirm": _CONFIRM_SCHEMA,
+                    **_ONLY_REQUEST_ID,
+                },
+                required=["clear", "confirm"],
+            ),
+        ],
+        "examples": [{"request_id": "r6"}, {"clear": True, "confirm": "FEDCBA9876543210"}],
+    },
+    plain=(PRESS, NOTHING),
+    build=_sync_persons,
+    for_terminal=True,
+    for_group=True,
 )
-ADMIT = CommandDefinition(name="admit", topic="admit/set", build=_admit, for_bridge=True)
-FORGET = CommandDefinition(name="forget", topic="forget/set", build=_forget, for_bridge=True)
+ADMIT = CommandDefinition(
+    name="admit",
+    description="Approves a terminal, seen or not yet seen, or changes an approved one.",
+    topic="admit/set",
+    payload_schema=taken(
+        {
+            "sn": SERIAL_NUMBER_SCHEMA,
+            "name": _admitted("what people call it"),
+            "area": _admitted("where it hangs, for Home Assistant"),
+            "groups": {
+                "type": ["array", "null"],
+                "items": {**GROUP_NAME_SCHEMA, "not": {"const": ALL_TERMINALS}},
+                "maxItems": MAXIMUM_TEXT_LENGTH,
+                "description": f"the groups it belongs to; `{ALL_TERMINALS}` is the group of every terminal already",
+            },
+            "key": _admitted("the terminal's secret, sent with person changes"),
+            "username": _admitted("its own, where it does not use everyone's; goes together with `password`"),
+            "password": _admitted("plain or a hash of `facebridge hash-password`; goes together with `username`"),
+            **_ONLY_REQUEST_ID,
+        },
+        required=["sn"],
+        title="AdmitCommand",
+        description="Approves a terminal, or changes what is given of an approved one; invalid for one that is listed "
+        "in the configuration.",
+        examples=[{"sn": "FEDCBA9876543210", "name": "Front door", "area": "Lobby", "groups": ["lobby"]}],
+    ),
+    build=_admit,
+    for_bridge=True,
+)
+FORGET = CommandDefinition(
+    name="forget",
+    description="Closes a terminal's connection, drops its persons, clears its topics and entities.",
+    topic="forget/set",
+    payload_schema=taken(
+        {"sn": SERIAL_NUMBER_SCHEMA, **_ONLY_REQUEST_ID},
+        required=["sn"],
+        title="ForgetCommand",
+        description="Forgets a terminal; invalid for one that is listed in the configuration.",
+        examples=[{"sn": "FEDCBA9876543210"}],
+    ),
+    build=_forget,
+    for_bridge=True,
+)
 
 COMMANDS = (OPEN, REBOOT, SET_PERSONS, REMOVE_PERSONS, GET_PERSONS, SYNC_PERSONS, ADMIT, FORGET)
+
+COMMAND_NAME_SCHEMA = choice(
+    {definition.name: definition.description for definition in COMMANDS},
+    title="CommandName",
+    description="Which command; one that cannot be read carries the command its topic names.",
+)
+"""The reply's `command`."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from bridge.model.json_schema import JsonSchema, text, told
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -24,6 +26,17 @@ class Fault:
     def as_json(self) -> dict[str, str]:
         """Return the entry of a reply's `errors`."""
         return {"path": self.path, "message": self.message}
+
+
+FAULT_SCHEMA: JsonSchema = told(
+    {
+        "path": text("where, as `weekly.Monday` or `persons.2.photo`; empty for the whole"),
+        "message": text("what is wrong and what would be right"),
+    },
+    title="Fault",
+    description="One thing that is wrong with a command.",
+)
+"""What `Fault.as_json` gives."""
 
 
 class InvalidError(Exception):

@@ -2,6 +2,8 @@
 
 import re
 
+from bridge.model.json_schema import JsonSchema
+
 SERIAL_NUMBER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GROUP_NAME = SERIAL_NUMBER
 PERSON_ID = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
@@ -11,6 +13,24 @@ ALL_TERMINALS = "all"
 
 MAXIMUM_REQUEST_ID_LENGTH = 128
 """Characters a `request_id` may have."""
+
+
+SERIAL_NUMBER_SCHEMA: JsonSchema = {
+    "type": "string",
+    "pattern": f"^{SERIAL_NUMBER.pattern}$",
+    "description": "the terminal's serial number",
+}
+GROUP_NAME_SCHEMA: JsonSchema = {"type": "string", "pattern": f"^{GROUP_NAME.pattern}$", "description": "the group"}
+PERSON_ID_SCHEMA: JsonSchema = {
+    "type": "string",
+    "pattern": f"^{PERSON_ID.pattern}$",
+    "description": "the person's id; digits without leading zeros are the only ones the terminals' vendor shows",
+}
+REQUEST_ID_SCHEMA: JsonSchema = {
+    "type": ["string", "null"],
+    "maxLength": MAXIMUM_REQUEST_ID_LENGTH,
+    "description": "the asker's own mark, returned in every reply to the command",
+}
 
 
 def is_serial_number(text: str) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, text, told
+from bridge.model.names import PERSON_ID_SCHEMA
 from bridge.model.reply import format_time
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -38,6 +40,14 @@ class Weekly:
 
 ALWAYS = Weekly.from_days(dict.fromkeys(WEEKDAYS, "00:00-23:59"))
 """Every hour of every day: what is sent once a rule was taken back."""
+
+
+WEEKLY_SCHEMA: JsonSchema = told(
+    dict.fromkeys(WEEKDAYS, text("`HH:MM-HH:MM`, ascending, joined with `;`; empty for none")),
+    title="Weekly",
+    description="The hours of each day of the week in which somebody may pass.",
+)
+"""What `Weekly.by_day` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,20 @@ class Person:
         }
         return cls(**{**stored, **read})
 
+
+PERSON_PROPERTIES: Mapping[str, JsonSchema] = {
+    "id": PERSON_ID_SCHEMA,
+    "name": {"type": "string", "description": "what the terminal shows"},
+    "card": {"type": ["string", "null"], "description": "card number"},
+    "id_number": {"type": ["string", "null"], "description": "identity-card number"},
+    "valid_from": described(nullable(TIME), "may pass from then on; null for no limit"),
+    "valid_until": described(nullable(TIME), "may pass until then; null for no limit"),
+    "pass_count": {"type": ["integer", "null"], "minimum": 0, "description": "passes allowed; null for no limit"},
+    "visitor": {"type": "boolean", "description": "whether they are a visitor"},
+    "weekly": nullable(WEEKLY_SCHEMA),
+    "enabled": {"type": "boolean", "description": "false: kept by the bridge, but not on the terminal"},
+}
+"""What `Person.as_json` gives."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from typing import Any
 
+from bridge.model.json_schema import TIME, JsonSchema, Vocabulary, described, told
 from bridge.model.origin import Origin
-from bridge.model.person import Person
-from bridge.model.reply import Reply
+from bridge.model.person import PERSON_PROPERTIES, Person
+from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA, Reply, format_time
 from bridge.model.terminal import PersonCounts
 
 
-class Delivery(StrEnum):
+class Delivery(Vocabulary):
     """How far a change is; the `delivery` of a person (CONTRACT, section 4)."""
 
-    PENDING = "pending"
-    """The terminal has yet to answer."""
-    CONFIRMED = "confirmed"
-    """The terminal has taken it."""
-    REFUSED = "refused"
-    """The terminal has not; it stays so until the person is changed or the terminal synced."""
+    PENDING = "pending", "the terminal has yet to answer"
+    CONFIRMED = "confirmed", "the terminal has taken it"
+    REFUSED = "refused", "the terminal has not; it stays so until the person is changed or the terminal synced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +71,17 @@ class PersonEntry:
         """Whether the terminal is to hold the person: neither removed nor disabled."""
         return self.person is not None and self.person.enabled
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry of a reply's `persons`, of somebody who should be there."""
+        assert self.person is not None
+        return {
+            **self.person.as_json(),
+            "delivery": self.delivery.value,
+            "status": self.status,
+            "message": self.message,
+            "changed_at": format_time(self.changed_at),
+        }
+
     @property
     def counts(self) -> PersonCounts:
         """What this entry adds to its terminal's counts."""
@@ -82,6 +91,20 @@ class PersonEntry:
             pending=int(self.delivery is Delivery.PENDING),
             refused=int(self.delivery is Delivery.REFUSED),
         )
+
+
+PERSON_ENTRY_SCHEMA: JsonSchema = told(
+    {
+        **PERSON_PROPERTIES,
+        "delivery": Delivery.schema("How far the last change of the person is."),
+        "status": STATUS_SCHEMA,
+        "message": MESSAGE_SCHEMA,
+        "changed_at": described(TIME, "when the change was asked for, or last answered"),
+    },
+    title="PersonEntry",
+    description="A person as a terminal should hold them, and how far that is. Photos are not shown.",
+)
+"""What `PersonEntry.as_json` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bridge.model.faults import Fault
-from bridge.model.outcome import Outcome
+from bridge.model.faults import FAULT_SCHEMA, Fault
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, reference, text, told
+from bridge.model.names import (
+    ALL_TERMINALS,
+    GROUP_NAME_SCHEMA,
+    PERSON_ID_SCHEMA,
+    REQUEST_ID_SCHEMA,
+    SERIAL_NUMBER_SCHEMA,
+)
+from bridge.model.outcome import OUTCOME_SCHEMA, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +79,70 @@ class Reply:
         return published
 
 
+STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's number, 0 for success"}
+MESSAGE_SCHEMA: JsonSchema = nullable(text("the terminal's or the bridge's text, for people"))
+COMMAND_NAME_REFERENCE: JsonSchema = reference("CommandName")
+"""`bridge.hub.commands` declares which there are."""
+_EXAMPLE_TIME = "2026-11-24T08:00:00.123+00:00"
+
+REPLY_SCHEMA: JsonSchema = told(
+    {
+        "request_id": REQUEST_ID_SCHEMA,
+        "msgid": nullable(text("the id of the frame that the terminal answered")),
+        "sn": described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal; null where none is addressed"),
+        "command": COMMAND_NAME_REFERENCE,
+        "person_id": described(
+            nullable(PERSON_ID_SCHEMA), "whose change it was; null for everyone, other commands, and unreadable ids"
+        ),
+        "outcome": OUTCOME_SCHEMA,
+        "status": STATUS_SCHEMA,
+        "message": MESSAGE_SCHEMA,
+        "delivered": {
+            "type": ["boolean", "null"],
+            "description": "true once the terminal's side has taken the frame, false when it has not and never will; "
+            "null where that does not apply or cannot be told",
+        },
+        "at": described(TIME, "when it ended"),
+        "duration_ms": {
+            "type": ["number", "null"],
+            "description": "milliseconds from taking the command to this reply",
+        },
+        "group": described(GROUP_NAME_SCHEMA, "only where a command to a group was not taken at all"),
+        "errors": {
+            "type": "array",
+            "items": FAULT_SCHEMA,
+            "minItems": 1,
+            "description": "all that is wrong, where the outcome is `invalid`",
+        },
+        "persons": {
+            "type": "array",
+            "items": reference("PersonEntry"),
+            "description": "whom the terminal should hold, where `getPersons` ended `ok`",
+        },
+    },
+    sometimes=("group", "errors", "persons"),
+    title="Reply",
+    description="The answer to one command of one terminal or one person. A command of several persons has one reply a "
+    "person, all under its `request_id`.",
+    examples=[
+        {
+            "request_id": "r1",
+            "msgid": "4f4d2a99-2355-46e2-b617-bcb89985d15f",
+            "sn": "FEDCBA9876543210",
+            "command": "open",
+            "person_id": None,
+            "outcome": "ok",
+            "status": 0,
+            "message": "ok",
+            "delivered": True,
+            "at": _EXAMPLE_TIME,
+            "duration_ms": 12.4,
+        }
+    ],
+)
+"""What `Reply.as_json` gives."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSummary:
     """How a command ended on the members of a group.
@@ -123,6 +195,44 @@ class GroupSummary:
             "failed": {sn: outcome.value for sn, outcome in self.failed.items()},
             "at": format_time(self.at),
         }
+
+
+GROUP_SUMMARY_SCHEMA: JsonSchema = told(
+    {
+        "request_id": REQUEST_ID_SCHEMA,
+        "command": COMMAND_NAME_REFERENCE,
+        "group": described(GROUP_NAME_SCHEMA, f"the group; `{ALL_TERMINALS}` is every known terminal"),
+        "total": {"type": "integer", "minimum": 1, "description": "members; for persons members times persons"},
+        "outcomes": {
+            "type": "object",
+            "propertyNames": OUTCOME_SCHEMA,
+            "additionalProperties": {"type": "integer", "minimum": 1},
+            "description": "how many ended in which way",
+        },
+        "failed": {
+            "type": "object",
+            "propertyNames": SERIAL_NUMBER_SCHEMA,
+            "additionalProperties": OUTCOME_SCHEMA,
+            "description": "the members whose (first) outcome was neither `ok` nor `accepted`, by SN",
+        },
+        "at": described(TIME, "when the last member had ended"),
+    },
+    title="GroupSummary",
+    description="How a command ended on the members of a group, once every one has. For persons `accepted` counts as "
+    "the end.",
+    examples=[
+        {
+            "request_id": "r2",
+            "command": "open",
+            "group": "lobby",
+            "total": 3,
+            "outcomes": {"ok": 2, "offline": 1},
+            "failed": {"FEDCBA9876543210": "offline"},
+            "at": _EXAMPLE_TIME,
+        }
+    ],
+)
+"""What `GroupSummary.as_json` gives."""
 
 
 def format_time(at: datetime) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bridge.model.json_schema import JsonSchema, number_of, told
 from bridge.model.secret import Secret
 
 
@@ -71,3 +72,16 @@ class PersonCounts:
             "pending": self.pending,
             "refused": self.refused,
         }
+
+
+PERSON_COUNTS_SCHEMA: JsonSchema = told(
+    {
+        "desired": number_of("persons it should hold"),
+        "confirmed": number_of("those of them it has confirmed as they should be"),
+        "pending": number_of("changes, removals included, that it has yet to confirm"),
+        "refused": number_of("changes it refused"),
+    },
+    title="PersonCounts",
+    description="How far the roster of a terminal is.",
+)
+"""What `PersonCounts.as_json` gives."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import orjson
 
@@ -12,6 +11,7 @@ from bridge.hub.clock import Clock
 from bridge.hub.event_bus import EventBus
 from bridge.hub.ports import Roster
 from bridge.hub.registry import TerminalRegistry
+from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.events import (
     Event,
     PendingChanged,
@@ -21,7 +21,6 @@ from bridge.model.events import (
     TerminalDisconnected,
     TerminalForgotten,
 )
-from bridge.model.reply import format_time
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.topics import Topics
 
@@ -86,7 +85,7 @@ class BridgeInfo:
     def publish(self) -> None:
         """Put what is true now into the retained topics."""
         self._has_changed.clear()
-        self._retained.want(self._topics.bridge_info, orjson.dumps(self._payload()))
+        self._retained.want(self._topics.bridge_info, orjson.dumps(self._summary().as_json()))
 
     async def run(self) -> None:
         """Publish what changes until cancelled."""
@@ -98,7 +97,7 @@ class BridgeInfo:
     def _changed(self, _event: Event) -> None:
         self._has_changed.set()
 
-    def _payload(self) -> dict[str, Any]:
+    def _summary(self) -> BridgeSummary:
         known = online = pending = refused = 0
         for terminal in self._registry:
             known += 1
@@ -106,14 +105,14 @@ class BridgeInfo:
             counts = self._roster.counts(terminal.terminal.sn)
             pending += counts.pending
             refused += counts.refused
-        waiting = self._admission.pending
-        return {
-            "version": self._version,
-            "started_at": format_time(self._started_at),
-            "protocol": self._protocol,
-            "terminals": {"known": known, "online": online, "pending": len(waiting)},
-            "persons": {"pending": pending, "refused": refused},
-            "warnings": list(self._warnings()),
-            # Beyond the contract: what the Home Assistant sensor shows beside the number.
-            "pending": [{"sn": one.sn, "address": one.address} for one in waiting],
-        }
+        return BridgeSummary(
+            version=self._version,
+            started_at=self._started_at,
+            protocol=self._protocol,
+            known=known,
+            online=online,
+            waiting=[(one.sn, one.address) for one in self._admission.pending],
+            pending=pending,
+            refused=refused,
+            warnings=self._warnings(),
+        )

@@ -1,9 +1,6 @@
 """Tells the broker how commands ended and what happened, while it is there."""
 
 import logging
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
 import orjson
 
@@ -11,16 +8,15 @@ from bridge.hub.clock import Clock
 from bridge.hub.commands import ADMIT, FORGET
 from bridge.hub.event_bus import EventBus
 from bridge.model.events import (
+    PUBLIC_EVENTS,
+    CommandInvalid,
     CommandReplied,
     GroupReplied,
-    TerminalAdmitted,
-    TerminalForgotten,
-    TerminalPending,
-    TerminalRefused,
+    PublicEvent,
 )
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply, format_time
+from bridge.model.reply import Reply
 from bridge.mqtt.connection import MqttConnection, NotConnectedError
 from bridge.mqtt.origins import RepeatableOrigin
 from bridge.mqtt.topics import Topics
@@ -56,10 +52,8 @@ class Publisher:
         name = "MQTT publisher"
         events.subscribe(CommandReplied, self._replied, name=name)
         events.subscribe(GroupReplied, self._group_replied, name=name)
-        events.subscribe(TerminalPending, self._pending, name=name)
-        events.subscribe(TerminalRefused, self._refused, name=name)
-        events.subscribe(TerminalAdmitted, self._admitted, name=name)
-        events.subscribe(TerminalForgotten, self._forgotten, name=name)
+        for event_type in PUBLIC_EVENTS:
+            events.subscribe(event_type, self._event, name=name)
 
     def _replied(self, event: CommandReplied) -> None:
         reply, origin = event.reply, event.origin
@@ -67,35 +61,13 @@ class Publisher:
             return
         self._answer(reply_topic(reply, self._topics), orjson.dumps(reply.as_json()), origin)
         if reply.outcome is Outcome.INVALID:
-            details = {
-                "sn": reply.sn,
-                "group": reply.group,
-                "command": reply.command,
-                "request_id": reply.request_id,
-                "source": origin.source,
-                "message": reply.message,
-            }
-            self._event("command_invalid", event.at, details)
+            self._event(CommandInvalid.of(event))
 
     def _group_replied(self, event: GroupReplied) -> None:
         if isinstance(event.origin, RepeatableOrigin) and not event.origin.told.is_news(event.summary):
             return
         topic = self._topics.group_reply(event.summary.group)
         self._answer(topic, orjson.dumps(event.summary.as_json()), event.origin)
-
-    def _pending(self, event: TerminalPending) -> None:
-        details = {"sn": event.sn, "address": event.address, "reason": event.reason}
-        self._event("terminal_pending", event.at, details)
-
-    def _refused(self, event: TerminalRefused) -> None:
-        details = {"sn": event.sn, "address": event.address, "reason": event.reason}
-        self._event("terminal_refused", event.at, details)
-
-    def _admitted(self, event: TerminalAdmitted) -> None:
-        self._event("terminal_admitted", event.at, {"sn": event.sn})
-
-    def _forgotten(self, event: TerminalForgotten) -> None:
-        self._event("terminal_forgotten", event.at, {"sn": event.sn})
 
     def _answer(self, topic: str, payload: bytes, origin: Origin) -> None:
         try:
@@ -107,15 +79,14 @@ class Publisher:
         except NotConnectedError:
             _LOGGER.debug("the broker is away: a reply for %s is not published", topic)
 
-    def _event(self, event_type: str, at: datetime, details: Mapping[str, Any]) -> None:
+    def _event(self, event: PublicEvent) -> None:
         second = int(self._clock.boottime())
         if second != self._second:
             self._second, self._events_this_second = second, 0
         self._events_this_second += 1
         if self._events_this_second > MAXIMUM_EVENTS_A_SECOND:
             return
-        payload = orjson.dumps({"type": event_type, "at": format_time(at), **details})
         try:
-            self._connection.publish_nowait(self._topics.bridge_event, payload)
+            self._connection.publish_nowait(self._topics.bridge_event, orjson.dumps(event.as_json()))
         except NotConnectedError:
-            _LOGGER.debug("the broker is away: a %s event is not published", event_type)
+            _LOGGER.debug("the broker is away: a %s event is not published", event.type)

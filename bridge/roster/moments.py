@@ -4,6 +4,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from bridge.model.faults import InvalidError, shorten
+from bridge.model.json_schema import JsonSchema
 from bridge.protocol.requests import NO_LIMIT
 
 LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
@@ -19,6 +20,21 @@ _DATE_TIME = re.compile(
     r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
+
+MOMENT_SCHEMA: JsonSchema = {
+    "title": "Moment",
+    "description": "A time between 1970 and 9999; null and -1 for no limit. Without an offset it is the bridge's local "
+    "time.",
+    "anyOf": [
+        {"type": "null"},
+        {"const": NO_LIMIT},
+        {"type": "number", "minimum": 0, "maximum": LATEST, "description": "seconds since 1970"},
+        {"type": "string", "pattern": f"^{_DATE.pattern}$", "description": "a date that there is"},
+        {"type": "string", "pattern": f"^{_DATE_TIME.pattern}$", "description": "ISO 8601, a time that there is"},
+    ],
+    "examples": ["2026-11-24T08:00+01:00", "2026-11-24", 1795500000, None],
+}
+"""What `parse_moment` reads."""
 
 _EXPECTED = 'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
 _OUT_OF_RANGE = "must lie between 1970 and 9999; null for no limit"

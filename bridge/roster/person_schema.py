@@ -10,12 +10,13 @@ from datetime import tzinfo
 from typing import Any
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
-from bridge.model.names import is_person_id
+from bridge.model.json_schema import JsonSchema, described, nullable, taken, text
+from bridge.model.names import PERSON_ID_SCHEMA, REQUEST_ID_SCHEMA, is_person_id
 from bridge.model.person import Person, PhotoReference
 from bridge.protocol.requests import NO_NUMBER, UNLIMITED_PASSES
-from bridge.roster.moments import parse_moment
+from bridge.roster.moments import MOMENT_SCHEMA, parse_moment
 from bridge.roster.photo_sources import InlinePhoto, PhotoFile, PhotoSource
-from bridge.roster.weekly import parse_weekly
+from bridge.roster.weekly import WEEKLY_RULE_SCHEMA, parse_weekly
 
 MAXIMUM_NAME_LENGTH = 128
 """Characters of a name: no register's longest needs more. What a terminal shows of it is the terminal's business."""
@@ -89,7 +90,7 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
             faults.append(Fault(key, f"is the same as {name!r}; give one of them"))
         else:
             try:
-                values[name] = _FIELDS[name](value, timezone)
+                values[name] = _FIELDS[name].parse(value, timezone)
             except InvalidError as error:
                 faults += (fault.below(key) for fault in error.faults)
     if "id" not in data:
@@ -183,6 +184,9 @@ def _parse_text(value: object, maximum: int) -> str:
 def _parse_pass_count(value: object, _: tzinfo) -> int | None:
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer():
+        # To JSON 3.0 is as whole as 3, and some write it so.
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UNLIMITED_PASSES:
         raise InvalidError.at("", f"must be a whole number from 0 to {UNLIMITED_PASSES - 1}, or null for no limit")
     return None if value == UNLIMITED_PASSES else value
@@ -219,21 +223,108 @@ def _parse_photo_file(value: object, _: tzinfo) -> PhotoFile:
     return PhotoFile(value)
 
 
-_FIELDS: Mapping[str, Callable[[object, tzinfo], Any]] = {
-    "id": _parse_id,
-    "name": _parse_name,
-    "card": _parse_number,
-    "id_number": _parse_number,
-    "photo": _parse_photo,
-    "photo_file": _parse_photo_file,
-    "valid_from": lambda value, timezone: parse_moment(value, timezone, end_of_day=False),
-    "valid_until": lambda value, timezone: parse_moment(value, timezone, end_of_day=True),
-    "pass_count": _parse_pass_count,
-    "visitor": _parse_visitor,
-    "weekly": lambda value, _: parse_weekly(value),
-    "enabled": _parse_enabled,
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """How a field is read, and the schema of what is taken."""
+
+    parse: Callable[[object, tzinfo], Any]
+    schema: JsonSchema
+
+
+def _number_schema(what: str) -> JsonSchema:
+    description = f"{what}; text, for leading zeros count; null, empty and `{NO_NUMBER}` for none"
+    return nullable(text(description, longest=MAXIMUM_NUMBER_LENGTH))
+
+
+_FIELDS: Mapping[str, _Field] = {
+    "id": _Field(_parse_id, PERSON_ID_SCHEMA),
+    "name": _Field(
+        _parse_name,
+        {
+            **text(
+                "what the terminal shows; needed for a new person; no control characters", longest=MAXIMUM_NAME_LENGTH
+            ),
+            "pattern": "\\S",
+        },
+    ),
+    "card": _Field(_parse_number, _number_schema("card number, sent to the gate as a Wiegand number")),
+    "id_number": _Field(_parse_number, _number_schema("identity-card number")),
+    "photo": _Field(
+        _parse_photo,
+        text(
+            "the picture, as base64 or a data URI: JPEG, PNG, WebP, or HEIC where that is installed, at least 32 "
+            "pixels on a side; needed for a new person, here or as `photo_file`",
+            shortest=1,
+        ),
+    ),
+    "photo_file": _Field(
+        _parse_photo_file,
+        text("instead of `photo`: a path inside one of `photos.folders`", shortest=1, longest=MAXIMUM_PATH_LENGTH),
+    ),
+    "valid_from": _Field(
+        lambda value, timezone: parse_moment(value, timezone, end_of_day=False),
+        described(MOMENT_SCHEMA, "may pass from then on, of a date alone its start; earlier than `valid_until`"),
+    ),
+    "valid_until": _Field(
+        lambda value, timezone: parse_moment(value, timezone, end_of_day=True),
+        described(MOMENT_SCHEMA, "may pass until then, of a date alone its end; later than `valid_from`"),
+    ),
+    "pass_count": _Field(
+        _parse_pass_count,
+        {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "maximum": UNLIMITED_PASSES,
+            "description": f"passes allowed within that time; null and {UNLIMITED_PASSES} for no limit",
+        },
+    ),
+    "visitor": _Field(
+        _parse_visitor, {"type": ["boolean", "null"], "description": "whether they are a visitor; null for not"}
+    ),
+    "weekly": _Field(lambda value, _: parse_weekly(value), nullable(WEEKLY_RULE_SCHEMA)),
+    "enabled": _Field(
+        _parse_enabled,
+        {"type": "boolean", "description": "false keeps them here, photo and all, but removes them from the terminal"},
+    ),
 }
 """How each field is read; the order is that of messages."""
 
 KNOWN_KEYS = (*_FIELDS, *VENDOR_NAMES)
 """Every name that a field of a person is understood by."""
+
+_PROPERTIES: Mapping[str, JsonSchema] = {
+    **{name: field.schema for name, field in _FIELDS.items()},
+    **{
+        vendors: described(_FIELDS[name].schema, f"the vendor's name of `{name}`")
+        for vendors, name in VENDOR_NAMES.items()
+    },
+}
+_AT_MOST_ONE_OF = [{"not": {"required": list(pair)}} for pair in (*VENDOR_NAMES.items(), ("photo", "photo_file"))]
+
+PERSON_SCHEMA = taken(
+    _PROPERTIES,
+    required=["id"],
+    title="Person",
+    description="A person as users write them. A new one needs `name` and a photo; of a known one what is absent stays "
+    "as it is. No field is given under two names.",
+    allOf=_AT_MOST_ONE_OF,
+    examples=[
+        {
+            "id": "1001",
+            "name": "Ada",
+            "photo_file": "ada.jpg",
+            "valid_until": "2027-01-31",
+            "weekly": {"default": "08:00-18:00", "Saturday": None, "Sunday": None},
+        }
+    ],
+)
+"""What `parse_person` reads."""
+
+SINGLE_PERSON_SCHEMA = taken(
+    {**_PROPERTIES, "request_id": REQUEST_ID_SCHEMA},
+    required=["id"],
+    title="SinglePerson",
+    description="A person, with the command's `request_id` beside their fields.",
+    allOf=_AT_MOST_ONE_OF,
+)
+"""A person that is a command all by itself."""

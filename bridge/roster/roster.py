@@ -16,7 +16,7 @@ from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import AskedChange, PersonEntry
-from bridge.model.reply import Reply, format_time
+from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.roster import changes
 from bridge.roster.commits import Commits
@@ -230,17 +230,7 @@ class PersonRoster:
 
 def _listed(entries: Sequence[PersonEntry]) -> list[Mapping[str, Any]]:
     """Return those who should be there, as a reply shows them; who is being removed should not."""
-    return [
-        {
-            **entry.person.as_json(),
-            "delivery": entry.delivery.value,
-            "status": entry.status,
-            "message": entry.message,
-            "changed_at": format_time(entry.changed_at),
-        }
-        for entry in entries
-        if entry.person is not None
-    ]
+    return [entry.as_json() for entry in entries if entry.person is not None]
 
 
 def _name(request: PersonRequest) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import orjson
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
+from bridge.model.json_schema import JsonSchema, text
 from bridge.model.person import WEEKDAYS, Weekly
 
 MAXIMUM_RANGES = 24
@@ -22,6 +23,53 @@ _KEYS = {key.lower(): key for key in (*WEEKDAYS, _DEFAULT)}
 
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _RANGE = re.compile(rf"({_TIME})\s*-\s*({_TIME})")
+
+_ONE_RANGE = rf"{_TIME}\s*-\s*{_TIME}"
+_RANGES = rf"{_ONE_RANGE}(?:\s*;\s*{_ONE_RANGE})*"
+
+
+def _in_any_case(word: str) -> str:
+    return "".join(f"[{letter.upper()}{letter.lower()}]" for letter in word)
+
+
+_HOURS_SCHEMA: JsonSchema = {
+    "title": "Hours",
+    "description": f"The hours of a day, `HH:MM-HH:MM` joined with `;`, or a list of such; at most {MAXIMUM_RANGES} "
+    "ranges, each forwards, none overlapping another. Empty or null for none.",
+    "anyOf": [
+        {"type": "null"},
+        {"type": "string", "pattern": rf"^\s*(?:{_RANGES})?\s*$", "maxLength": _LONGEST_DAY},
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": rf"^\s*{_RANGES}\s*$", "maxLength": _LONGEST_DAY},
+            "maxItems": MAXIMUM_RANGES,
+        },
+    ],
+    "examples": ["09:00-12:35;13:25-16:25", ["09:00-12:35", "13:25-16:25"], None],
+}
+
+WEEKLY_RULE_SCHEMA: JsonSchema = {
+    "title": "WeeklyRule",
+    "description": "The hours of a week in which somebody may pass: all seven days, in upper or lower case, or "
+    f"`{_DEFAULT}` for those left out, none twice. As text: the JSON of the same, as the vendor has it.",
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": dict.fromkeys(_KEYS.values(), _HOURS_SCHEMA),
+            "patternProperties": {f"^{_in_any_case(key)}$": _HOURS_SCHEMA for key in _KEYS.values()},
+            "additionalProperties": False,
+            "maxProperties": len(_KEYS),
+            # All seven, or some key that is `default`.
+            "anyOf": [
+                {"minProperties": len(WEEKDAYS)},
+                {"not": {"propertyNames": {"not": {"pattern": f"^{_in_any_case(_DEFAULT)}$"}}}},
+            ],
+        },
+        {**text("the JSON of such an object", longest=_LONGEST_TEXT), "contentMediaType": "application/json"},
+    ],
+    "examples": [{"default": "08:00-18:00", "Saturday": None, "Sunday": ""}],
+}
+"""What `parse_weekly` reads, but for null."""
 
 
 def parse_weekly(value: object) -> Weekly | None:

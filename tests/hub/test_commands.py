@@ -97,6 +97,8 @@ WRONG: list[tuple[CommandDefinition, str, str, str]] = [
     (REMOVE_PERSONS, '{"all": 1, "confirm": "T1"}', "all", "must be true"),
     (REMOVE_PERSONS, '{"id": "1", "confirm": "T1"}', "confirm", "belongs to"),
     (GET_PERSONS, '{"id": "a b"}', "id", "letters"),
+    (GET_PERSONS, "PRESS", "", "not PRESS"),
+    (SYNC_PERSONS, '{"confirm": "T1"}', "confirm", "belongs to"),
     (SYNC_PERSONS, '{"clear": true}', "confirm", 'needs "confirm": "T1"'),
     (SYNC_PERSONS, '{"clear": "yes"}', "clear", "not text"),
     (ADMIT, "", "", "must be an object"),
