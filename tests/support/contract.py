@@ -13,8 +13,9 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
 from bridge.contract.catalogue import catalogue
-from bridge.hub.commands import CommandDefinition
-from bridge.mqtt.topics import PUBLICATIONS, Publication, Topics
+from bridge.hub.commands import SET_PERSONS, CommandDefinition
+from bridge.model.outcome import Outcome
+from bridge.mqtt.topics import PUBLICATIONS, Address, Publication, Topics
 
 
 def _pattern(_validator: Validator, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
@@ -53,23 +54,77 @@ def accepts(definition: CommandDefinition, payload: bytes) -> bool:
     return validator(definition.payload_schema["title"]).is_valid(value)
 
 
-def fault_of_publication(topics: Topics, topic: str, payload: bytes) -> str | None:
-    """Say how a message that is no command breaks the contract; None where it does not."""
-    publication = publication_of(topics, topic)
-    if publication is None:
-        return f"{topic} is a topic that the contract does not know"
-    if not payload:
-        return None if publication.retain else f"{topic} is empty, and only what is retained can be cleared"
-    return _fault_of_payload(publication, topic, payload)
+class ContractWatch:
+    """Holds what a client publishes and hears below a base topic against the contract."""
+
+    def __init__(self, base: str = "facebridge") -> None:
+        self.faults: list[str] = []
+        self._topics = Topics(base)
+        names = re.escape("NAME"), "[A-Za-z0-9_-]{1,64}"
+        self._publications = [
+            (re.compile(re.escape(self._topics.of(publication, "NAME")).replace(*names)), publication)
+            for publication in PUBLICATIONS
+        ]
+        self._asked: dict[str, tuple[Address, bytes] | None] = {}
+
+    def published(self, topic: str, payload: bytes) -> None:
+        """Note a command, to see by its request id whether the bridge takes what the contract forbids."""
+        address = self._topics.parse(topic)
+        request_id = _request_id(payload)
+        if address is not None and request_id is not None:
+            # Of two that carry the same, nobody can tell whose reply it is.
+            self._asked[request_id] = None if request_id in self._asked else (address, payload)
+
+    def heard(self, topic: str, payload: bytes, *, qos: int, retain: bool | None = None) -> None:
+        """Look at a message; `qos` is that it was published with, `retain` likewise where that can be told."""
+        if not self._topics.holds(topic) or self._topics.parse(topic) is not None:
+            return
+        publication = next((one for pattern, one in self._publications if pattern.fullmatch(topic)), None)
+        if publication is None:
+            self.faults.append(f"{topic} is a topic that the contract does not know")
+        elif qos != publication.qos or (retain is not None and retain != publication.retain):
+            self.faults.append(f"{topic} was published with QoS {qos}, retain {retain}")
+        elif payload or not publication.retain:
+            fault = _fault_of_payload(publication, topic, payload)
+            if fault is not None:
+                self.faults.append(fault)
+            elif publication.level == "reply":
+                self._look_at_reply(orjson.loads(payload))
+
+    def check(self) -> None:
+        """Fail where something broke the contract."""
+        assert not self.faults, "\n".join(self.faults)
+
+    def _look_at_reply(self, reply: Mapping[str, Any]) -> None:
+        asked = self._asked.get(reply["request_id"])
+        if asked is None or reply.get("outcome") in (None, Outcome.INVALID, Outcome.UNAVAILABLE):
+            return
+        address, payload = asked
+        if reply["command"] != address.definition.name:
+            return
+        if address.definition is SET_PERSONS:
+            is_right = _accepts_person(orjson.loads(payload), reply["person_id"])
+        else:
+            is_right = accepts(address.definition, payload)
+        if not is_right:
+            self.faults.append(f"{payload[:1000]!r} breaks the contract, but the bridge answered {reply}")
 
 
-def publication_of(topics: Topics, topic: str) -> Publication | None:
-    """Return what the bridge publishes on a topic below its base."""
-    for publication in PUBLICATIONS:
-        pattern = re.escape(topics.of(publication, "NAME")).replace("NAME", "[A-Za-z0-9_-]{1,64}")
-        if re.fullmatch(pattern, topic):
-            return publication
-    return None
+def _request_id(payload: bytes) -> str | None:
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    request_id = value.get("request_id") if isinstance(value, Mapping) else None
+    return request_id if isinstance(request_id, str) else None
+
+
+def _accepts_person(command: Mapping[str, Any], person_id: str) -> bool:
+    """Tell whether the contract takes those of this id: each stands for itself."""
+    persons = command.get("persons", [command])
+    same = [one for one in persons if isinstance(one, Mapping) and one.get("id") == person_id]
+    kind = validator("Person" if "persons" in command else "SinglePerson")
+    return any(kind.is_valid(one) for one in same)
 
 
 def _fault_of_payload(publication: Publication, topic: str, payload: bytes) -> str | None:

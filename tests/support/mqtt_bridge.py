@@ -21,6 +21,8 @@ from bridge.model.events import PersonsChanged
 from bridge.model.faults import Fault, UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
+from bridge.model.person import Person
+from bridge.model.person_entry import Delivery, PersonEntry
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
@@ -63,7 +65,20 @@ class KeptPersons:
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         if self.full:
             raise UnavailableError("the store is full")
-        return [{"id": person_id or "1", "delivery": "confirmed"}]
+        person = Person(id=person_id or "1", name="Ada", photo="ab" * 32)
+        return [
+            PersonEntry(
+                sn=sn,
+                person_id=person.id,
+                revision=1,
+                person=person,
+                delivery=Delivery.CONFIRMED,
+                confirmed_revision=1,
+                status=0,
+                message="ok",
+                changed_at=self._clock.now(),
+            ).as_json()
+        ]
 
     def counts(self, sn: str) -> PersonCounts:
         return self.counted.get(sn, PersonCounts())

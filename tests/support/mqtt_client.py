@@ -14,6 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tests.support.contract import ContractWatch
+
 _NUMBERS = count(1)
 
 
@@ -33,10 +35,17 @@ class Heard:
 
 
 class MqttClient:
-    """A connected client; `heard` fills with what it is sent."""
+    """A connected client; `heard` fills with what it is sent, and `watch` holds that against the contract."""
 
-    def __init__(self, port: int, protocol: Literal["5", "3.1.1"] = "5", login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        protocol: Literal["5", "3.1.1"] = "5",
+        login: tuple[str, str] | None = None,
+        base_topic: str = "facebridge",
+    ) -> None:
         self.heard: list[Heard] = []
+        self.watch = ContractWatch(base_topic)
         self.protocol5 = protocol == "5"
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -87,6 +96,7 @@ class MqttClient:
         """Publish; with QoS 1 return once the broker has it."""
         if isinstance(payload, dict | list):
             payload = orjson.dumps(payload)
+        self.watch.published(topic, payload.encode() if isinstance(payload, str) else payload)
         properties = None
         if response_topic is not None or correlation_data is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho carries no types here
@@ -140,15 +150,20 @@ class MqttClient:
 
     def _add(self, heard: Heard) -> None:
         self.heard.append(heard)
+        self.watch.heard(heard.topic, heard.payload, qos=heard.qos, retain=heard.retain if self.protocol5 else None)
         self._changed.set()
 
 
 @asynccontextmanager
 async def mqtt_client(
-    port: int, *topics: str, protocol: Literal["5", "3.1.1"] = "5", login: tuple[str, str] | None = None
+    port: int,
+    *topics: str,
+    protocol: Literal["5", "3.1.1"] = "5",
+    login: tuple[str, str] | None = None,
+    base_topic: str = "facebridge",
 ) -> AsyncIterator[MqttClient]:
-    """Connect a client that hears these topics."""
-    client = MqttClient(port, protocol, login)
+    """Connect a client that hears these topics; what it has heard below the base topic must be as the contract says."""
+    client = MqttClient(port, protocol, login, base_topic)
     await client.connect()
     try:
         if topics:
@@ -156,3 +171,4 @@ async def mqtt_client(
         yield client
     finally:
         await client.disconnect()
+    client.watch.check()

@@ -13,6 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.contract import ContractWatch
+
 _PAUSE = 0.05
 """Seconds between attempts to connect: a broker's restart takes a tenth of a second."""
 
@@ -117,6 +119,7 @@ class SteadyListener:
         self._port = port
         self._topics = topics
         self._heard = heard
+        self._watch = ContractWatch()
         self._loop = asyncio.get_running_loop()
         self._subscribed = asyncio.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="listener", protocol=MQTTv5)
@@ -139,11 +142,13 @@ class SteadyListener:
             self._client.disconnect()
             with suppress(TimeoutError):
                 await asyncio.to_thread(self._client.loop_stop)
+        self._watch.check()
 
     def _on_connect(self, *_: Any) -> None:
         self._client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._watch.heard(message.topic, bytes(message.payload), qos=message.qos)
         self._heard(message.topic, bytes(message.payload))
 
 

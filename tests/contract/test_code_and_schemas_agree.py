@@ -1,0 +1,149 @@
+"""What the schemas take the code takes, and what they refuse the code refuses, but for what only words can say."""
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from bridge.contract.catalogue import catalogue
+from bridge.hub.commands import (
+    ADMIT,
+    COMMANDS,
+    REMOVE_PERSONS,
+    SET_PERSONS,
+    SYNC_PERSONS,
+    CommandDefinition,
+    InvalidCommandError,
+)
+from bridge.model.faults import InvalidError
+from bridge.roster.person_schema import parse_person
+from tests.support.contract import accepts, validator
+from tests.support.schema_strategies import mutated, valid
+
+TARGET = "T1"
+CATALOGUE = catalogue()
+
+
+def values_of(title: str) -> st.SearchStrategy[Any]:
+    return valid(CATALOGUE.schema(title, ""), lambda referred: CATALOGUE.schema(referred, "")).filter(
+        validator(title).is_valid
+    )
+
+
+PAYLOADS = {
+    definition.name: values_of(definition.payload_schema["title"])
+    for definition in COMMANDS
+    if definition is not SET_PERSONS
+}
+# Each person stands for itself, and is a test of its own below.
+PAYLOADS[SET_PERSONS.name] = st.one_of(
+    st.lists(st.just({"id": "1"}), min_size=1, max_size=3),
+    st.fixed_dictionaries(
+        {"persons": st.lists(st.just({"id": "1"}), min_size=1, max_size=3)},
+        optional={"request_id": st.none() | st.text(max_size=5)},
+    ),
+    st.fixed_dictionaries({"id": st.just("1")}, optional={"request_id": st.none() | st.text(max_size=5)}),
+)
+PERSONS = values_of("Person")
+
+relaxed = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], max_examples=60)
+
+
+def faults_of(definition: CommandDefinition, payload: object) -> list[str] | None:
+    try:
+        definition.parse(orjson.dumps(payload), TARGET)
+    except InvalidCommandError as error:
+        return [fault.path for fault in error.faults]
+    return None
+
+
+@pytest.mark.parametrize("definition", COMMANDS, ids=lambda definition: definition.name)
+@relaxed
+@given(data=st.data())
+def test_a_command_that_the_schema_takes_is_taken(definition: CommandDefinition, data: st.DataObject) -> None:
+    payload = data.draw(PAYLOADS[definition.name])
+    if isinstance(payload, dict) and "confirm" in payload:
+        payload["confirm"] = TARGET
+    if definition is ADMIT:
+        # Said in words: printable.
+        assume(all(not isinstance(value, str) or value.isprintable() for value in payload.values()))
+    assert accepts(definition, orjson.dumps(payload))
+    assert faults_of(definition, payload) is None
+
+
+@pytest.mark.parametrize("definition", COMMANDS, ids=lambda definition: definition.name)
+@relaxed
+@given(data=st.data())
+def test_a_command_that_the_schema_refuses_is_refused(definition: CommandDefinition, data: st.DataObject) -> None:
+    payload = data.draw(mutated(PAYLOADS[definition.name]))
+    # `null` alone is no value of any command, and a person's faults are the person's.
+    if isinstance(payload, dict) and "confirm" in payload:
+        payload["confirm"] = TARGET
+    assume(not accepts(definition, orjson.dumps(payload)))
+    if definition is SET_PERSONS:
+        persons = payload.get("persons", payload) if isinstance(payload, dict) else payload
+        assume(isinstance(payload, dict) and "persons" in payload and not isinstance(persons, list))
+    assert faults_of(definition, payload) is not None
+
+
+@pytest.mark.parametrize("definition", [REMOVE_PERSONS, SYNC_PERSONS], ids=lambda definition: definition.name)
+@given(confirm=st.text())
+def test_what_only_words_say_of_confirm(definition: CommandDefinition, confirm: str) -> None:
+    assume(confirm != TARGET)
+    key = "all" if definition is REMOVE_PERSONS else "clear"
+    payload = {key: True, "confirm": confirm}
+    assert accepts(definition, orjson.dumps(payload))
+    assert faults_of(definition, payload) == ["confirm"]
+
+
+@relaxed
+@given(person=PERSONS)
+def test_a_person_that_the_schema_takes_is_taken_but_for_what_words_say(person: dict[str, Any]) -> None:
+    try:
+        parse_person(orjson.loads(orjson.dumps(person)), timezone=UTC)
+    except InvalidError as error:
+        unexpected = [fault for fault in error.faults if not _is_said_in_words(fault.path, fault.message, person)]
+        assert not unexpected, person
+
+
+@relaxed
+@given(person=mutated(PERSONS))
+def test_a_person_that_the_schema_refuses_is_refused(person: Any) -> None:
+    assume(not validator("Person").is_valid(person))
+    assume(not _is_put_right(person))
+    with pytest.raises(InvalidError):
+        parse_person(orjson.loads(orjson.dumps(person)), timezone=UTC)
+
+
+def _is_said_in_words(path: str, message: str, person: Mapping[str, Any]) -> bool:
+    """Tell whether a fault is against what stands in a description, as no schema can say it."""
+    field, _, rest = path.partition(".")
+    if field in ("name", "card", "id_number", "IC_NO", "ID_NO"):
+        return "control characters" in message and any(
+            unicodedata.category(character).startswith(("C", "Z")) for character in person[field]
+        )
+    if field in ("valid_from", "valid_until", "startTs", "endTs"):
+        # There is no 31st of June.
+        return isinstance(person[field], str) and ("is no time" in message or "between 1970 and 9999" in message)
+    if field == "weekly":
+        if isinstance(person[field], str):
+            return True
+        words = ("overlap", "no length", "is backwards", "more than", "is given twice", "lacks")
+        return any(word in message for word in words) or bool(rest and "twice" in message)
+    return field == "photo_file" and "path of at most" in message and "\0" in person[field]
+
+
+def _is_put_right(person: object) -> bool:
+    """Tell whether somebody's text is right once the space around it is gone, which the bridge forgives."""
+    if not isinstance(person, Mapping):
+        return False
+    tidied = {
+        key: value.strip() if isinstance(value, str) and key not in ("id", "photo", "photo_file", "weekly") else value
+        for key, value in person.items()
+    }
+    return tidied != person and validator("Person").is_valid(tidied)
