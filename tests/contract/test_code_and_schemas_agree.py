@@ -120,6 +120,48 @@ def test_a_person_that_the_schema_refuses_is_refused(person: Any) -> None:
         parse_person(orjson.loads(orjson.dumps(person)), timezone=UTC)
 
 
+def around_the_bounds() -> list[tuple[str, object]]:
+    around: list[tuple[str, object]] = []
+    for name, schema in CATALOGUE.schema("Person", "")["properties"].items():
+        around += [
+            (name, schema[bound] + step) for bound in ("minimum", "maximum") if bound in schema for step in (-1, 0, 1)
+        ]
+        if "maxLength" in schema:
+            around += [(name, "x" * (schema["maxLength"] + step)) for step in (-1, 0, 1)]
+        if "minLength" in schema:
+            around += [(name, "x" * (schema["minLength"] + step)) for step in (-1, 0, 1)]
+    return around
+
+
+@pytest.mark.parametrize(("name", "value"), around_the_bounds(), ids=lambda part: str(part)[:12])
+def test_schema_and_code_have_the_same_bounds(name: str, value: Any) -> None:
+    agree_on({"id": "1", name: value})
+
+
+@pytest.mark.parametrize("value", [None, True, 7, 1.5, "", [], {}, [7]], ids=repr)
+@pytest.mark.parametrize("name", list(CATALOGUE.schema("Person", "")["properties"]))
+def test_schema_and_code_take_the_same_kinds_of_values(name: str, value: object) -> None:
+    # What text of a rule holds only words say.
+    if (name, value) != ("weekly", ""):
+        agree_on({"id": "1", name: value})
+
+
+@pytest.mark.parametrize("value", [None, True, 7, "", "a", [], {}, [7], ["a"]], ids=repr)
+@pytest.mark.parametrize("name", list(ADMIT.payload_schema["properties"]))
+def test_schema_and_code_take_the_same_kinds_of_values_of_a_terminal(name: str, value: object) -> None:
+    payload = {"sn": "T2", name: value}
+    assert (faults_of(ADMIT, payload) is None) is accepts(ADMIT, orjson.dumps(payload))
+
+
+def agree_on(person: Any) -> None:
+    try:
+        parse_person(person, timezone=UTC)
+    except InvalidError:
+        assert not validator("Person").is_valid(person)
+    else:
+        assert validator("Person").is_valid(person)
+
+
 def _is_said_in_words(path: str, message: str, person: Mapping[str, Any]) -> bool:
     """Tell whether a fault is against what stands in a description, as no schema can say it."""
     field, _, rest = path.partition(".")
