@@ -30,9 +30,13 @@ class HomeAssistant:
     """The process, on a configuration folder of its own.
 
     It takes no part in the event loop: one may serve many tests, each with a loop of its own.
+
+    Args:
+        folder: of its configuration, which is made there.
+        more: lines of configuration beside what every test needs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.port = free_port()
         self.token = ""
         self._folder = folder
@@ -42,7 +46,7 @@ class HomeAssistant:
             f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\n"
             "api:\nconfig:\nwebsocket_api:\nrepairs:\nlogger:\n  default: info\n"
             "automation: !include automations.yaml\nscript: !include scripts.yaml\n"
-            "input_boolean:\ninput_button:\ninput_datetime:\ninput_text:\nmobile_app:\npersistent_notification:\n"
+            f"input_boolean:\ninput_button:\ninput_datetime:\ninput_text:\nmobile_app:\npersistent_notification:\n{more}"
         )
         # What its pages write.
         (folder / "automations.yaml").write_text("[]\n")
