@@ -90,6 +90,26 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=str)
+def test_links_to_headings_lead_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
+        linked = document.parent / target if target else document
+        headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
+
+
+def test_every_picture_is_shown_and_none_is_large() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    linked = {
+        (document.parent / target).resolve()
+        for document in documents
+        for target in re.findall(r"\]\(([^)#:]+\.png)\)", document.read_text())
+    }
+    pictures = set((ROOT / "docs" / "pictures").iterdir())
+    assert pictures <= linked
+    assert all(picture.stat().st_size < 150_000 for picture in pictures)
+
+
 def test_every_part_and_file_that_the_architecture_names_is_there() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for name in re.findall(r"`((?:bridge|tests|docs|scripts|[a-z]+)/[a-z_/]*(?:\.py|\.yaml)?)`", text):
