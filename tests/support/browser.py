@@ -53,6 +53,8 @@ class Browser:
 
     async def open(self, path: str) -> None:
         """Go to a page, by its address after the host."""
+        # What a dialog that is still open does to the history must not take the next page away.
+        await self.page.goto("about:blank")
         await self.page.goto(path)
 
     async def open_device(self, device_id: str) -> None:
