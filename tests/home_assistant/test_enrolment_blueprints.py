@@ -66,3 +66,65 @@ async def test_enrol_a_visitor_and_hear_what_came_of_it(bridge_with: SceneMaker,
         outside = await enrol(scene, script, photo=None, photo_file="/etc/hostname")
         assert (outside["accepted"], outside["outcomes"]) == (False, {"D1": "invalid"})
         assert "must lie inside one of photos.folders" in outside["text"]
+
+
+async def test_a_form_of_helpers_is_emptied_only_after_acceptance(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+    ):
+        api = scene.api
+        for name in ("Visitor", "Photo"):
+            await api.call("input_text/create", name=name, min=0, max=255)
+        await api.call("input_datetime/create", name="Until", has_date=True, has_time=True)
+        await api.call("input_button/create", name="Enrol")
+        await api.until_state("binary_sensor.front_door_connection", "on")
+
+        async def fill(helper: str, value: str) -> None:
+            target = {"entity_id": f"input_text.{helper}"}
+            await api.call(
+                "call_service", domain="input_text", service="set_value", target=target, service_data={"value": value}
+            )
+
+        async def press() -> None:
+            target = {"entity_id": "input_button.enrol"}
+            await api.call("call_service", domain="input_button", service="press", target=target)
+
+        async def until_notified(text: str) -> None:
+            async def notified() -> bool:
+                return any(text in one["message"] for one in await api.call("persistent_notification/get"))
+
+            await api.until(notified, f"a notification says {text}")
+
+        async with scene.blueprint(
+            "automation",
+            "enrol_visitor_from_helpers",
+            script=script,
+            terminals=[await scene.device_id("D1")],
+            button="input_button.enrol",
+            visitor="input_text.visitor",
+            photo="input_text.photo",
+            until="input_datetime.until",
+        ):
+            target = {"entity_id": "input_datetime.until"}
+            await api.call(
+                "call_service",
+                domain="input_datetime",
+                service="set_datetime",
+                target=target,
+                service_data={"datetime": "2099-01-01 12:00:00"},
+            )
+            await fill("visitor", NAME)
+            await fill("photo", "nobody.jpg")
+            await press()
+            await until_notified("Front door: not enrolled: ")
+            assert (await api.states())["input_text.visitor"]["state"] == NAME
+            assert not terminal.persons
+
+            await fill("photo", "ada.jpg")
+            await press()
+            await until_notified("Front door: enrolled.")
+            await api.until_state("input_text.visitor", "")
+            (person,) = terminal.persons.values()
+            assert person.name == NAME
