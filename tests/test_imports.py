@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "terminals": {"model", "protocol", "hub", "config"},
     "mqtt": {"model", "hub", "config"},
     "web": {"model", "hub", "config"},
+    "broker_access": {"hub", "mqtt"},
     "simulator": {"protocol"},
     "transfer": {"model", "hub", "roster", "files"},
     "contract": {"model", "hub", "roster", "mqtt"},
