@@ -57,7 +57,9 @@ class Mosquitto:
         assert program is not None, "mosquitto is not installed; scripts/test does that"
         log = (self._folder / "mosquitto.log").open("ab")
         with log:
-            self._process = subprocess.Popen([program, "-c", str(configuration)], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [program, "-c", str(configuration)], stdout=log, stderr=log, cwd=self._folder
+            )
         async with asyncio.timeout(_PATIENCE):
             while True:
                 assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
