@@ -1,0 +1,39 @@
+"""Fixtures of the tests with a real Node-RED."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.node_red.scene import Scene, SceneMaker, scene_in
+from tests.support.node_red import NodeRed
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["5", "4"])
+async def node_red(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeRed]:
+    """A Node-RED of each version."""
+    made = NodeRed(request.param, tmp_path_factory.mktemp("node-red"))
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+def language(node_red: NodeRed) -> str:
+    """What the flows are written in: each version runs them in one of the languages."""
+    return {"5": "en", "4": "zh-CN"}[node_red.version]
+
+
+@pytest.fixture
+def flow(node_red: NodeRed, language: str, tmp_path: Path) -> SceneMaker:
+    """Makes a scene: `async with flow("open-door", SN="T1") as scene`."""
+
+    def make(name: str, **settings: Any) -> AbstractAsyncContextManager[Scene]:
+        return scene_in(node_red, language, tmp_path, name, **settings)
+
+    return make

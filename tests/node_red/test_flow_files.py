@@ -1,0 +1,114 @@
+"""What a flow file may hold, and that its two languages are the same flow."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.node_red.flow_file import FOLDER, LANGUAGES, NAMES, read
+
+CORE = {
+    "tab", "comment", "inject", "debug", "catch", "complete", "function", "switch", "change", "template", "split",
+    "csv", "file", "file in", "mqtt in", "mqtt out", "mqtt-broker", "http in", "http response",
+}  # fmt: skip
+WORDS = {"name", "label", "info"}
+"""Properties that are nothing but words."""
+
+
+def same_in_every_language(node: dict[str, Any]) -> dict[str, Any]:
+    """Return what has to be the same: all but words, comments and ids."""
+    kept = {key: value for key, value in node.items() if key not in WORDS}
+    if "template" in node:
+        # Tags, and what is filled in; a sentence may have another order.
+        parts = re.findall(r"\{\{.*?\}\}+|<(?!html )[^>]*>|^ .*;$", node["template"], re.MULTILINE)
+        kept["template"] = sorted(parts)
+    if "func" in node:
+        kept["func"] = re.sub(r" *// .*$", "", node["func"], flags=re.MULTILINE)
+    if "url" in node:
+        kept["url"] = node["url"].removeprefix("/zh")
+    return kept
+
+
+def numbered(nodes: list[dict[str, Any]]) -> Any:
+    """Return nodes with their ids replaced by their places."""
+    text = json.dumps([same_in_every_language(node) for node in nodes], ensure_ascii=False)
+    for place, node in enumerate(nodes):
+        text = text.replace(node["id"], f"node {place}")
+    return json.loads(text)
+
+
+def test_each_file_is_there_in_every_language() -> None:
+    assert len(NAMES) == 6
+    for language in LANGUAGES:
+        assert {path.name for path in (FOLDER / language).iterdir()} == {f"{name}.json" for name in NAMES}
+    for readme in ("README.md", "README.zh-CN.md"):
+        text = (FOLDER / readme).read_text()
+        for name in NAMES:
+            assert f"/{name}.json" in text, readme
+            for setting in read(name, "en")[0]["env"]:
+                assert f"`{setting['name']}`" in text, readme
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_languages_are_the_same_flow(name: str) -> None:
+    assert numbered(read(name, "en")) == numbered(read(name, "zh-CN"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_file_is_what_node_red_exports(name: str, language: str) -> None:
+    nodes = read(name, language)
+    text = (FOLDER / language / f"{name}.json").read_text()
+    assert text == json.dumps(nodes, indent=4, ensure_ascii=False) + "\n"
+    assert {node["type"] for node in nodes} <= CORE
+    assert [node["type"] for node in nodes].count("tab") == 1
+    assert not [node for node in nodes if "credentials" in node or node.get("password") or node.get("user")]
+    assert not re.search(r'"(password|user|token)"', text)
+    ids = {node["id"] for node in nodes}
+    assert len(ids) == len(nodes)
+    tab = nodes[0]["id"]
+    for node in nodes[1:]:
+        assert re.fullmatch(r"[0-9a-f]{16}", node["id"])
+        assert node["type"] == "mqtt-broker" or node["z"] == tab
+        assert {wire for output in node.get("wires", []) for wire in output} <= ids
+        assert set(node.get("scope") or []) <= ids
+        assert "broker" not in node or node["type"] == "mqtt-broker" or node["broker"] in ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_node_has_a_name_in_its_language(name: str, language: str) -> None:
+    for node in read(name, language):
+        said = node.get("label") or node["name"]
+        assert said
+        has_chinese = re.search(r"[\u4e00-\u9fff]", json.dumps(node, ensure_ascii=False)) is not None
+        assert has_chinese == (language == "zh-CN") or (language == "zh-CN" and node["type"] == "template"), said
+
+
+def test_no_ids_collide_when_everything_is_imported() -> None:
+    seen: dict[str, str] = {}
+    for language in LANGUAGES:
+        for name in NAMES:
+            for node in read(name, language):
+                if node["type"] == "mqtt-broker":
+                    # All of a language share the broker's node, so that its address is entered once.
+                    said = json.dumps(node)
+                    assert seen.setdefault(node["id"], said) == said
+                    assert seen.setdefault(f"broker {language}", node["id"]) == node["id"]
+                else:
+                    assert seen.setdefault(node["id"], f"{language}/{name}") == f"{language}/{name}"
+                    assert list(seen).count(node["id"]) == 1
+    assert seen["broker en"] != seen["broker zh-CN"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_commands_are_published_as_they_have_to_be(name: str, language: str) -> None:
+    for node in read(name, language):
+        if node["type"] == "mqtt out":
+            changes_persons = name in {"visitor", "persons-from-csv"}
+            assert (node["qos"], node["retain"]) == ("1" if changes_persons else "0", "false")
+            assert node["expiry"] == ("" if changes_persons else "5"), "no person change may expire"
+        if node["type"] == "mqtt-broker":
+            assert (node["protocolVersion"], node["cleansession"]) == ("5", True)

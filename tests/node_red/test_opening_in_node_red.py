@@ -1,0 +1,125 @@
+"""A press in a real Node-RED: every outcome takes its own path, and no door opens late."""
+
+import asyncio
+
+import pytest
+
+from bridge.simulator.behaviour import Behaviour, Drop, Refusal
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.node_red.scene import Scene, SceneMaker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+OPEN = "facebridge/terminal/T1/open/set"
+
+
+async def test_a_door_is_opened_and_every_answer_has_its_path(flow: SceneMaker) -> None:
+    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as scene:
+        await scene.press("Open the door")
+        await scene.told("offline")
+        async with scene.terminal_there() as terminal:
+            assert terminal.opened == 0
+            await scene.press("Open the door")
+            await scene.told("ok")
+            assert terminal.opened == 1
+            terminal.behaviour = Behaviour(refusal=Refusal(7, "no power <b>"))
+            await scene.press("Open the door")
+            assert "no power <b>" in await scene.told("refused")
+            terminal.behaviour = Behaviour(silent=True)
+            await scene.press("Open the door")
+            await scene.told("timeout: may have opened")
+            after = len(scene.node_red.shown)
+            terminal.behaviour = Behaviour(drop=Drop.ABORT)
+            await scene.press("Open the door")
+            await scene.told("lost: may have opened", after=after)
+        presses = [one for one in scene.client.heard if one.topic == OPEN]
+        assert {(one.qos, one.retain) for one in presses} == {(0, False)}
+        assert len(presses) == 5
+        assert not [one for one in scene.node_red.shown if "Error" in one.text]
+
+
+async def test_a_wrong_sn_and_a_bridge_that_is_away_are_told(flow: SceneMaker) -> None:
+    async with flow("open-door", SN="mistyped", WAIT_SECONDS=3) as scene:
+        await scene.press("Open the door")
+        await scene.told("invalid")
+        await scene.bridge.stop()
+        await scene.press("Open the door")
+        await scene.told("no answer")
+        await scene.bridge.start()
+
+
+async def test_a_press_while_the_broker_is_away_is_told_and_never_opens(flow: SceneMaker) -> None:
+    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as scene, scene.terminal_there() as terminal:
+        await scene.broker.stop()
+        await scene.press("Open the door")
+        await scene.told("not sent")
+        await scene.start_broker()
+        await scene.client.wait_for("facebridge/terminal/T1/availability", lambda one: one.payload == b"online")
+        # The bridge is careful with presses right after it was cut off.
+        await until_opened(scene, terminal)
+        assert scene.all_told("ok") == [await scene.told("ok")]
+        assert terminal.opened == 1, "the press before was dropped"
+
+
+async def until_opened(scene: Scene, terminal: SimulatedTerminal) -> None:
+    """Press until the door opens."""
+    for number in range(1, 20):
+        await scene.press("Open the door")
+        await scene.told("ok", "expired", number=number)
+        if terminal.opened:
+            return
+
+
+async def test_a_press_while_the_broker_hangs_never_opens(flow: SceneMaker) -> None:
+    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as scene, scene.terminal_there() as terminal:
+        scene.broker.freeze()
+        for _ in range(3):
+            await scene.press("Open the door")
+        await scene.told("not sent", number=3)
+        scene.broker.thaw()
+        echoes = "node-red/facebridge/open-door/echo"
+        await scene.client.wait_for_all(echoes, 3)
+        await asyncio.sleep(2)  # nothing tells that nothing follows
+        assert not [one for one in scene.client.heard if one.topic == OPEN]
+        assert terminal.opened == 0
+
+
+async def test_a_frozen_node_red_drops_a_press_that_waited(flow: SceneMaker) -> None:
+    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as scene, scene.terminal_there() as terminal:
+        scene.broker.freeze()
+        await scene.press("Open the door")
+        scene.node_red.freeze()
+        scene.broker.thaw()
+        await scene.client.publish("somewhere/else", "x")
+        await asyncio.sleep(2.5)  # longer than the flow lets a press wait
+        scene.node_red.thaw()
+        await scene.told("not sent")
+        assert terminal.opened == 0
+
+
+async def test_a_group_is_opened_and_who_failed_is_told(flow: SceneMaker) -> None:
+    async with flow("groups", GROUP="lobby", WAIT_SECONDS=6) as scene:
+        await scene.press("Open all doors of the group")
+        none = await scene.told("all failed")
+        assert "T1" in none
+        assert "T2" in none
+        async with scene.terminal_there("T1") as first:
+            await scene.press("Open all doors of the group")
+            some = await scene.told("some failed")
+            assert "T2" in some
+            assert "T1" not in some
+            assert "offline" in some
+            async with scene.terminal_there("T2") as second:
+                await scene.press("Open all doors of the group")
+                await scene.told("every door")
+                assert (first.opened, second.opened) == (2, 1)
+        await scene.broker.stop()
+        await scene.press("Open all doors of the group")
+        await scene.told("not sent")
+        await scene.start_broker()
+
+
+async def test_an_unknown_group_is_told(flow: SceneMaker) -> None:
+    async with flow("groups", GROUP="nowhere", WAIT_SECONDS=6) as scene:
+        await scene.press("Open all doors of the group")
+        await scene.told("invalid")

@@ -1,0 +1,276 @@
+"""Persons from a form and from a CSV in a real Node-RED, and what the terminals say to them."""
+
+import asyncio
+import csv
+import io
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from bridge.simulator.behaviour import Behaviour, Refusal
+from bridge.simulator.faces import sample_photo
+from tests.node_red.scene import Scene, SceneMaker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SET = "facebridge/terminal/T1/person/set"
+FORM = {"id": "2001", "name": "Ada", "valid_until": "2030-01-01T18:00"}
+_OUTCOME = re.compile(r'data-outcome="(\w+)"')
+
+
+class Visitors:
+    """The page, as a browser has it."""
+
+    def __init__(self, scene: Scene, language: str) -> None:
+        self.url = f"{scene.node_red.url}{'/zh' if language == 'zh-CN' else ''}/visitors"
+
+    async def page(self) -> aiohttp.ClientResponse:
+        async with aiohttp.ClientSession() as http, http.get(self.url) as answer:
+            await answer.text()
+            return answer
+
+    async def send(self, photo: bytes | None, headers: dict[str, str] | None = None, **fields: str) -> tuple[int, str]:
+        """Send the form, go where its answer leads, and return that page and where it is."""
+        form = aiohttp.FormData({**FORM, **fields})
+        if photo is not None:
+            form.add_field("photo", photo, filename="me.jpg", content_type="image/jpeg")
+        async with aiohttp.ClientSession() as http, http.post(self.url, data=form, headers=headers) as answer:
+            text = await answer.text()
+            self.answer_url = str(answer.url)
+            return answer.status, text
+
+    async def until(self, *outcomes: str) -> str:
+        """Look at the answer's page again, as it does by itself, until it shows one of these."""
+        async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+            while True:
+                async with http.get(self.answer_url) as answer:
+                    text = await answer.text()
+                shown = _OUTCOME.search(text)
+                assert shown is not None, text
+                if shown[1] in outcomes:
+                    return text
+                await asyncio.sleep(0.1)
+
+
+async def test_a_visitor_is_enrolled_over_the_form(flow: SceneMaker, language: str) -> None:
+    async with flow("visitor", SN="T1") as scene:
+        visitors = Visitors(scene, language)
+        page = await visitors.page()
+        assert page.status == 200
+        assert page.content_type == "text/html"
+        status, _ = await visitors.send(sample_photo(1, (640, 480)))
+        assert status == 200
+        text = await visitors.until("accepted")
+        assert 'http-equiv="refresh"' in text, "the terminal is away: the page goes on looking"
+        (sent,) = [one for one in scene.client.heard if one.topic == SET]
+        assert (sent.qos, sent.retain) == (1, False)
+        async with scene.terminal_there() as terminal:
+            text = await visitors.until("ok")
+            assert "refresh" not in text
+            held = terminal.persons["2001"]
+            assert held.name == "Ada"
+            assert held.visitor
+
+            terminal.behaviour = Behaviour(refusal=Refusal(3, "<script>no face</script>"))
+            await visitors.send(sample_photo(2, (640, 480)), id="2002", name="<b>Eve</b>")
+            text = await visitors.until("refused")
+            assert "&lt;script&gt;no face" in text
+            assert "<script>" not in text
+            assert "Eve" not in text
+
+
+async def test_what_is_wrong_with_a_form_is_told(flow: SceneMaker, language: str) -> None:
+    async with flow("visitor", SN="T1") as scene:
+        visitors = Visitors(scene, language)
+        photo = sample_photo(1, (64, 80))
+        wrong: list[tuple[dict[str, str], bytes | None, int]] = [
+            ({"id": "<script>"}, photo, 400),
+            ({"id": ""}, photo, 400),
+            ({"name": " "}, photo, 400),
+            ({"valid_until": ""}, photo, 400),
+            ({}, None, 400),
+            ({}, b"", 400),
+            ({}, bytes(1_000_001), 413),
+        ]
+        for fields, given, expected in wrong:
+            status, text = await visitors.send(given, None, **fields)
+            assert status == expected, (fields, text)
+            assert text.count("<p>") == 2, text
+            assert "<script>" not in text
+        status, _ = await visitors.send(photo, {"Sec-Fetch-Site": "cross-site"})
+        assert status == 403
+        assert not [one for one in scene.client.heard if one.topic == SET]
+
+        await visitors.send(b"this is no picture")
+        assert "photo" in await visitors.until("invalid")
+        await visitors.send(photo, valid_until="2001-01-01", valid_from="2002-01-01")
+        assert "valid_" in await visitors.until("invalid")
+        visitors.answer_url = f"{visitors.url}/answer?request=__proto__"
+        await visitors.until("unknown")
+
+
+async def test_a_large_photo_goes_through(flow: SceneMaker, language: str) -> None:
+    async with flow("visitor", SN="T1") as scene, scene.terminal_there() as terminal:
+        visitors = Visitors(scene, language)
+        noise = Image.frombytes("RGB", (700, 700), random.Random(1).randbytes(700 * 700 * 3))
+        stream = io.BytesIO()
+        noise.save(stream, "JPEG", quality=95)
+        assert 500_000 < len(stream.getvalue()) <= 1_000_000
+        await visitors.send(stream.getvalue())
+        await visitors.until("ok")
+        assert terminal.persons["2001"].photo_length == len(stream.getvalue())
+
+
+async def test_a_visitor_while_bridge_or_broker_is_away(flow: SceneMaker, language: str) -> None:
+    async with flow("visitor", SN="T1") as scene:
+        visitors = Visitors(scene, language)
+        await scene.bridge.stop()
+        await visitors.send(sample_photo(1, (64, 80)))
+        await visitors.until("kept")
+        await scene.bridge.start()
+        await visitors.until("accepted")
+        await visitors.send(sample_photo(2, (64, 80)))
+        first_url = visitors.answer_url
+        await visitors.until("accepted")
+        await visitors.send(sample_photo(3, (64, 80)))
+        second_url, visitors.answer_url = visitors.answer_url, first_url
+        await visitors.until("superseded")
+        visitors.answer_url = second_url
+        await visitors.until("accepted")
+        await scene.broker.stop()
+        await visitors.send(sample_photo(1, (64, 80)), id="2003")
+        await visitors.until("unsent")
+        await scene.start_broker()
+
+
+def write_persons(folder: Path, rows: list[dict[str, Any]], pictures: dict[str, bytes]) -> dict[str, str]:
+    """Write what a user has, as a spreadsheet does it, and return the settings that name it."""
+    (folder / "pictures").mkdir()
+    for person_id, picture in pictures.items():
+        (folder / "pictures" / f"{person_id}.jpg").write_bytes(picture)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with (folder / "persons.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return {
+        "CSV_FILE": str(folder / "persons.csv"),
+        "PICTURES": str(folder / "pictures"),
+        "REPORT_FILE": str(folder / "report.csv"),
+    }
+
+
+async def report(scene: Scene, folder: Path) -> dict[str, tuple[str, str]]:
+    """Wait until the flow tells that it is done; return outcome and reason of each row, by row number."""
+    await scene.told("The report in a sentence")
+    await _until_written(folder / "report.csv")
+    with (folder / "report.csv").open(encoding="utf-8", newline="") as file:
+        return {row["row"]: (row["outcome"], row["reason"]) for row in csv.DictReader(file)}
+
+
+async def _until_written(path: Path) -> None:
+    while not path.exists() or not path.read_bytes().endswith(b"\n"):
+        await asyncio.sleep(0.05)
+
+
+async def test_persons_come_from_a_csv_in_batches(flow: SceneMaker, tmp_path: Path) -> None:
+    rows = [{"id": str(3000 + n), "name": f"Name, {n}", "pass_count": "5"} for n in range(25)]
+    pictures = {row["id"]: sample_photo(n, (64, 80)) for n, row in enumerate(rows)}
+    settings = write_persons(tmp_path, rows, pictures)
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as scene:
+        async with scene.terminal_there() as terminal:
+            await scene.press("Start")
+            told = await report(scene, tmp_path)
+            assert {outcome for outcome, _ in told.values()} == {"ok"}, told
+            assert list(told) == [str(row) for row in range(2, 27)]
+            assert terminal.persons["3007"].name == "Name, 7"
+            assert len(terminal.persons) == 25
+        sent = [one for one in scene.client.heard if one.topic == SET]
+        assert [len(one.json["persons"]) for one in sent] == [10, 10, 5]
+        assert {one.qos for one in sent} == {1}
+        order = [
+            (one.topic.rsplit("/", 1)[-1], one.json["request_id"])
+            for one in scene.client.heard
+            if one.topic == SET or (one.topic.endswith("/reply") and one.json["outcome"] == "accepted")
+        ]
+        for number, batch in enumerate(sent[1:], start=1):
+            before = order[: order.index(("set", batch.json["request_id"]))]
+            answered = before.count(("reply", sent[number - 1].json["request_id"]))
+            assert answered == 10, "a batch waits until the one before has been taken"
+        assert len(scene.all_told("How far it is")) == 4
+
+
+async def test_the_report_says_what_became_of_each_row(flow: SceneMaker, tmp_path: Path) -> None:
+    noise = random.Random(2).randbytes(900_000)
+    large = {}
+    for number in range(3):
+        stream = io.BytesIO()
+        Image.frombytes("RGB", (500, 500), noise[number : number + 750_000]).save(stream, "JPEG", quality=95)
+        large[str(4100 + number)] = stream.getvalue()
+    assert all(400_000 < len(picture) < 600_000 for picture in large.values())
+    rows = [
+        {"id": "4001", "name": "Good"},
+        {"id": "../4002", "name": "Bad id"},
+        {"id": "4001", "name": "Twice"},
+        {"id": "4003", "name": "No photo"},
+        {"id": "4004", "name": "No picture in it"},
+        {"id": "4005", "name": "Too large"},
+        {"id": "4006", "name": "Bad hours", "weekly": "25:00-26:00"},
+        {"id": "4007", "name": "Refused", "enabled": "true", "weekly": "08:00-18:00"},
+        *({"id": person_id, "name": "Large"} for person_id in large),
+    ]
+    pictures = {person_id: sample_photo(1, (64, 80)) for person_id in ("4001", "4006", "4007")}
+    settings = write_persons(tmp_path, rows, {**pictures, **large, "4004": b"no picture", "4005": bytes(1_000_001)})
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as scene:
+        async with scene.terminal_there() as terminal:
+            terminal.behaviour = Behaviour(refusal=Refusal(9, 'no "face", sorry'), only_for=frozenset({"4007"}))
+            await scene.press("Start")
+            await scene.press("Start")
+            told = await report(scene, tmp_path)
+        outcomes = {row: outcome for row, (outcome, _) in told.items()}
+        expected = ["ok", "invalid", "invalid", "invalid", "invalid", "invalid", "invalid", "refused", "ok", "ok", "ok"]
+        assert list(outcomes.values()) == expected, told
+        assert told["9"][1] == 'no "face", sorry'
+        for row, reason in {"3": "id", "4": "id", "5": "photo", "6": "photo", "7": "photo", "8": "weekly"}.items():
+            assert told[row][1].startswith(reason), told
+        sizes = [len(one.payload) for one in scene.client.heard if one.topic == SET]
+        assert max(sizes) < 1_500_000, sizes
+        assert len(sizes) == 2
+
+
+async def test_a_csv_while_terminal_bridge_or_broker_is_away(flow: SceneMaker, tmp_path: Path) -> None:
+    rows = [{"id": str(5000 + n), "name": f"Name {n}"} for n in range(12)]
+    settings = write_persons(tmp_path, rows, {row["id"]: sample_photo(1, (64, 80)) for row in rows})
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=3, **settings) as scene:
+        await scene.press("Start")
+        told = await report(scene, tmp_path)
+        assert {outcome for outcome, _ in told.values()} == {"accepted"}, "the terminal is away"
+
+        (tmp_path / "report.csv").unlink()
+        await scene.bridge.stop()
+        await scene.press("Start")
+        await scene.told("The report in a sentence", number=2)
+        told = await report(scene, tmp_path)
+        assert [outcome for outcome, _ in told.values()] == ["no_answer"] * 10 + ["not_sent"] * 2
+        await scene.bridge.start()
+
+        (tmp_path / "report.csv").unlink()
+        await scene.client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
+        await scene.broker.stop()
+        await scene.press("Start")
+        await scene.start_broker()
+        await scene.told("The report in a sentence", number=3)
+        told = await report(scene, tmp_path)
+        assert {outcome for outcome, _ in told.values()} == {"accepted"}, "what was dropped is sent again"
+
+
+async def test_a_csv_that_is_not_there_is_told(flow: SceneMaker, tmp_path: Path) -> None:
+    settings = {"CSV_FILE": str(tmp_path / "nothing.csv"), "REPORT_FILE": str(tmp_path / "report.csv")}
+    async with flow("persons-from-csv", SN="T1", **settings) as scene:
+        await scene.press("Start")
+        await scene.node_red.until_shown(lambda shown: "nothing.csv" in shown.text, "the file's name")
