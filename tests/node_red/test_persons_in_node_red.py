@@ -206,11 +206,11 @@ async def test_persons_come_from_a_csv_in_batches(flow: SceneMaker, tmp_path: Pa
 
 
 async def test_the_report_says_what_became_of_each_row(flow: SceneMaker, tmp_path: Path) -> None:
-    noise = random.Random(2).randbytes(900_000)
+    noise = random.Random(2).randbytes(620 * 620 * 3 + 3)
     large = {}
     for number in range(3):
         stream = io.BytesIO()
-        Image.frombytes("RGB", (500, 500), noise[number : number + 750_000]).save(stream, "JPEG", quality=95)
+        Image.frombytes("RGB", (620, 620), noise[number : number + 620 * 620 * 3]).save(stream, "JPEG", quality=95)
         large[str(4100 + number)] = stream.getvalue()
     assert all(400_000 < len(picture) < 600_000 for picture in large.values())
     rows = [
