@@ -107,7 +107,7 @@ async def test_what_is_wrong_with_a_form_is_told(flow: SceneMaker, language: str
         assert not [one for one in scene.client.heard if one.topic == SET]
 
         await visitors.send(b"this is no picture")
-        assert "photo" in await visitors.until("invalid")
+        assert "<li>photo: " in await visitors.until("invalid")
         await visitors.send(photo, valid_until="2001-01-01", valid_from="2002-01-01")
         assert "valid_" in await visitors.until("invalid")
         visitors.answer_url = f"{visitors.url}/answer?request=__proto__"
