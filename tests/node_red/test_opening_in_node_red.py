@@ -75,6 +75,22 @@ async def test_answers_that_are_rare_have_their_paths(flow: SceneMaker) -> None:
         await scene.bridge.start()
 
 
+@pytest.mark.parametrize(
+    ("name", "button"), [("open-door", "Open the door"), ("groups", "Open all doors of the group")]
+)
+async def test_nobody_opens_a_door_with_a_word_of_their_own(flow: SceneMaker, name: str, button: str) -> None:
+    async with flow(name) as scene:
+        for word in ("", "another's", "constructor", "__proto__", "toString", b"\xff"):
+            await scene.client.publish(f"node-red/facebridge/{name}/echo", word)
+        reply = {"request_id": "constructor", "outcome": "ok"}
+        await scene.client.publish("facebridge/terminal/T1/reply", reply)
+        await scene.client.publish("facebridge/group/all/reply", reply)
+        await scene.press(button)
+        await scene.told("invalid" if name == "open-door" else "all failed")
+        assert len(scene.node_red.shown) == 1
+        assert len([one for one in scene.client.heard if one.topic.endswith("/open/set")]) == 1
+
+
 async def test_a_press_while_the_broker_is_away_is_told_and_never_opens(flow: SceneMaker) -> None:
     async with flow("open-door", SN="T1", WAIT_SECONDS=6) as scene, scene.terminal_there() as terminal:
         await scene.broker.stop()
