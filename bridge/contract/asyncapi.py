@@ -30,8 +30,8 @@ it *sends* for you to subscribe to.
 - **A person never gets lost**: publish person changes with QoS 1. `accepted` says that one is stored; `ok`, `refused`
   or `superseded` follows under the same `request_id`.
 - **Never publish a command retained**: it is not obeyed.
-- With MQTT 5, a Response Topic outside the base topic and Correlation Data are honoured: replies (for a group, its
-  summary) are published there too.
+- With MQTT 5, a Response Topic outside the base topic and the discovery prefix, and Correlation Data are honoured:
+  replies (for a group, its summary) are published there too.
 - What the bridge publishes may get further keys with a later version; in commands, unknown keys are `invalid`.
 
 What Home Assistant's discovery publishes is Home Assistant's own format and not described here."""

@@ -128,7 +128,7 @@ class MqttFace:
             version: of the bridge.
             warnings: promises that do not hold as long as the process runs (an embedded broker, …).
         """
-        topics = Topics(settings.base_topic)
+        topics = Topics(settings.base_topic, homeassistant.prefix)
         self._topics = topics
         self._lasting_warnings = tuple(warnings)
         self._live = MqttConnection(

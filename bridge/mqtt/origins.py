@@ -21,16 +21,17 @@ MAXIMUM_CORRELATION_DATA_LENGTH = 1024
 def is_fit_to_answer(topic: str, topics: Topics) -> bool:
     """Tell whether the bridge may publish a reply to a Response Topic that a stranger chose.
 
-    Nothing inside the base: a reply there could be a command, or pass for the bridge's own word. Nothing that starts
-    with `$`: there brokers keep their controls (`$CONTROL/dynamic-security`). Topics differ by case and by a leading
-    slash (MQTT 5, section 4.7.3), so these are compared as they are.
+    Nothing inside the base: a reply there could be a command, or pass for the bridge's own word. Nothing inside Home
+    Assistant's prefix, where it would take the place of a device's discovery. Nothing that starts with `$`: there
+    brokers keep their controls (`$CONTROL/dynamic-security`). Topics differ by case and by a leading slash (MQTT 5,
+    section 4.7.3), so these are compared as they are.
     """
     return (
         0 < len(topic) <= MAXIMUM_RESPONSE_TOPIC_LENGTH
         and not topic.startswith("$")
         and topic.isprintable()
         and not any(character in topic for character in "+#")
-        and not topics.holds(topic)
+        and not topics.is_reserved(topic)
     )
 
 

@@ -152,13 +152,15 @@ class Address:
 class Topics:
     """The topics below one base."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, discovery_prefix: str | None = None) -> None:
         """Lay out the topics.
 
         Args:
             base: `mqtt.base_topic`: one or more levels, without wildcards or a slash at either end.
+            discovery_prefix: `homeassistant.prefix`, likewise, for who has to tell what `is_reserved`.
         """
         self.base = base
+        self._discovery_prefix = discovery_prefix
         self.bridge_availability = self.of(BRIDGE_AVAILABILITY)
         self.bridge_info = self.of(BRIDGE_INFO)
         self.bridge_heartbeat = self.of(BRIDGE_HEARTBEAT)
@@ -217,7 +219,11 @@ class Topics:
 
     def holds(self, topic: str) -> bool:
         """Tell whether a topic is the base or below it."""
-        return topic == self.base or topic.startswith(f"{self.base}/")
+        return _is_within(topic, self.base)
+
+    def is_reserved(self, topic: str) -> bool:
+        """Tell whether what is published there passes for the bridge's own word, to its users or to Home Assistant."""
+        return self.holds(topic) or (self._discovery_prefix is not None and _is_within(topic, self._discovery_prefix))
 
     def _topic(self, scope: Scope, name: str, levels: str) -> str:
         named = "" if scope is Scope.BRIDGE else f"/{name}"
@@ -230,6 +236,10 @@ class Topics:
             if definition.urgent is urgent
             for scope in scopes(definition)
         ]
+
+
+def _is_within(topic: str, root: str) -> bool:
+    return topic == root or topic.startswith(f"{root}/")
 
 
 def scopes(definition: CommandDefinition) -> Sequence[Scope]:

@@ -18,7 +18,7 @@ from bridge.mqtt.origins import (
 from bridge.mqtt.topics import Scope, Topics
 from tests.support.hub import SetClock
 
-TOPICS = Topics("facebridge")
+TOPICS = Topics("facebridge", "homeassistant")
 LEVELS = st.sampled_from(["facebridge", "terminal", "T1", "open", "set", "", "+", "#", "$SYS", "x", "Facebridge"])
 
 
@@ -34,7 +34,9 @@ def message(response_topic: str | None, correlation_data: bytes | None = None, q
     )
 
 
-@pytest.mark.parametrize("topic", ["answers", "a/b/c", "facebridge2", "facebridge2/terminal", "x/facebridge", "/a"])
+@pytest.mark.parametrize(
+    "topic", ["answers", "a/b/c", "facebridge2", "facebridge2/terminal", "x/facebridge", "/a", "homeassistant2/a"]
+)
 def test_an_ordinary_topic_is_honoured(topic: str) -> None:
     assert is_fit_to_answer(topic, TOPICS)
     assert origin_of(message(topic, b"mark"), TOPICS).response_topic == topic
@@ -50,6 +52,8 @@ def test_an_ordinary_topic_is_honoured(topic: str) -> None:
         "facebridge/terminal/T1/open/set",
         "facebridge/bridge/heartbeat",
         "facebridge/anything",
+        "homeassistant/device/facebridge_T1/config",
+        "homeassistant/status",
         "a/+",
         "#",
         "a/#/b",
