@@ -153,7 +153,8 @@ def rules_of(roles: Collection[Role], user: str, *, base: str, prefix: str, door
         else:
             found = _rules_of_others(role, Topics(base), doors)
             if role in _COMMANDING:
-                found.append(Rule(Access.READ, reply_topics(base, user)))
+                # Written too: a word to oneself, sent before a press, tells whether the broker is prompt.
+                found += [Rule(access, reply_topics(base, user)) for access in Access]
             elif role is Role.HOME_ASSISTANT:
                 found += [Rule(Access.READ, f"{prefix}/#"), Rule(Access.WRITE, f"{prefix}/status")]
         rules.update(dict.fromkeys(found))

@@ -53,9 +53,9 @@ facebridge/terminal/T1/availability    w       r               r      r         
 facebridge/terminal/T1/state           w       r               r      r         r         r        -
 facebridge/terminal/T1/reply           w       r               r      r         r         -        -
 facebridge/group/all/reply             w       r               r      r         r         r        -
-facebridge-replies/manager/1           w       -               r      -         -         -        -
-facebridge-replies/reception/1         w       -               -      r         -         -        -
-facebridge-replies/personnel/1         w       -               -      -         r         -        -
+facebridge-replies/manager/1           w       -               rw     -         -         -        -
+facebridge-replies/reception/1         w       -               -      rw        -         -        -
+facebridge-replies/personnel/1         w       -               -      -         rw        -        -
 homeassistant/device/facebridge/config w       r               -      -         -         -        -
 homeassistant/status                   r       rw              -      -         -         -        -
 homeassistant/switch/other/config      -       r               -      -         -         -        -

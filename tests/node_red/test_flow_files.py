@@ -5,7 +5,9 @@ import re
 from typing import Any
 
 import pytest
+from paho.mqtt.client import topic_matches_sub
 
+from bridge.broker_access.roles import Access, Role, rules_of
 from tests.node_red.flow_file import FOLDER, LANGUAGES, NAMES, read
 
 CORE = {
@@ -100,6 +102,31 @@ def test_no_ids_collide_when_everything_is_imported() -> None:
                     assert seen.setdefault(node["id"], f"{language}/{name}") == f"{language}/{name}"
                     assert list(seen).count(node["id"]) == 1
     assert seen["broker en"] != seen["broker zh-CN"]
+
+
+def topics_in(node: dict[str, Any]) -> set[str]:
+    """Return the topics that a node names: its own, and those in its function, settings filled in."""
+    written = [
+        topic
+        for quote in '`"'
+        for topic in re.findall(rf"topic: {quote}([^{quote}]*/[^{quote}]*){quote}", node.get("func", ""))
+    ]
+    named = [node["topic"]] if node["type"].startswith("mqtt ") and node["topic"] else []
+    return {re.sub(r"\$\{.*?\}", "name", topic) for topic in (*written, *named)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_roles_that_the_readme_names_are_enough(name: str, language: str) -> None:
+    rules = rules_of([Role.OPERATOR, Role.ENROLLER], "node-red", base="facebridge", prefix="homeassistant")
+    allowed = {access: [rule.topic for rule in rules if rule.access is access] for access in Access}
+    looked_at = 0
+    for node in read(name, language):
+        access = Access.READ if node["type"] == "mqtt in" else Access.WRITE
+        for topic in topics_in(node):
+            assert any(topic_matches_sub(one, topic) for one in allowed[access]), f"{node['name']}: {topic}"
+            looked_at += 1
+    assert looked_at
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -81,7 +81,7 @@ async def test_answers_that_are_rare_have_their_paths(flow: SceneMaker) -> None:
 async def test_nobody_opens_a_door_with_a_word_of_their_own(flow: SceneMaker, name: str, button: str) -> None:
     async with flow(name) as scene:
         for word in ("", "another's", "constructor", "__proto__", "toString", b"\xff"):
-            await scene.client.publish(f"node-red/facebridge/{name}/echo", word)
+            await scene.client.publish(f"facebridge-replies/node-red/{name}/echo", word)
         reply = {"request_id": "constructor", "outcome": "ok"}
         await scene.client.publish("facebridge/terminal/T1/reply", reply)
         await scene.client.publish("facebridge/group/all/reply", reply)
@@ -118,7 +118,7 @@ async def test_a_press_while_the_broker_hangs_never_opens(flow: SceneMaker) -> N
             await scene.press("Open the door")
         await scene.told("not sent", number=3)
         scene.broker.thaw()
-        echoes = "node-red/facebridge/open-door/echo"
+        echoes = "facebridge-replies/node-red/open-door/echo"
         await scene.client.wait_for_all(echoes, 3)
         await asyncio.sleep(2)  # nothing tells that nothing follows
         assert not [one for one in scene.client.heard if one.topic == OPEN]

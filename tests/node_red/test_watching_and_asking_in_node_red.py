@@ -12,7 +12,7 @@ from tests.support.person_stream import PHOTOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-ANSWERS = "node-red/facebridge/request-response/answer"
+ANSWERS = "facebridge-replies/node-red/request-response/answer"
 
 
 async def enrol(scene: Scene, person_id: str, outcome: str) -> None:
