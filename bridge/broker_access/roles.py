@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bridge.hub.command_definition import CommandDefinition
 from bridge.hub.commands import (
     ADMIT,
     COMMANDS,
@@ -14,7 +15,6 @@ from bridge.hub.commands import (
     REMOVE_PERSONS,
     SET_PERSONS,
     SYNC_PERSONS,
-    CommandDefinition,
 )
 from bridge.mqtt.topics import Scope, Topics
 

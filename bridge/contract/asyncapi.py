@@ -5,7 +5,8 @@ from typing import Any
 
 from bridge import __version__
 from bridge.contract.catalogue import Catalogue
-from bridge.hub.commands import COMMANDS, NOTHING, PRESS, CommandDefinition
+from bridge.hub.command_definition import NOTHING, PRESS, CommandDefinition
+from bridge.hub.commands import COMMANDS
 from bridge.model.json_schema import JsonSchema
 from bridge.model.names import ALL_TERMINALS, SERIAL_NUMBER
 from bridge.mqtt.origins import MAXIMUM_CORRELATION_DATA_LENGTH, MAXIMUM_RESPONSE_TOPIC_LENGTH

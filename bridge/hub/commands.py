@@ -1,14 +1,10 @@
 """The one table of commands: how each is named, addressed and checked. Every face is a translation of it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-import orjson
-
+from bridge.hub.command_definition import NOTHING, PRESS, CommandDefinition, Payload, kind_of
 from bridge.model.commands import (
     Admit,
-    Command,
     Forget,
     GetPersons,
     Open,
@@ -17,12 +13,11 @@ from bridge.model.commands import (
     SetPersons,
     SyncPersons,
 )
-from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
+from bridge.model.faults import Fault, InvalidError
 from bridge.model.json_schema import JsonSchema, choice, described, nullable, reference, taken, text
 from bridge.model.names import (
     ALL_TERMINALS,
     GROUP_NAME_SCHEMA,
-    MAXIMUM_REQUEST_ID_LENGTH,
     PERSON_ID_SCHEMA,
     REQUEST_ID_SCHEMA,
     SERIAL_NUMBER_SCHEMA,
@@ -32,12 +27,6 @@ from bridge.model.names import (
 )
 from bridge.model.secret import Secret
 
-PRESS = b"PRESS"
-"""What Home Assistant's buttons publish."""
-
-NOTHING = b""
-"""An empty payload."""
-
 MAXIMUM_PERSONS = 10_000
 """Persons or ids in one command: a large building's roster; more is a mistake or an attack."""
 
@@ -45,141 +34,17 @@ MAXIMUM_TEXT_LENGTH = 128
 """Characters of a terminal's name, area, key, username or password."""
 
 
-class InvalidCommandError(InvalidError):
-    """A payload that is no valid command.
-
-    Attributes:
-        request_id: what it carried, where that could be read.
-    """
-
-    def __init__(self, faults: list[Fault] | tuple[Fault, ...], request_id: str | None) -> None:
-        super().__init__(faults)
-        self.request_id = request_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandDefinition:
-    """One command.
-
-    Attributes:
-        name: the reply's `command`: the terminal's own `cmd` where there is one.
-        description: what it does, for people.
-        topic: what follows the target in its MQTT topic.
-        urgent: it must be carried out now or not at all; others must not get lost and keep their order.
-        for_terminal: it can be asked of one terminal.
-        for_group: it can be asked of a group.
-        for_bridge: it can be asked of the bridge.
-        payload_schema: what its JSON may be; what a schema cannot tell stands in its descriptions.
-        plain: the payloads it takes that are not JSON, `PRESS` and nothing; each is the same as an empty object.
-        build: makes the command of what the payload held, or raises InvalidError.
-    """
-
-    name: str
-    description: str
-    topic: str
-    payload_schema: JsonSchema
-    plain: tuple[bytes, ...] = ()
-    build: Callable[["_Payload"], Command]
-    urgent: bool = False
-    for_terminal: bool = False
-    for_group: bool = False
-    for_bridge: bool = False
-
-    def parse(self, payload: bytes, target: str) -> Command:
-        """Read a payload.
-
-        Args:
-            payload: as it came in: JSON, `PRESS` or nothing, as the command allows.
-            target: the terminal's SN or the group's name, which a `confirm` must repeat; empty for the bridge.
-
-        Raises:
-            InvalidCommandError: with all that is wrong.
-        """
-        return self.build_from({} if payload in self.plain else _decode(payload), target)
-
-    def build_from(self, value: object, target: str) -> Command:
-        """Make the command of decoded JSON, None standing for an empty payload; errors as for `parse`."""
-        if value is None and NOTHING in self.plain:
-            value = {}
-        request_id, faults = _take_request_id(value)
-        if faults:
-            raise InvalidCommandError(faults, None)
-        try:
-            return self.build(_Payload(value, target, request_id))
-        except InvalidError as error:
-            raise InvalidCommandError(error.faults, request_id) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Payload:
-    value: object
-    target: str
-    request_id: str | None
-
-    def mapping(self, *keys: str) -> Mapping[str, Any]:
-        """Return the payload as an object of no other keys than these and `request_id`."""
-        if not isinstance(self.value, Mapping):
-            expected = "an object" if keys else 'PRESS, {"request_id": "…"} or nothing'
-            raise InvalidError.at("", f"must be {expected}, not {_kind(self.value)}")
-        allowed = (*keys, "request_id")
-        faults = [Fault(shorten(str(key), 40), unknown_key(key, allowed)) for key in self.value if key not in allowed]
-        if faults:
-            raise InvalidError(faults)
-        return self.value
-
-    def confirmed(self, value: Mapping[str, Any], what: str) -> None:
-        """Make sure that `confirm` repeats the target's name."""
-        if value.get("confirm") != self.target:
-            raise InvalidError.at("confirm", f'{what} needs "confirm": "{self.target}"')
-
-
-def _decode(payload: bytes) -> object:
-    if not payload:
-        return None
-    if payload == PRESS:
-        raise InvalidCommandError([Fault("", "must be JSON, not PRESS")], None)
-    try:
-        value: object = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
-    if value is None:
-        raise InvalidCommandError([Fault("", "must not be null; leave the payload empty instead")], None)
-    return value
-
-
-def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:
-    if not isinstance(value, Mapping) or value.get("request_id") is None:
-        return None, []
-    request_id = value["request_id"]
-    if not isinstance(request_id, str) or len(request_id) > MAXIMUM_REQUEST_ID_LENGTH:
-        return None, [Fault("request_id", f"must be text of at most {MAXIMUM_REQUEST_ID_LENGTH} characters")]
-    return request_id, []
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list) else "an object"
-
-
-def _open(payload: _Payload) -> Open:
+def _open(payload: Payload) -> Open:
     payload.mapping()
     return Open(request_id=payload.request_id)
 
 
-def _reboot(payload: _Payload) -> Reboot:
+def _reboot(payload: Payload) -> Reboot:
     payload.mapping()
     return Reboot(request_id=payload.request_id)
 
 
-def _set_persons(payload: _Payload) -> SetPersons:
+def _set_persons(payload: Payload) -> SetPersons:
     value = payload.value
     persons: object
     if isinstance(value, Mapping) and "persons" in value:
@@ -192,13 +57,13 @@ def _set_persons(payload: _Payload) -> SetPersons:
         persons = value
         path = ""
     if not isinstance(persons, list):
-        raise InvalidError.at(path, f"must be a person or a list of persons, not {_kind(persons)}")
+        raise InvalidError.at(path, f"must be a person or a list of persons, not {kind_of(persons)}")
     if not 1 <= len(persons) <= MAXIMUM_PERSONS:
         raise InvalidError.at(path, f"must hold 1 to {MAXIMUM_PERSONS} persons, not {len(persons)}")
     return SetPersons(persons=persons, request_id=payload.request_id)
 
 
-def _remove_persons(payload: _Payload) -> RemovePersons:
+def _remove_persons(payload: Payload) -> RemovePersons:
     value = payload.mapping("id", "ids", "all", "confirm")
     given = [key for key in ("id", "ids", "all") if key in value]
     if len(given) != 1:
@@ -229,7 +94,7 @@ _PERSON_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
 _SERIAL_NUMBER_RULE = "must be text of 1 to 64 letters, digits, _ and -"
 
 
-def _get_persons(payload: _Payload) -> GetPersons:
+def _get_persons(payload: Payload) -> GetPersons:
     value = payload.mapping("id")
     person_id = value.get("id")
     if person_id is not None and not (isinstance(person_id, str) and is_person_id(person_id)):
@@ -237,11 +102,11 @@ def _get_persons(payload: _Payload) -> GetPersons:
     return GetPersons(id=person_id, request_id=payload.request_id)
 
 
-def _sync_persons(payload: _Payload) -> SyncPersons:
+def _sync_persons(payload: Payload) -> SyncPersons:
     value = payload.mapping("clear", "confirm")
     clear = value.get("clear", False)
     if not isinstance(clear, bool):
-        raise InvalidError.at("clear", f"must be true or false, not {_kind(clear)}")
+        raise InvalidError.at("clear", f"must be true or false, not {kind_of(clear)}")
     if clear:
         payload.confirmed(value, "clearing the terminal")
     elif "confirm" in value:
@@ -249,7 +114,7 @@ def _sync_persons(payload: _Payload) -> SyncPersons:
     return SyncPersons(clear=clear, request_id=payload.request_id)
 
 
-def _admit(payload: _Payload) -> Admit:
+def _admit(payload: Payload) -> Admit:
     value = payload.mapping("sn", "name", "area", "groups", "key", "username", "password")
     faults: list[Fault] = []
     changes: dict[str, str | tuple[str, ...] | Secret | None] = {}
@@ -291,7 +156,7 @@ def _check_groups(given: object) -> list[Fault]:
     return faults
 
 
-def _forget(payload: _Payload) -> Forget:
+def _forget(payload: Payload) -> Forget:
     sn = payload.mapping("sn").get("sn")
     if not isinstance(sn, str) or not is_serial_number(sn):
         raise InvalidError.at("sn", _SERIAL_NUMBER_RULE)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bridge.hub.clock import Clock
-from bridge.hub.commands import InvalidCommandError
+from bridge.hub.command_definition import InvalidCommandError
 from bridge.hub.event_bus import EventBus
 from bridge.hub.replying import Asked, Replying
 from bridge.model.commands import Command

@@ -10,7 +10,8 @@ import orjson
 from aiohttp import hdrs, web
 
 from bridge.hub.clock import Clock
-from bridge.hub.commands import COMMANDS, OPEN, CommandDefinition, InvalidCommandError
+from bridge.hub.command_definition import CommandDefinition, InvalidCommandError
+from bridge.hub.commands import COMMANDS, OPEN
 from bridge.hub.event_bus import EventBus
 from bridge.hub.presses import Presses
 from bridge.hub.replying import Asked, Replying

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.hub.command_definition import CommandDefinition, InvalidCommandError
 from bridge.hub.commands import (
     ADMIT,
     COMMANDS,
@@ -15,8 +16,6 @@ from bridge.hub.commands import (
     REMOVE_PERSONS,
     SET_PERSONS,
     SYNC_PERSONS,
-    CommandDefinition,
-    InvalidCommandError,
 )
 from bridge.model.commands import (
     Admit,

@@ -13,7 +13,8 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
 from bridge.contract.catalogue import catalogue
-from bridge.hub.commands import SET_PERSONS, CommandDefinition
+from bridge.hub.command_definition import CommandDefinition
+from bridge.hub.commands import SET_PERSONS
 from bridge.model.outcome import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Address, Publication, Topics
 
