@@ -29,7 +29,7 @@ class Site:
     def __init__(
         self,
         admit: Literal["known", "any"] = "known",
-        deadline: float = 1,
+        deadline: float = 5,
         clock: Clock | None = None,
         **settings: Any,
     ) -> None:
