@@ -29,6 +29,7 @@ from bridge.roster.boot import read_boot_id
 from bridge.roster.moments import LocalTimezone
 from bridge.roster.photos import PhotoPreparer
 from bridge.roster.roster import PersonRoster
+from bridge.service_manager import tell_service_manager
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
@@ -111,9 +112,11 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
         for task in (stopping, online):
             task.cancel()
         announce(bridge.describe())
+        tell_service_manager("READY=1")
         gc.freeze()
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
         await stop.wait()
+        tell_service_manager("STOPPING=1")
         _LOGGER.info("stopping")
 
 

@@ -1,0 +1,217 @@
+"""examples/systemd as it is, on a machine that a real systemd has booted: sandbox, restarts, backups, upgrades."""
+
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.systemd_machine import ENVIRONMENT, PYTHON, SystemdMachine, systemd_machine
+from tests.support.wheels import DIES_SOON, NEVER_READY, ROOT, build_wheels
+
+UNITS = ROOT / "examples" / "systemd"
+OUTSIDE = "/opt/from-outside"
+WITHOUT_NETWORK = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", **ENVIRONMENT}
+"""pip fetches nothing: what Facebridge needs lies where these tests themselves have it."""
+
+ENROL = """
+import base64, json, sys
+import paho.mqtt.publish as publish
+from bridge.simulator.faces import sample_photo
+person = {"id": "p1", "name": "Ada", "photo": base64.b64encode(sample_photo(1)).decode()}
+publish.single("facebridge/terminal/T1/person/set", json.dumps(person), qos=1)
+"""
+ANSWER = """
+import json, sys, urllib.request
+request = urllib.request.Request("http://127.0.0.1:8099" + sys.argv[2], method=sys.argv[1])
+print(urllib.request.urlopen(request, timeout=10).read().decode())
+"""
+
+
+@pytest.mark.parametrize("unit", ["facebridge.service", "facebridge-backup.service"])
+def test_what_it_may_do_is_little(unit: str) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager", UNITS / unit],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    # In tenths; above the threshold it ends with 1.
+    assert done.returncode == 0, done.stdout
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) < 2.0
+
+
+def test_both_services_are_as_confined() -> None:
+    def confinement(unit: str) -> set[str]:
+        text = (UNITS / unit).read_text()
+        lines = text[text.index("CapabilityBoundingSet=") :].partition("[Install]")[0].splitlines()
+        return {line for line in lines if line and not line.startswith("#")}
+
+    assert confinement("facebridge.service") == confinement("facebridge-backup.service")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheels")
+    versions = {"1.0.0": (), "1.1.0": (), "1.2.0": (NEVER_READY,), "1.3.0": (NEVER_READY,), "1.4.0": (DIES_SOON,)}
+    build_wheels(folder, versions, newer_stores=("1.3.0",))
+    shutil.copytree(UNITS, folder / "systemd")
+    return folder
+
+
+@pytest.fixture
+def machine(tmp_path: Path, wheels: Path) -> Iterator[SystemdMachine]:
+    """A machine on which Facebridge was installed as README says, with a broker and a terminal."""
+    (tmp_path / "machine").mkdir()
+    with systemd_machine(tmp_path / "machine", wheels) as machine:
+        variables = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+        for unit in ("facebridge.service", "facebridge-backup.service"):
+            machine.write(f"/etc/systemd/system/{unit}.d/tests.conf", f"[Service]\nEnvironment={variables}\n")
+        machine.run(f"{OUTSIDE}/systemd/install", wheel("1.0.0"), environment={"PYTHON": PYTHON, **WITHOUT_NETWORK})
+        machine.run("mosquitto", "-d")
+        machine.run("systemctl", "start", "facebridge")
+        yield machine
+
+
+def wheel(version: str) -> str:
+    return f"{OUTSIDE}/facebridge-{version}-py3-none-any.whl"
+
+
+def python(machine: SystemdMachine, code: str, *words: str, fine: bool = True) -> str:
+    command = ("/opt/facebridge/current/bin/python", "-c", code, *words)
+    return machine.run(*command, environment=ENVIRONMENT, fine=fine).stdout
+
+
+def facebridge(machine: SystemdMachine, *words: str) -> str:
+    """What a person types on that machine."""
+    environment = {**ENVIRONMENT, "FACEBRIDGE_CONFIG": "/etc/facebridge/config.yaml"}
+    return machine.run("runuser", "-u", "facebridge", "--", "facebridge", *words, environment=environment).stdout
+
+
+def know_a_terminal(machine: SystemdMachine) -> None:
+    """Configure a terminal, its password a hash, and switch it on."""
+    hashed = machine.run("facebridge", "hash-password", environment=ENVIRONMENT, given="123\n").stdout
+    configuration = machine.run("cat", "/etc/facebridge/config.yaml").stdout
+    known = f"  known:\n    T1:\n      username: t1\n      password: '{hashed.strip()}'\n"
+    machine.write("/etc/facebridge/config.yaml", configuration.replace("store:", f"{known}store:"))
+    machine.run("systemctl", "restart", "facebridge")
+    simulate = "/usr/local/bin/facebridge simulate --url ws://t1:123@127.0.0.1:8765/devs/ --sn T1"
+    variables = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    machine.write("/etc/systemd/system/terminal.service", f"[Service]\nEnvironment={variables}\nExecStart={simulate}\n")
+    machine.run("systemctl", "start", "terminal")
+
+
+def is_whole(machine: SystemdMachine) -> None:
+    """A door opens, and the person who was enrolled is there."""
+    machine.wait("/opt/python/bin/python3", "-c", ANSWER, "POST", "/api/terminals/T1/open")
+    assert "Ada" in facebridge(machine, "persons", "list")
+
+
+def version(machine: SystemdMachine) -> str:
+    return machine.run("facebridge", "--version", environment=ENVIRONMENT).stdout.split()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> None:
+    verified = machine.run("systemd-analyze", "verify", "facebridge.service", "facebridge-backup.timer")
+    assert "facebridge" not in verified.stderr
+    know_a_terminal(machine)
+    python(machine, ENROL)
+    variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    verify = ["facebridge", "persons", "verify", "--terminal", "T1", "-c", "/etc/facebridge/config.yaml"]
+    machine.wait("runuser", "-u", "facebridge", "--", "env", *variables, *verify)
+    is_whole(machine)
+    assert "open" in facebridge(machine, "log")
+    # The sandbox is there, not only written down.
+    pid = machine.show("MainPID")
+    status = machine.run("cat", f"/proc/{pid}/status").stdout
+    assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
+    assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout.strip() == "facebridge"
+    limits = machine.run("cat", f"/proc/{pid}/limits").stdout
+    # Where this machine itself is not allowed so many, systemd gives what there is.
+    allowed = min(32768, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert re.search(rf"Max open files\s+{allowed}\s+{allowed}", limits)
+    assert "EPERM" not in machine.journal()
+    assert "Operation not permitted" not in machine.journal()
+    # Nobody but root and the service reads what is in these.
+    assert machine.run("stat", "-c", "%U:%G %a", "/etc/facebridge/secrets.yaml").stdout == "root:facebridge 640\n"
+    assert machine.run("stat", "-c", "%U %a", "/var/lib/facebridge").stdout == "facebridge 700\n"
+
+    # Dead, it comes back; stopped, it ends in order.
+    machine.run("kill", "-9", pid)
+    machine.wait("sh", "-c", f'now=$(systemctl show -P MainPID facebridge); test "$now" != 0 && test "$now" != {pid} '
+                 "&& systemctl is-active facebridge")  # fmt: skip
+    machine.run("systemctl", "stop", "facebridge")
+    assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")
+
+    # A configuration that is wrong is told once, with file, line and key, and not tried again and again.
+    machine.write("/etc/facebridge/config.yaml", "mqtt:\n  hots: 127.0.0.1\n")
+    assert machine.run("systemctl", "start", "facebridge", fine=False).returncode == 1
+    assert (machine.show("ActiveState"), machine.show("ExecMainStatus")) == ("failed", "2")
+    assert machine.show("NRestarts") == "0"
+    assert "/etc/facebridge/config.yaml:2: mqtt.hots" in machine.journal()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachine) -> None:
+    assert machine.run("systemctl", "is-active", "facebridge-backup.timer").stdout == "active\n"
+    assert machine.show("Unit", "facebridge-backup.timer") == "facebridge-backup.service"
+    machine.write("/etc/systemd/system/facebridge-backup.service.d/keep.conf", "[Service]\nEnvironment=KEEP=3\n")
+    machine.run("systemctl", "daemon-reload")
+    folder = "/var/backups/facebridge"
+    # Somebody else's files stay; what a killed backup left goes, for it holds faces.
+    machine.run("touch", f"{folder}/notes.db", f"{folder}/facebridge-by-hand.db")
+    machine.run("mkdir", f"{folder}/.facebridge-2026-01-01T000000.0Z.db.abc")
+    made: list[str] = []
+    names: list[str] = []
+    for _ in range(5):
+        machine.run("systemctl", "start", "facebridge-backup.service")
+        names = machine.run("ls", "-A", folder).stdout.split()
+        made += [name for name in names if re.fullmatch(r"facebridge-2.*Z\.db", name) and name not in made]
+    assert len(made) == 5
+    assert names == sorted([*made[2:], "notes.db", "facebridge-by-hand.db", ".lock"])
+    assert machine.run("stat", "-c", "%U %a", f"{folder}/{made[-1]}").stdout == "facebridge 600\n"
+    # One that fails takes no older one away, and is seen to have failed.
+    machine.run("chown", "root", folder)
+    assert machine.run("systemctl", "start", "facebridge-backup.service", fine=False).returncode == 1
+    machine.run("chown", "facebridge", folder)
+    assert machine.run("ls", "-A", folder).stdout.split() == names
+    machine.run("systemctl", "stop", "facebridge")
+    facebridge(machine, "restore", "--yes", f"{folder}/{made[-1]}")
+    machine.run("systemctl", "start", "facebridge")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine) -> None:
+    upgrade = "/opt/facebridge/bin/facebridge-upgrade"
+    environment = {"SETTLE": "5", **WITHOUT_NETWORK}
+    know_a_terminal(machine)
+    python(machine, ENROL)
+    is_whole(machine)
+
+    # It does not even install, or does not take the configuration: the old one is not touched.
+    life = machine.show("InvocationID")
+    assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, fine=False).returncode == 1
+    assert machine.show("InvocationID") == life
+
+    machine.run(upgrade, wheel("1.1.0"), environment=environment)
+    assert version(machine) == "1.1.0"
+    is_whole(machine)
+
+    # Never ready; never ready with a store that 1.1.0 refuses; ready and dead two seconds later.
+    for broken in ("1.2.0", "1.3.0", "1.4.0"):
+        done = machine.run(upgrade, wheel(broken), environment=environment, fine=False)
+        assert done.returncode == 1, broken
+        assert "the old version runs again" in done.stderr, done.stderr
+        assert ("restoring" in done.stderr) is (broken == "1.3.0"), done.stderr
+        assert version(machine) == "1.1.0"
+        is_whole(machine)
+    assert machine.run("ls", "/opt/facebridge/versions").stdout.count("\n") == 2, "the one before, and this one"

@@ -1,0 +1,183 @@
+"""A machine of its own that systemd has booted: in namespaces, over a copy of this one's files that is thrown away.
+
+So units are run by the real thing, with their sandboxes, their users and their restarts.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+PATIENCE = 60.0
+"""Seconds for what takes some of them."""
+
+PYTHON = "/opt/python/bin/python3"
+"""Where the machine has the Python that these tests run with, which may lie in somebody's home here."""
+
+ENVIRONMENT = {"PYTHONPATH": "/opt/packages", "LD_LIBRARY_PATH": "/opt/python/lib"}
+"""What leads that Python to what Facebridge needs: the packages that these tests run with."""
+
+_BOOT = r"""
+set -eu
+folder=$1; python=$2; packages=$3
+root=$folder/root
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$folder"
+mkdir "$folder/upper" "$folder/work" "$root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$root"
+mount -t proc proc "$root/proc"
+# The kernel is this machine's: what boots in here must not set its variables or look for its devices.
+mount --bind "$root/proc/sys" "$root/proc/sys"
+mount -o remount,bind,ro "$root/proc/sys"
+mount -t sysfs -o ro sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+for node in null zero full random urandom tty; do
+  touch "$root/dev/$node"
+  mount --bind "/dev/$node" "$root/dev/$node"
+done
+mkdir "$root/dev/shm" "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+mkdir -p "$root/opt/python" "$root/opt/packages" "$root/opt/from-outside"
+mount --bind "$python" "$root/opt/python"
+mount --bind "$packages" "$root/opt/packages"
+mount --bind "$4" "$root/opt/from-outside"
+# Nothing of this machine's own runs in it.
+rm -rf "$root"/etc/systemd/system/*
+printf '[Unit]\nDescription=Machine of the tests\n' >"$root/etc/systemd/system/bare.target"
+# Not chroot: from within one the kernel gives nobody a user namespace (PrivateUsers).
+cd "$root"
+mkdir .before
+pivot_root . .before
+umount --lazy /.before
+exec env -i container=tests PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+  /lib/systemd/systemd --system --unit=bare.target --show-status=no --log-target=journal
+"""
+
+
+class SystemdMachine:
+    """The machine.
+
+    Args:
+        pid: of its systemd, as this machine knows it.
+        outside: a folder of this machine that it sees as /opt/from-outside.
+    """
+
+    def __init__(self, pid: int, outside: Path) -> None:
+        self._pid = pid
+        self.outside = outside
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None, fine: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in it as root.
+
+        Args:
+            command: the command.
+            environment: its whole environment, besides PATH.
+            given: what it reads.
+            fine: whether it has to end with 0.
+        """
+        done = subprocess.run(
+            [*self._inside(), *command],
+            env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})},
+            input=given, capture_output=True, text=True, timeout=4 * PATIENCE, check=False,
+        )  # fmt: skip
+        if fine:
+            assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.journal()}"
+        return done
+
+    def show(self, name: str, unit: str = "facebridge") -> str:
+        """Return a property of a unit."""
+        return self.run("systemctl", "show", "-P", name, unit).stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file in it."""
+        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat >"$1"', "sh", path, given=text)
+
+    def wait(self, *command: str) -> None:
+        """Run a command again and again until it ends with 0."""
+        end = time.perf_counter() + PATIENCE
+        while (done := self.run(*command, fine=False)).returncode != 0:
+            assert time.perf_counter() < end, f"{command}\n{done.stdout}\n{done.stderr}\n{self.journal()}"
+            time.sleep(0.1)
+
+    def journal(self) -> str:
+        """Return the last lines of its journal."""
+        subprocess.run([*self._inside(), "journalctl", "--sync"], capture_output=True, check=False)
+        done = subprocess.run(
+            [*self._inside(), "journalctl", "-n", "60", "--no-pager", "-o", "cat"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    def _inside(self) -> Sequence[str]:
+        return ["nsenter", "-t", str(self._pid), "-m", "-p", "-C", "-u", "-i", "-n", "-r", "-w"]
+
+
+@contextmanager
+def systemd_machine(folder: Path, outside: Path) -> Iterator[SystemdMachine]:
+    """Boot a machine, and throw it away at the end.
+
+    Args:
+        folder: of its own, where its files are.
+        outside: what it sees as /opt/from-outside.
+    """
+    assert os.geteuid() == 0, "a machine of its own needs root: run the tests as root, or in a container that is"
+    assert shutil.which("systemd", path="/lib/systemd:/usr/lib/systemd"), "systemd is not installed; scripts/test does"
+    hierarchy = Path("/sys/fs/cgroup")
+    if not (hierarchy / "cgroup.procs").exists():
+        hierarchy /= "unified"
+    group = hierarchy / f"facebridge-{token_hex(3)}"
+    group.mkdir()
+    packages = next(path for path in sys.path if path.endswith("site-packages") and path.startswith(sys.prefix))
+    # In a control group of its own before its namespace begins there: systemd takes the root of what it sees.
+    script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
+    unshare = ["unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--fork", "--kill-child"]
+    boot = ["sh", "-c", _BOOT, "sh", str(folder), sys.base_prefix, packages, str(outside)]
+    with (folder.parent / f"{folder.name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", script, "sh", str(group), *unshare, *boot], stdout=subprocess.DEVNULL, stderr=log
+        )
+    try:
+        machine = SystemdMachine(_booted(process, folder), outside)
+        machine.wait("systemctl", "is-active", "bare.target")
+        yield machine
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _remove(group)
+
+
+def _booted(process: subprocess.Popen[bytes], folder: Path) -> int:
+    """Wait until systemd is what runs in the namespaces; return its process id."""
+    end = time.perf_counter() + PATIENCE
+    while time.perf_counter() < end:
+        assert process.poll() is None, (folder.parent / f"{folder.name}.log").read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd":
+            return int(children[0])
+        time.sleep(0.05)
+    raise AssertionError("no systemd came up")
+
+
+def _remove(group: Path) -> None:
+    """Remove a control group once everything in it is dead; the deepest first."""
+    end = time.perf_counter() + PATIENCE
+    while group.exists() and time.perf_counter() < end:
+        try:
+            for inner in sorted((one for one in group.rglob("*") if one.is_dir()), reverse=True):
+                inner.rmdir()
+            group.rmdir()
+        except OSError:
+            time.sleep(0.1)
