@@ -31,6 +31,7 @@ print(urllib.request.urlopen(request, timeout=10).read().decode())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["facebridge.service", "facebridge-backup.service"])
 def test_what_it_may_do_is_little(unit: str) -> None:
     done = subprocess.run(
@@ -115,7 +116,7 @@ def version(machine: SystemdMachine) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> None:
     verified = machine.run("systemd-analyze", "verify", "facebridge.service", "facebridge-backup.timer")
     assert "facebridge" not in verified.stderr
@@ -159,7 +160,7 @@ def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachine) -> None:
     assert machine.run("systemctl", "is-active", "facebridge-backup.timer").stdout == "active\n"
     assert machine.show("Unit", "facebridge-backup.timer") == "facebridge-backup.service"
@@ -189,7 +190,7 @@ def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine) -> None:
     upgrade = "/opt/facebridge/bin/facebridge-upgrade"
     environment = {"SETTLE": "5", **WITHOUT_NETWORK}
