@@ -8,6 +8,7 @@ import click
 from bridge import __version__
 from bridge.broker_commands import acl
 from bridge.command_support import configuration_option, load, run_to_end
+from bridge.doctor_command import doctor
 from bridge.persons_commands import persons
 from bridge.store_commands import backup, log, restore
 
@@ -101,5 +102,5 @@ def hash_password_command() -> None:
     click.echo(hash_password(password))
 
 
-for command in (persons, log, backup, restore, acl):
+for command in (persons, log, backup, restore, doctor, acl):
     main.add_command(command)

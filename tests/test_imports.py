@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "simulator": {"protocol"},
     "transfer": {"model", "hub", "roster", "files"},
     "contract": {"model", "hub", "roster", "mqtt"},
+    "doctor": {"model", "hub", "config", "store", "mqtt", "terminals"},
     "home_assistant_app": {"model", "config", "store", "app", "command_support", "logs"},
 }
-"""What each part may import besides itself; `home_assistant_app` and `contract` are composition, too.
+"""What each part may import besides itself; `home_assistant_app`, `contract` and `doctor` are composition, too.
 
 The modules at the top (app, cli, …) know everything, and nobody them.
 """

@@ -1,0 +1,163 @@
+"""What the doctor says of real stores, and that it leaves them as they are."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.doctor.store import filesystem_of, judge_filesystem, judge_store
+from bridge.model.secret import Secret
+from bridge.store.database import Database
+from bridge.store.inspection import inspect_store
+from tests.doctor.doctor_house import Found, at_broker, examine
+from tests.support.mosquitto import free_port
+from tests.support.postgresql import PostgreSQL
+from tests.support.small_disk import SmallDisk
+
+KEPT = Path(__file__).parents[1] / "store" / "kept" / "0001.sql"
+KEYS = [Secret("A" * 43 + "="), Secret("B" * 43 + "=")]
+NOW = datetime(2026, 11, 26, 8, 1, tzinfo=UTC)
+
+
+def kept(file: Path) -> str:
+    """Put a store of the first schema there, with persons pending since 2026-11-24 08:00."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(KEPT.read_text())
+    return f"sqlite:///{file}"
+
+
+async def upgraded(url: str) -> str:
+    await (await Database.open(url)).close()
+    return url
+
+
+async def look(url: str, keys: list[Secret] | None = None) -> Found:
+    seen = await inspect_store(url, keys or [])
+    return Found(judge_store(seen, "the store", NOW, has_bridge=False))
+
+
+async def test_there_is_none_yet(tmp_path: Path) -> None:
+    found = await look(f"sqlite:///{tmp_path}/none.db")
+    assert found.codes == {"store_absent"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["store.db", "a blank, a # and a %41.db"])
+async def test_one_that_is_fine(tmp_path: Path, name: str) -> None:
+    url = await upgraded(f"sqlite:///{tmp_path}/{name}")
+    assert (await look(url)).codes == {"store_ok"}
+
+
+async def test_an_older_schema_is_left_alone(tmp_path: Path) -> None:
+    url = kept(tmp_path / "store.db")
+    before = (tmp_path / "store.db").read_bytes()
+    assert (await look(url)).codes == {"store_old_schema"}
+    assert (tmp_path / "store.db").read_bytes() == before
+
+
+async def test_changes_that_wait_for_long(tmp_path: Path) -> None:
+    url = await upgraded(kept(tmp_path / "store.db"))
+    found = await look(url)
+    assert found.codes == {"store_ok", "store_pending_long"}
+    assert "the oldest for 2 days" in found.of("store_pending_long").what
+    seen = await inspect_store(url, [])
+    assert seen.pending
+    assert seen.oldest_pending is not None
+    assert NOW - seen.oldest_pending > timedelta(days=2)
+
+
+async def test_a_wrong_photo_key(tmp_path: Path) -> None:
+    url = await upgraded(kept(tmp_path / "store.db"))
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("UPDATE photo SET key_id = 'of another'")
+    found = await look(url, KEYS)
+    assert found.wrong == ["store_photo_key"]
+    assert KEYS[0].reveal() not in found.of("store_photo_key").what
+
+
+async def test_the_file_of_another_program(tmp_path: Path) -> None:
+    file = tmp_path / "home-assistant.db"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE states (id)")
+    before = file.read_bytes()
+    assert (await look(f"sqlite:///{file}")).wrong == ["store_foreign"]
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 4080])
+async def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "store.db").write_bytes(content)
+    assert (await look(f"sqlite:///{tmp_path}/store.db")).wrong == ["store_unusable"]
+
+
+async def test_a_newer_schema(tmp_path: Path) -> None:
+    url = await upgraded(f"sqlite:///{tmp_path}/facebridge.db")
+    with closing(sqlite3.connect(tmp_path / "facebridge.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+    assert found.wrong == ["store_unusable"]
+    assert "newer version" in found.of("store_unusable").what
+
+
+async def test_a_disk_in_memory_that_is_full(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "disk").mounted() as disk:
+        url = await upgraded(f"sqlite:///{disk.folder}/facebridge.db")
+        disk.fill()
+        found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+        assert {"store_disk_full", "store_on_tmpfs"} <= set(found.wrong)
+
+
+async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    settings = at_broker(free_port(), mqtt={"host": None}, store={"url": f"sqlite:///{tmp_path}/no/facebridge.db"})
+    assert (await examine(tmp_path, settings)).wrong == ["store_unusable"]
+
+
+async def test_others_may_read_it(tmp_path: Path) -> None:
+    await upgraded(f"sqlite:///{tmp_path}/facebridge.db")
+    settings = at_broker(free_port(), mqtt={"host": None})
+    assert "store_readable" not in (await examine(tmp_path, settings)).codes
+    (tmp_path / "facebridge.db").chmod(0o644)
+    assert "chmod 600" in (await examine(tmp_path, settings)).of("store_readable").to_do
+
+
+MOUNTS = r"""40 27 0:50 / /srv rw,relatime shared:1 master:2 - nfs4 server:/x rw
+41 40 0:51 / /srv/fast\040disk rw - ext4 /dev/vdb rw
+42 27 0:52 / /run rw - tmpfs tmpfs rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "code"),
+    [
+        ("/var/lib/facebridge.db", "ext4", None),
+        ("/srv/facebridge.db", "nfs4", "store_on_network"),
+        ("/srv/fast disk/a.db", "ext4", None),
+        ("/srvice/a.db", "ext4", None),
+        ("/run/a.db", "tmpfs", "store_on_tmpfs"),
+    ],
+)
+def test_where_a_file_lies(file: str, kind: str, code: str | None) -> None:
+    assert filesystem_of(Path(file), MOUNTS) == kind
+    assert [one.code for one in judge_filesystem(kind)] == ([] if code is None else [code])
+
+
+def test_a_kernel_that_does_not_tell() -> None:
+    assert filesystem_of(Path("/a"), "") is None
+    assert judge_filesystem("overlay")[0].code == "store_on_overlay"
+
+
+@pytest.mark.slow
+async def test_postgresql(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    url = await postgresql.new_url()
+    assert (await look(url)).codes == {"store_absent"}
+    await upgraded(url)
+    assert (await look(url)).codes == {"store_ok"}
+    seen = await inspect_store(url, [])
+    assert seen.server_time is not None
+    assert abs(seen.server_time - datetime.now(UTC)) < timedelta(minutes=1)
+    found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+    assert found.wrong == []
+    assert "secret" not in str([one.what for one in found.findings])

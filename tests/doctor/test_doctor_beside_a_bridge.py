@@ -1,0 +1,207 @@
+"""The doctor beside a running bridge: it sees how the terminals are, and disturbs nobody."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from bridge.doctor.listening import Heard
+from bridge.doctor.terminals import Surroundings, judge_terminals
+from bridge.mqtt.topics import Topics
+from bridge.simulator.terminal import SimulatedTerminal
+from tests.doctor.doctor_house import at_broker, examine
+from tests.support.bridge_process import BridgeProcess
+from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mqtt_client import mqtt_client
+from tests.support.waiting import until
+
+
+def ports() -> dict[str, Any]:
+    return {"terminals": {"host": "127.0.0.1", "port": free_port()}, "web": {"port": free_port()}}
+
+
+async def test_a_bridge_that_is_well_is_not_disturbed(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = at_broker(mosquitto.port, **ports())
+    async with AsyncExitStack() as stack:
+        bridge = await stack.enter_async_context(BridgeProcess(tmp_path, settings).running())
+        terminals = [SimulatedTerminal(bridge.terminal_url, sn) for sn in ("T1", "T2")]
+        for terminal in terminals:
+            await stack.enter_async_context(terminal.running())
+            await terminal.wait_connected()
+        client = await stack.enter_async_context(mqtt_client(mosquitto.port, "facebridge/#"))
+
+        async def press(number: int) -> str:
+            await client.publish("facebridge/terminal/T1/open/set", {"request_id": f"r{number}"})
+            reply = await client.wait_for(
+                "facebridge/terminal/T1/reply", lambda one: one.json["request_id"] == f"r{number}"
+            )
+            return str(reply.json["outcome"])
+
+        assert await press(0) == "ok"
+        looking = asyncio.get_running_loop().create_task(examine(tmp_path, settings, listening=2))
+        pressed = 0
+        while not looking.done():
+            pressed += 1
+            assert await press(pressed) == "ok"
+            await asyncio.sleep(0.1)
+        found = await looking
+        assert terminals[0].opened == pressed + 1
+        assert [one.connections for one in (terminal.statistics() for terminal in terminals)] == [1, 1]
+        assert bridge.log.count("connected to the broker as") == 2
+        assert "is not connected" not in bridge.log
+        assert "doctor" not in bridge.log
+        own = [one for one in client.heard if "doctor" in one.topic]
+        assert all(one.topic.startswith("facebridge/doctor/") for one in own)
+        assert not {one.topic for one in client.heard} - {one.topic for one in own} - {
+            f"facebridge/{rest}"
+            for rest in (
+                "bridge/availability", "bridge/info", "bridge/heartbeat", "terminal/T1/open/set", "terminal/T1/reply",
+                "terminal/T1/state", "terminal/T2/state", "terminal/T1/availability", "terminal/T2/availability",
+            )
+        }  # fmt: skip
+    assert found.wrong == []
+    assert {"bridge_online", "terminals_ok", "store_ok"} <= found.codes
+    assert [one.what for one in found.findings if one.code == "port_ok"] == [
+        f"terminals.port: 127.0.0.1:{settings['terminals']['port']} is held by the running bridge",
+        f"web.port: 127.0.0.1:{settings['web']['port']} is held by the running bridge",
+    ]
+    async with mqtt_client(mosquitto.port, "#") as after:
+        await after.publish("x", "the end")
+        await after.wait_for("x")
+        assert not [one.topic for one in after.heard if "doctor" in one.topic]
+
+
+async def test_terminals_that_behave_badly_are_named(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = at_broker(mosquitto.port, **ports())
+    async with AsyncExitStack() as stack:
+        bridge = await stack.enter_async_context(BridgeProcess(tmp_path, settings).running())
+        client = await stack.enter_async_context(mqtt_client(mosquitto.port, "facebridge/#"))
+        restless = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.2, last_retry=0.2)
+        wrong = SimulatedTerminal(
+            bridge.terminal_url.replace(":123@", ":wrong@"), "T2", first_retry=0.5, last_retry=0.5
+        )
+        unknown = SimulatedTerminal(bridge.terminal_url, "STRANGER", first_retry=0.5, last_retry=0.5)
+        for terminal in (restless, wrong, unknown):
+            await stack.enter_async_context(terminal.running())
+        await restless.wait_connected()
+        await until(lambda: any(one.json["terminals"]["pending"] for one in client.heard if one.topic.endswith("info")))
+        looking = asyncio.get_running_loop().create_task(examine(tmp_path, settings, listening=6))
+        while not looking.done():
+            await asyncio.sleep(1.2)
+            await restless.disconnect()
+            await restless.wait_connected()
+        found = await looking
+    assert found.wrong == ["terminals_wrong_credentials"]
+    assert "T2 from 127.0.0.1" in found.of("terminals_wrong_credentials").what
+    assert "STRANGER from 127.0.0.1" in found.of("terminals_pending").what
+    assert "T1 (Front door)" in found.of("terminals_reconnecting").what
+    assert "T2" in found.of("terminals_offline").what
+
+
+async def test_a_second_bridge_on_the_same_topics(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    settings = at_broker(mosquitto.port, **ports())
+    other = at_broker(mosquitto.port, mqtt={"client_id": "other"})
+    async with (
+        BridgeProcess(tmp_path / "one", settings).running(),
+        BridgeProcess(tmp_path / "two", other).running(),
+    ):
+        found = await examine(tmp_path / "one", settings, listening=6)
+    assert "bridges_share_topics" in found.wrong
+
+
+@pytest.mark.slow
+async def test_two_bridges_of_one_client_id(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    settings = at_broker(mosquitto.port, **ports())
+    async with (
+        BridgeProcess(tmp_path / "one", settings).running() as bridge,
+        BridgeProcess(tmp_path / "two", at_broker(mosquitto.port)).running(),
+    ):
+        await bridge.wait_log("same client id")
+        # They throw each other out in turn; at some moments each is connected.
+        found = await examine(tmp_path / "one", settings)
+        while "client_id_shared" not in found.codes:
+            found = await examine(tmp_path / "one", settings)
+    assert "mqtt.client_id" in found.of("client_id_shared").to_do
+
+
+async def test_a_bridge_whose_broker_is_away(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = at_broker(mosquitto.port, **ports())
+    async with BridgeProcess(tmp_path, settings).running() as bridge:
+        await mosquitto.stop()
+        await bridge.wait_log("is not connected")
+        found = await examine(tmp_path, settings)
+    assert set(found.wrong) == {"broker_unreachable", "bridge_not_ready"}
+
+
+async def test_a_port_that_somebody_else_has(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = at_broker(mosquitto.port, terminals={"host": "127.0.0.1", "port": mosquitto.port})
+    found = await examine(tmp_path, settings)
+    assert found.wrong == ["port_unusable"]
+    (tmp_path / "other").mkdir()
+    settings = at_broker(mosquitto.port, **ports())
+    async with BridgeProcess(tmp_path / "other", settings).running():
+        found = await examine(tmp_path, settings)
+    assert {"port_of_another_bridge", "bridge_elsewhere"} <= found.codes
+
+
+NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
+TOPICS = Topics("facebridge")
+
+
+def around(
+    states: dict[str, dict[str, Any]], *, started: timedelta = timedelta(days=1), **details: Any
+) -> Surroundings:
+    heard = Heard(seconds=6)
+    heard.values[TOPICS.bridge_info] = orjson.dumps({"started_at": (NOW - started).isoformat()})
+    for sn, state in states.items():
+        heard.values[TOPICS.terminal_state(sn)] = orjson.dumps(state)
+        heard.retained.add(TOPICS.terminal_state(sn))
+    values: dict[str, Any] = {
+        "heard": heard, "topics": TOPICS, "known": dict.fromkeys(states), "answered": (), "has_proxies": False,
+        "metrics": None, "now": NOW,
+    }  # fmt: skip
+    return Surroundings(**{**values, **details})
+
+
+def codes(surroundings: Surroundings) -> set[str]:
+    return {one.code for one in judge_terminals(surroundings)}
+
+
+def test_terminals_that_are_away() -> None:
+    away: dict[str, Any] = {"online": False, "last_seen": None}
+    assert codes(around({"T1": away})) == {"terminals_never_seen"}
+    assert codes(around({"T1": away}, answered={"T1"})) == {"terminals_offline_long"}
+    assert codes(around({"T1": away}, started=timedelta(minutes=1))) == {"terminals_offline"}
+    seen = {"online": False, "last_seen": (NOW - timedelta(minutes=2)).isoformat()}
+    assert codes(around({"T1": seen})) == {"terminals_offline"}
+    seen = {"online": False, "last_seen": (NOW - timedelta(hours=2)).isoformat()}
+    assert codes(around({"T1": seen})) == {"terminals_offline_long"}
+
+
+def test_terminals_behind_one_address() -> None:
+    states = {f"T{number}": {"online": True, "address": "10.0.0.1"} for number in range(4)}
+    assert codes(around(states)) == {"terminals_one_address"}
+    assert codes(around(states, has_proxies=True)) == {"terminals_ok"}
+    apart = {f"T{number}": {"online": True, "address": f"10.0.0.{number}"} for number in range(4)}
+    assert codes(around(apart)) == {"terminals_ok"}
+
+
+def test_what_else_is_told_of_terminals() -> None:
+    refusing = {"online": True, "persons": {"refused": 3}}
+    assert codes(around({"T1": refusing})) == {"terminals_persons_refused"}
+    assert codes(around({})) == {"terminals_none"}
+    gone = around({"T1": {"online": True}, "GONE": {"online": False}}, known={"T1": None})
+    assert codes(gone) == {"topics_left_over"}
+    turned_away = around({"T1": {"online": True}}, metrics={"facebridge_terminals_refused_total": 12.0})
+    assert codes(turned_away) == {"terminals_turned_away"}
+    garbage = around({"T1": {"online": True, "persons": 7, "address": {"a": 1}, "last_seen": []}})
+    garbage.heard.values[TOPICS.bridge_info] = b"\xff{"
+    assert codes(garbage) == {"terminals_ok"}

@@ -1,0 +1,87 @@
+"""`facebridge doctor` as people and programs call it; docs/operation.md names every code."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from bridge.doctor.examination import run_check
+from bridge.doctor.findings import KINDS, Area, Finding, Level
+from tests.doctor.doctor_house import at_broker
+from tests.support.facebridge import facebridge
+from tests.support.mosquitto import Mosquitto, free_port
+
+DOCS = (Path(__file__).parents[2] / "docs" / "operation.md").read_text()
+
+
+async def test_nothing_is_wrong(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = at_broker(mosquitto.port, terminals={"password": "pa55word"})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    done = await facebridge(tmp_path, "doctor", "--listen", "1")
+    assert (done.code, done.complained) == (0, "")
+    assert [line for line in done.said.splitlines() if line in list(Area)] == [
+        "configuration", "broker", "bridge", "terminals", "store", "ports", "clock",
+    ]  # fmt: skip
+    assert "  ok       MQTT 5 at 127.0.0.1" in done.said
+    assert "           → Mosquitto: set_tcp_nodelay true  [nagle]" in done.said
+    assert "\x1b" not in done.said
+    assert "pa55word" not in done.said
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
+
+
+async def test_something_is_wrong_and_programs_read_it(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(at_broker(free_port())))
+    done = await facebridge(tmp_path, "doctor", "--json")
+    assert (done.code, done.complained) == (1, "")
+    told = json.loads(done.said)
+    assert (told["worst"], set(told)) == ("wrong", {"version", "at", "worst", "findings"})
+    (broker,) = [one for one in told["findings"] if one["area"] == "broker"]
+    assert set(broker) == {"area", "level", "code", "what", "to_do"}
+    assert (broker["level"], broker["code"]) == ("wrong", "broker_unreachable")
+
+
+async def test_the_configuration_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mqtt: {hots: x}\nterminals: {username: dev, password: secret}\n")
+    done = await facebridge(tmp_path, "doctor")
+    assert (done.code, done.said) == (2, "")
+    assert done.complained == "config.yaml:1: mqtt.hots: unknown key 'hots' (did you mean 'host'?)\n"
+    done = await facebridge(tmp_path, "doctor", "--json")
+    assert done.code == 2
+    assert [one["code"] for one in json.loads(done.said)["findings"]] == ["configuration_invalid"]
+
+
+async def test_a_check_that_fails_stops_no_other() -> None:
+    async def broken() -> Iterable[Finding]:
+        raise ZeroDivisionError("of somebody's secret")
+
+    async def endless() -> Iterable[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    (failed,) = await run_check("ports", Area.PORTS, broken)
+    assert (failed.code, failed.area, "ZeroDivisionError" in failed.what) == ("check_failed", Area.PORTS, True)
+    assert "secret" not in failed.what
+    (unfinished,) = await run_check("ports", Area.PORTS, endless, patience=0.01)
+    assert unfinished.code == "check_unfinished"
+
+
+def test_every_code_is_documented_and_no_other() -> None:
+    section = DOCS.partition("## Doctor")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (\w+) \| (\w+) \|", section, re.MULTILINE)
+    assert len(rows) == len({code for code, _, _ in rows})
+    assert {code: (level, area) for code, level, area in rows} == {
+        code: (kind.level.name.lower(), kind.area.value if kind.area is not None else "any")
+        for code, kind in KINDS.items()
+    }
+    for level in Level:
+        assert f"`{level.name.lower()}`" in section
+
+
+def test_every_code_is_found_by_something() -> None:
+    code = "".join(path.read_text() for path in (Path(__file__).parents[2] / "bridge").rglob("doctor*/*.py"))
+    code += (Path(__file__).parents[2] / "bridge" / "doctor_command.py").read_text()
+    for one in KINDS:
+        assert code.count(f'"{one}"') > 1, f"{one} is listed, and nothing finds it"

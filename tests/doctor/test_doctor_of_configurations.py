@@ -1,0 +1,164 @@
+"""What is valid and unwise: configuration, clock and time zone."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from bridge.config.load import load_settings
+from bridge.doctor.clock import is_synchronised, judge_audit_time, judge_clock, judge_timezone
+from bridge.doctor.configuration import judge_configuration
+from bridge.terminals.passwords import hash_password
+from tests.support.bridge_process import configuration
+
+NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
+LONG = hash_password("a long one indeed")
+WISE: Mapping[str, Any] = {
+    "mqtt": {"username": "facebridge"},
+    "terminals": {"password": LONG},
+    "store": {"photo_key": "A" * 43 + "="},
+    "commands": {"deadline": 5},
+}
+
+
+def judged(folder: Path, **sections: Any) -> dict[str, str]:
+    file = folder / "config.yaml"
+    merged = {name: {**WISE.get(name, {}), **sections.get(name, {})} for name in {*WISE, *sections}}
+    file.write_text(yaml.safe_dump(configuration(1883, **merged)))
+    file.chmod(0o600)
+    findings = judge_configuration(load_settings(file, {}), file, NOW)
+    return {one.code: f"{one.what} → {one.to_do}" for one in findings}
+
+
+def test_a_wise_one(tmp_path: Path) -> None:
+    assert list(judged(tmp_path)) == ["configuration_ok"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "codes"),
+    [
+        ({"mqtt": {"host": None}}, {"broker_embedded"}),
+        ({"mqtt": {"host": "broker.example"}}, {"mqtt_plain"}),
+        ({"mqtt": {"host": "broker.example", "tls": {"verify": False}}}, {"tls_not_verified"}),
+        ({"mqtt": {"username": None}}, {"mqtt_anonymous"}),
+        ({"mqtt": {"base_topic": "homeassistant/doors"}}, {"base_topic_in_discovery"}),
+        ({"mqtt": {"base_topic": "ha"}, "homeassistant": {"prefix": "ha"}}, {"base_topic_in_discovery"}),
+        ({"terminals": {"password": "short"}}, {"terminal_password_short", "terminal_password_plain"}),
+        ({"terminals": {"password": "long but plain"}}, {"terminal_password_plain"}),
+        (
+            {"terminals": {"known": {"T1": {"username": "a", "password": "b"}}}},
+            {"terminal_password_short", "terminal_password_plain"},
+        ),
+        ({"terminals": {"admit": "any"}}, {"admit_any"}),
+        ({"commands": {"deadline": 4.5}}, {"deadline_short"}),
+        ({"web": {"host": "0.0.0.0", "username": "a", "password": LONG}}, {"web_plain_http"}),
+        ({"web": {"host": "0.0.0.0", "username": "a", "password": LONG, "url": "https://a.example"}}, None),
+        ({"store": {"photo_key": None}}, {"photos_unencrypted"}),
+    ],
+)
+def test_unwise_ones(tmp_path: Path, sections: dict[str, Any], codes: set[str] | None) -> None:
+    assert set(judged(tmp_path, **sections)) - {"config_readable"} == (codes or {"configuration_ok"})
+
+
+def test_no_secret_is_told(tmp_path: Path) -> None:
+    told = judged(tmp_path, terminals={"password": "pa55word"}, mqtt={"username": "a", "password": "t0psecret"})
+    assert "pa55word" not in str(told)
+    assert "t0psecret" not in str(told)
+
+
+def test_files_that_others_may_read(tmp_path: Path) -> None:
+    (tmp_path / "secrets.yaml").write_text("terminal_password: x")
+    (tmp_path / "secrets.yaml").chmod(0o640)
+    assert set(judged(tmp_path)) == {"secrets_readable"}
+    (tmp_path / "secrets.yaml").chmod(0o600)
+    assert set(judged(tmp_path)) == {"configuration_ok"}
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("password: 123 is plain", True),
+        ("known: {T1: {username: a, password: 'b c'}}", True),
+        ("password: !secret terminal_password", False),
+        ("password: null", False),
+        ("password:", False),
+        ("# password: old", False),
+        ("password: $argon2id$v=19$x", False),
+    ],
+)
+def test_a_configuration_with_a_password_in_it(tmp_path: Path, text: str, readable: bool) -> None:
+    judged(tmp_path)
+    settings = load_settings(tmp_path / "config.yaml", {})
+    file = tmp_path / "other.yaml"
+    file.write_text(f"terminals:\n  {text}\n")
+    file.chmod(0o644)
+    found = {one.code for one in judge_configuration(settings, file, NOW)}
+    assert ("config_readable" in found) is readable
+
+
+def test_a_photo_folder_that_went_away(tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(configuration(1883, photos={"folders": [str(folder)]})))
+    settings = load_settings(file, {})
+    folder.rmdir()
+    assert "photo_folder_unusable" in {one.code for one in judge_configuration(settings, file, NOW)}
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (NOW + timedelta(days=60), None),
+        (NOW + timedelta(days=10), "certificate_expires"),
+        (NOW - timedelta(days=1), "certificate_expired"),
+    ],
+)
+def test_certificates_end(tmp_path: Path, ends: datetime, code: str | None) -> None:
+    certificate = trustme.CA().issue_cert("door.example", not_after=ends)
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "door.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "door.key")
+    told = judged(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
+    assert set(told) == {code or "configuration_ok"}
+    (tmp_path / "door.pem").write_text("nothing")
+    told = judged(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
+    assert set(told) == {"certificate_unusable"}
+
+
+def test_clocks() -> None:
+    def codes(synchronised: bool | None, there: datetime) -> set[str]:
+        return {one.code for one in judge_clock(synchronised=synchronised, now=NOW, others={"the page": there})}
+
+    assert codes(True, NOW + timedelta(seconds=2)) == {"clock_ok"}
+    assert codes(None, NOW) == {"clock_unseen"}
+    assert codes(False, NOW - timedelta(minutes=1)) == {"clock_unsynchronised", "clock_differs"}
+    (ahead,) = judge_clock(synchronised=True, now=NOW, others={"the page": NOW - timedelta(seconds=90)})
+    assert "90 s ahead of that of the page" in ahead.what
+    assert is_synchronised() in (True, False, None)
+
+
+def test_a_clock_that_was_set_back() -> None:
+    assert judge_audit_time(NOW, None) == judge_audit_time(NOW, NOW) == []
+    assert judge_audit_time(NOW, NOW + timedelta(hours=1))[0].code == "clock_behind_audit"
+
+
+def test_time_zones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import time
+
+    def codes(zone: str | None) -> list[str]:
+        with monkeypatch.context() as patch:
+            environment = {} if zone is None else {"TZ": zone}
+            patch.setenv("TZ", zone or "UTC")
+            time.tzset()
+            return [one.code for one in judge_timezone(environment, tmp_path / "localtime")]
+
+    try:
+        assert codes("Europe/Nowhere") == ["timezone_unknown"]
+        assert codes("UTC") == codes(None) == ["timezone_utc"]
+        assert codes("Asia/Shanghai") == codes("Europe/London") == codes("CET-1CEST") == []
+    finally:
+        time.tzset()
