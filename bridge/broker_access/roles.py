@@ -209,11 +209,14 @@ def _bridge_rules(base: str, prefix: str) -> list[Rule]:
         topics.terminal_reply(_EVERY),
         topics.group_reply(_EVERY),
         f"{prefix}/device/+/config",
+        f"{base}/doctor/#",
         # What others name as their Response Topic is published with the bridge's rights: these and nothing else.
         reply_topics(base, _EVERY),
     ]
     read = [
         topics.bridge_heartbeat,
+        f"{base}/doctor/#",
+        "$SYS/broker/#",
         *topics.urgent_commands,
         *topics.lasting_commands,
         *dict.fromkeys((f"{prefix}/status", f"{_HOME_ASSISTANT_PREFIX}/status")),

@@ -149,7 +149,7 @@ def judge_sys(heard: Heard) -> list[Finding]:
                 "messages_dropped",
                 f"the broker has dropped {int(dropped):,} messages since it was started: its queue for a client that"
                 " was away or slow was full; if that was the bridge's, person changes are lost",
-                "Mosquitto: max_queued_messages 0 (no limit), then send those changes again"
+                "Mosquitto: max_queued_messages 1000000, then send those changes again"
                 " (`facebridge persons verify` shows what terminals hold)",
             )
         )
@@ -169,5 +169,5 @@ def _persistence_unseen(broker: str) -> Finding:
         "persistence_unseen",
         f"whether {broker} keeps its messages over a restart, and how many it queues, cannot be seen from outside; a"
         " stock Mosquitto keeps none, and queues 1,000 for a client that is away",
-        "Mosquitto: persistence true, autosave_interval 1, autosave_on_changes true, max_queued_messages 0",
+        "Mosquitto: persistence true, autosave_interval 2, max_queued_messages 1000000 (docs/operation.md, The broker)",
     )

@@ -56,6 +56,7 @@ facebridge/group/all/reply             w       r               r      r         
 facebridge-replies/manager/1           w       -               rw     -         -         -        -
 facebridge-replies/reception/1         w       -               -      rw        -         -        -
 facebridge-replies/personnel/1         w       -               -      -         rw        -        -
+facebridge/doctor/1/trial              rw      -               -      -         -         -        -
 homeassistant/device/facebridge/config w       r               -      -         -         -        -
 homeassistant/status                   r       rw              -      -         -         -        -
 homeassistant/switch/other/config      -       r               -      -         -         -        -
@@ -139,7 +140,7 @@ def test_the_table_has_every_command_and_everything_that_the_bridge_publishes() 
     heard = (ROOT / "docs" / "mqtt.md").read_text().partition("## What you hear")[2].partition("\n\n### ")[0]
     published = re.findall(r"^\| `B/(.*?)` \|", heard, re.MULTILINE)
     assert len(published) > 8
-    concrete = [topic.replace("<SN>", "T1").replace("<name>", "all") for topic in published]
+    concrete = [topic.replace("<SN>", "T1").replace("<name>", "all").replace("…", "1/trial") for topic in published]
     missing += [topic for topic in concrete if f"facebridge/{topic}" not in EXPECTED]
     assert not missing
     assert set(HEADER[1:]) == {*Role, STRANGER}

@@ -173,7 +173,7 @@ async def test_dropped_messages_are_told(tmp_path: Path) -> None:
             for _ in range(10):
                 await client.publish("x", "1")
         found = await examine(tmp_path, at_broker(broker.port), listening=3)
-    assert "max_queued_messages 0" in found.of("messages_dropped").to_do
+    assert "max_queued_messages" in found.of("messages_dropped").to_do
 
 
 async def test_a_command_that_lies_retained_is_named(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -290,7 +290,8 @@ async def test_a_bridge_that_comes_and_goes(tmp_path: Path, mosquitto: Mosquitto
 
 
 async def test_permissions_are_tried_on_nobodys_topics(mosquitto: Mosquitto) -> None:
-    async with mqtt_client(mosquitto.port, "#") as client:
+    # Its trials are no replies and no states: nobody's topics are not held against the contract.
+    async with mqtt_client(mosquitto.port, "#", base_topic="not/facebridge") as client:
         await try_permissions(access(mosquitto.port))
         await until(lambda: len(client.heard) >= 5)
     assert all("doctor-" in topic or topic == "facebridge/bridge/heartbeat" for topic in client.topics())

@@ -61,6 +61,7 @@ class ContractWatch:
     def __init__(self, base: str = "facebridge") -> None:
         self.faults: list[str] = []
         self._topics = Topics(base)
+        self._trials = f"{base}/doctor/"
         names = re.escape("NAME"), "[A-Za-z0-9_-]{1,64}"
         self._publications = [
             (re.compile(re.escape(self._topics.of(publication, "NAME")).replace(*names)), publication)
@@ -78,7 +79,7 @@ class ContractWatch:
 
     def heard(self, topic: str, payload: bytes, *, qos: int, retain: bool | None = None) -> None:
         """Look at a message; `qos` is that it was published with, `retain` likewise where that can be told."""
-        if not self._topics.holds(topic) or self._topics.parse(topic) is not None:
+        if not self._topics.holds(topic) or self._topics.parse(topic) is not None or topic.startswith(self._trials):
             return
         publication = next((one for pattern, one in self._publications if pattern.fullmatch(topic)), None)
         if publication is None:
