@@ -62,35 +62,42 @@ python_environment() {
   printf '%s' "$wanted" >"$ready"
 }
 
-# cached NAME: the folder outside the checkout for what is big to make, so that every checkout has the same one.
-cached() { echo "${FACEBRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/facebridge}/$1"; }
+# cached NAME: the folder for what is big to make, outside the checkout, so that every checkout has the same one:
+# FACEBRIDGE_CACHE, or facebridge in the user's cache.
+cached() { realpath --canonicalize-missing "${FACEBRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/facebridge}/$1"; }
 
-# made_once FOLDER WANTED SCRIPT: FOLDER as `SCRIPT --make FOLDER` makes it, unless it is there as WANTED already.
-# SCRIPT runs as root, in a mount namespace of its own: what it mounts is gone with it, however it ends.
+# made_once FOLDER WANTED COMMAND...: FOLDER as `COMMAND... FOLDER.making` fills it, unless it is there as WANTED already.
 made_once() {
-  folder=$1 wanted=$2 script=$3
+  folder=$1 wanted=$2; shift 2
   [ "$(cat "$folder/ready" 2>/dev/null)" = "$wanted" ] && return 0
   mkdir -p "$(dirname "$folder")"
   # Two checkouts tested at a time make it once.
   exec 9>"$folder.lock"
   flock 9
   [ "$(cat "$folder/ready" 2>/dev/null)" = "$wanted" ] && return 0
-  install_debian_packages debootstrap debian-archive-keyring
-  as_root rm -rf --one-file-system "$folder" "$folder.making"
+  # What root has made only root removes.
+  rm -rf --one-file-system "$folder" "$folder.making" 2>/dev/null ||
+    as_root rm -rf --one-file-system "$folder" "$folder.making"
   mkdir "$folder.making"
-  # sudo takes the environment away, and with it what it tells pip of mirrors and certificates.
-  set --
-  for name in $(env | sed -n 's/^\(PIP_[A-Z0-9_]*\)=.*/\1/p'); do
-    eval "set -- \"\$@\" \"$name=\$$name\""
-  done
-  as_root env "$@" unshare --mount --propagation private "$script" --make "$folder.making"
+  "$@" "$folder.making"
   mv "$folder.making" "$folder"
   printf '%s' "$wanted" >"$folder/ready"
 }
 
-# debian_in FOLDER SUITE PACKAGE...: as root, for made_once: a minimal Debian that reaches the network as this machine does.
+# in_namespace COMMAND...: as root, in a mount namespace of its own: what it mounts is gone with it, however it ends.
+in_namespace() {
+  set -- unshare --mount --propagation private "$@"
+  # sudo takes the environment away, and with it what it tells pip of mirrors and certificates.
+  for name in $(env | sed -n 's/^\(PIP_[A-Z0-9_]*\)=.*/\1/p'); do
+    eval "set -- \"$name=\$$name\" \"\$@\""
+  done
+  as_root env "$@"
+}
+
+# debian_in FOLDER SUITE PACKAGE...: within in_namespace: a minimal Debian that reaches the network as this machine does.
 debian_in() {
   debian=$1 suite=$2; shift 2
+  install_debian_packages debootstrap debian-archive-keyring
   # The machine's own mirror where it is a Debian, else debootstrap's.
   # shellcheck disable=SC2016  # apt's variable
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1)
