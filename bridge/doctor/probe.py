@@ -1,12 +1,10 @@
 """A client of the doctor's own at the broker: it sees the CONNACK, every reason code and what lies retained."""
 
 import asyncio
-import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -19,8 +17,8 @@ from bridge.config.settings import MqttSettings
 from bridge.hub.clock import Clock
 from bridge.mqtt.messages import NotConnectedError
 from bridge.mqtt.paho_client import build_client, connect_in_thread, packet_properties
+from bridge.mqtt.paho_socket import PahoSocket
 from bridge.mqtt.reasons import ENDINGS, LOST, failure, refusal, unanswered
-from bridge.mqtt.sockets import set_up
 from bridge.mqtt.tls import TlsFilesError
 
 _CONNECT_TIMEOUT = 10.0
@@ -104,18 +102,17 @@ class Probe:
         self._settings = settings
         self._clock = clock
         self._persistent = persistent
-        self._quick = acknowledges_at_once
         self._loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Seen] = asyncio.Queue()
         self._on_message = on_message or self._messages.put_nowait
-        self._socket: socket.socket | None = None
-        self._writing = False
-        self._reading = False
         self._timer: asyncio.TimerHandle | None = None
         self._greeted: asyncio.Future[Greeting] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
         self._client = build_client(settings, client_id, persistent=persistent, will=None)
+        self._socket = PahoSocket(
+            self._client, on_close=self._end, on_garbage=self._end, acknowledges_at_once=acknowledges_at_once
+        )
         self._client.on_connect = self._connack
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
@@ -137,7 +134,8 @@ class Probe:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await connect_in_thread(self._client, self._settings, persistent=self._persistent)
-                self._adopt_socket()
+                self._socket.adopt()
+                self._timer = self._loop.call_later(_MISCELLANY, self._look_after_it)
                 await asyncio.wait((self._greeted, self._ended), return_when=asyncio.FIRST_COMPLETED)
         except TlsFilesError as error:
             self._end(str(error))
@@ -168,7 +166,7 @@ class Probe:
             NotConnectedError: the connection ended.
         """
         published = self._client.publish(topic, payload, 1, retain)
-        self._flush()
+        self._socket.flush()
         mid = published.mid if published.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
         refused = [code.getName() for code in await self._answer(mid) if code.is_failure]
         return refused[0] if refused else None
@@ -202,7 +200,7 @@ class Probe:
                 properties = packet_properties(PacketTypes.DISCONNECT)
                 properties.SessionExpiryInterval = keep_for
             self._client.disconnect(None, properties)
-            self._flush()
+            self._socket.flush()
             await asyncio.wait((self._ended,), timeout=_GOODBYE)
         self._end("closed")
 
@@ -216,79 +214,18 @@ class Probe:
             return answered.result()
         raise NotConnectedError(self._ended.result() if self._ended.done() else "the broker does not answer")
 
-    def _adopt_socket(self) -> None:
-        connection = cast("socket.socket | None", self._client.socket())
-        if connection is None:
-            raise ConnectionResetError
-        self._socket = connection
-        set_up(connection)
-        self._client.on_socket_close = self._socket_closes
-        self._loop.add_reader(connection, self._read)
-        self._timer = self._loop.call_later(_MISCELLANY, self._look_after_it)
-        self._flush()
-
     def _look_after_it(self) -> None:
         self._client.loop_misc()
-        self._flush()
+        self._socket.flush()
         if not self._ended.done():
             self._timer = self._loop.call_later(_MISCELLANY, self._look_after_it)
-
-    def _read(self) -> None:
-        self._reading = True
-        try:
-            self._client.loop_read()
-            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-                self._client.loop_read()
-        except Exception as error:  # noqa: BLE001  a broken broker can make paho's parser raise anything
-            self._end(f"the broker sent what is no MQTT ({type(error).__name__})")
-            return
-        finally:
-            self._reading = False
-        if self._socket is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, int(self._quick))
-        self._flush()
-
-    def _write(self) -> None:
-        self._client.loop_write()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._reading:
-            # Inside a callback paho's lock is held; `_read` writes afterwards.
-            return
-        if self._socket is not None and self._client.want_write() and not self._writing:
-            self._client.loop_write()
-        if self._socket is None or self._client.want_write() == self._writing:
-            return
-        self._writing = not self._writing
-        if self._writing:
-            self._loop.add_writer(self._socket, self._write)
-        else:
-            self._loop.remove_writer(self._socket)
-
-    def _socket_closes(self, _client: paho.Client, _userdata: object, connection: Any) -> None:
-        self._forget(connection)
-        self._socket = None
-        # paho says why in `_disconnected`, in the same breath.
-        self._loop.call_soon(self._end, LOST)
-
-    def _forget(self, connection: socket.socket) -> None:
-        self._loop.remove_reader(connection)
-        if self._writing:
-            self._loop.remove_writer(connection)
-            self._writing = False
 
     def _end(self, reason: str) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if not self._ended.done():
             self._ended.set_result(reason)
-        self._client.on_socket_close = None
-        connection = cast("socket.socket | None", self._client.socket())
-        self._socket = None
-        if connection is not None and connection.fileno() >= 0:
-            self._forget(connection)
-            connection.close()
+        self._socket.close()
 
     def _ends_with(self, reason: str) -> None:
         if not self._ended.done():

@@ -6,13 +6,11 @@ of its own, and what waits in it dies with it.
 
 import asyncio
 import logging
-import socket
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -26,8 +24,9 @@ from bridge.hub.clock import Clock
 from bridge.model.faults import shorten
 from bridge.mqtt.messages import Message, NotConnectedError, SubscriptionRefusedError, Will
 from bridge.mqtt.paho_client import build_client, connect_in_thread, packet_properties
+from bridge.mqtt.paho_socket import PahoSocket
 from bridge.mqtt.reasons import ENDINGS, LOST, failure, refusal, unanswered
-from bridge.mqtt.sockets import acknowledge_at_once, hang_up, second_handle, set_up
+from bridge.mqtt.sockets import hang_up, second_handle
 from bridge.mqtt.tls import TlsFilesError
 
 _LOGGER = logging.getLogger(__name__)
@@ -88,9 +87,6 @@ class PahoSession:
         self._persistent = persistent
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
-        self._socket: socket.socket | None = None
-        self._writing = False
-        self._reading = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._published: dict[int, _Publication] = {}
@@ -100,6 +96,7 @@ class PahoSession:
         self._brokers_maximum_packet: int | None = None
         self._refused: set[str] = set()
         self._client = build_client(settings, client_id, persistent=persistent, will=will)
+        self._socket = PahoSocket(self._client, on_close=self._end, on_garbage=self.abort)
         self._client.on_connect = self._connack
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
@@ -125,7 +122,7 @@ class PahoSession:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await connect_in_thread(self._client, self._settings, persistent=self._persistent)
-                self._adopt_socket()
+                self._socket.adopt()
                 await asyncio.wait((self._accepted, self._ended), return_when=asyncio.FIRST_COMPLETED)
         except TlsFilesError as error:
             self.abort(str(error))
@@ -139,20 +136,20 @@ class PahoSession:
         while not self._ended.done():
             await asyncio.wait((self._ended,), timeout=_MISCELLANY)
             self._client.loop_misc()
-            self._flush()
+            self._socket.flush()
         return self._ended.result()
 
     async def close(self) -> None:
         """Let the broker take what was published, and say goodbye, so that no will is published."""
         if self.connected and (under_way := [*self._published.values(), *self._queued]):
             await asyncio.wait([publication.acknowledged for publication in under_way], timeout=_GOODBYE)
-        if self.connected and self._socket is not None:
+        if self.connected and self._socket.connection is not None:
             # paho closes its own handle as soon as the DISCONNECT is written.
-            handle = second_handle(self._socket)
+            handle = second_handle(self._socket.connection)
             with handle, suppress(TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
                     self._client.disconnect()
-                    self._flush()
+                    self._socket.flush()
                     await asyncio.shield(self._ended)
                     await hang_up(handle)
         self.abort("closed")
@@ -160,13 +157,7 @@ class PahoSession:
     def abort(self, reason: str) -> None:
         """End it at once."""
         self._end(reason)
-        # Else paho would tell of the closing once it is collected, when nobody knows the socket any more.
-        self._client.on_socket_close = None
-        connection = cast("socket.socket | None", self._client.socket())
-        self._socket = None
-        if connection is not None and connection.fileno() >= 0:
-            self._forget(connection)
-            connection.close()
+        self._socket.close()
 
     def publish(
         self, topic: str, payload: bytes | str, qos: int, *, retain: bool, correlation_data: bytes | None
@@ -219,23 +210,12 @@ class PahoSession:
         """Let the broker drop a message that came in on this connection."""
         if self.connected and message.qos > 0:
             self._client.ack(message.mid, message.qos)
-            self._flush()
-
-    def _adopt_socket(self) -> None:
-        """Take the connected socket over from the thread; until here none of paho's callbacks has run."""
-        connection = cast("socket.socket | None", self._client.socket())
-        if connection is None:
-            raise ConnectionResetError
-        self._socket = connection
-        set_up(connection)
-        self._client.on_socket_close = self._socket_closes
-        self._loop.add_reader(connection, self._read)
-        self._flush()
+            self._socket.flush()
 
     def _send(self, publication: _Publication) -> None:
         one = publication
         published = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
-        self._flush()
+        self._socket.flush()
         if published.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise NotConnectedError
         if one.qos > 0:
@@ -250,7 +230,7 @@ class PahoSession:
             _, mid = self._client.subscribe([(topic, options) for topic in topics])
         else:
             _, mid = self._client.subscribe([(topic, qos) for topic in topics])
-        self._flush()
+        self._socket.flush()
         if mid is None or not self.connected:
             raise NotConnectedError
         answered: asyncio.Future[Sequence[ReasonCode] | None] = self._loop.create_future()
@@ -261,53 +241,6 @@ class PahoSession:
         for topic, code in zip(topics, codes, strict=False):
             if code.is_failure:
                 raise SubscriptionRefusedError(topic)
-
-    def _read(self) -> None:
-        self._reading = True
-        try:
-            self._client.loop_read()
-            # What TLS has decrypted already makes the socket no more readable.
-            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-                self._client.loop_read()
-        except Exception as error:  # noqa: BLE001  a broken broker can make paho's parser raise anything
-            self.abort(f"the broker sent what is no MQTT ({type(error).__name__})")
-            return
-        finally:
-            self._reading = False
-        if self._socket is not None:
-            acknowledge_at_once(self._socket)
-        self._flush()
-
-    def _write(self) -> None:
-        self._client.loop_write()
-        self._flush()
-
-    def _flush(self) -> None:
-        """Write what waits; where the socket takes no more, go on when it does."""
-        if self._reading:
-            # Inside a callback paho's lock is held, and writing would wait for it for ever; `_read` writes afterwards.
-            return
-        if self._socket is not None and self._client.want_write() and not self._writing:
-            self._client.loop_write()
-        if self._socket is None or self._client.want_write() == self._writing:
-            return
-        self._writing = not self._writing
-        if self._writing:
-            self._loop.add_writer(self._socket, self._write)
-        else:
-            self._loop.remove_writer(self._socket)
-
-    def _socket_closes(self, _client: paho.Client, _userdata: object, connection: Any) -> None:
-        self._forget(connection)
-        self._socket = None
-        # paho says why in `_disconnected`, in the same breath.
-        self._loop.call_soon(self._end, LOST)
-
-    def _forget(self, connection: socket.socket) -> None:
-        self._loop.remove_reader(connection)
-        if self._writing:
-            self._loop.remove_writer(connection)
-            self._writing = False
 
     def _end(self, reason: str) -> None:
         if self._ended.done():

@@ -17,15 +17,15 @@ def set_up(connection: socket.socket) -> None:
     # PUBACK and then PUBLISH are two small writes; with Nagle the second waits for the broker's delayed ACK (40 ms).
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
-    acknowledge_at_once(connection)
+    acknowledge(connection, at_once=True)
 
 
-def acknowledge_at_once(connection: socket.socket) -> None:
+def acknowledge(connection: socket.socket, *, at_once: bool) -> None:
     """Ask for an immediate ACK: a stock Mosquitto has Nagle on, and its second small write waits for ours.
 
     The kernel forgets it, so it is asked for after each read.
     """
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, int(at_once))
 
 
 def second_handle(connection: socket.socket) -> socket.socket:

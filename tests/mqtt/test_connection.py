@@ -28,7 +28,7 @@ async def test_the_sockets_send_at_once(mosquitto: Mosquitto) -> None:
     async with Client(settings_for(mosquitto.port)).running() as client:
         session = client.connection._session
         assert session is not None
-        connection = session._socket
+        connection = session._socket.connection
         assert connection is not None
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
