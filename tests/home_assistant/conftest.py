@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 
 from tests.home_assistant.scene import Home, Protocol, Scene, SceneMaker, bridge_in
+from tests.support.blueprints import add_visitors_package
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
+from tests.support.person_stream import PHOTOS
 from tests.support.phone import Phone, phone_of
 
 
@@ -18,7 +20,8 @@ from tests.support.phone import Phone, phone_of
 async def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
     """A Home Assistant with a broker; the parameter is the protocol between them, 5 unless it is given."""
     protocol: Protocol = getattr(request, "param", "5")
-    home_assistant = HomeAssistant(tmp_path_factory.mktemp("home-assistant"))
+    folder = tmp_path_factory.mktemp("home-assistant")
+    home_assistant = HomeAssistant(folder, add_visitors_package(folder))
     async with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
         try:
             await home_assistant.start()
@@ -44,3 +47,12 @@ async def phone(home: Home) -> AsyncIterator[Phone]:
     """A phone with Home Assistant's app."""
     async with phone_of(home.home_assistant, "Ada's phone") as phone:
         yield phone
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """What the bridge may read photos from, with one in it."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / "ada.jpg").write_bytes(PHOTOS[0])
+    return folder

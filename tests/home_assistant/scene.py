@@ -22,8 +22,9 @@ _NOT_ABOUT_US = (
     "[haffmpeg.",
     "[homeassistant.components.camera.img_util]",
     "[aiohttp_fast_zlib]",
+    "is logging too frequently",
 )
-"""What it complains of when it starts, for want of programs that nobody needs here."""
+"""What it complains of: programs that nobody needs here are missing, and tests have devices come and go fast."""
 
 _OWN_ISSUES = ("homeassistant", "http")
 """Domains of repairs that are about how it is installed here."""

@@ -1,5 +1,8 @@
-"""Enrolling visitors with the blueprints, as their users do."""
+"""The form that enrols visitors, made of helpers, as its users fill it in."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,124 +10,170 @@ import pytest
 
 from bridge.simulator.behaviour import Behaviour, Refusal
 from tests.home_assistant.scene import Scene, SceneMaker
-from tests.support.person_stream import PHOTOS
+from tests.support.phone import Phone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 KNOWN = {"D1": {"name": "Front door"}}
 NAME = """Zoë "Z" O'Brien {{ 1 + 1 }} 李"""
 
-
-@pytest.fixture
-def media(tmp_path: Path) -> Path:
-    """What the bridge may read photos from, with one in it."""
-    folder = tmp_path / "media"
-    folder.mkdir()
-    (folder / "ada.jpg").write_bytes(PHOTOS[0])
-    return folder
+VISITOR = "input_text.facebridge_visitor"
+PHOTO = "input_text.facebridge_visitor_photo"
+UNTIL = "input_datetime.facebridge_visitor_until"
+ENROL = "input_button.facebridge_visitor_enrol"
 
 
-async def enrol(scene: Scene, script: str, **fields: Any) -> dict[str, Any]:
-    """Run the script as its page does, and return its response."""
-    given = {"terminals": [await scene.device_id("D1")], "name": NAME, "photo": picture("ada.jpg"), **fields}
-    result = await scene.api.call(
-        "call_service", domain="script", service=script.split(".")[1], service_data=given, return_response=True
-    )
-    response: dict[str, Any] = result["response"]
-    return response
+class Form:
+    """The form."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def fill(self, name: str, photo: str = "ada.jpg") -> None:
+        """Type a name and a file."""
+        for helper, value in ((VISITOR, name), (PHOTO, photo)):
+            await self._scene.api.act("input_text.set_value", helper, value=value)
+
+    async def enrol(self, told: str) -> None:
+        """Press the button, and wait until a notification begins like this."""
+        for notification in await self._notifications():
+            await self._scene.api.call(
+                "call_service",
+                domain="persistent_notification",
+                service="dismiss",
+                service_data={"notification_id": notification["notification_id"]},
+            )
+        await self._scene.api.act("input_button.press", ENROL)
+
+        async def notified() -> bool:
+            return [one["message"] for one in await self._notifications() if one["message"].startswith(told)] != []
+
+        try:
+            await self._scene.api.until(notified, f"a notification says {told}")
+        except AssertionError as error:
+            error.add_note(str(await self._notifications()))
+            raise
+
+    async def shows(self, name: str, photo: str) -> None:
+        """Wait until this is in it."""
+        await self._scene.api.until_state(VISITOR, name)
+        await self._scene.api.until_state(PHOTO, photo)
+
+    async def _notifications(self) -> list[dict[str, Any]]:
+        shown: list[dict[str, Any]] = await self._scene.api.call("persistent_notification/get")
+        return shown
 
 
-def picture(name: str) -> dict[str, str]:
-    """Return what the media selector gives for a picture."""
-    return {"media_content_id": f"media-source://media_source/local/{name}", "media_content_type": "image/jpeg"}
-
-
-async def test_enrol_a_visitor_and_hear_what_came_of_it(bridge_with: SceneMaker, media: Path) -> None:
+@asynccontextmanager
+async def form(scene: Scene, media: Path, **inputs: Any) -> AsyncIterator[Form]:
+    """Make the script, and the automation with the package's helpers, until the end."""
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+        scene.blueprint("script", "enrol_visitor", media_folder=str(media), patience=5) as script,
+        form_of(scene, script, **inputs) as visitors,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "off")
-        stored = await enrol(scene, script, id="12345")
-        assert (stored["accepted"], stored["outcomes"]) == (True, {"D1": "accepted"})
-        assert stored["text"] == "Front door: stored; the terminal gets it once it is connected."
-
-        async with scene.terminal("D1").running() as terminal:
-            await scene.until_told("event.front_door_reply", event_type="ok", person_id="12345")
-            assert terminal.persons["12345"].name == NAME
-            await scene.api.until_state("binary_sensor.front_door_connection", "on")
-
-            enrolled = await enrol(scene, script, name="007", duration={"hours": 2}, pass_count=3)
-            assert enrolled["text"] == "Front door: enrolled."
-            assert terminal.persons[enrolled["id"]].name == "007"
-
-            terminal.behaviour = Behaviour(refusal=Refusal(5, "no face found"))
-            refused = await enrol(scene, script)
-            assert (refused["accepted"], refused["outcomes"]) == (False, {"D1": "refused"})
-            assert refused["text"] == "Front door: the terminal refused: no face found"
-
-        outside = await enrol(scene, script, photo=None, photo_file="/etc/hostname")
-        assert (outside["accepted"], outside["outcomes"]) == (False, {"D1": "invalid"})
-        assert "must lie inside one of photos.folders" in outside["text"]
+        yield visitors
 
 
-async def test_a_form_of_helpers_is_emptied_only_after_acceptance(bridge_with: SceneMaker, media: Path) -> None:
+@asynccontextmanager
+async def form_of(scene: Scene, script: str, **inputs: Any) -> AsyncIterator[Form]:
+    """Make the automation with the package's helpers, and a script that is there already, or not."""
+    terminals = [await scene.device_id("D1")]
+    given = {"script": script, "terminals": terminals, "button": ENROL, "visitor": VISITOR, "photo": PHOTO, **inputs}
+    async with scene.blueprint("automation", "enrol_visitor_from_helpers", **given):
+        yield Form(scene)
+
+
+async def test_a_visitor_is_enrolled_until_the_time_of_a_helper(
+    bridge_with: SceneMaker, media: Path, phone: Phone
+) -> None:
     async with (
         bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
         scene.terminal("D1").running() as terminal,
+        form(scene, media, until=UNTIL, phones=[phone.device_id]) as visitors,
+    ):
+        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+        await scene.api.act("input_datetime.set_datetime", UNTIL, timestamp=end.timestamp())
+        await visitors.fill(NAME)
+        await visitors.enrol("Front door: enrolled.")
+        await visitors.shows("", "")
+        (person,) = terminal.persons.values()
+        assert (person.name, person.visitor, person.end_ts) == (NAME, True, end.timestamp())
+        await phone.wait_for_text(f"Visitor {NAME}\nFront door: enrolled.")
+        assert {heard.qos for heard in scene.client.heard if heard.topic.endswith("/person/set")} == {1}
+
+
+async def test_what_was_typed_stays_until_the_visitor_is_accepted(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        form(scene, media, hours=2) as visitors,
+    ):
+        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await visitors.fill(" ", "ada.jpg")
+        await visitors.enrol("Not enrolled: give the visitor's name.")
+        await visitors.fill(NAME, "")
+        await visitors.enrol("Not enrolled: give the photo's file.")
+        await visitors.fill(NAME, "nobody.jpg")
+        await visitors.enrol("Front door: not enrolled: ")
+        await visitors.shows(NAME, "nobody.jpg")
+        terminal.behaviour = Behaviour(refusal=Refusal(5, "no face found"))
+        await visitors.fill(NAME)
+        await visitors.enrol("Front door: the terminal refused: no face found")
+        await visitors.shows(NAME, "ada.jpg")
+        assert not terminal.persons
+
+        terminal.behaviour = Behaviour()
+        before = datetime.now(UTC)
+        await visitors.enrol("Front door: enrolled.")
+        await visitors.shows("", "")
+        (person,) = terminal.persons.values()
+        left = datetime.fromtimestamp(person.end_ts, UTC) - before
+        assert timedelta(hours=2) <= left + timedelta(seconds=1) <= timedelta(hours=2, minutes=1)
+
+
+async def test_a_photo_from_a_dropdown_or_by_the_name(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        scene.helper("input_select", "Photo", options=["-", "ada.jpg"]) as dropdown,
+    ):
+        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        async with form(scene, media, photo=dropdown) as visitors:
+            await visitors.fill("Ada")
+            await visitors.enrol("Not enrolled: give the photo's file.")
+            await scene.api.act("input_select.select_option", dropdown, option="ada.jpg")
+            await visitors.enrol("Front door: enrolled.")
+            await scene.api.until_state(dropdown, "-")
+        async with form(scene, media, photo="") as visitors:
+            await visitors.fill("ada")
+            await visitors.enrol("Front door: enrolled.")
+        assert sorted(person.name for person in terminal.persons.values()) == ["Ada", "ada"]
+
+
+async def test_a_script_that_was_renamed_fails_or_is_gone(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(
+            KNOWN,
+            photos={"folders": [str(media)]},
+            expected=("[homeassistant.components.script", "[homeassistant] Error doing job: Task exception"),
+        ) as scene,
+        scene.terminal("D1").running() as terminal,
         scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
     ):
-        api = scene.api
-        for name in ("Visitor", "Photo"):
-            await api.call("input_text/create", name=name, min=0, max=255)
-        await api.call("input_datetime/create", name="Until", has_date=True, has_time=True)
-        await api.call("input_button/create", name="Enrol")
-        await api.until_state("binary_sensor.front_door_connection", "on")
-
-        async def fill(helper: str, value: str) -> None:
-            target = {"entity_id": f"input_text.{helper}"}
-            await api.call(
-                "call_service", domain="input_text", service="set_value", target=target, service_data={"value": value}
-            )
-
-        async def press() -> None:
-            target = {"entity_id": "input_button.enrol"}
-            await api.call("call_service", domain="input_button", service="press", target=target)
-
-        async def until_notified(text: str) -> None:
-            async def notified() -> bool:
-                return any(text in one["message"] for one in await api.call("persistent_notification/get"))
-
-            await api.until(notified, f"a notification says {text}")
-
-        async with scene.blueprint(
-            "automation",
-            "enrol_visitor_from_helpers",
-            script=script,
-            terminals=[await scene.device_id("D1")],
-            button="input_button.enrol",
-            visitor="input_text.visitor",
-            photo="input_text.photo",
-            until="input_datetime.until",
-        ):
-            target = {"entity_id": "input_datetime.until"}
-            await api.call(
-                "call_service",
-                domain="input_datetime",
-                service="set_datetime",
-                target=target,
-                service_data={"datetime": "2099-01-01 12:00:00"},
-            )
-            await fill("visitor", NAME)
-            await fill("photo", "nobody.jpg")
-            await press()
-            await until_notified("Front door: not enrolled: ")
-            assert (await api.states())["input_text.visitor"]["state"] == NAME
-            assert not terminal.persons
-
-            await fill("photo", "ada.jpg")
-            await press()
-            await until_notified("Front door: enrolled.")
-            await api.until_state("input_text.visitor", "")
-            (person,) = terminal.persons.values()
-            assert person.name == NAME
+        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        renamed = "script.let_somebody_in"
+        await scene.api.call("config/entity_registry/update", entity_id=script, new_entity_id=renamed)
+        async with form_of(scene, renamed) as visitors:
+            await visitors.fill("Ada")
+            await visitors.enrol("Front door: enrolled.")
+            assert len(terminal.persons) == 1
+        async with form_of(scene, "script.nobody") as visitors:
+            await visitors.fill("Ada")
+            await visitors.enrol("Not enrolled: the script is not there")
+            await visitors.shows("Ada", "ada.jpg")
+        async with form_of(scene, renamed, hours="many") as visitors:
+            await visitors.enrol("The script failed")
+            await visitors.shows("Ada", "ada.jpg")
+        await scene.api.call("config/entity_registry/update", entity_id=renamed, new_entity_id=script)
+        assert len(terminal.persons) == 1

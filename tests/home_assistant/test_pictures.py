@@ -45,9 +45,6 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
             await home_assistant.start()
             await home_assistant.onboard()
             await home_assistant.add_mqtt(broker.port, "5")
-            async with home_assistant.api() as api:
-                # Its pages would ask whether the port it listens on is to be kept.
-                await api.call("http/config/promote")
             yield Home(home_assistant, broker, "5")
         finally:
             await home_assistant.stop()

@@ -1,5 +1,6 @@
 """Blueprints in a real Home Assistant: imported by their address as its users do, and used."""
 
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,9 +11,19 @@ from aiohttp import web
 
 from tests.support.home_assistant import HomeAssistant, HomeAssistantApi
 
-BLUEPRINTS = Path(__file__).parents[2] / "examples" / "home-assistant" / "blueprints"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "home-assistant"
+BLUEPRINTS = EXAMPLES / "blueprints"
 
 Domain = Literal["automation", "script"]
+
+
+def add_visitors_package(folder: Path) -> str:
+    """Copy the helpers of the visitors' form into a configuration folder, and return the lines that load them."""
+    file = EXAMPLES / "packages" / "facebridge_visitors.yaml"
+    (folder / "packages").mkdir()
+    shutil.copy(file, folder / "packages")
+    _, _, lines = file.read_text().partition("In configuration.yaml:\n#\n")
+    return "".join(line.removeprefix("#   ") + "\n" for line in lines.partition("#\n")[0].splitlines())
 
 
 async def import_blueprint(api: HomeAssistantApi, file: Path) -> str:

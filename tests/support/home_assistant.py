@@ -97,6 +97,16 @@ class HomeAssistant:
         await self.stop()
         await self.start()
 
+    def freeze(self) -> None:
+        """Stop it where it is: what others send meanwhile reaches it all at once when it thaws."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def forget_devices(self) -> None:
         """Let a stopped one forget all devices and entities; its users and integrations stay."""
         for registry in ("core.device_registry", "core.entity_registry"):
@@ -114,6 +124,8 @@ class HomeAssistant:
         # A session's token lasts half an hour.
         async with self._api(session_token) as api:
             self.token = await api.call("auth/long_lived_access_token", client_name="tests", lifespan=1)
+            # It would take a port that nobody confirms back after five minutes, and restart.
+            await api.call("http/config/promote")
 
     async def add_mqtt(self, broker_port: int, protocol: str) -> None:
         """Set up its MQTT integration, as a user does on its page."""

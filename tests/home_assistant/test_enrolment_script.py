@@ -1,0 +1,277 @@
+"""The script that enrols a visitor: what the terminals get, and what whoever called it is told."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.simulator.behaviour import Behaviour, Refusal
+from tests.home_assistant.scene import Scene, SceneMaker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+DOORS = {"D1": {"name": "Front door"}, "D2": {"name": "Back door"}, "D3": {"name": "Gate"}}
+KNOWN = {"D1": DOORS["D1"]}
+NAME = """Zoë "Z" O'Brien {{ 1 + 1 }} 李"""
+
+
+class Enrolment:
+    """The script, made of its blueprint.
+
+    Args:
+        scene: where.
+        script: its entity id.
+        devices: of the terminals, by serial number.
+    """
+
+    def __init__(self, scene: Scene, script: str, devices: Mapping[str, str]) -> None:
+        self._scene = scene
+        self._service = script.split(".")[1]
+        self._devices = devices
+
+    async def __call__(self, *sns: str, **fields: Any) -> dict[str, Any]:
+        """Run it as its page does, and return its response; over a connection of its own, so that many can."""
+        devices = [self._devices[sn] for sn in sns or ("D1",)]
+        given = {"terminals": devices, "name": NAME, "photo": picture("ada.jpg"), **fields}
+        async with self._scene.home_assistant.api() as api:
+            result = await api.call(
+                "call_service", domain="script", service=self._service, service_data=given, return_response=True
+            )
+        response: dict[str, Any] = result["response"]
+        return response
+
+    def published(self) -> list[dict[str, Any]]:
+        """Return the persons that it has asked for."""
+        heard = [heard for heard in self._scene.client.heard if heard.topic.endswith("/person/set")]
+        assert {one.qos for one in heard} <= {1}
+        return [person for one in heard for person in one.json["persons"]]
+
+
+@asynccontextmanager
+async def enrolment(
+    scene: Scene, media: Path, *, sns: Iterable[str] = ("D1",), **inputs: object
+) -> AsyncIterator[Enrolment]:
+    """Make the script until the end."""
+    devices = {sn: await scene.device_id(sn) for sn in sns}
+    async with scene.blueprint("script", "enrol_visitor", media_folder=str(media), **inputs) as script:
+        yield Enrolment(scene, script, devices)
+
+
+def picture(name: str) -> dict[str, str]:
+    """Return what the media selector gives for a picture."""
+    return {"media_content_id": f"media-source://media_source/local/{name}", "media_content_type": "image/jpeg"}
+
+
+async def until_connected(scene: Scene, *names: str) -> None:
+    for name in names or ("front_door",):
+        await scene.api.until_state(f"binary_sensor.{name}_connection", "on")
+
+
+async def test_a_terminal_gets_all_that_was_given(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        enrolment(scene, media) as enrol,
+    ):
+        await until_connected(scene)
+        told = await enrol(
+            id="12345",
+            valid_from="2099-01-01 08:00:00+00:00",
+            valid_until="2099-01-02T18:00:00+00:00",
+            duration={"hours": 1},
+            card="0042",
+            pass_count=0,
+            weekly={"default": "09:00-17:00", "Sunday": None},
+        )
+        assert told == {"id": "12345", "accepted": True, "outcomes": {"D1": "ok"}, "text": "Front door: enrolled."}
+        person = terminal.persons["12345"]
+        assert (person.name, person.card, person.visitor, person.pass_count) == (NAME, "0042", True, 0)
+        assert (person.start_ts, person.end_ts) == (4070937600, 4071060000)
+        assert person.weekly is not None
+        assert (person.weekly["Monday"], person.weekly["Sunday"]) == ("09:00-17:00", "")
+
+        begun = await enrol(id="12346", valid_from="2099-01-01 08:00:00+00:00", duration={"days": 1}, pass_count=3)
+        assert terminal.persons[begun["id"]].end_ts == 4070937600 + 24 * 3600
+        assert terminal.persons[begun["id"]].pass_count == 3
+
+
+async def test_what_was_not_given_is_left_out(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        enrolment(scene, media) as enrol,
+    ):
+        await until_connected(scene)
+        empty = dict.fromkeys(("id", "photo_file", "valid_from", "valid_until", "card"), "")
+        told = await asyncio.gather(
+            enrol(name="007", weekly={}, duration=None, pass_count=None, **empty), *(enrol() for _ in range(2))
+        )
+        ids = {one["id"] for one in told}
+        assert len(ids) == 3, "each has an id of its own"
+        for person_id in ids:
+            assert person_id.isdigit()
+            assert len(person_id) <= 10
+        for person in enrol.published():
+            assert set(person) == {"id", "name", "photo_file", "visitor"}
+        assert terminal.persons[told[0]["id"]].name == "007"
+
+
+async def test_each_terminal_says_what_came_of_it(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(DOORS, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running(),
+        scene.terminal("D2").running() as refusing,
+        enrolment(scene, media, sns=DOORS) as enrol,
+    ):
+        await until_connected(scene, "front_door", "back_door")
+        refusing.behaviour = Behaviour(refusal=Refusal(5, "no face found"))
+        told = await enrol("D1", "D2", "D3", id="12345")
+        assert told["outcomes"] == {"D1": "ok", "D2": "refused", "D3": "accepted"}
+        assert told["text"].splitlines() == [
+            "Front door: enrolled.",
+            "Back door: the terminal refused: no face found",
+            "Gate: stored; it is delivered as soon as the terminal is connected.",
+        ]
+        assert not told["accepted"]
+        async with scene.terminal("D3").running() as late:
+            await scene.until_told("event.gate_reply", event_type="ok", person_id="12345")
+            assert late.persons["12345"].name == NAME
+
+
+async def test_no_reply_is_missed_though_others_come_right_behind_it(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(DOORS, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as first,
+        scene.terminal("D2").running() as second,
+        enrolment(scene, media, sns=DOORS) as enrol,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await until_connected(scene, "front_door", "back_door")
+        for terminal in (first, second):
+            terminal.behaviour = Behaviour(answer_delay=1)
+        enrolling = tasks.create_task(enrol("D1", "D2", id="12345"))
+        for sn in ("D1", "D2"):
+            await scene.client.wait_for(f"facebridge/terminal/{sn}/reply", lambda heard: said(heard) == "accepted")
+        # Home Assistant hears of the end, and of the doors that somebody else opens, in one breath.
+        scene.home_assistant.freeze()
+        try:
+            for sn in ("D1", "D2"):
+                reply = f"facebridge/terminal/{sn}/reply"
+                await scene.client.wait_for(reply, lambda heard: said(heard, "setPerson") == "ok")
+                await scene.client.publish(f"facebridge/terminal/{sn}/open/set", "PRESS", qos=0)
+                await scene.client.wait_for(reply, lambda heard: said(heard, "open") == "ok")
+        finally:
+            scene.home_assistant.thaw()
+        assert (await enrolling)["text"] == "Front door: enrolled.\nBack door: enrolled."
+
+
+def said(heard: Any, command: str = "setPerson") -> str | None:
+    """Return how a command ended, None where a reply is to another."""
+    reply = heard.json
+    return reply["outcome"] if reply["command"] == command else None
+
+
+async def test_a_terminal_that_is_slow(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        enrolment(scene, media, patience=2) as enrol,
+    ):
+        await until_connected(scene)
+        terminal.behaviour = Behaviour(silent=True)
+        told = await enrol()
+        assert (told["accepted"], told["outcomes"]) == (True, {"D1": "accepted"})
+        assert told["text"] == "Front door: stored; the terminal has not answered yet."
+
+
+async def test_a_later_change_takes_its_place(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        enrolment(scene, media) as enrol,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await until_connected(scene)
+        terminal.behaviour = Behaviour(silent=True)
+        enrolling = tasks.create_task(enrol(id="12345"))
+        await scene.client.wait_for("facebridge/terminal/D1/reply", lambda heard: said(heard) == "accepted")
+        await scene.client.publish("facebridge/terminal/D1/person/set", {"id": "12345", "name": "Somebody else"})
+        told = await enrolling
+        assert (told["accepted"], told["outcomes"]) == (False, {"D1": "superseded"})
+        assert "a later change to the same person took its place" in told["text"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"photo": None, "photo_file": "/etc/hostname"}, "photo_file: must lie inside one of photos.folders"),
+        ({"id": "no such id!"}, "id: must be"),
+        ({"weekly": {"Someday": "09:00-17:00"}}, "weekly.Someday: unknown key"),
+        ({"valid_until": "whenever"}, "valid_until: must be a time"),
+    ],
+)
+async def test_what_is_wrong_is_told(bridge_with: SceneMaker, media: Path, fields: dict[str, Any], why: str) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        enrolment(scene, media) as enrol,
+    ):
+        await scene.api.until_state("binary_sensor.front_door_connection", "off")
+        told = await enrol(**fields)
+        assert (told["accepted"], told["outcomes"]) == (False, {"D1": "invalid"})
+        assert told["text"].startswith(f"Front door: not enrolled: {why}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"terminals": []}, "no terminal was chosen"),
+        ({"photo": {"media_content_id": "media-source://image_upload/1234"}}, "must lie in the folder My media"),
+        ({"valid_until": "2020-01-01 00:00:00"}, "the time has ended already"),
+    ],
+)
+async def test_what_cannot_be_right_is_not_sent(
+    bridge_with: SceneMaker, media: Path, fields: dict[str, Any], why: str
+) -> None:
+    async with bridge_with(KNOWN) as scene, enrolment(scene, media) as enrol:
+        await scene.api.until_state("binary_sensor.front_door_connection", "off")
+        told = await enrol(**fields)
+        assert not told["accepted"]
+        assert why in told["text"]
+        assert not enrol.published()
+
+
+async def test_a_bridge_that_is_away_full_or_stuck(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        enrolment(scene, media, patience=2) as enrol,
+    ):
+        await until_connected(scene)
+        scene.bridge.limit_files(0)
+        told = await enrol(id="1")
+        assert (told["accepted"], told["outcomes"]) == (False, {"D1": "unavailable"})
+        assert told["text"].endswith("It is tried again by itself.")
+        scene.bridge.limit_files(None)
+        await terminal.wait_until(lambda: "1" in terminal.persons)
+
+        os.kill(scene.bridge.pid, signal.SIGSTOP)
+        told = await enrol(id="2")
+        os.kill(scene.bridge.pid, signal.SIGCONT)
+        assert (told["accepted"], told["outcomes"]) == (False, {"D1": "silence"})
+        assert told["text"].startswith("Front door: Facebridge has not answered.")
+        await terminal.wait_until(lambda: "2" in terminal.persons)
+
+        await scene.bridge.kill()
+        await scene.api.until_state("event.front_door_reply", "unavailable")
+        told = await enrol(id="3")
+        assert (told["accepted"], told["outcomes"]) == (False, {"D1": "bridge_away"})
+        assert told["text"] == "Front door: not enrolled: Facebridge is not there."
+        await scene.bridge.start()
+        await until_connected(scene)
+        assert "3" not in json.dumps([person["id"] for person in enrol.published()])
