@@ -1,0 +1,37 @@
+"""The page that lists what is ready-made for Home Assistant."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests.support.blueprints import BLUEPRINTS, EXAMPLES
+
+README = (EXAMPLES / "README.md").read_text()
+REPOSITORY = "https://github.com/facebridge/facebridge/blob/main"
+FILES = sorted(BLUEPRINTS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_blueprint_has_a_button_that_imports_it(file: Path) -> None:
+    path = file.relative_to(EXAMPLES)
+    address = quote(f"{REPOSITORY}/examples/home-assistant/{path}", safe="")
+    button = f"(https://my.home-assistant.io/redirect/blueprint_import/?blueprint_url={address}) [{path.name}]({path})"
+    assert README.count(button) == 1
+
+
+def test_no_other_is_listed() -> None:
+    assert README.count("blueprint_import/?") == len(FILES) > 0
+
+
+def test_the_package_is_loaded_as_the_page_says_and_has_what_it_names() -> None:
+    text = (EXAMPLES / "packages" / "facebridge_visitors.yaml").read_text()
+    _, _, lines = README.partition("```yaml\n")
+    assert lines.partition("```")[0] == "".join(
+        line.removeprefix("#   ") + "\n"
+        for line in text.partition("In configuration.yaml:\n#\n")[2].partition("#\n")[0].splitlines()
+    )
+    for domain, helpers in yaml.safe_load(text).items():
+        for name in helpers:
+            assert f"`{domain}.{name}`" in README
