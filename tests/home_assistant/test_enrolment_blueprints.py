@@ -132,6 +132,22 @@ async def test_what_was_typed_stays_until_the_visitor_is_accepted(bridge_with: S
         assert timedelta(hours=2) <= left + timedelta(seconds=1) <= timedelta(hours=2, minutes=1)
 
 
+async def test_pressed_twice_it_enrols_once(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        form(scene, media) as visitors,
+    ):
+        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        terminal.behaviour = Behaviour(answer_delay=3)
+        await visitors.fill("Ada")
+        await scene.api.act("input_button.press", ENROL)
+        await visitors.enrol("The one before is still under way.")
+        await visitors.shows("", "")
+        assert len(terminal.persons) == 1
+        assert len([heard for heard in scene.client.heard if heard.topic.endswith("/person/set")]) == 1
+
+
 async def test_a_photo_from_a_dropdown_or_by_the_name(bridge_with: SceneMaker, media: Path) -> None:
     async with (
         bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,

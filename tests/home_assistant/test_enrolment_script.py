@@ -144,6 +144,18 @@ async def test_each_terminal_says_what_came_of_it(bridge_with: SceneMaker, media
             assert late.persons["12345"].name == NAME
 
 
+async def test_more_terminals_than_are_asked_at_a_time(bridge_with: SceneMaker, media: Path) -> None:
+    many = {f"M{number}": {"name": f"Door {number}"} for number in range(1, 11)}
+    async with (
+        bridge_with(many, photos={"folders": [str(media)]}) as scene,
+        enrolment(scene, media, sns=many) as enrol,
+    ):
+        await scene.api.until_state("binary_sensor.door_10_connection", "off")
+        told = await enrol(*many)
+        assert told["outcomes"] == dict.fromkeys(many, "accepted")
+        assert len(enrol.published()) == len(many)
+
+
 async def test_no_reply_is_missed_though_others_come_right_behind_it(bridge_with: SceneMaker, media: Path) -> None:
     async with (
         bridge_with(DOORS, photos={"folders": [str(media)]}) as scene,
@@ -231,6 +243,7 @@ async def test_what_is_wrong_is_told(bridge_with: SceneMaker, media: Path, field
     ("fields", "why"),
     [
         ({"terminals": []}, "no terminal was chosen"),
+        ({"terminals": "gone"}, "gone: not enrolled: Home Assistant has no such terminal."),
         ({"photo": {"media_content_id": "media-source://image_upload/1234"}}, "must lie in the folder My media"),
         ({"valid_until": "2020-01-01 00:00:00"}, "the time has ended already"),
     ],
