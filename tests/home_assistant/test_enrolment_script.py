@@ -189,6 +189,26 @@ def said(heard: Any, command: str = "setPerson") -> str | None:
     return reply["outcome"] if reply["command"] == command else None
 
 
+async def test_one_automation_enrols_two_visitors(bridge_with: SceneMaker, media: Path) -> None:
+    async with (
+        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
+        scene.terminal("D1").running() as terminal,
+        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+    ):
+        await until_connected(scene)
+        given = {"terminals": [await scene.device_id("D1")], "photo": picture("ada.jpg")}
+        actions = [
+            {"action": script, "data": {**given, "id": person_id, "name": NAME}, "response_variable": "told"}
+            for person_id in ("11", "12")
+        ]
+        stop = {"stop": "Both were asked for.", "response_variable": "told"}
+        # In less time than a terminal is given to answer.
+        async with asyncio.timeout(25):
+            result = await scene.api.call("execute_script", sequence=[*actions, stop])
+        assert result["response"]["text"] == "Front door: enrolled."
+        assert set(terminal.persons) == {"11", "12"}
+
+
 async def test_a_terminal_that_is_slow(bridge_with: SceneMaker, media: Path) -> None:
     async with (
         bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
