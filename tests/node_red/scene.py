@@ -74,7 +74,14 @@ SceneMaker = Callable[..., AbstractAsyncContextManager[Scene]]
 
 @asynccontextmanager
 async def scene_in(
-    node_red: NodeRed, language: str, folder: Path, name: str, *, expected: tuple[str, ...] = (), **settings: Any
+    node_red: NodeRed,
+    language: str,
+    folder: Path,
+    name: str,
+    *,
+    expected: tuple[str, ...] = (),
+    forged: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Scene]:
     """Import a flow and run it; at the end Node-RED may have nothing to complain of.
 
@@ -84,6 +91,7 @@ async def scene_in(
         folder: of the bridge and the broker.
         name: of the file.
         expected: complaints that the test is about.
+        forged: the test speaks in the bridge's place, and not as the contract has it.
         settings: what the user sets in the tab.
     """
     (folder / "broker").mkdir()
@@ -92,7 +100,12 @@ async def scene_in(
         store = f"sqlite:///{folder / 'store.db'}"
         bridge = MortalBridge(folder, steady_configuration(broker.port, SNS, store_url=store, commands={"deadline": 2}))
         flow = FlowFile(name, language, broker.port, **settings)
-        async with bridge.running(), mqtt_client(broker.port, "#") as client, node_red.watched():
+        base_topic = "not/facebridge" if forged else "facebridge"
+        async with (
+            bridge.running(),
+            mqtt_client(broker.port, "#", base_topic=base_topic) as client,
+            node_red.watched(),
+        ):
             await client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
             await node_red.deploy(flow.nodes)
             scene = Scene(node_red, flow, broker, bridge, client)

@@ -50,7 +50,7 @@ async def test_a_wrong_sn_and_a_bridge_that_is_away_are_told(flow: SceneMaker) -
 
 async def test_answers_that_are_rare_have_their_paths(flow: SceneMaker) -> None:
     """The bridge is away; somebody answers in its place."""
-    async with flow("open-door", SN="T1", WAIT_SECONDS=20) as scene:
+    async with flow("open-door", forged=True, SN="T1", WAIT_SECONDS=20) as scene:
         await scene.bridge.stop()
         answers: dict[str, dict[str, object]] = {
             "expired": {"outcome": "expired", "delivered": False},
@@ -79,7 +79,7 @@ async def test_answers_that_are_rare_have_their_paths(flow: SceneMaker) -> None:
     ("name", "button"), [("open-door", "Open the door"), ("groups", "Open all doors of the group")]
 )
 async def test_nobody_opens_a_door_with_a_word_of_their_own(flow: SceneMaker, name: str, button: str) -> None:
-    async with flow(name) as scene:
+    async with flow(name, forged=True) as scene:
         for word in ("", "another's", "constructor", "__proto__", "toString", b"\xff"):
             await scene.client.publish(f"facebridge-replies/node-red/{name}/echo", word)
         reply = {"request_id": "constructor", "outcome": "ok"}
