@@ -118,7 +118,8 @@ def version(machine: SystemdMachine) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> None:
-    verified = machine.run("systemd-analyze", "verify", "facebridge.service", "facebridge-backup.timer")
+    units = ("facebridge.service", "facebridge-backup.timer", "facebridge-upgrade.timer")
+    verified = machine.run("systemd-analyze", "verify", *units)
     assert "facebridge" not in verified.stderr
     know_a_terminal(machine)
     python(machine, ENROL)
@@ -203,9 +204,22 @@ def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine)
     assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, fine=False).returncode == 1
     assert machine.show("InvocationID") == life
 
-    machine.run(upgrade, wheel("1.1.0"), environment=environment)
+    # As the timer does it, which is off until somebody wants it.
+    assert machine.show("UnitFileState", "facebridge-upgrade.timer") == "disabled"
+    assert machine.show("Unit", "facebridge-upgrade.timer") == "facebridge-upgrade.service"
+    given = "".join(
+        f'Environment="{name}={value}"\n' for name, value in {**environment, "WHAT": wheel("1.1.0")}.items()
+    )
+    machine.write("/etc/systemd/system/facebridge-upgrade.service.d/what.conf", f"[Service]\n{given}")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "facebridge-upgrade")
     assert version(machine) == "1.1.0"
     is_whole(machine)
+    # Nothing is newer: nobody stands before a closed door for it.
+    life = machine.show("InvocationID")
+    machine.run("systemctl", "start", "facebridge-upgrade")
+    assert machine.show("InvocationID") == life
+    assert "this version runs already" in machine.journal()
 
     # Never ready; never ready with a store that 1.1.0 refuses; ready and dead two seconds later.
     for broken in ("1.2.0", "1.3.0", "1.4.0"):
