@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
 from secrets import token_hex
 
 
@@ -13,12 +14,11 @@ class Host:
 
     def __init__(self) -> None:
         mark = token_hex(3)
-        # 198.18.0.0/15 is set aside for tests of network devices (RFC 2544).
-        subnet = f"198.18.{os.getpid() % 250}.{int(mark[:2], 16) // 4 * 4}"
-        base, last = subnet.rsplit(".", 1)
+        # Set aside for tests of network devices (RFC 2544); one of its 32,768 parts that hold two hosts.
+        first = IPv4Address("198.18.0.0") + int(mark, 16) % 2**15 * 4
         self.name = f"fb{mark}"
-        self.outside = f"{base}.{int(last) + 1}"
-        self.inside = f"{base}.{int(last) + 2}"
+        self.outside = str(first + 1)
+        self.inside = str(first + 2)
 
     @asynccontextmanager
     async def linked(self) -> AsyncIterator["Host"]:
@@ -33,6 +33,9 @@ class Host:
             self.plug()
             yield self
         finally:
+            # Sockets that still wait for an answer keep the namespace, and with it the link and its addresses: another
+            # host of the same addresses would not be reached.
+            subprocess.run(["ip", "link", "del", f"v{self.name}"], check=False, capture_output=True)
             _ip("netns", "del", self.name)
 
     def pull(self) -> None:
