@@ -16,7 +16,7 @@ from bridge.hub.commands import (
     SET_PERSONS,
     SYNC_PERSONS,
 )
-from bridge.mqtt.topics import Scope, Topics
+from bridge.mqtt.topics import Scope, Topics, scopes
 
 _EVERY = "+"
 """The level that stands for every terminal or group."""
@@ -101,10 +101,10 @@ class Doors:
         return not self.sns and not self.groups
 
     def named(self, scope: Scope) -> Sequence[str]:
-        """Return the levels that stand for them in a topic."""
+        """Return the levels that stand for them in a topic; the bridge is asked only by who may ask for every door."""
         if self.are_all:
             return (_EVERY,)
-        return self.sns if scope is Scope.TERMINAL else self.groups
+        return {Scope.TERMINAL: self.sns, Scope.GROUP: self.groups}.get(scope, ())
 
 
 class UnlimitedRoleError(ValueError):
@@ -163,15 +163,7 @@ def rules_of(roles: Collection[Role], user: str, *, base: str, prefix: str, door
 
 def command_topics(topics: Topics, definition: CommandDefinition, doors: Doors = Doors()) -> Sequence[str]:
     """Return where a command can be asked for."""
-    scopes = [
-        scope
-        for scope, applies in ((Scope.TERMINAL, definition.for_terminal), (Scope.GROUP, definition.for_group))
-        if applies
-    ]
-    found = [topics.command(scope, name, definition) for scope in scopes for name in doors.named(scope)]
-    if definition.for_bridge and doors.are_all:
-        found.append(topics.command(Scope.BRIDGE, "", definition))
-    return found
+    return [topics.command(scope, name, definition) for scope in scopes(definition) for name in doors.named(scope)]
 
 
 def _rules_of_others(role: Role, topics: Topics, doors: Doors) -> list[Rule]:

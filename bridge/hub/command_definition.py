@@ -119,13 +119,26 @@ def _decode(payload: bytes) -> object:
         return None
     if payload == PRESS:
         raise InvalidCommandError([Fault("", "must be JSON, not PRESS")], None)
+    return decode_json(payload, "payload")
+
+
+def decode_json(text: bytes, what: str) -> object:
+    """Return the value of some JSON, never None.
+
+    Args:
+        text: the JSON.
+        what: what it is to whoever sent it, for an error message.
+
+    Raises:
+        InvalidCommandError: it is no JSON in UTF-8, or null.
+    """
     try:
-        value: object = orjson.loads(payload)
+        value: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
     if value is None:
-        raise InvalidCommandError([Fault("", "must not be null; leave the payload empty instead")], None)
+        raise InvalidCommandError([Fault("", f"must not be null; leave the {what} empty instead")], None)
     return value
 
 

@@ -14,7 +14,6 @@ from bridge.mqtt.paho_session import PahoSession
 from bridge.mqtt.reasons import LOST, LOST_REPEATEDLY
 
 __all__ = [
-    "NOT_YET",
     "ConnectionStatus",
     "Message",
     "MqttConnection",
@@ -39,7 +38,7 @@ on the earlier client without a word."""
 
 _FAILED_GREETING = "what it begins with failed; the bridge's log says why"
 
-NOT_YET = "not connected yet"
+_NOT_YET = "not connected yet"
 """The problem before the first attempt has ended."""
 
 
@@ -95,7 +94,7 @@ class MqttConnection:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._session: PahoSession | None = None
-        self._problem: str | None = NOT_YET
+        self._problem: str | None = _NOT_YET
         self._told: str | None = None
 
     @property

@@ -6,11 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
 from aiohttp import hdrs, web
 
 from bridge.hub.clock import Clock
-from bridge.hub.command_definition import CommandDefinition, InvalidCommandError
+from bridge.hub.command_definition import CommandDefinition, InvalidCommandError, decode_json
 from bridge.hub.commands import COMMANDS, OPEN
 from bridge.hub.event_bus import EventBus
 from bridge.hub.presses import Presses
@@ -192,14 +191,7 @@ async def _read(request: web.Request) -> object:
         raise RequestError(415, "a body must be application/json", path=hdrs.CONTENT_TYPE)
     if hdrs.CONTENT_ENCODING in request.headers:
         raise RequestError(415, "a body must not be compressed", path=hdrs.CONTENT_ENCODING)
-    try:
-        value: object = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
-    if value is None:
-        raise InvalidCommandError([Fault("", "must not be null; leave the body empty instead")], None)
-    return value
+    return decode_json(body, "body")
 
 
 async def _body(request: web.Request) -> bytes:
