@@ -19,7 +19,7 @@ import orjson
 
 from benchmarks.measuring import PATIENCE, Rounds, mqtt_client, run, shown
 from benchmarks.open_round_trip import times_of
-from bridge.mqtt.connection import Message
+from bridge.mqtt.client.connection import Message
 from bridge.simulator.fleet import simulated_sn
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto

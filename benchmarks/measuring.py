@@ -13,8 +13,8 @@ import orjson
 import uvloop
 
 from bridge.config.settings import MqttSettings
-from bridge.hub.clock import Clock
-from bridge.mqtt.connection import Message, MqttConnection
+from bridge.core.clock import Clock
+from bridge.mqtt.client.connection import Message, MqttConnection
 
 PATIENCE = 60.0
 """Seconds after which what takes milliseconds is not going to happen."""

@@ -36,7 +36,7 @@ from PIL import Image
 
 from benchmarks.measuring import PATIENCE, Rounds, mqtt_client, run, shown
 from benchmarks.quick_terminals import quick_terminals
-from bridge.mqtt.connection import Message, MqttConnection
+from bridge.mqtt.client.connection import Message, MqttConnection
 from bridge.simulator.faces import sample_photo
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto

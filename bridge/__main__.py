@@ -1,5 +1,5 @@
 """`python -m bridge` is `facebridge`."""
 
-from bridge.cli import main
+from bridge.cli.main import main
 
 main(prog_name="facebridge")

@@ -14,32 +14,30 @@ from uuid import uuid4
 
 from bridge import __version__
 from bridge.config.settings import MqttSettings, Settings
-from bridge.hub.admission import Admission
-from bridge.hub.audit import AuditRecorder
-from bridge.hub.clock import Clock
-from bridge.hub.event_bus import EventBus
-from bridge.hub.persons import Persons
-from bridge.hub.presses import Presses
-from bridge.hub.registry import TerminalRegistry
-from bridge.hub.stall import StallWatch
-from bridge.hub.tasks import BackgroundTasks
+from bridge.core.admission import Admission
+from bridge.core.audit import AuditRecorder
+from bridge.core.clock import Clock, StallDetector, read_boot_id
+from bridge.core.event_bus import EventBus
+from bridge.core.person_commands import PersonCommands
+from bridge.core.presses import Presses
+from bridge.core.registry import TerminalRegistry
+from bridge.core.tasks import BackgroundTasks
 from bridge.model.faults import UnavailableError
-from bridge.mqtt.face import HubParts, MqttFace
-from bridge.roster.boot import read_boot_id
-from bridge.roster.moments import LocalTimezone
-from bridge.roster.photos import PhotoPreparer
-from bridge.roster.roster import PersonRoster
-from bridge.service_manager import tell_service_manager
+from bridge.mqtt.adapter import CoreServices, MqttAdapter
+from bridge.net.passwords import PasswordVerifier
+from bridge.net.service_manager import tell_service_manager
+from bridge.persons.photos.preparation import PhotoPreparer
+from bridge.persons.service import PersonService
+from bridge.persons.timestamps import LocalTimezone
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
+from bridge.store.instance_lock import instance_lock
 from bridge.store.outbox import StoredOutbox
 from bridge.store.persons import StoredPersons
 from bridge.store.photo_cipher import PhotoCipher
 from bridge.store.photo_rotation import PhotoRotation
-from bridge.store.presence import presence
 from bridge.store.terminals import StoredTerminals
-from bridge.terminals.passwords import PasswordVerifier
 from bridge.terminals.server import ListenError, TerminalServer
 from bridge.web.server import WebServer
 
@@ -62,7 +60,7 @@ class StartError(Exception):
 class Bridge:
     """A running bridge, as `running_bridge` gives it."""
 
-    def __init__(self, settings: Settings, terminals: TerminalServer, web: WebServer, mqtt: MqttFace) -> None:
+    def __init__(self, settings: Settings, terminals: TerminalServer, web: WebServer, mqtt: MqttAdapter) -> None:
         self.settings = settings
         self.terminals = terminals
         self.web = web
@@ -155,7 +153,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
     async with AsyncExitStack() as stack:
         cipher = PhotoCipher(settings.store.photo_key)
         try:
-            await stack.enter_async_context(presence(settings.store.url.reveal()))
+            await stack.enter_async_context(instance_lock(settings.store.url.reveal()))
             database = await Database.open(settings.store.url.reveal())
             stack.push_async_callback(database.close)
             rotation = PhotoRotation(database, cipher)
@@ -170,7 +168,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         stack.callback(verifier.close)
         photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
         stack.callback(photos.close)
-        roster = PersonRoster(
+        roster = PersonService(
             registry,
             events,
             clock,
@@ -187,7 +185,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             registry, events, clock, StoredTerminals(database, clock.now), roster, verifier, settings.terminals.admit
         )
         presses = Presses(registry, events, clock, new_msgid, settings.commands.deadline)
-        persons = Persons(registry, events, clock, roster)
+        persons = PersonCommands(registry, events, clock, roster)
         try:
             await admission.load(settings.terminals.known)
             await roster.start()
@@ -195,7 +193,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             raise StartError(str(error)) from None
         stack.push_async_callback(_stop_roster, roster)
         terminals = TerminalServer(settings.terminals, registry, admission, verifier, clock, settings.commands.deadline)
-        hub = HubParts(
+        hub = CoreServices(
             registry=registry,
             presses=presses,
             persons=persons,
@@ -204,7 +202,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             outbox=roster.outbox,
             events=events,
         )
-        mqtt = MqttFace(
+        mqtt = MqttAdapter(
             settings.mqtt,
             settings.homeassistant,
             hub,
@@ -217,7 +215,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             version=__version__,
             warnings=warnings,
         )
-        stall = StallWatch(clock)
+        stall = StallDetector(clock)
         web = WebServer(
             settings.web,
             registry=registry,
@@ -253,14 +251,14 @@ def new_msgid() -> str:
     return str(uuid4())
 
 
-async def _stop_roster(roster: PersonRoster) -> None:
+async def _stop_roster(roster: PersonService) -> None:
     try:
         await roster.stop()
     except UnavailableError as error:
         _LOGGER.warning("the terminals' last answers could not be stored (%s); they are asked again", error)
 
 
-def _queue_lengths(mqtt: MqttFace, terminals: TerminalServer) -> dict[str, int]:
+def _queue_lengths(mqtt: MqttAdapter, terminals: TerminalServer) -> dict[str, int]:
     statistics = mqtt.statistics()
     return {
         "presses": statistics.presses_running,

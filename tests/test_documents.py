@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge.cli import main
-from bridge.hub.commands import COMMANDS, REBOOT
+from bridge.cli.main import main
+from bridge.core.commands import COMMANDS, REBOOT
 from bridge.model.faults import InvalidError
 from bridge.model.outcome import Outcome
-from bridge.roster.person_schema import parse_person
+from bridge.persons.schema import parse_person
 from bridge.web.errors import STATUS
 from tests.support.web import Site
 

@@ -13,7 +13,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SectionRule:
     """One such rule.
 
     Attributes:
@@ -25,7 +25,7 @@ class Rule:
     broken: Callable[[Mapping[str, Any]], list[vol.Invalid]]
 
 
-def needs(key: str, other: str) -> Rule:
+def needs(key: str, other: str) -> SectionRule:
     """Let `key` be given only with `other`."""
 
     def broken(checked: Mapping[str, Any]) -> list[vol.Invalid]:
@@ -33,10 +33,10 @@ def needs(key: str, other: str) -> Rule:
             return []
         return [vol.Invalid(f"must be given where {key} is", path=[other])]
 
-    return Rule(frozenset({key, other}), broken)
+    return SectionRule(frozenset({key, other}), broken)
 
 
-def together(one: str, other: str) -> tuple[Rule, Rule]:
+def together(one: str, other: str) -> tuple[SectionRule, SectionRule]:
     """Let both be given or none."""
     return needs(one, other), needs(other, one)
 
@@ -63,7 +63,7 @@ def _open_without_login(web: Mapping[str, Any]) -> list[vol.Invalid]:
     return [vol.Invalid(message, path=["username"])]
 
 
-DOOR_CREDENTIALS = Rule(frozenset({"username", "password", "admit", "known"}), _without_door_credentials)
+DOOR_CREDENTIALS = SectionRule(frozenset({"username", "password", "admit", "known"}), _without_door_credentials)
 """Every terminal has something to log in with: its own, or what all give."""
-LOGIN_WHERE_OTHERS_REACH = Rule(frozenset({"host", "username", "password"}), _open_without_login)
+LOGIN_WHERE_OTHERS_REACH = SectionRule(frozenset({"host", "username", "password"}), _open_without_login)
 """Where other machines reach the page, people log in; tokens are for programs and do not stand in for that."""

@@ -29,7 +29,7 @@ from bridge.config.checks import (
     web_url,
     whole_number,
 )
-from bridge.config.rules import DOOR_CREDENTIALS, LOGIN_WHERE_OTHERS_REACH, Rule, needs, together
+from bridge.config.rules import DOOR_CREDENTIALS, LOGIN_WHERE_OTHERS_REACH, SectionRule, needs, together
 from bridge.model.names import is_serial_number
 
 _PORT = whole_number(0, 65535)
@@ -117,7 +117,7 @@ class Section:
         keys: of each its check and its default, UNDEFINED for one that must be there.
     """
 
-    def __init__(self, rules: tuple[Rule, ...], keys: dict[str, tuple[Check, Any]]) -> None:
+    def __init__(self, rules: tuple[SectionRule, ...], keys: dict[str, tuple[Check, Any]]) -> None:
         self.keys = keys
         self._rules = rules
         self._schema = vol.Schema(
@@ -155,7 +155,7 @@ class Section:
         }
 
 
-def section(*rules: Rule, **keys: Any) -> Section:
+def section(*rules: SectionRule, **keys: Any) -> Section:
     """Build a section: of others, or of `key=(check, default)`; the rules hold between its keys."""
     return Section(rules, {name: one if isinstance(one, tuple) else (one, {}) for name, one in keys.items()})
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 from bridge.config.settings import MqttSettings
 from bridge.doctor.findings import Finding, found
-from bridge.doctor.probe import Greeting
-from bridge.doctor.trials import Access
-from bridge.mqtt.messages import NotConnectedError
+from bridge.doctor.probe import ConnackInfo
+from bridge.doctor.trials import BrokerAccess
+from bridge.mqtt.client.messages import NotConnectedError
 
 _SMALL_WINDOW = 10
 """Publishes ahead of their acknowledgements below which a reconnecting bridge with many terminals is slow."""
 
 
-async def greet(access: Access) -> Greeting:
+async def greet(access: BrokerAccess) -> ConnackInfo:
     """Connect once and go. Raises NotConnectedError with what is in the way."""
     async with access.probing("greeting") as probe:
         return probe.greeting
@@ -28,7 +28,7 @@ def judge_unreachable(problem: NotConnectedError, settings: MqttSettings) -> Fin
     )
 
 
-def judge_greeting(greeting: Greeting, settings: MqttSettings) -> list[Finding]:
+def judge_greeting(greeting: ConnackInfo, settings: MqttSettings) -> list[Finding]:
     """Say what the broker's CONNACK means for the bridge."""
     tls = " with TLS" if settings.tls is not None else ""
     told = f"; it says: {said}" if (said := _said(greeting)) else ""
@@ -79,7 +79,7 @@ def judge_greeting(greeting: Greeting, settings: MqttSettings) -> list[Finding]:
     return findings
 
 
-async def try_protocol_5(access: Access) -> list[Finding]:
+async def try_protocol_5(access: BrokerAccess) -> list[Finding]:
     """Find out whether a broker that 3.1.1 is spoken with speaks 5, too."""
     with_5 = replace(access, settings=replace(access.settings, protocol="5"))
     try:
@@ -96,7 +96,7 @@ async def try_protocol_5(access: Access) -> list[Finding]:
     ]
 
 
-def _said(greeting: Greeting) -> str:
+def _said(greeting: ConnackInfo) -> str:
     shown = {
         "packets up to": f"{greeting.maximum_packet:,} bytes" if greeting.maximum_packet is not None else None,
         "receive maximum": greeting.receive_maximum,

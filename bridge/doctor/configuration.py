@@ -14,7 +14,7 @@ from bridge.config.load import SECRETS_FILE
 from bridge.config.settings import Settings
 from bridge.doctor.findings import Finding, found
 from bridge.model.secret import Secret
-from bridge.terminals.passwords import is_hash
+from bridge.net.passwords import is_hash
 
 _SHORT = 12
 """Characters of a password below which guessing it is no dream: the terminals' door is open to a network."""

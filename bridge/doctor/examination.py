@@ -9,18 +9,19 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.config.settings import Settings
+from bridge.core.clock import Clock
 from bridge.doctor.broker import greet, judge_greeting, judge_unreachable, try_protocol_5
 from bridge.doctor.clock import is_synchronised, judge_audit_time, judge_clock, judge_timezone
 from bridge.doctor.configuration import judge_configuration
 from bridge.doctor.findings import Area, Finding, found
-from bridge.doctor.listening import Heard, listen
+from bridge.doctor.listening import Observations, listen
 from bridge.doctor.ports import judge_port, look_at_port
-from bridge.doctor.running_bridge import Vitals, ask_bridge, date_of, judge_vitals
+from bridge.doctor.running_bridge import BridgeHealth, ask_bridge, date_of, judge_vitals
 from bridge.doctor.store import judge_place, judge_store
 from bridge.doctor.terminals import Surroundings, judge_terminals
 from bridge.doctor.traffic import judge_commands, judge_flaps, judge_heartbeats, judge_homeassistant, judge_sys
 from bridge.doctor.trials import (
-    Access,
+    BrokerAccess,
     try_large_packets,
     try_own_topics,
     try_permissions,
@@ -28,14 +29,13 @@ from bridge.doctor.trials import (
     try_round_trips,
     try_session,
 )
-from bridge.hub.clock import Clock
 from bridge.model.faults import UnavailableError, shorten
+from bridge.mqtt.client.messages import NotConnectedError
 from bridge.mqtt.discovery.names import node_of
-from bridge.mqtt.messages import NotConnectedError
 from bridge.mqtt.topics import Topics
 from bridge.store.errors import StoreError
 from bridge.store.inspection import StoreInspection, inspect_store, store_file
-from bridge.store.presence import is_present
+from bridge.store.instance_lock import is_bridge_running
 
 _PATIENCE = 30.0
 """Seconds for one check: what it asks answers within ten, several times."""
@@ -51,10 +51,10 @@ _Work = Callable[[], Awaitable[Iterable[Finding]]]
 class _Seen:
     """What several judges look at; what could not be had is as if nothing were there."""
 
-    has_bridge: bool = False
+    bridge_running: bool = False
     store: StoreInspection | None = None
-    vitals: Vitals = field(default_factory=Vitals)
-    heard: Heard | None = None
+    vitals: BridgeHealth = field(default_factory=BridgeHealth)
+    heard: Observations | None = None
 
 
 class Examination:
@@ -79,7 +79,7 @@ class Examination:
         self._is_embedded = mqtt.host is None
         if self._is_embedded:
             mqtt = replace(mqtt, host="127.0.0.1", protocol="3.1.1", username=None, password=None, tls=None)
-        self._access = Access(mqtt, mark, clock)
+        self._access = BrokerAccess(mqtt, mark, clock)
         self._topics = Topics(mqtt.base_topic)
         prefix = settings.homeassistant.prefix
         self._birth_topics = list(dict.fromkeys((f"{prefix}/status", "homeassistant/status")))
@@ -114,18 +114,20 @@ class Examination:
                 findings += await asyncio.to_thread(judge_place, file)
             seen = await inspect_store(url, settings.photo_key)
             # To look for a bridge makes its lock's file, so only where there is a store.
-            self._seen.has_bridge = seen.exists and await is_present(url)
+            self._seen.bridge_running = seen.exists and await is_bridge_running(url)
         except (StoreError, UnavailableError) as error:
             return [*findings, found("store_unusable", str(error), "see docs/operation.md, the store")]
         self._seen.store = seen
-        return findings + judge_store(seen, settings.shown_url, self._clock.now(), has_bridge=self._seen.has_bridge)
+        return findings + judge_store(
+            seen, settings.shown_url, self._clock.now(), bridge_running=self._seen.bridge_running
+        )
 
     async def _bridge(self) -> Iterable[Finding]:
         web = self._settings.web
-        if self._seen.has_bridge and web.port:
+        if self._seen.bridge_running and web.port:
             self._seen.vitals = await ask_bridge(web)
         shown = f"web.port {web.port}" if web.port else "web.port 0, so nobody knows where"
-        return judge_vitals(self._seen.vitals, has_bridge=self._seen.has_bridge, shown=shown)
+        return judge_vitals(self._seen.vitals, bridge_running=self._seen.bridge_running, shown=shown)
 
     async def _ports(self) -> Iterable[Finding]:
         sections = (("terminals.port", self._settings.terminals), ("web.port", self._settings.web))
@@ -134,7 +136,7 @@ class Examination:
                 key,
                 f"{section.host}:{section.port}",
                 await look_at_port(section.host, section.port),
-                has_bridge=self._seen.has_bridge,
+                bridge_running=self._seen.bridge_running,
             )
             for key, section in sections
         ]
@@ -155,7 +157,7 @@ class Examination:
         try:
             greeting = await greet(access)
         except NotConnectedError as error:
-            if self._is_embedded and not self._seen.has_bridge:
+            if self._is_embedded and not self._seen.bridge_running:
                 return []
             return [judge_unreachable(error, mqtt)]
         findings = judge_greeting(greeting, mqtt)
@@ -214,10 +216,10 @@ class Examination:
         ]
         return findings if self._is_embedded else [*findings, *judge_sys(heard)]
 
-    def _judge_online(self, heard: Heard) -> list[Finding]:
-        has_bridge = self._seen.has_bridge
+    def _judge_online(self, heard: Observations) -> list[Finding]:
+        bridge_running = self._seen.bridge_running
         if not self._is_online:
-            if not has_bridge:
+            if not bridge_running:
                 return []
             return [
                 found(
@@ -229,7 +231,7 @@ class Examination:
         info = heard.json(self._topics.bridge_info)
         version = shorten(str(info.get("version")), 40)
         shown = f"version {version}, started at {shorten(str(info.get('started_at')), 40)}"
-        if not has_bridge:
+        if not bridge_running:
             return [
                 found(
                     "bridge_elsewhere",
@@ -257,7 +259,7 @@ class Examination:
         assert heard is not None
         if not self._is_online:
             return [found("terminals_unseen", "no bridge is online, so the terminals cannot be seen")]
-        if not self._seen.has_bridge:
+        if not self._seen.bridge_running:
             # Those of a bridge elsewhere are in its store, not in ours.
             return [found("terminals_unseen", "the bridge that is online runs on another store, which knows them")]
         known = {one.sn: one.name for one in self._settings.terminals.known}

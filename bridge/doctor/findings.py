@@ -150,15 +150,15 @@ _ANYWHERE: Mapping[Level, Sequence[str]] = {Level.WARNING: ["check_failed", "che
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FindingKind:
     """What a code stands for; `area` None for any."""
 
     level: Level
     area: Area | None
 
 
-KINDS: Mapping[str, Kind] = {
-    code: Kind(level, area)
+KINDS: Mapping[str, FindingKind] = {
+    code: FindingKind(level, area)
     for area, levels in [*_CODES.items(), (None, _ANYWHERE)]
     for level, codes in levels.items()
     for code in codes

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from bridge.doctor.probe import Seen
-from bridge.doctor.trials import Access
+from bridge.doctor.probe import ReceivedMessage
+from bridge.doctor.trials import BrokerAccess
 from bridge.mqtt.topics import Topics
 
 _QUIET = 0.5
@@ -36,7 +36,7 @@ _SYS = (
 
 
 @dataclass(slots=True)
-class Heard:
+class Observations:
     """What was heard.
 
     Attributes:
@@ -72,7 +72,9 @@ class Heard:
         return _object(self.values.get(topic, b""))
 
 
-async def listen(access: Access, birth_topics: Sequence[str], discovery_topic: str, seconds: float) -> Heard:
+async def listen(
+    access: BrokerAccess, birth_topics: Sequence[str], discovery_topic: str, seconds: float
+) -> Observations:
     """Listen.
 
     Args:
@@ -85,7 +87,7 @@ async def listen(access: Access, birth_topics: Sequence[str], discovery_topic: s
         NotConnectedError: the broker went.
     """
     topics = Topics(access.settings.base_topic)
-    heard = Heard(seconds=seconds)
+    heard = Observations(seconds=seconds)
     await _hear_commands(access, topics, heard)
     states = [topics.terminal_availability("+"), topics.terminal_state("+")]
     of_bridge = [topics.bridge_availability, topics.bridge_info, topics.bridge_event, topics.bridge_heartbeat]
@@ -99,11 +101,11 @@ async def listen(access: Access, birth_topics: Sequence[str], discovery_topic: s
     return heard
 
 
-async def _hear_commands(access: Access, topics: Topics, heard: Heard) -> None:
+async def _hear_commands(access: BrokerAccess, topics: Topics, heard: Observations) -> None:
     """Hear what lies on command topics; what is only passing by is nobody's business here."""
     arrived = asyncio.Event()
 
-    def take(seen: Seen) -> None:
+    def take(seen: ReceivedMessage) -> None:
         arrived.set()
         if seen.retain and seen.payload and len(heard.commands) < _MAXIMUM:
             heard.commands[seen.topic] += 1
@@ -120,19 +122,19 @@ async def _hear_commands(access: Access, topics: Topics, heard: Heard) -> None:
                     await arrived.wait()
 
 
-def _note_refused(heard: Heard, topics: Sequence[str], answers: Sequence[str | None]) -> None:
+def _note_refused(heard: Observations, topics: Sequence[str], answers: Sequence[str | None]) -> None:
     heard.refused |= {topic: why for topic, why in zip(topics, answers, strict=False) if why is not None}
 
 
 class _Ear:
     """Sorts what comes in."""
 
-    def __init__(self, topics: Topics, heard: Heard) -> None:
+    def __init__(self, topics: Topics, heard: Observations) -> None:
         self._topics = topics
         self._heard = heard
         self._terminals = f"{topics.base}/terminal/"
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: ReceivedMessage) -> None:
         heard, topic = self._heard, seen.topic
         if topic.startswith("$SYS/broker/"):
             heard.sys[topic.removeprefix("$SYS/broker/")] = seen.payload.decode(errors="replace")[:100]
@@ -144,7 +146,7 @@ class _Ear:
         elif len(heard.values) < _MAXIMUM or topic in heard.values:
             self._keep(seen)
 
-    def _keep(self, seen: Seen) -> None:
+    def _keep(self, seen: ReceivedMessage) -> None:
         heard, topic = self._heard, seen.topic
         is_new = topic not in heard.values
         before, heard.values[topic] = heard.values.get(topic), seen.payload

@@ -15,11 +15,11 @@ class PortState:
     """How a port is.
 
     Attributes:
-        has_bridge: a Facebridge answers there.
+        bridge_running: a Facebridge answers there.
         problem: why one cannot listen there; None where one can, or a Facebridge does.
     """
 
-    has_bridge: bool = False
+    bridge_running: bool = False
     problem: str | None = None
 
 
@@ -34,24 +34,24 @@ async def look_at_port(host: str, port: int) -> PortState:
             return PortState()
     except OSError as error:
         if error.errno is not None and await _is_facebridge(host, port):
-            return PortState(has_bridge=True)
+            return PortState(bridge_running=True)
         # The numbers of name resolution are negative, and not the system's.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
         return PortState(problem=f"cannot listen on {host}:{port}: {reason}")
 
 
-def judge_port(key: str, where: str, state: PortState, *, has_bridge: bool) -> Finding:
+def judge_port(key: str, where: str, state: PortState, *, bridge_running: bool) -> Finding:
     """Say how a port is.
 
     Args:
         key: of the configuration.
         where: host and port.
         state: how it is.
-        has_bridge: whether a bridge runs on our store.
+        bridge_running: whether a bridge runs on our store.
     """
     if state.problem is not None:
         return found("port_unusable", f"{key}: {state.problem}", "stop who has it, or choose another port")
-    if state.has_bridge and not has_bridge:
+    if state.bridge_running and not bridge_running:
         return found(
             "port_of_another_bridge",
             f"{key}: {where} is held by a Facebridge that runs on another store",
@@ -59,7 +59,7 @@ def judge_port(key: str, where: str, state: PortState, *, has_bridge: bool) -> F
         )
     if where.endswith(":0"):
         return found("port_ok", f"{key}: a free port is taken when the bridge starts")
-    how = "is held by the running bridge" if state.has_bridge else "is free"
+    how = "is held by the running bridge" if state.bridge_running else "is free"
     return found("port_ok", f"{key}: {where} {how}")
 
 

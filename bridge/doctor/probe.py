@@ -14,12 +14,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.config.settings import MqttSettings
-from bridge.hub.clock import Clock
-from bridge.mqtt.messages import NotConnectedError
-from bridge.mqtt.paho_client import build_client, connect_in_thread, packet_properties
-from bridge.mqtt.paho_socket import PahoSocket
-from bridge.mqtt.reasons import ENDINGS, LOST, failure, refusal, unanswered
-from bridge.mqtt.tls import TlsFilesError
+from bridge.core.clock import Clock
+from bridge.mqtt.client.messages import NotConnectedError
+from bridge.mqtt.client.paho_client import build_client, connect_in_thread, packet_properties
+from bridge.mqtt.client.paho_socket import PahoSocket
+from bridge.mqtt.client.reasons import ENDINGS, LOST, failure, refusal, unanswered
+from bridge.mqtt.client.tls import TlsFilesError
 
 _CONNECT_TIMEOUT = 10.0
 """Seconds, as the bridge's own connection has (`mqtt.paho_session`)."""
@@ -35,7 +35,7 @@ _GOODBYE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Greeting:
+class ConnackInfo:
     """What the broker says in CONNACK; None where it says nothing, as always over MQTT 3.1.1.
 
     Attributes:
@@ -66,7 +66,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReceivedMessage:
     """A message as the probe got it; `received_at` is `Clock.boottime`."""
 
     topic: str
@@ -86,7 +86,7 @@ class Probe:
         *,
         persistent: bool = False,
         acknowledges_at_once: bool = True,
-        on_message: Callable[[Seen], None] | None = None,
+        on_message: Callable[[ReceivedMessage], None] | None = None,
     ) -> None:
         """Build the client.
 
@@ -103,10 +103,10 @@ class Probe:
         self._clock = clock
         self._persistent = persistent
         self._loop = asyncio.get_running_loop()
-        self._messages: asyncio.Queue[Seen] = asyncio.Queue()
+        self._messages: asyncio.Queue[ReceivedMessage] = asyncio.Queue()
         self._on_message = on_message or self._messages.put_nowait
         self._timer: asyncio.TimerHandle | None = None
-        self._greeted: asyncio.Future[Greeting] = self._loop.create_future()
+        self._greeted: asyncio.Future[ConnackInfo] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
         self._client = build_client(settings, client_id, persistent=persistent, will=None)
@@ -125,11 +125,11 @@ class Probe:
         return self._settings.protocol == "5"
 
     @property
-    def greeting(self) -> Greeting:
+    def greeting(self) -> ConnackInfo:
         """What the broker said when it was connected."""
         return self._greeted.result()
 
-    async def connect(self) -> Greeting:
+    async def connect(self) -> ConnackInfo:
         """Connect. Raises NotConnectedError with what is in the way, in the words the bridge uses."""
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
@@ -171,7 +171,7 @@ class Probe:
         refused = [code.getName() for code in await self._answer(mid) if code.is_failure]
         return refused[0] if refused else None
 
-    async def next(self, within: float) -> Seen | None:
+    async def next(self, within: float) -> ReceivedMessage | None:
         """Return the next message; None where none comes within so many seconds.
 
         Raises:
@@ -253,7 +253,7 @@ class Probe:
             topic = message.topic
         except UnicodeDecodeError:
             return
-        self._on_message(Seen(topic, bytes(message.payload), bool(message.retain), self._clock.boottime()))
+        self._on_message(ReceivedMessage(topic, bytes(message.payload), bool(message.retain), self._clock.boottime()))
 
     def _puback(
         self, _client: paho.Client, _userdata: object, mid: int, reason: ReasonCode, _properties: object
@@ -278,7 +278,7 @@ async def probing(
     client_id: str,
     clock: Clock,
     *,
-    on_message: Callable[[Seen], None] | None = None,
+    on_message: Callable[[ReceivedMessage], None] | None = None,
     quick: bool = True,
 ) -> AsyncIterator[Probe]:
     """Give a connected probe that leaves no session behind. Raises NotConnectedError."""
@@ -290,14 +290,14 @@ async def probing(
         await probe.close()
 
 
-def _greeting(session_present: bool, properties: Properties | None) -> Greeting:
+def _greeting(session_present: bool, properties: Properties | None) -> ConnackInfo:
     def told(name: str) -> Any:
         return getattr(properties, name, None)
 
     def as_bool(name: str) -> bool | None:
         return None if told(name) is None else bool(told(name))
 
-    return Greeting(
+    return ConnackInfo(
         session_present=session_present,
         session_expiry=told("SessionExpiryInterval"),
         receive_maximum=told("ReceiveMaximum"),

@@ -14,7 +14,7 @@ from bridge.config.settings import WebSettings
 from bridge.doctor.findings import Finding, found
 from bridge.doctor.ports import reachable_host
 from bridge.model.faults import shorten
-from bridge.terminals.passwords import is_hash
+from bridge.net.passwords import is_hash
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 """A bridge on this machine answers in milliseconds; `/readyz` waits three seconds for the store."""
@@ -26,7 +26,7 @@ _METRIC = re.compile(r"^(facebridge_[a-z_]+)(?:\{([^}]*)\})? ([0-9.e+-]+)$", re.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
+class BridgeHealth:
     """What it says.
 
     Attributes:
@@ -40,20 +40,20 @@ class Vitals:
     metrics: Mapping[str, float] | None = None
 
 
-async def ask_bridge(settings: WebSettings) -> Vitals:
+async def ask_bridge(settings: WebSettings) -> BridgeHealth:
     """Ask a bridge that should be listening."""
     base = f"http://{reachable_host(settings.host)}:{settings.port}"
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             async with session.get(f"{base}/readyz") as response:
                 if response.headers.get("Server") != "facebridge":
-                    return Vitals()
+                    return BridgeHealth()
                 checks = orjson.loads(await response.content.read(_LONGEST)).get("checks", {})
             metrics = await _metrics(session, base, settings)
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
-        return Vitals()
+        return BridgeHealth()
     wrong = {shorten(str(name), 60): shorten(str(how), 300) for name, how in checks.items() if how != "ok"}
-    return Vitals(answers=True, not_ready=wrong, metrics=metrics)
+    return BridgeHealth(answers=True, not_ready=wrong, metrics=metrics)
 
 
 async def _metrics(session: aiohttp.ClientSession, base: str, settings: WebSettings) -> Mapping[str, float] | None:
@@ -70,15 +70,15 @@ async def _metrics(session: aiohttp.ClientSession, base: str, settings: WebSetti
     return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in _METRIC.findall(text)}
 
 
-def judge_vitals(vitals: Vitals, *, has_bridge: bool, shown: str) -> list[Finding]:
+def judge_vitals(vitals: BridgeHealth, *, bridge_running: bool, shown: str) -> list[Finding]:
     """Say how the bridge that runs on our store is.
 
     Args:
         vitals: what it says.
-        has_bridge: whether there is one.
+        bridge_running: whether there is one.
         shown: where it was asked.
     """
-    if not has_bridge:
+    if not bridge_running:
         return [found("bridge_absent", "no bridge runs on this store just now; start it with `facebridge run`")]
     if not vitals.answers:
         return [found("bridge_unseen", f"a bridge runs on this store, and does not answer on {shown}")]

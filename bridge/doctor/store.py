@@ -25,10 +25,10 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
-def judge_store(seen: StoreInspection, shown_url: str, now: datetime, *, has_bridge: bool) -> list[Finding]:
+def judge_store(seen: StoreInspection, shown_url: str, now: datetime, *, bridge_running: bool) -> list[Finding]:
     """Say what was seen in the store."""
     if not seen.exists:
-        code = "store_unusable" if has_bridge else "store_absent"
+        code = "store_unusable" if bridge_running else "store_absent"
         return [found(code, f"there is no store at {shown_url} yet; the bridge makes it when it starts")]
     if seen.is_foreign:
         return [

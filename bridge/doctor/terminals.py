@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.doctor.findings import Finding, found
-from bridge.doctor.listening import Heard
+from bridge.doctor.listening import Observations
 from bridge.model.faults import shorten
 from bridge.model.names import is_serial_number
 from bridge.mqtt.topics import Topics
@@ -39,7 +39,7 @@ class Surroundings:
         now: the time.
     """
 
-    heard: Heard
+    heard: Observations
     topics: Topics
     known: Mapping[str, str | None]
     answered: Collection[str]

@@ -5,7 +5,7 @@ from itertools import islice
 
 from bridge.config.settings import HomeAssistantSettings
 from bridge.doctor.findings import Finding, found
-from bridge.doctor.listening import Heard
+from bridge.doctor.listening import Observations
 from bridge.model.faults import shorten
 
 _NAMED = 5
@@ -19,7 +19,7 @@ _FEW = 3
 """Heartbeats beyond what one bridge publishes that mean nothing: one at each end, one that was late."""
 
 
-def judge_commands(heard: Heard) -> list[Finding]:
+def judge_commands(heard: Observations) -> list[Finding]:
     """Say which commands lie retained on their topics, and what may not be subscribed to."""
     findings = []
     if heard.commands:
@@ -42,7 +42,7 @@ def judge_commands(heard: Heard) -> list[Finding]:
     return findings
 
 
-def judge_heartbeats(heard: Heard, deadline: float) -> list[Finding]:
+def judge_heartbeats(heard: Observations, deadline: float) -> list[Finding]:
     """Say whether more than one bridge uses the base topic."""
     expected = heard.seconds / min(1.0, deadline / _IMPLIED_DEADLINE)
     many = heard.heartbeats > 1.5 * expected + _FEW
@@ -60,7 +60,7 @@ def judge_heartbeats(heard: Heard, deadline: float) -> list[Finding]:
     ]
 
 
-def judge_flaps(heard: Heard) -> list[Finding]:
+def judge_flaps(heard: Observations) -> list[Finding]:
     """Say whether the bridge loses its connection again and again."""
     if heard.flaps < _FLAPS:
         return []
@@ -74,7 +74,12 @@ def judge_flaps(heard: Heard) -> list[Finding]:
 
 
 def judge_homeassistant(
-    heard: Heard, settings: HomeAssistantSettings, birth_topics: Sequence[str], discovery_topic: str, *, online: bool
+    heard: Observations,
+    settings: HomeAssistantSettings,
+    birth_topics: Sequence[str],
+    discovery_topic: str,
+    *,
+    online: bool,
 ) -> list[Finding]:
     """Say whether Home Assistant is there, and whether it can find the bridge.
 
@@ -120,7 +125,7 @@ def judge_homeassistant(
     return findings
 
 
-def judge_sys(heard: Heard) -> list[Finding]:
+def judge_sys(heard: Observations) -> list[Finding]:
     """Say what Mosquitto's own figures mean."""
     if not heard.sys:
         return [

@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from bridge.config.settings import MqttSettings
+from bridge.core.clock import Clock
 from bridge.doctor.findings import Finding, found
-from bridge.doctor.probe import Greeting, Probe, Seen, probing
-from bridge.hub.clock import Clock
+from bridge.doctor.probe import ConnackInfo, Probe, ReceivedMessage, probing
 from bridge.model.faults import shorten
-from bridge.mqtt.messages import NotConnectedError
+from bridge.mqtt.client.messages import NotConnectedError
 from bridge.mqtt.topics import Topics
 
 _ECHO_TIMEOUT = 5.0
@@ -44,7 +44,7 @@ _TO_ALLOW = (
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class BrokerAccess:
     """How the doctor goes to the broker.
 
     Attributes:
@@ -58,7 +58,7 @@ class Access:
     clock: Clock
 
     def probing(
-        self, what: str, *, on_message: Callable[[Seen], None] | None = None, quick: bool = True
+        self, what: str, *, on_message: Callable[[ReceivedMessage], None] | None = None, quick: bool = True
     ) -> AbstractAsyncContextManager[Probe]:
         """Connect a probe under a name of its own (`probe.probing`)."""
         return probing(self.settings, self._client_id(what), self.clock, on_message=on_message, quick=quick)
@@ -76,7 +76,7 @@ class Access:
         return f"{self.settings.base_topic}/doctor/{self.mark}/{what}"
 
 
-async def try_own_topics(access: Access) -> list[Finding]:
+async def try_own_topics(access: BrokerAccess) -> list[Finding]:
     """Find out whether the other trials are possible; return why not, nothing where they are."""
     topic = access.topic("echo")
     async with access.probing("echo") as probe:
@@ -93,7 +93,7 @@ async def try_own_topics(access: Access) -> list[Finding]:
     ]
 
 
-async def try_session(access: Access) -> list[Finding]:
+async def try_session(access: BrokerAccess) -> list[Finding]:
     """Find out whether a message with QoS 1 waits for a client that is away: promise 2 rests on it."""
     topic, payload = access.topic("session"), b"while you were away"
     away = access.persistent_probe("session")
@@ -128,7 +128,7 @@ async def try_session(access: Access) -> list[Finding]:
     return findings
 
 
-async def _begin_session(away: Probe, topic: str) -> Greeting:
+async def _begin_session(away: Probe, topic: str) -> ConnackInfo:
     try:
         greeting = await away.connect()
         await away.subscribe([topic])
@@ -137,7 +137,7 @@ async def _begin_session(away: Probe, topic: str) -> Greeting:
     return greeting
 
 
-def judge_expiry(greeting: Greeting) -> list[Finding]:
+def judge_expiry(greeting: ConnackInfo) -> list[Finding]:
     """Say for how long the broker keeps a session that is meant to last for ever."""
     if greeting.session_expiry is None or greeting.session_expiry == _FOR_EVER:
         return []
@@ -152,7 +152,7 @@ def judge_expiry(greeting: Greeting) -> list[Finding]:
     ]
 
 
-async def try_large_packets(access: Access, limit: int | None) -> list[Finding]:
+async def try_large_packets(access: BrokerAccess, limit: int | None) -> list[Finding]:
     """Find out whether a photo gets through.
 
     Args:
@@ -175,7 +175,7 @@ async def try_large_packets(access: Access, limit: int | None) -> list[Finding]:
     return [_packets_too_small(f"no message of {_SMALLER[-1]:,} bytes or more gets through{said}")]
 
 
-async def _gets_through(access: Access, size: int) -> bool:
+async def _gets_through(access: BrokerAccess, size: int) -> bool:
     topic = access.topic("large")
     try:
         async with access.probing("large") as probe:
@@ -197,7 +197,7 @@ def _packets_too_small(what: str) -> Finding:
     )
 
 
-async def try_retained(access: Access) -> list[Finding]:
+async def try_retained(access: BrokerAccess) -> list[Finding]:
     """Find out whether the broker keeps retained messages."""
     topic, payload = access.topic("retained"), b"kept"
     message = None
@@ -227,7 +227,7 @@ async def try_retained(access: Access) -> list[Finding]:
     ]
 
 
-async def try_round_trips(access: Access) -> list[Finding]:
+async def try_round_trips(access: BrokerAccess) -> list[Finding]:
     """Measure how long a message takes through the broker and back, as every press and its lease do."""
     quick = await _round_trips(access, quick=True, qos=1)
     # A client that answers nothing carries no acknowledgement back, so the kernel takes its time with it.
@@ -258,7 +258,7 @@ async def try_round_trips(access: Access) -> list[Finding]:
     return findings
 
 
-async def _round_trips(access: Access, *, quick: bool, qos: int) -> list[float]:
+async def _round_trips(access: BrokerAccess, *, quick: bool, qos: int) -> list[float]:
     """Return in ascending order how many seconds it took until message and acknowledgement had come back."""
     topic = access.topic("round-trip")
     times = []
@@ -284,7 +284,7 @@ def _shown(times: Sequence[float]) -> str:
     return f"p50 {1000 * _percentile(times, 50):.1f} ms, p99 {1000 * _percentile(times, 99):.1f} ms"
 
 
-async def try_permissions(access: Access) -> list[Finding]:
+async def try_permissions(access: BrokerAccess) -> list[Finding]:
     """Find out, where no bridge is online, whether one may publish what it has to, and hears its heartbeat.
 
     The topics are those of a terminal and a group that nobody has.
@@ -337,7 +337,7 @@ async def _refused(probe: Probe, topics: Iterable[str]) -> list[str]:
     return [topic for topic in topics if await probe.publish(topic, b"{}") is not None]
 
 
-async def _echo(probe: Probe, topic: str, payload: bytes | None = None) -> Seen | None:
+async def _echo(probe: Probe, topic: str, payload: bytes | None = None) -> ReceivedMessage | None:
     """Return the next message of a topic; None where none comes."""
     while (message := await probe.next(_ECHO_TIMEOUT)) is not None:
         if message.topic == topic and payload in (None, message.payload):

@@ -10,7 +10,7 @@ signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
 
 import click  # noqa: E402  see above
 
-from bridge.command_support import run_to_end  # noqa: E402
+from bridge.cli.support import run_to_end  # noqa: E402
 from bridge.home_assistant_app.options import Container  # noqa: E402
 from bridge.home_assistant_app.supervisor import URL  # noqa: E402
 
@@ -42,7 +42,7 @@ def run(container: Container, supervisor: str) -> None:
 @click.pass_obj
 def backup(container: Container) -> None:
     """Write the store where Home Assistant's backup takes it (`backup_pre`)."""
-    from bridge.home_assistant_app.keeping import write_backup
+    from bridge.home_assistant_app.backup_hooks import write_backup
     from bridge.model.faults import UnavailableError
     from bridge.store.errors import StoreError
 
@@ -56,7 +56,7 @@ def backup(container: Container) -> None:
 @click.pass_obj
 def after_backup(container: Container) -> None:
     """Delete it again (`backup_post`)."""
-    from bridge.home_assistant_app.keeping import remove_backup
+    from bridge.home_assistant_app.backup_hooks import remove_backup
 
     remove_backup(container)
 

@@ -14,11 +14,12 @@ import yaml
 
 from bridge import __version__
 from bridge.app import StartError, run_bridge
+from bridge.cli.logs import announce, set_up_logging
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import SECRETS_FILE, load_settings
 from bridge.config.secrets_file import ensure_secrets_file, what_to_enter
 from bridge.config.settings import Settings
-from bridge.home_assistant_app.keeping import bring_back, left_at_rest
+from bridge.home_assistant_app.backup_hooks import bring_back, left_at_rest
 from bridge.home_assistant_app.options import (
     AppOptions,
     Container,
@@ -29,7 +30,6 @@ from bridge.home_assistant_app.options import (
 )
 from bridge.home_assistant_app.supervisor import TOKEN, MqttService, Supervisor
 from bridge.home_assistant_app.waiting import answering_the_watchdog, wait_for_broker
-from bridge.logs import announce, set_up_logging
 from bridge.model.secret import Secret
 
 _LOGGER = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bridge.model.json_schema import TIME, JsonSchema, described, number_of, text, told
+from bridge.model.json_schema import TIME, JsonSchema, described, number_of, output_schema, text
 from bridge.model.names import SERIAL_NUMBER_SCHEMA
 from bridge.model.reply import format_time
 
@@ -50,19 +50,19 @@ class BridgeSummary:
         }
 
 
-BRIDGE_SUMMARY_SCHEMA: JsonSchema = told(
+BRIDGE_SUMMARY_SCHEMA: JsonSchema = output_schema(
     {
         "version": text("of the bridge"),
         "started_at": described(TIME, "when it started"),
         "protocol": {"enum": ["5", "3.1.1"], "description": "the MQTT protocol it speaks to the broker"},
-        "terminals": told(
+        "terminals": output_schema(
             {
                 "known": number_of("terminals that are known"),
                 "online": number_of("those of them that are connected"),
                 "pending": number_of("terminals that wait for approval"),
             }
         ),
-        "persons": told(
+        "persons": output_schema(
             {
                 "pending": number_of("changes that terminals have yet to confirm"),
                 "refused": number_of("changes that terminals refused"),
@@ -75,7 +75,9 @@ BRIDGE_SUMMARY_SCHEMA: JsonSchema = told(
         },
         "pending": {
             "type": "array",
-            "items": told({"sn": SERIAL_NUMBER_SCHEMA, "address": text("where it tried to connect from last")}),
+            "items": output_schema(
+                {"sn": SERIAL_NUMBER_SCHEMA, "address": text("where it tried to connect from last")}
+            ),
             "description": "the terminals that wait for approval",
         },
     },

@@ -1,6 +1,6 @@
 """What can be asked of a terminal, a group or the bridge, as typed values.
 
-`bridge.hub.commands` says how each is named, addressed and checked.
+`bridge.core.commands` says how each is named, addressed and checked.
 """
 
 from collections.abc import Mapping, Sequence

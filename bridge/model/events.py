@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
-from bridge.model.json_schema import TIME, JsonSchema, described, nullable, text, told
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
 from bridge.model.names import GROUP_NAME_SCHEMA, REQUEST_ID_SCHEMA, SERIAL_NUMBER_SCHEMA
 from bridge.model.origin import Origin
 from bridge.model.reply import COMMAND_NAME_REFERENCE, MESSAGE_SCHEMA, GroupSummary, Reply, format_time
@@ -42,7 +42,7 @@ class PublicEvent(Event):
         """Return the schema of the published form. Raises KeyError for an attribute that was declared without one."""
         details = {one.name: one.metadata["schema"] for one in fields(cls) if one.name != "at"}
         meaning = (cls.__doc__ or "").partition("\n")[0]
-        return told(
+        return output_schema(
             {"type": {"const": cls.type}, "at": described(TIME, "when it happened"), **details},
             title=cls.__name__,
             description=meaning,

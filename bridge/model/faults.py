@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from bridge.model.json_schema import JsonSchema, text, told
+from bridge.model.json_schema import JsonSchema, output_schema, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Fault:
         return {"path": self.path, "message": self.message}
 
 
-FAULT_SCHEMA: JsonSchema = told(
+FAULT_SCHEMA: JsonSchema = output_schema(
     {
         "path": text("where, as `weekly.Monday` or `persons.2.photo`; empty for the whole"),
         "message": text("what is wrong and what would be right"),

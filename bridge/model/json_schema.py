@@ -53,7 +53,7 @@ def choice(meanings: Mapping[str, str], *, title: str, description: str) -> Json
     return {"title": title, "type": "string", "enum": list(meanings), "description": f"{description}\n\n{listed}"}
 
 
-def taken(properties: Mapping[str, JsonSchema], *, required: Sequence[str] = (), **more: Any) -> JsonSchema:
+def input_schema(properties: Mapping[str, JsonSchema], *, required: Sequence[str] = (), **more: Any) -> JsonSchema:
     """Return the schema of an object the bridge reads, which refuses every other key; `more` are further keywords."""
     return {
         **more,
@@ -64,7 +64,7 @@ def taken(properties: Mapping[str, JsonSchema], *, required: Sequence[str] = (),
     }
 
 
-def told(properties: Mapping[str, JsonSchema], *, sometimes: Sequence[str] = (), **more: Any) -> JsonSchema:
+def output_schema(properties: Mapping[str, JsonSchema], *, sometimes: Sequence[str] = (), **more: Any) -> JsonSchema:
     """Return the schema of an object the bridge publishes; a later version may tell more, so readers take other keys.
 
     Args:
@@ -103,6 +103,6 @@ class Vocabulary(StrEnum):
         return member
 
     @classmethod
-    def schema(cls, description: str) -> JsonSchema:
-        """Return the schema of one of these words."""
-        return choice({word.value: word.meaning for word in cls}, title=cls.__name__, description=description)
+    def schema(cls, description: str, *, title: str | None = None) -> JsonSchema:
+        """Return the schema of one of these words, under the name of the class or another title."""
+        return choice({word.value: word.meaning for word in cls}, title=title or cls.__name__, description=description)

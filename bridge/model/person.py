@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-from bridge.model.json_schema import TIME, JsonSchema, described, nullable, text, told
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
 from bridge.model.names import PERSON_ID_SCHEMA
 from bridge.model.reply import format_time
 
@@ -42,7 +42,7 @@ ALWAYS = Weekly.from_days(dict.fromkeys(WEEKDAYS, "00:00-23:59"))
 """Every hour of every day: what is sent once a rule was taken back."""
 
 
-WEEKLY_SCHEMA: JsonSchema = told(
+WEEKLY_SCHEMA: JsonSchema = output_schema(
     dict.fromkeys(WEEKDAYS, text("`HH:MM-HH:MM`, ascending, joined with `;`; empty for none")),
     title="Weekly",
     description="The hours of each day of the week in which somebody may pass.",

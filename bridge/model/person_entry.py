@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bridge.model.json_schema import TIME, JsonSchema, Vocabulary, described, told
+from bridge.model.json_schema import TIME, JsonSchema, Vocabulary, described, output_schema
 from bridge.model.origin import Origin
 from bridge.model.person import PERSON_PROPERTIES, Person
 from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA, Reply, format_time
 from bridge.model.terminal import PersonCounts
 
 
-class Delivery(Vocabulary):
+class DeliveryState(Vocabulary):
     """How far a change is; the `delivery` of a person (CONTRACT, section 4)."""
 
     PENDING = "pending", "the terminal has yet to answer"
@@ -20,7 +20,7 @@ class Delivery(Vocabulary):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedChange:
+class RequestContext:
     """Who asked for a change that has yet to get its last word.
 
     Attributes:
@@ -59,12 +59,12 @@ class PersonEntry:
     person_id: str | None
     revision: int
     person: Person | None
-    delivery: Delivery
+    delivery: DeliveryState
     confirmed_revision: int | None
     status: int | None
     message: str | None
     changed_at: datetime
-    asked: AskedChange | None = None
+    asked: RequestContext | None = None
 
     @property
     def held(self) -> bool:
@@ -87,16 +87,16 @@ class PersonEntry:
         """What this entry adds to its terminal's counts."""
         return PersonCounts(
             desired=int(self.held),
-            confirmed=int(self.held and self.delivery is Delivery.CONFIRMED),
-            pending=int(self.delivery is Delivery.PENDING),
-            refused=int(self.delivery is Delivery.REFUSED),
+            confirmed=int(self.held and self.delivery is DeliveryState.CONFIRMED),
+            pending=int(self.delivery is DeliveryState.PENDING),
+            refused=int(self.delivery is DeliveryState.REFUSED),
         )
 
 
-PERSON_ENTRY_SCHEMA: JsonSchema = told(
+PERSON_ENTRY_SCHEMA: JsonSchema = output_schema(
     {
         **PERSON_PROPERTIES,
-        "delivery": Delivery.schema("How far the last change of the person is."),
+        "delivery": DeliveryState.schema("How far the last change of the person is.", title="Delivery"),
         "status": STATUS_SCHEMA,
         "message": MESSAGE_SCHEMA,
         "changed_at": described(TIME, "when the change was asked for, or last answered"),
@@ -120,12 +120,12 @@ class OpenSync:
 
     sn: str
     revision: int
-    asked: AskedChange
+    asked: RequestContext
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastWord:
+class FinalReply:
     """How a change ended, for whoever asked.
 
     Attributes:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.model.faults import FAULT_SCHEMA, Fault
-from bridge.model.json_schema import TIME, JsonSchema, described, nullable, reference, text, told
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, reference, text
 from bridge.model.names import (
     ALL_TERMINALS,
     GROUP_NAME_SCHEMA,
@@ -82,10 +82,10 @@ class Reply:
 STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's number, 0 for success"}
 MESSAGE_SCHEMA: JsonSchema = nullable(text("the terminal's or the bridge's text, for people"))
 COMMAND_NAME_REFERENCE: JsonSchema = reference("CommandName")
-"""`bridge.hub.commands` declares which there are."""
+"""`bridge.core.commands` declares which there are."""
 _EXAMPLE_TIME = "2026-11-24T08:00:00.123+00:00"
 
-REPLY_SCHEMA: JsonSchema = told(
+REPLY_SCHEMA: JsonSchema = output_schema(
     {
         "request_id": REQUEST_ID_SCHEMA,
         "msgid": nullable(text("the id of the frame that the terminal answered")),
@@ -197,7 +197,7 @@ class GroupSummary:
         }
 
 
-GROUP_SUMMARY_SCHEMA: JsonSchema = told(
+GROUP_SUMMARY_SCHEMA: JsonSchema = output_schema(
     {
         "request_id": REQUEST_ID_SCHEMA,
         "command": COMMAND_NAME_REFERENCE,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.model.json_schema import JsonSchema, number_of, told
+from bridge.model.json_schema import JsonSchema, number_of, output_schema
 from bridge.model.secret import Secret
 
 
@@ -74,7 +74,7 @@ class PersonCounts:
         }
 
 
-PERSON_COUNTS_SCHEMA: JsonSchema = told(
+PERSON_COUNTS_SCHEMA: JsonSchema = output_schema(
     {
         "desired": number_of("persons it should hold"),
         "confirmed": number_of("those of them it has confirmed as they should be"),

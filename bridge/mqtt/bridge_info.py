@@ -6,11 +6,11 @@ from datetime import datetime
 
 import orjson
 
-from bridge.hub.admission import Admission
-from bridge.hub.clock import Clock
-from bridge.hub.event_bus import EventBus
-from bridge.hub.ports import Roster
-from bridge.hub.registry import TerminalRegistry
+from bridge.core.admission import Admission
+from bridge.core.clock import Clock
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PersonsPort
+from bridge.core.registry import TerminalRegistry
 from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.events import (
     Event,
@@ -37,7 +37,7 @@ class BridgeInfo:
         retained: RetainedTopics,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: Roster,
+        roster: PersonsPort,
         events: EventBus,
         clock: Clock,
         version: str,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from bridge.mqtt.connection import Message, MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError
 from bridge.mqtt.lease import Lease
 
 _LOGGER = logging.getLogger(__name__)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from random import Random
 
-from bridge.hub.admission import Admission
-from bridge.hub.persons import AskedChange, Persons
+from bridge.core.admission import Admission
+from bridge.core.person_commands import PersonCommand, PersonCommands
 from bridge.model.commands import Admit, Command, Forget, GetPersons, RemovePersons, SetPersons, SyncPersons
 from bridge.model.faults import Fault, shorten
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
-from bridge.mqtt.connection import Message
-from bridge.mqtt.gateway import Gateway, PayloadLimit
+from bridge.mqtt.client.connection import Message
+from bridge.mqtt.command_reader import CommandReader, PayloadLimit
 from bridge.mqtt.origins import RepeatableOrigin, repeatable_origin_of
 from bridge.mqtt.topics import Address, Scope, Topics
 
@@ -81,11 +81,11 @@ class _Understood:
     command: Command
 
     @property
-    def asked_change(self) -> AskedChange:
+    def asked_change(self) -> PersonCommand:
         assert isinstance(self.command, SetPersons | RemovePersons | SyncPersons)
         if self.address.scope is Scope.GROUP:
-            return AskedChange(change=self.command, origin=self.origin, group=self.address.name)
-        return AskedChange(change=self.command, origin=self.origin, sn=self.address.name)
+            return PersonCommand(change=self.command, origin=self.origin, group=self.address.name)
+        return PersonCommand(change=self.command, origin=self.origin, sn=self.address.name)
 
 
 class Intake:
@@ -94,8 +94,8 @@ class Intake:
     def __init__(
         self,
         topics: Topics,
-        gateway: Gateway,
-        persons: Persons,
+        gateway: CommandReader,
+        persons: PersonCommands,
         admission: Admission,
         acknowledge: Callable[[Message], None],
         wait_to_be_heard: Callable[[], Awaitable[None]],

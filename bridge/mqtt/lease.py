@@ -7,7 +7,7 @@ QoS. A press is no older than the publishing of the last echo that came in befor
 import hmac
 from collections.abc import Callable
 
-from bridge.hub.clock import Clock
+from bridge.core.clock import Clock
 
 _LONGEST_INTERVAL = 1.0
 _BEATS_A_DEADLINE = 8

@@ -6,7 +6,7 @@ from typing import TypeVar
 from bridge.model.faults import shorten
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Reply
-from bridge.mqtt.connection import Message
+from bridge.mqtt.client.connection import Message
 from bridge.mqtt.topics import Topics
 
 _O = TypeVar("_O", bound=Origin)

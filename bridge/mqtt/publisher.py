@@ -4,9 +4,9 @@ import logging
 
 import orjson
 
-from bridge.hub.clock import Clock
-from bridge.hub.commands import ADMIT, FORGET
-from bridge.hub.event_bus import EventBus
+from bridge.core.clock import Clock
+from bridge.core.commands import ADMIT, FORGET
+from bridge.core.event_bus import EventBus
 from bridge.model.events import (
     PUBLIC_EVENTS,
     CommandInvalid,
@@ -17,7 +17,7 @@ from bridge.model.events import (
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
-from bridge.mqtt.connection import MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 from bridge.mqtt.origins import RepeatableOrigin
 from bridge.mqtt.topics import Topics
 

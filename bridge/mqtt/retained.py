@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from bridge.mqtt.connection import MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from bridge.hub.command_definition import CommandDefinition
-from bridge.hub.commands import COMMANDS
-from bridge.hub.state import TERMINAL_STATE_SCHEMA
+from bridge.core.command_definition import CommandDefinition
+from bridge.core.commands import COMMANDS
+from bridge.core.terminal_state import TERMINAL_STATE_SCHEMA
 from bridge.model.bridge_summary import BRIDGE_SUMMARY_SCHEMA
 from bridge.model.events import PUBLIC_EVENT_SCHEMA
 from bridge.model.json_schema import JsonSchema, choice, text

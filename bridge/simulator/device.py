@@ -80,14 +80,14 @@ class ReceivedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SimulatedAnswer:
     """What the terminal says to a request."""
 
     status: int
     text: str
 
 
-OK = Answer(STATUS_OK, "ok")
+OK = SimulatedAnswer(STATUS_OK, "ok")
 
 
 class Device:
@@ -116,10 +116,10 @@ class Device:
         self.received[received.cmd] += 1
         return received
 
-    def carry_out(self, request: Request) -> Answer:
+    def carry_out(self, request: Request) -> SimulatedAnswer:
         """Do what is asked, or say why not."""
         if request.sn != self.sn:
-            return Answer(STATUS_WRONG_SN, "this is another terminal")
+            return SimulatedAnswer(STATUS_WRONG_SN, "this is another terminal")
         match request:
             case OpenRequest():
                 self.opened += 1
@@ -134,14 +134,14 @@ class Device:
                     self.persons.pop(person_id, None)
         return OK
 
-    def _set_person(self, person: PersonFields) -> Answer:
+    def _set_person(self, person: PersonFields) -> SimulatedAnswer:
         try:
             picture = unescape_photo(person.photo)
         except RemoteProtocolError as error:
-            return Answer(STATUS_BAD_PHOTO, str(error))
+            return SimulatedAnswer(STATUS_BAD_PHOTO, str(error))
         fault = _find_fault(picture)
         if fault is not None:
-            return Answer(STATUS_BAD_PHOTO, fault)
+            return SimulatedAnswer(STATUS_BAD_PHOTO, fault)
         self.persons[person.id] = HeldPerson(
             id=person.id,
             name=person.name,

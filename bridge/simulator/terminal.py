@@ -21,7 +21,7 @@ from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
 from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive
-from bridge.simulator.device import STATUS_UNREADABLE, Answer, Device, HeldPerson, ReceivedRequest
+from bridge.simulator.device import STATUS_UNREADABLE, Device, HeldPerson, ReceivedRequest, SimulatedAnswer
 from bridge.simulator.frames import answer_frames, unasked_reply
 
 _LOGGER = logging.getLogger(__name__)
@@ -352,7 +352,7 @@ class SimulatedTerminal:
             self._notify()
             if error.msgid is None:
                 return
-            msgid, answer = error.msgid, Answer(STATUS_UNREADABLE, str(error))
+            msgid, answer = error.msgid, SimulatedAnswer(STATUS_UNREADABLE, str(error))
         else:
             received = self._device.record(request, self._now())
             if behaviour.only_for is not None and behaviour.only_for.isdisjoint(received.concerns):
@@ -362,7 +362,7 @@ class SimulatedTerminal:
                 await _end(websocket, behaviour.drop)
                 return
             if behaviour.refusal is not None:
-                answer = Answer(behaviour.refusal.status, behaviour.refusal.text)
+                answer = SimulatedAnswer(behaviour.refusal.status, behaviour.refusal.text)
             else:
                 answer = self._device.carry_out(request)
             msgid = request.msgid

@@ -12,10 +12,10 @@ from sqlalchemy import Table, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import Delivery
+from bridge.model.person_entry import DeliveryState
 from bridge.store.database import Database, parse_url
 from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError
-from bridge.store.presence import is_present, presence
+from bridge.store.instance_lock import instance_lock, is_bridge_running
 from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
 
 _BATCH = 50
@@ -40,7 +40,7 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
         StoreError: the store cannot be opened.
         UnavailableError: store or file cannot be read or written.
     """
-    source = await Database.open(url, may_upgrade=not await is_present(url), must_exist=True)
+    source = await Database.open(url, may_upgrade=not await is_bridge_running(url), must_exist=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=_folder(file)) as folder:
             written = Path(folder) / "backup.db"
@@ -71,7 +71,7 @@ async def restore(file: Path, url: str, progress: Progress) -> Path | None:
         StoreError: the backup is damaged, of a newer version, or no backup.
         UnavailableError: store or backup cannot be read or written.
     """
-    async with presence(url, patience=0.5):
+    async with instance_lock(url, patience=0.5):
         parsed = parse_url(url)
         store = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
         try:
@@ -103,7 +103,7 @@ async def _prepare(file: Path, copied: Path) -> None:
             found = (await connection.execute(text("PRAGMA integrity_check(1)"))).scalar_one()
             if found != "ok":
                 raise StoreDamagedError(f"{file} is damaged; nothing was changed")
-            again = {"delivery": Delivery.PENDING.value, "status": None, "message": None}
+            again = {"delivery": DeliveryState.PENDING.value, "status": None, "message": None}
             await connection.execute(update(PERSON_ENTRY).values(again))
         await database.shed()
     finally:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
-from bridge.model.person_entry import Delivery
+from bridge.model.person_entry import DeliveryState
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
 from bridge.store.database import Database, create_engine, parse_url
@@ -115,8 +115,8 @@ async def _look_inside(
     connection: AsyncConnection, engine: AsyncEngine, file: Path | None, cipher: PhotoCipher
 ) -> StoreInspection:
     entry = PERSON_ENTRY.c
-    pending = await _counts(connection, Delivery.PENDING)
-    is_pending = entry.delivery == Delivery.PENDING.value
+    pending = await _counts(connection, DeliveryState.PENDING)
+    is_pending = entry.delivery == DeliveryState.PENDING.value
     oldest = (await connection.execute(select(func.min(entry.changed_at)).where(is_pending))).scalar()
     confirmed = select(entry.sn).where(entry.confirmed_revision.is_not(None)).distinct()
     replied = select(AUDIT.c.sn).where(AUDIT.c.outcome.in_([Outcome.OK.value, Outcome.REFUSED.value])).distinct()
@@ -132,7 +132,7 @@ async def _look_inside(
         wal_bytes=_size(Path(f"{file}-wal")) if file is not None else 0,
         pending=pending,
         oldest_pending=_aware(oldest),
-        refused=await _counts(connection, Delivery.REFUSED),
+        refused=await _counts(connection, DeliveryState.REFUSED),
         photos=(await connection.execute(select(func.count()).select_from(PHOTO))).scalar_one(),
         answered=frozenset(sn for sn in answered if sn is not None),
         terminals=await StoredTerminals(Database(engine), lambda: datetime.now(UTC)).load(),
@@ -141,7 +141,7 @@ async def _look_inside(
     )
 
 
-async def _counts(connection: AsyncConnection, delivery: Delivery) -> dict[str, int]:
+async def _counts(connection: AsyncConnection, delivery: DeliveryState) -> dict[str, int]:
     entry = PERSON_ENTRY.c
     query = select(entry.sn, func.count().label("number")).where(entry.delivery == delivery.value).group_by(entry.sn)
     return {row.sn: row.number for row in await connection.execute(query)}

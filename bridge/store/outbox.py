@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
 
-from bridge.model.person_entry import LastWord
+from bridge.model.person_entry import FinalReply
 from bridge.store.database import Database
 from bridge.store.records import read_word
 from bridge.store.tables import OUTBOX
@@ -21,7 +21,7 @@ class StoredOutbox:
         async with self._database.reading() as connection:
             return (await connection.execute(select(func.max(OUTBOX.c.id)))).scalar() or 0
 
-    async def between(self, after: int, up_to: int, limit: int) -> Sequence[LastWord]:
+    async def between(self, after: int, up_to: int, limit: int) -> Sequence[FinalReply]:
         """Return those with ids above `after` and not above `up_to`, oldest first. Raises UnavailableError."""
         query = select(OUTBOX).where(OUTBOX.c.id > after, OUTBOX.c.id <= up_to).order_by(OUTBOX.c.id).limit(limit)
         async with self._database.reading() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, exists,
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.model.person_entry import Delivery, LastWord, OpenSync, PersonEntry
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
 from bridge.store.errors import PhotoKeyError
@@ -60,7 +60,7 @@ class StoredPersons:
 
     async def pending(self, sn: str, limit: int) -> Sequence[PersonEntry]:
         """Return a terminal's oldest changes that it has yet to answer, by revision. Raises UnavailableError."""
-        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, _is(Delivery.PENDING))
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
         async with self._database.reading() as connection:
             return await _entries(connection, query.order_by(PERSON_ENTRY.c.revision).limit(limit))
 
@@ -108,7 +108,7 @@ class StoredPersons:
             UnavailableError: the store cannot be read.
         """
         key = tuple_(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
-        query = select(PERSON_ENTRY).where(key > after, PERSON_ENTRY.c.delivery != Delivery.CONFIRMED.value)
+        query = select(PERSON_ENTRY).where(key > after, PERSON_ENTRY.c.delivery != DeliveryState.CONFIRMED.value)
         if sns is not None:
             query = query.where(PERSON_ENTRY.c.sn.in_(sns))
         async with self._database.reading() as connection:
@@ -237,11 +237,11 @@ class PersonTransaction:
 
     async def first_pending(self, sn: str) -> int | None:
         """Return the revision of a terminal's oldest pending change."""
-        query = select(func.min(PERSON_ENTRY.c.revision)).where(PERSON_ENTRY.c.sn == sn, _is(Delivery.PENDING))
+        query = select(func.min(PERSON_ENTRY.c.revision)).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
         first: int | None = (await self._connection.execute(query)).scalar()
         return first
 
-    async def tell(self, words: Sequence[LastWord]) -> None:
+    async def tell(self, words: Sequence[FinalReply]) -> None:
         """Put last words into the outbox."""
         if words:
             await self._connection.execute(insert(OUTBOX), [word_row(word) for word in words])
@@ -299,9 +299,9 @@ async def _counts(connection: AsyncConnection, sns: Collection[str] | None = Non
     query = select(
         entry.sn,
         _count(entry.held).label("desired"),
-        _count(and_(entry.held, _is(Delivery.CONFIRMED))).label("confirmed"),
-        _count(_is(Delivery.PENDING)).label("pending"),
-        _count(_is(Delivery.REFUSED)).label("refused"),
+        _count(and_(entry.held, _is(DeliveryState.CONFIRMED))).label("confirmed"),
+        _count(_is(DeliveryState.PENDING)).label("pending"),
+        _count(_is(DeliveryState.REFUSED)).label("refused"),
     ).group_by(entry.sn)
     queries = [query] if sns is None else [query.where(entry.sn.in_(batch)) for batch in _batches(sorted(sns))]
     return {
@@ -311,7 +311,7 @@ async def _counts(connection: AsyncConnection, sns: Collection[str] | None = Non
     }
 
 
-def _is(delivery: Delivery) -> ColumnElement[bool]:
+def _is(delivery: DeliveryState) -> ColumnElement[bool]:
     return PERSON_ENTRY.c.delivery == delivery.value
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person import Person
-from bridge.model.person_entry import AskedChange, Delivery, LastWord, OpenSync, PersonEntry
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
 from bridge.model.reply import Reply
 from bridge.store.tables import EVERYONE
 
@@ -41,7 +41,7 @@ def read_entry(row: RowMapping) -> PersonEntry:
         person_id=None if row["person_id"] == EVERYONE else row["person_id"],
         revision=row["revision"],
         person=None if row["desired"] is None else Person.from_stored(row["desired"]),
-        delivery=Delivery(row["delivery"]),
+        delivery=DeliveryState(row["delivery"]),
         confirmed_revision=row["confirmed_revision"],
         status=row["status"],
         message=row["message"],
@@ -65,15 +65,15 @@ def read_sync(row: RowMapping) -> OpenSync:
     return OpenSync(id=row["id"], sn=row["sn"], revision=row["revision"], asked=_read_asked(row["asked"]))
 
 
-def word_row(word: LastWord) -> dict[str, Any]:
+def word_row(word: FinalReply) -> dict[str, Any]:
     """Write a last word; its reply is one on a person change, without faults or persons."""
     return {"reply": word.reply.as_json(), "origin": _write_origin(word.origin)}
 
 
-def read_word(row: RowMapping) -> LastWord:
+def read_word(row: RowMapping) -> FinalReply:
     """Read a last word."""
     reply = row["reply"]
-    return LastWord(
+    return FinalReply(
         id=row["id"],
         reply=Reply(
             **{**reply, "outcome": Outcome(reply["outcome"]), "at": datetime.fromisoformat(reply["at"])},
@@ -82,7 +82,7 @@ def read_word(row: RowMapping) -> LastWord:
     )
 
 
-def _write_asked(asked: AskedChange) -> dict[str, Any]:
+def _write_asked(asked: RequestContext) -> dict[str, Any]:
     return {
         "command": asked.command,
         "request_id": asked.request_id,
@@ -92,8 +92,8 @@ def _write_asked(asked: AskedChange) -> dict[str, Any]:
     }
 
 
-def _read_asked(stored: Mapping[str, Any]) -> AskedChange:
-    return AskedChange(**{**stored, "origin": _read_origin(stored["origin"])})
+def _read_asked(stored: Mapping[str, Any]) -> RequestContext:
+    return RequestContext(**{**stored, "origin": _read_origin(stored["origin"])})
 
 
 def _write_origin(origin: Origin) -> dict[str, Any]:

@@ -21,15 +21,15 @@ from aiohttp.web import (
 )
 
 from bridge.config.settings import TerminalsSettings
-from bridge.hub.admission import Admission
-from bridge.hub.clock import Clock
-from bridge.hub.registry import TerminalRegistry
-from bridge.hub.tasks import BackgroundTasks
+from bridge.core.admission import Admission
+from bridge.core.clock import Clock
+from bridge.core.registry import TerminalRegistry
+from bridge.core.tasks import BackgroundTasks
+from bridge.net.passwords import PasswordVerifier, is_usable
+from bridge.terminals.authentication import SERVER, PeerIdentity, TerminalAuthentication, turned_away
 from bridge.terminals.certificate import Certificate, CertificateError
-from bridge.terminals.door import SERVER, Door, Guest, turned_away
 from bridge.terminals.handshakes import Handshakes
-from bridge.terminals.outgoing import Outgoing, set_up
-from bridge.terminals.passwords import PasswordVerifier, is_usable
+from bridge.terminals.send_buffer import SendBuffer, set_up
 from bridge.terminals.session import MAXIMUM_FRAME, Session
 from bridge.terminals.tls import accept, shake_hands
 
@@ -63,7 +63,7 @@ class ListenError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoorStatistics:
+class ServerStatistics:
     """A snapshot of the terminals' door.
 
     Attributes:
@@ -105,7 +105,7 @@ class TerminalServer:
         self._registry = registry
         self._clock = clock
         self._deadline = deadline
-        self._door = Door(settings, registry, admission, verifier, clock)
+        self._door = TerminalAuthentication(settings, registry, admission, verifier, clock)
         self._handshakes = Handshakes()
         self._listeners: Sequence[socket.socket] = ()
         self._tasks = BackgroundTasks()
@@ -124,9 +124,9 @@ class TerminalServer:
         port: int = self._listeners[0].getsockname()[1]
         return port
 
-    def statistics(self) -> DoorStatistics:
+    def statistics(self) -> ServerStatistics:
         """Return a snapshot."""
-        return DoorStatistics(
+        return ServerStatistics(
             sessions=len(self._sessions),
             half_open=len(self._handshakes),
             refused=dict(self._refused),
@@ -226,10 +226,10 @@ class TerminalServer:
 
     async def _let_in(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
         answer = self._stops() or await self._door.answer(request)
-        if isinstance(answer, Guest):
+        if isinstance(answer, PeerIdentity):
             # It may have begun to stop while a password was verified.
             answer = self._stops() or answer
-        if not isinstance(answer, Guest):
+        if not isinstance(answer, PeerIdentity):
             return answer
         transport, below = request.transport, self._below.get(handler)
         if transport is None or below is None:
@@ -254,7 +254,7 @@ class TerminalServer:
         self._handshakes.ended(below)
         session = Session(
             websocket,
-            Outgoing(transport, below),
+            SendBuffer(transport, below),
             transport,
             answer.sn,
             answer.address,

@@ -8,13 +8,13 @@ from datetime import datetime
 from aiohttp import ClientError, WSMessage, WSMsgType
 from aiohttp.web import WebSocketResponse
 
-from bridge.hub.clock import Clock
-from bridge.hub.ports import ConnectionLostError
-from bridge.hub.registry import TerminalRegistry
+from bridge.core.clock import Clock
+from bridge.core.ports import ConnectionLostError
+from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.replies import decode_reply, is_sign_of_life
-from bridge.terminals.outgoing import Outgoing, was_given_up
+from bridge.terminals.send_buffer import SendBuffer, was_given_up
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Session:
     def __init__(
         self,
         websocket: WebSocketResponse,
-        outgoing: Outgoing,
+        outgoing: SendBuffer,
         transport: asyncio.Transport,
         sn: str,
         address: str,

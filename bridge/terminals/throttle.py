@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from bridge.hub.clock import Clock
+from bridge.core.clock import Clock
 
 _FAILURES = 10
 """Wrong passwords in a row: more than somebody mistypes on a terminal that tries again every few seconds."""
@@ -21,7 +21,7 @@ class _Failures:
     last: float
 
 
-class Throttle:
+class SnThrottle:
     """Counts failures of an address for an SN, so that nobody's failures shut out anybody else."""
 
     def __init__(self, clock: Clock) -> None:

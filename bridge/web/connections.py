@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from bridge.web.authentication import SECURITY_HEADERS
 from bridge.web.errors import RequestError
-from bridge.web.security import SECURITY_HEADERS
 
 MAXIMUM_CONNECTIONS = 512
 """Open at once: some browsers and programs have a hundredth of it."""

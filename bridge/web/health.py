@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from bridge.hub.tasks import BackgroundTasks
+from bridge.core.tasks import BackgroundTasks
 from bridge.web.errors import json_response
 
 

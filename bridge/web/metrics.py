@@ -9,11 +9,11 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.hub.admission import Admission
-from bridge.hub.commands import COMMANDS
-from bridge.hub.event_bus import EventBus
-from bridge.hub.ports import Roster
-from bridge.hub.registry import TerminalRegistry
+from bridge.core.admission import Admission
+from bridge.core.commands import COMMANDS
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PersonsPort
+from bridge.core.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonSettled, TerminalRefused, UnknownReply
 from bridge.model.outcome import Outcome
 
@@ -28,7 +28,7 @@ class MetricsRoutes:
         self,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: Roster,
+        roster: PersonsPort,
         events: EventBus,
         broker_statuses: Callable[[], Mapping[str, str | None]],
         queue_lengths: Callable[[], Mapping[str, int]],
@@ -82,7 +82,7 @@ class _Snapshot(Collector):
         self,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: Roster,
+        roster: PersonsPort,
         broker_statuses: Callable[[], Mapping[str, str | None]],
         queue_lengths: Callable[[], Mapping[str, int]],
     ) -> None:

@@ -8,21 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
-from bridge.hub.admission import Admission
-from bridge.hub.clock import Clock
-from bridge.hub.event_bus import EventBus
-from bridge.hub.ports import Roster
-from bridge.hub.presses import Presses
-from bridge.hub.registry import TerminalRegistry
-from bridge.hub.stall import StallWatch
+from bridge.core.admission import Admission
+from bridge.core.clock import Clock, StallDetector
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PersonsPort
+from bridge.core.presses import Presses
+from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
+from bridge.web.api.presses import ARRIVED_AT, PressRoutes
+from bridge.web.api.terminals import TerminalRoutes
+from bridge.web.authentication import Security, Verify
 from bridge.web.connections import BACKLOG, Connections, finish, listen
 from bridge.web.errors import RequestError
 from bridge.web.health import HealthRoutes
 from bridge.web.metrics import MetricsRoutes
-from bridge.web.presses import ARRIVED_AT, PressRoutes
-from bridge.web.security import Security, Verify
-from bridge.web.terminals import TerminalRoutes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,10 +45,10 @@ class WebServer:
         registry: TerminalRegistry,
         presses: Presses,
         admission: Admission,
-        roster: Roster,
+        roster: PersonsPort,
         events: EventBus,
         clock: Clock,
-        stall: StallWatch,
+        stall: StallDetector,
         verify: Verify,
         store_reachable: Callable[[], Awaitable[bool]],
         broker_statuses: Callable[[], Mapping[str, str | None]],

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bridge.simulate import BEHAVIOURS, names
-from bridge.terminals.passwords import is_hash
+from bridge.cli.simulate import BEHAVIOURS, names
+from bridge.net.passwords import is_hash
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bridge.contract.catalogue import catalogue
-from bridge.hub.command_definition import CommandDefinition, InvalidCommandError
-from bridge.hub.commands import ADMIT, COMMANDS, REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
+from bridge.core.command_definition import CommandDefinition, InvalidCommandError
+from bridge.core.commands import ADMIT, COMMANDS, REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
 from bridge.model.faults import InvalidError
-from bridge.roster.person_schema import parse_person
+from bridge.persons.schema import parse_person
 from tests.support.contract import accepts, validator
 from tests.support.schema_strategies import mutated, valid
+from tools.catalogue import catalogue
 
 TARGET = "T1"
 CATALOGUE = catalogue()

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from bridge.contract.__main__ import main
-from bridge.contract.asyncapi import asyncapi_document
-from bridge.contract.catalogue import Catalogue, catalogue
-from bridge.contract.documents import documents, write_documents
-from bridge.hub.commands import COMMANDS
+from bridge.core.commands import COMMANDS
 from bridge.model.events import PUBLIC_EVENTS, Event, PublicEvent
 from bridge.model.json_schema import Vocabulary, reference
 from bridge.model.outcome import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Topics
-from bridge.roster.person_schema import KNOWN_KEYS
+from bridge.persons.schema import KNOWN_KEYS
 from tests.support.contract import validator
+from tools.asyncapi import asyncapi_document
+from tools.catalogue import Catalogue, catalogue
+from tools.describe import main
+from tools.documents import documents, write_documents
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMAS = {name: text for name, text in documents().items() if name.startswith("schemas/")}

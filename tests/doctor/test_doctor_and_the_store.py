@@ -11,7 +11,7 @@ from bridge.doctor.store import filesystem_of, judge_filesystem, judge_store
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
-from tests.doctor.doctor_house import Found, at_broker, examine
+from tests.doctor.doctor_system import Found, at_broker, examine
 from tests.support.mosquitto import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.small_disk import SmallDisk
@@ -35,7 +35,7 @@ async def upgraded(url: str) -> str:
 
 async def look(url: str, keys: list[Secret] | None = None) -> Found:
     seen = await inspect_store(url, keys or [])
-    return Found(judge_store(seen, "the store", NOW, has_bridge=False))
+    return Found(judge_store(seen, "the store", NOW, bridge_running=False))
 
 
 async def test_there_is_none_yet(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.core.clock import Clock
 from bridge.doctor.broker import judge_greeting
-from bridge.doctor.listening import Heard
-from bridge.doctor.probe import Greeting, probing
+from bridge.doctor.listening import Observations
+from bridge.doctor.probe import ConnackInfo, probing
 from bridge.doctor.traffic import judge_commands, judge_heartbeats
 from bridge.doctor.trials import judge_expiry, try_large_packets, try_permissions, try_session
-from bridge.hub.clock import Clock
 from bridge.simulator.broker import EmbeddedBroker
-from tests.doctor.doctor_house import access, at_broker, examine
+from tests.doctor.doctor_system import access, at_broker, examine
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client
 from tests.support.mqtt_connection import Protocol, answering, scripted_broker, settings_for
@@ -242,7 +242,7 @@ async def test_what_connack_says_is_read() -> None:
     connack = b"\x20" + bytes([3 + len(properties)]) + b"\x00\x00" + bytes([len(properties)]) + properties
     async with scripted_broker(answering(connack)) as port, probing(settings_for(port), "id", Clock()) as probe:
         greeting = probe.greeting
-    assert greeting == Greeting(
+    assert greeting == ConnackInfo(
         session_present=False, session_expiry=3600, receive_maximum=5, maximum_qos=1, retain_available=False,
         maximum_packet=16384, assigned_id="id", topic_aliases=7, wildcards=False, keep_alive=30,
         server_reference="other",
@@ -254,26 +254,26 @@ async def test_what_connack_says_is_read() -> None:
 
 
 def test_a_broker_that_does_not_keep_sessions_for_long() -> None:
-    (short,) = judge_expiry(Greeting(session_present=False, session_expiry=3600))
+    (short,) = judge_expiry(ConnackInfo(session_present=False, session_expiry=3600))
     assert (short.code, "3,600 s" in short.what) == ("messages_expire", True)
-    assert judge_expiry(Greeting(session_present=False, session_expiry=0xFFFFFFFF)) == []
+    assert judge_expiry(ConnackInfo(session_present=False, session_expiry=0xFFFFFFFF)) == []
 
 
 def test_refused_subscriptions_are_named() -> None:
-    (found,) = judge_commands(Heard(refused={"facebridge/terminal/+/open/set": "Not authorized"}))
+    (found,) = judge_commands(Observations(refused={"facebridge/terminal/+/open/set": "Not authorized"}))
     assert (found.code, "facebridge/terminal/+/open/set" in found.what) == ("subscribe_refused", True)
 
 
 @pytest.mark.parametrize(
     ("heard", "deadline", "several"),
     [
-        (Heard(seconds=6, heartbeats=10, started={"a"}), 5, False),
-        (Heard(seconds=6, heartbeats=20, started={"a"}), 5, True),
-        (Heard(seconds=6, heartbeats=48, started={"a"}), 1, False),
-        (Heard(seconds=6, heartbeats=0, started={"a", "b"}), 5, True),
+        (Observations(seconds=6, heartbeats=10, started={"a"}), 5, False),
+        (Observations(seconds=6, heartbeats=20, started={"a"}), 5, True),
+        (Observations(seconds=6, heartbeats=48, started={"a"}), 1, False),
+        (Observations(seconds=6, heartbeats=0, started={"a", "b"}), 5, True),
     ],
 )
-def test_several_bridges_show_by_their_heartbeats(heard: Heard, deadline: float, several: bool) -> None:
+def test_several_bridges_show_by_their_heartbeats(heard: Observations, deadline: float, several: bool) -> None:
     assert bool(judge_heartbeats(heard, deadline)) is several
 
 

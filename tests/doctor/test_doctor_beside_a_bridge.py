@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.doctor.listening import Heard
+from bridge.doctor.listening import Observations
 from bridge.doctor.terminals import Surroundings, judge_terminals
 from bridge.mqtt.topics import Topics
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.doctor.doctor_house import at_broker, examine
+from tests.doctor.doctor_system import at_broker, examine
 from tests.support.bridge_process import BridgeProcess
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client
@@ -159,7 +159,7 @@ TOPICS = Topics("facebridge")
 def around(
     states: dict[str, dict[str, Any]], *, started: timedelta = timedelta(days=1), **details: Any
 ) -> Surroundings:
-    heard = Heard(seconds=6)
+    heard = Observations(seconds=6)
     heard.values[TOPICS.bridge_info] = orjson.dumps({"started_at": (NOW - started).isoformat()})
     for sn, state in states.items():
         heard.values[TOPICS.terminal_state(sn)] = orjson.dumps(state)

@@ -10,7 +10,7 @@ import yaml
 
 from bridge.doctor.examination import run_check
 from bridge.doctor.findings import KINDS, Area, Finding, Level
-from tests.doctor.doctor_house import at_broker
+from tests.doctor.doctor_system import at_broker
 from tests.support.facebridge import facebridge
 from tests.support.mosquitto import Mosquitto, free_port
 

@@ -12,7 +12,7 @@ import yaml
 from bridge.config.load import load_settings
 from bridge.doctor.clock import is_synchronised, judge_audit_time, judge_clock, judge_timezone
 from bridge.doctor.configuration import judge_configuration
-from bridge.terminals.passwords import hash_password
+from bridge.net.passwords import hash_password
 from tests.support.bridge_process import configuration
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from bridge.home_assistant_app.keeping import AT_REST, BACKUP
+from bridge.home_assistant_app.backup_hooks import AT_REST, BACKUP
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import AppProcess, SupervisorStandIn, mqtt_service

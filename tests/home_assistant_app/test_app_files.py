@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from bridge import __version__
-from bridge.home_assistant_app.keeping import AT_REST, BACKUP
+from bridge.home_assistant_app.backup_hooks import AT_REST, BACKUP
 from bridge.home_assistant_app.options import KEYS
 from tests.home_assistant_app import supervisor_rules as rules
 from tests.home_assistant_app.assembled import assemble

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.service_manager import tell_service_manager
+from bridge.net.service_manager import tell_service_manager
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto
 

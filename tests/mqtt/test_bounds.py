@@ -2,10 +2,10 @@
 
 from bridge.model.events import CommandReplied
 from bridge.model.outcome import Outcome
-from bridge.mqtt.connection import Message
-from bridge.mqtt.live import MAXIMUM_RUNNING
+from bridge.mqtt.client.connection import Message
+from bridge.mqtt.live_commands import MAXIMUM_RUNNING
 from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND
-from tests.support.hub import collect
+from tests.support.core import collect
 from tests.support.mqtt_bridge import Bridge
 
 NO_BROKER = 1

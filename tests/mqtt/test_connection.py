@@ -9,7 +9,7 @@ import trustme
 
 from bridge.config.settings import MqttTlsSettings
 from bridge.model.secret import Secret
-from bridge.mqtt.connection import NotConnectedError, Will
+from bridge.mqtt.client.connection import NotConnectedError, Will
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_connection import Client, Protocol, settings_for
 from tests.support.waiting import until

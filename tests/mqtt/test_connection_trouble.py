@@ -12,8 +12,8 @@ import trustme
 import uvloop
 
 from bridge.config.settings import MqttTlsSettings
-from bridge.mqtt import paho_session
-from bridge.mqtt.connection import Message, NotConnectedError, SubscriptionRefusedError, Will
+from bridge.mqtt.client import paho_session
+from bridge.mqtt.client.connection import Message, NotConnectedError, SubscriptionRefusedError, Will
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_connection import (
     CONNACK_3,

@@ -13,7 +13,7 @@ from bridge.mqtt.discovery.entities import Installation
 from bridge.mqtt.discovery.names import EntityNames, node_of, slugify
 from bridge.mqtt.discovery.terminal_device import terminal_device
 from bridge.mqtt.topics import Topics
-from tests.support.hub import known_terminal
+from tests.support.core import known_terminal
 
 INSTALLATION = Installation(topics=Topics("facebridge"), node="facebridge", version="1.2.3", page_url="http://b:8099")
 BRIDGE = "facebridge/bridge/availability"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from bridge.model.commands import RemovePersons, SetPersons, SyncPersons
-from tests.support.hub import known_terminal
+from tests.support.core import known_terminal
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_bridge import Bridge, running
 from tests.support.mqtt_client import MqttClient, mqtt_client

@@ -3,7 +3,7 @@
 from itertools import count
 
 from bridge.mqtt.lease import Lease
-from tests.support.hub import SetClock
+from tests.support.core import SetClock
 
 DEADLINE = 4.0
 

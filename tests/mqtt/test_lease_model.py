@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.mqtt.lease import Lease
-from tests.support.hub import SetClock
+from tests.support.core import SetClock
 
 DEADLINE = 2.0
 TURN = 0.02

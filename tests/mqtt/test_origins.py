@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.hub.commands import COMMANDS
+from bridge.core.commands import COMMANDS
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
-from bridge.mqtt.connection import Message
+from bridge.mqtt.client.connection import Message
 from bridge.mqtt.origins import (
     MAXIMUM_CORRELATION_DATA_LENGTH,
     MAXIMUM_RESPONSE_TOPIC_LENGTH,
@@ -16,7 +16,7 @@ from bridge.mqtt.origins import (
     origin_of,
 )
 from bridge.mqtt.topics import Scope, Topics
-from tests.support.hub import SetClock
+from tests.support.core import SetClock
 
 TOPICS = Topics("facebridge", "homeassistant")
 LEVELS = st.sampled_from(["facebridge", "terminal", "T1", "open", "set", "", "+", "#", "$SYS", "x", "Facebridge"])

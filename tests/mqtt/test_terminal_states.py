@@ -6,20 +6,20 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from bridge.hub.admission import Admission
-from bridge.hub.event_bus import EventBus
-from bridge.hub.registry import TerminalRegistry
+from bridge.core.admission import Admission
+from bridge.core.event_bus import EventBus
+from bridge.core.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonsChanged, TerminalForgotten
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.mqtt.bridge_info import BridgeInfo
-from bridge.mqtt.connection import MqttConnection
+from bridge.mqtt.client.connection import MqttConnection
 from bridge.mqtt.retained import RetainedTopics
-from bridge.mqtt.state import TerminalStates
+from bridge.mqtt.terminal_states import TerminalStates
 from bridge.mqtt.topics import Topics
-from tests.support.hub import SetClock, WrittenConnection, known_terminal
+from tests.support.core import SetClock, WrittenConnection, known_terminal
 from tests.support.mqtt_bridge import KeptPersons, SameHasher
 from tests.support.terminals import KeptTerminals
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.hub.commands import COMMANDS, OPEN
+from bridge.core.commands import COMMANDS, OPEN
 from bridge.mqtt.topics import Scope, Topics
 
 TOPICS = Topics("facebridge")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from paho.mqtt.client import topic_matches_sub
 
-from bridge.broker_access.roles import Access, Role, rules_of
+from bridge.mqtt.access.roles import Role, TopicAccess, rules_of
 from tests.node_red.flow_file import FOLDER, LANGUAGES, NAMES, read
 
 CORE = {
@@ -119,10 +119,10 @@ def topics_in(node: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_roles_that_the_readme_names_are_enough(name: str, language: str) -> None:
     rules = rules_of([Role.OPERATOR, Role.ENROLLER], "node-red", base="facebridge", prefix="homeassistant")
-    allowed = {access: [rule.topic for rule in rules if rule.access is access] for access in Access}
+    allowed = {access: [rule.topic for rule in rules if rule.access is access] for access in TopicAccess}
     looked_at = 0
     for node in read(name, language):
-        access = Access.READ if node["type"] == "mqtt in" else Access.WRITE
+        access = TopicAccess.READ if node["type"] == "mqtt in" else TopicAccess.WRITE
         for topic in topics_in(node):
             assert any(topic_matches_sub(one, topic) for one in allowed[access]), f"{node['name']}: {topic}"
             looked_at += 1

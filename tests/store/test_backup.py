@@ -9,15 +9,15 @@ import pytest
 from cryptography.fernet import Fernet
 
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import Delivery
+from bridge.model.person_entry import DeliveryState
 from bridge.model.secret import Secret
 from bridge.store.backup import back_up, restore
 from bridge.store.database import Database
 from bridge.store.errors import StoreDamagedError, StoreInUseError, StoreMissingError, StoreTooNewError
+from bridge.store.instance_lock import instance_lock
 from bridge.store.outbox import StoredOutbox
 from bridge.store.persons import StoredPersons
 from bridge.store.photo_cipher import PhotoCipher
-from bridge.store.presence import presence
 from tests.store.test_store_migrations import KEPT, put_back
 from tests.support.postgresql import PostgreSQL
 
@@ -48,7 +48,7 @@ async def check(url: str, *, sent_again: bool) -> None:
     assert p2.asked is not None
     assert p2.asked.request_id == "r2"
     if sent_again:
-        assert {p1.delivery, p2.delivery} == {Delivery.PENDING}
+        assert {p1.delivery, p2.delivery} == {DeliveryState.PENDING}
     async with persons.transaction() as transaction:
         assert await transaction.next_revisions(1) == 8
         await transaction.tell(await StoredOutbox(database).between(0, 9, 1))
@@ -130,7 +130,7 @@ async def test_a_damaged_store_is_replaced_and_kept_as_it_is(tmp_path: Path) -> 
 async def test_no_backup_is_restored_under_a_bridge_that_runs(store_url: str, tmp_path: Path) -> None:
     await fill(store_url)
     await back_up(store_url, tmp_path / "backup", ignore)
-    async with presence(store_url):
+    async with instance_lock(store_url):
         await back_up(store_url, tmp_path / "another", ignore)
         with pytest.raises(StoreInUseError):
             await restore(tmp_path / "backup", store_url, ignore)

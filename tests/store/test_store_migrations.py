@@ -17,7 +17,7 @@ from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, ins
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import bridge.store
-from bridge.model.person_entry import Delivery
+from bridge.model.person_entry import DeliveryState
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database, parse_url
 from bridge.store.errors import StoreTooOldError
@@ -108,7 +108,7 @@ async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path,
         "T2": PersonCounts(desired=1, pending=2),
     }
     p1, p2 = await persons.page("T1", "", 10)
-    assert (p1.revision, p1.confirmed_revision, p1.delivery) == (6, 1, Delivery.PENDING)
+    assert (p1.revision, p1.confirmed_revision, p1.delivery) == (6, 1, DeliveryState.PENDING)
     assert p1.person is not None
     assert p1.person.card == "0042"
     assert p1.person.weekly is not None

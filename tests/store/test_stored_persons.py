@@ -9,7 +9,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person import ALWAYS, Person
-from bridge.model.person_entry import AskedChange, Delivery, LastWord, OpenSync, PersonEntry
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
@@ -18,7 +18,7 @@ from bridge.store.persons import StoredPersons
 
 AT = datetime(2026, 11, 24, 8, 0, 0, 123000, tzinfo=UTC)
 ORIGIN = Origin(source="t", user="ann", response_topic="answers", correlation_data=b"\x00\xff", assured=False)
-ASKED = AskedChange(command="setPerson", request_id="r1", origin=ORIGIN, received_at=12.5, boot_id="b")
+ASKED = RequestContext(command="setPerson", request_id="r1", origin=ORIGIN, received_at=12.5, boot_id="b")
 PERSON = Person(
     id="p1",
     name="Zoë 门",
@@ -38,7 +38,7 @@ def entry(revision: int, person_id: str | None = "p1", **details: Any) -> Person
     values: dict[str, Any] = {
         "sn": "T1",
         "person": None,
-        "delivery": Delivery.PENDING,
+        "delivery": DeliveryState.PENDING,
         "confirmed_revision": None,
         "status": None,
         "message": None,
@@ -57,7 +57,7 @@ async def test_entries_come_back_as_they_were_put(persons: StoredPersons) -> Non
     full = entry(
         1,
         person=PERSON,
-        delivery=Delivery.REFUSED,
+        delivery=DeliveryState.REFUSED,
         confirmed_revision=1,
         status=-3,
         message="no face",
@@ -103,11 +103,11 @@ async def test_counts_tell_apart_what_is_held_and_how_far_it_is(persons: StoredP
         await transaction.add_photos({"a" * 64: b""})
         await transaction.put(
             [
-                entry(1, "held", person=PERSON, delivery=Delivery.CONFIRMED),
+                entry(1, "held", person=PERSON, delivery=DeliveryState.CONFIRMED),
                 entry(2, "on its way", person=PERSON),
-                entry(3, "unfit", person=PERSON, delivery=Delivery.REFUSED),
+                entry(3, "unfit", person=PERSON, delivery=DeliveryState.REFUSED),
                 entry(4, "off", person=Person(id="off", name="Off", photo="a" * 64, enabled=False)),
-                entry(5, "gone", delivery=Delivery.REFUSED),
+                entry(5, "gone", delivery=DeliveryState.REFUSED),
                 entry(6, None),
                 entry(7, "elsewhere", sn="T2"),
             ]
@@ -140,7 +140,7 @@ async def test_syncs_are_kept_until_they_end(persons: StoredPersons) -> None:
 async def test_last_words_are_kept_in_order_until_they_are_dropped(persons: StoredPersons, database: Database) -> None:
     outbox = StoredOutbox(database)
     words = [
-        LastWord(
+        FinalReply(
             reply=Reply(
                 command="setPerson",
                 outcome=outcome,

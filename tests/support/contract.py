@@ -12,11 +12,11 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from bridge.contract.catalogue import catalogue
-from bridge.hub.command_definition import CommandDefinition
-from bridge.hub.commands import SET_PERSONS
+from bridge.core.command_definition import CommandDefinition
+from bridge.core.commands import SET_PERSONS
 from bridge.model.outcome import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Address, Publication, Topics
+from tools.catalogue import catalogue
 
 
 def _pattern(_validator: Validator, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:

@@ -8,27 +8,27 @@ from random import Random
 from typing import Any, Literal
 
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
-from bridge.hub.admission import Admission
-from bridge.hub.clock import Clock
-from bridge.hub.event_bus import EventBus
-from bridge.hub.persons import Persons
-from bridge.hub.ports import OutboxEntry, PersonRequest
-from bridge.hub.presses import Presses
-from bridge.hub.registry import TerminalRegistry
-from bridge.hub.replying import Asked
+from bridge.core.admission import Admission
+from bridge.core.clock import Clock
+from bridge.core.event_bus import EventBus
+from bridge.core.person_commands import PersonCommands
+from bridge.core.ports import OutboxEntry, PersonRequest
+from bridge.core.presses import Presses
+from bridge.core.registry import TerminalRegistry
+from bridge.core.replies import ReplyBuilder
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged
 from bridge.model.faults import Fault, UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person import Person
-from bridge.model.person_entry import Delivery, PersonEntry
+from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
-from bridge.mqtt.face import HubParts, MqttFace
+from bridge.mqtt.adapter import CoreServices, MqttAdapter
 from bridge.protocol.replies import TerminalReply
-from tests.support.hub import WrittenConnection, msgids
+from tests.support.core import WrittenConnection, msgids
 from tests.support.terminals import KeptTerminals
 
 Answer = Callable[[str], TerminalReply | None]
@@ -72,7 +72,7 @@ class KeptPersons:
                 person_id=person.id,
                 revision=1,
                 person=person,
-                delivery=Delivery.CONFIRMED,
+                delivery=DeliveryState.CONFIRMED,
                 confirmed_revision=1,
                 status=0,
                 message="ok",
@@ -96,7 +96,7 @@ class KeptPersons:
         return [self._reply(request, "syncPersons", {"id": None})]
 
     def _reply(self, request: PersonRequest, command: str, person: object) -> Reply:
-        asked = Asked(command, request.change.request_id, request.sn, request.received_at, self._clock)
+        asked = ReplyBuilder(command, request.change.request_id, request.sn, request.received_at, self._clock)
         if not isinstance(person, Mapping):
             return asked.invalid([Fault("", "must be an object")])
         if self.full:
@@ -179,17 +179,17 @@ class Bridge:
         self.admission = Admission(
             self.registry, self.events, self.clock, self.store, self.roster, SameHasher(), admit="known"
         )
-        parts = HubParts(
+        parts = CoreServices(
             registry=self.registry,
             presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
-            persons=Persons(self.registry, self.events, self.clock, self.roster),
+            persons=PersonCommands(self.registry, self.events, self.clock, self.roster),
             admission=self.admission,
             roster=self.roster,
             outbox=self.outbox,
             events=self.events,
         )
         nonces = count(1)
-        self.face = MqttFace(
+        self.face = MqttAdapter(
             MqttSettings(
                 host="127.0.0.1",
                 port=port,

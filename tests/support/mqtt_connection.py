@@ -8,8 +8,8 @@ from random import Random
 from typing import Any, Literal
 
 from bridge.config.settings import MqttSettings
-from bridge.hub.clock import Clock
-from bridge.mqtt.connection import Message, MqttConnection, Will
+from bridge.core.clock import Clock
+from bridge.mqtt.client.connection import Message, MqttConnection, Will
 from tests.support.waiting import PATIENCE
 
 Protocol = Literal["5", "3.1.1"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.hub.ports import PersonRequest
+from bridge.core.ports import PersonRequest
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.support.last_words import LastWords
+from tests.support.final_replies import LastWords
 from tests.support.mortal_bridge import MortalBridge, steady_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client

@@ -1,6 +1,6 @@
 """Hypothesis strategies of JSON Schemas: what a schema takes, and what is nearly so.
 
-Made for the keywords in use (`bridge.contract.catalogue` refuses others); no library does this for 2020-12.
+Made for the keywords in use (`tools.catalogue` refuses others); no library does this for 2020-12.
 """
 
 import copy

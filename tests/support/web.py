@@ -8,16 +8,15 @@ from typing import Any, Literal
 import aiohttp
 
 from bridge.config.settings import WebSettings
-from bridge.hub.admission import Admission
-from bridge.hub.clock import Clock
-from bridge.hub.event_bus import EventBus
-from bridge.hub.presses import Presses
-from bridge.hub.registry import TerminalRegistry
-from bridge.hub.stall import StallWatch
-from bridge.hub.tasks import BackgroundTasks
-from bridge.terminals.passwords import PasswordVerifier
+from bridge.core.admission import Admission
+from bridge.core.clock import Clock, StallDetector
+from bridge.core.event_bus import EventBus
+from bridge.core.presses import Presses
+from bridge.core.registry import TerminalRegistry
+from bridge.core.tasks import BackgroundTasks
+from bridge.net.passwords import PasswordVerifier
 from bridge.web.server import WebServer
-from tests.support.hub import WrittenConnection, known_terminal, msgids
+from tests.support.core import WrittenConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
 from tests.support.terminals import KeptTerminals
 from tests.support.waiting import PATIENCE
@@ -52,7 +51,7 @@ class Site:
         self.admission = Admission(
             self.registry, self.events, self.clock, KeptTerminals(), NoPersons(), self.verifier, admit
         )
-        self.stall = StallWatch(self.clock)
+        self.stall = StallDetector(self.clock)
         self._tasks = BackgroundTasks()
         self.statuses: dict[str, str | None] = {"live": None, "intake": None}
         self.store_answers = True

@@ -16,18 +16,18 @@ import pytest
 import trustme
 
 from bridge.config.settings import ServerTlsSettings
-from bridge.hub.ports import Connection, ConnectionLostError
+from bridge.core.ports import Connection, ConnectionLostError
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.terminal import SimulatedTerminal
-from bridge.terminals.outgoing import was_given_up
-from tests.support.door import PASSWORD, USERNAME, House
-from tests.support.hub import known_terminal
+from bridge.terminals.send_buffer import was_given_up
+from tests.support.core import known_terminal
 from tests.support.narrow_link import NarrowLink
 from tests.support.network import Host
+from tests.support.terminal_server import PASSWORD, USERNAME, House
 from tests.support.waiting import PATIENCE, until
 
 PHOTO = b"p" * 150_000

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from bridge.config.settings import ServerTlsSettings
 from bridge.model.events import TerminalConnected, TerminalDisconnected
 from bridge.model.secret import Secret
-from bridge.terminals import handshakes, passwords
-from bridge.terminals.fair_line import FairLine, FullError
-from bridge.terminals.forwarded import client_address
-from bridge.terminals.passwords import PasswordVerifier, VerifierBusyError, hash_password, is_usable
+from bridge.net import passwords
+from bridge.net.fair_queue import FairQueue, FullError
+from bridge.net.passwords import PasswordVerifier, VerifierBusyError, hash_password, is_usable
+from bridge.net.proxies import client_address
+from bridge.terminals import handshakes
 from bridge.terminals.server import ListenError
-from bridge.terminals.throttle import Throttle
-from tests.support.door import PASSWORD, USERNAME, House
-from tests.support.hub import SetClock, collect, known_terminal
+from bridge.terminals.throttle import SnThrottle
+from tests.support.core import SetClock, collect, known_terminal
+from tests.support.terminal_server import PASSWORD, USERNAME, House
 from tests.support.waiting import PATIENCE, until
 
 RIGHT = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
@@ -137,7 +138,7 @@ async def test_whoever_calls_without_an_address_is_never_turned_away(monkeypatch
 
 
 async def test_everyone_in_the_line_has_a_turn_and_the_greedy_make_room() -> None:
-    line = FairLine[str](4)
+    line = FairQueue[str](4)
     begun: list[str] = []
     running: list[asyncio.Future[str]] = []
 
@@ -159,7 +160,7 @@ async def test_everyone_in_the_line_has_a_turn_and_the_greedy_make_room() -> Non
 
 
 async def test_work_that_fails_is_told_and_holds_up_nobody() -> None:
-    line = FairLine[str](4)
+    line = FairQueue[str](4)
     loop = asyncio.get_running_loop()
     failing, following = loop.create_future(), loop.create_future()
     first = line.wait("a", lambda: failing)
@@ -173,7 +174,7 @@ async def test_work_that_fails_is_told_and_holds_up_nobody() -> None:
 
 def test_failures_are_counted_for_an_address_and_an_sn() -> None:
     clock = SetClock()
-    throttle = Throttle(clock)
+    throttle = SnThrottle(clock)
     for _ in range(10):
         assert throttle.wait("a", "T1") == 0
         throttle.failed("a", "T1")
@@ -189,7 +190,7 @@ def test_failures_are_counted_for_an_address_and_an_sn() -> None:
 
 
 def test_what_was_not_looked_at_counts_as_no_failure() -> None:
-    throttle = Throttle(SetClock())
+    throttle = SnThrottle(SetClock())
     for _ in range(100):
         throttle.failed("a", "T1")
         throttle.not_looked_at("a", "T1")
@@ -198,7 +199,7 @@ def test_what_was_not_looked_at_counts_as_no_failure() -> None:
 
 
 def test_failures_that_are_remembered_are_bounded() -> None:
-    throttle = Throttle(SetClock())
+    throttle = SnThrottle(SetClock())
     for number in range(30_000):
         throttle.failed("a", str(number))
     assert len(throttle) == 10_000

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bridge.hub.ports import Roster
+from bridge.core.ports import PersonsPort
 from bridge.model.events import TerminalRefused
 from bridge.model.terminal import PersonCounts
-from tests.support.hub import known_terminal
+from tests.support.core import known_terminal
 from tests.support.persons import NoPersons
 from tests.support.web import Site
 
@@ -125,7 +125,7 @@ async def test_metrics_count_and_name_nobody() -> None:
 
 
 async def test_metrics_sum_up_persons_and_tell_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    roster: Roster = NoPersons()
+    roster: PersonsPort = NoPersons()
     counts: Any = lambda _self, _sn: PersonCounts(desired=5, confirmed=2, pending=2, refused=1)  # noqa: E731  a fake
     monkeypatch.setattr(type(roster), "counts", counts)
     site = Site()

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.protocol.replies import TerminalReply
 from bridge.web import connections
-from tests.support.hub import WrittenConnection
+from tests.support.core import WrittenConnection
 from tests.support.waiting import PATIENCE, until
 from tests.support.web import Site
 

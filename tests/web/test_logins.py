@@ -11,9 +11,9 @@ import pytest
 from bridge.config.settings import TokenSettings
 from bridge.model.events import CommandReplied
 from bridge.model.secret import Secret
-from bridge.terminals.passwords import hash_password
-from bridge.web.throttle import LoginThrottle, throttled_address
-from tests.support.hub import SetClock, collect
+from bridge.net.passwords import hash_password
+from bridge.web.login_throttle import LoginThrottle, throttled_address
+from tests.support.core import SetClock, collect
 from tests.support.waiting import PATIENCE
 from tests.support.web import Site
 

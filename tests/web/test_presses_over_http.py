@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.hub.commands import COMMANDS
+from bridge.core.commands import COMMANDS
 from bridge.model.events import CommandReplied, GroupReplied
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.protocol.replies import TerminalReply
-from bridge.web import presses as press_routes
+from bridge.web.api import presses as press_routes
 from bridge.web.errors import STATUS, WORST_FIRST, summary_response
-from tests.support.hub import WrittenConnection, collect
+from tests.support.core import WrittenConnection, collect
 from tests.support.waiting import until
 from tests.support.web import Site
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.secret import Secret
-from bridge.web import security
+from bridge.web import authentication as security
 from tests.support.web import Site
 
 WEBSITE: list[dict[str, str]] = [

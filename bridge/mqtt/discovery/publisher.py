@@ -6,11 +6,11 @@ from random import Random
 
 import orjson
 
-from bridge.hub.event_bus import EventBus
-from bridge.hub.registry import TerminalRegistry
+from bridge.core.event_bus import EventBus
+from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalAdmitted, TerminalForgotten
 from bridge.model.terminal import Terminal
-from bridge.mqtt.connection import Message
+from bridge.mqtt.client.connection import Message
 from bridge.mqtt.discovery.bridge_device import bridge_device
 from bridge.mqtt.discovery.entities import Installation
 from bridge.mqtt.discovery.names import EntityNames

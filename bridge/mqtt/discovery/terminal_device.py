@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bridge.hub.command_definition import PRESS, CommandDefinition
-from bridge.hub.commands import OPEN, REBOOT, SYNC_PERSONS
+from bridge.core.command_definition import PRESS, CommandDefinition
+from bridge.core.commands import OPEN, REBOOT, SYNC_PERSONS
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import Terminal
 from bridge.mqtt.discovery.entities import Installation, entity, value_of

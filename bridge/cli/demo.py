@@ -1,0 +1,259 @@
+"""`facebridge demo`: the whole thing working on one machine, with simulated terminals."""
+
+import asyncio
+import base64
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import aiohttp
+import orjson
+from rich.console import Console
+from rich.markup import escape
+
+from bridge.app import Bridge, StartError, embedded_broker, running_bridge
+from bridge.cli.logs import set_up_logging
+from bridge.config.load import load_settings
+from bridge.config.settings import MqttSettings, Settings
+from bridge.core.clock import Clock
+from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError
+from bridge.simulator.faces import sample_photo
+from bridge.simulator.fleet import SimulatedFleet
+
+_PATIENCE = 20.0
+"""Seconds for a step that takes a fraction of one."""
+
+_TERMINALS = {"DEMO0000000001": "Front door", "DEMO0000000002": "Back door"}
+_PERSONS = {"1001": "Ada", "1002": "Grace"}
+_USUAL_PORTS = {"mqtt": 1883, "terminals": 8765, "web": 8099}
+
+_CONFIGURATION = """
+mqtt: {{port: {mqtt}}}
+terminals:
+  host: 127.0.0.1
+  port: {terminals}
+  username: dev
+  password: demo
+  known:
+    DEMO0000000001: {{name: Front door, area: Lobby, groups: [demo]}}
+    DEMO0000000002: {{name: Back door, area: Yard, groups: [demo]}}
+web: {{port: {web}}}
+logging: {{level: warning}}
+"""
+
+
+class _StepFailedError(Exception):
+    """A step did not end as it should."""
+
+
+async def run_demo(*, once: bool) -> int:
+    """Show one round: connect, enrol, open, reply; then, unless `once`, go on until Ctrl-C.
+
+    Returns:
+        The exit code: 1 where a part failed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory(prefix="facebridge-demo-") as folder:
+        try:
+            async with AsyncExitStack() as stack:
+                demo = await stack.enter_async_context(_started(console, Path(folder)))
+                await demo.play()
+                if not once:
+                    demo.suggest()
+                    await stop.wait()
+        except (StartError, _StepFailedError) as error:
+            console.print(f"[bold red]failed:[/] {escape(str(error))}")
+            return 1
+    console.print("[bold green]done[/]")
+    return 0
+
+
+class _Demo:
+    def __init__(self, console: Console, settings: Settings, bridge: Bridge, watcher: "_Watcher") -> None:
+        self._console = console
+        self._settings = settings
+        self._bridge = bridge
+        self._watcher = watcher
+
+    async def play(self) -> None:
+        """Play one round, and fail loudly where a step fails."""
+        watcher = self._watcher
+        self._title("The terminals connect")
+        for sn in _TERMINALS:
+            await watcher.expect(f"facebridge/terminal/{sn}/availability", lambda payload: payload == b"online")
+        self._title("Two persons are enrolled on both, with photos made on the spot")
+        persons = [
+            {"id": person_id, "name": name, "photo": base64.b64encode(sample_photo(int(person_id))).decode()}
+            for person_id, name in _PERSONS.items()
+        ]
+        await watcher.publish(
+            "facebridge/group/demo/person/set", {"persons": persons, "request_id": "enrolment"}, shown="two persons"
+        )
+        for sn in _TERMINALS:
+            for person_id in _PERSONS:
+                await watcher.expect(
+                    f"facebridge/terminal/{sn}/reply", _reply("setPerson", "ok", "enrolment", person_id)
+                )
+        self._title("A door is opened over MQTT")
+        await watcher.publish("facebridge/terminal/DEMO0000000001/open/set", {"request_id": "first press"})
+        await watcher.expect("facebridge/terminal/DEMO0000000001/reply", _reply("open", "ok", "first press", None))
+        self._title("The other one over HTTP")
+        await self._open_over_http("DEMO0000000002")
+        self._title("A door that is not there is not opened, and that is said")
+        await watcher.publish("facebridge/terminal/NOBODY/open/set", {"request_id": "second press"})
+        await watcher.expect("facebridge/terminal/NOBODY/reply", _reply("open", "invalid", "second press", None))
+
+    def suggest(self) -> None:
+        """Say what to try."""
+        port = self._settings.mqtt.port
+        self._title("It goes on until Ctrl-C; try")
+        for line in (
+            f"mosquitto_sub -p {port} -t 'facebridge/#' -v",
+            f"mosquitto_pub -p {port} -t facebridge/group/demo/open/set -m PRESS",
+            f"curl -X POST http://127.0.0.1:{self._bridge.web.port}/api/terminals/DEMO0000000001/open",
+            f"curl http://127.0.0.1:{self._bridge.web.port}/api/terminals",
+            f"facebridge simulate --url ws://dev:demo@127.0.0.1:{self._bridge.terminals.port}/devs/ --sn NEW1",
+        ):
+            self._console.print(f"  {escape(line)}")
+
+    async def _open_over_http(self, sn: str) -> None:
+        path = f"/api/terminals/{sn}/open"
+        self._console.print(f"  [cyan]POST[/] {path}")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://127.0.0.1:{self._bridge.web.port}{path}") as response,
+        ):
+            answer = await response.json()
+            self._console.print(f"  [green]{response.status}[/]  {escape(orjson.dumps(answer).decode())}")
+            if answer["outcome"] != "ok":
+                raise _StepFailedError(f"opening over HTTP ended {answer['outcome']}")
+
+    def _title(self, text: str) -> None:
+        self._console.print(f"\n[bold]{escape(text)}[/]")
+
+
+@asynccontextmanager
+async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
+    set_up_logging("warning", "text")
+    file = folder / "config.yaml"
+    file.write_text(_CONFIGURATION.format(**_ports(console)))
+    settings = load_settings(file, {})
+    async with AsyncExitStack() as stack:
+        settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
+        bridge = await stack.enter_async_context(running_bridge(settings, ["embedded broker: for trying out only"]))
+        console.print(f"terminals connect to ws://127.0.0.1:{bridge.terminals.port}/devs/ as dev, password demo")
+        console.print(f"MQTT is on 127.0.0.1:{settings.mqtt.port}, HTTP on http://127.0.0.1:{bridge.web.port}")
+        watcher = await stack.enter_async_context(_Watcher(console, settings.mqtt).running())
+        fleet = SimulatedFleet(
+            f"ws://dev:demo@127.0.0.1:{bridge.terminals.port}{settings.terminals.path}/", list(_TERMINALS)
+        )
+        await stack.enter_async_context(fleet.running())
+        yield _Demo(console, settings, bridge, watcher)
+
+
+class _Watcher:
+    """An MQTT client beside the bridge: publishes commands and shows what comes of them."""
+
+    def __init__(self, console: Console, settings: MqttSettings) -> None:
+        self._console = console
+        self._ready = asyncio.Event()
+        self._heard: list[Message] = []
+        self._more = asyncio.Event()
+        self._connection = MqttConnection(
+            settings,
+            client_id=f"facebridge-demo-{os.getpid()}",
+            clock=Clock(),
+            random=SystemRandom(),
+            persistent=False,
+            will=None,
+            on_message=self._received,
+            on_connect=self._connected,
+            on_disconnect=self._ready.clear,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["_Watcher"]:
+        running = asyncio.get_running_loop().create_task(self._connection.run())
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._ready.wait()
+            yield self
+        except TimeoutError:
+            raise _StepFailedError("the embedded broker does not answer") from None
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    async def publish(self, topic: str, value: dict[str, Any], *, shown: str | None = None) -> None:
+        """Publish a command."""
+        payload = orjson.dumps(value)
+        self._console.print(f"  [cyan]→[/] {topic}  {escape(shown or payload.decode())}")
+        try:
+            await self._connection.publish(topic, payload)
+        except NotConnectedError:
+            raise _StepFailedError("the embedded broker is gone") from None
+
+    async def expect(self, topic: str, condition: Callable[[bytes], bool]) -> None:
+        """Wait for a message, and show it."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while not (found := self._take(topic, condition)):
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise _StepFailedError(f"nothing came on {topic}") from None
+        self._console.print(f"  [green]←[/] {topic}  {escape(found.payload.decode())}")
+
+    def _take(self, topic: str, condition: Callable[[bytes], bool]) -> Message | None:
+        for message in self._heard:
+            if message.topic == topic and condition(message.payload):
+                self._heard.remove(message)
+                return message
+        return None
+
+    async def _connected(self) -> None:
+        await self._connection.subscribe(["facebridge/terminal/+/availability", "facebridge/terminal/+/reply"])
+        self._ready.set()
+
+    def _received(self, message: Message) -> None:
+        # What nobody waits for is let go; a demo that runs for days must not fill the memory.
+        self._heard = [*self._heard[-1000:], message]
+        self._more.set()
+
+
+def _reply(command: str, outcome: str, request_id: str, person_id: str | None) -> Callable[[bytes], bool]:
+    def is_it(payload: bytes) -> bool:
+        reply = orjson.loads(payload)
+        return (reply["command"], reply["outcome"], reply["request_id"], reply["person_id"]) == (
+            command,
+            outcome,
+            request_id,
+            person_id,
+        )
+
+    return is_it
+
+
+def _ports(console: Console) -> dict[str, int]:
+    """Return the usual ports, or free ones where they are in use."""
+    ports: dict[str, int] = {}
+    for name, usual in _USUAL_PORTS.items():
+        try:
+            with socket.create_server(("127.0.0.1", usual)):
+                ports[name] = usual
+        except OSError:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                ports[name] = free.getsockname()[1]
+            console.print(f"port {usual} is in use; {name} takes {ports[name]}")
+    return ports

@@ -1,0 +1,88 @@
+"""`facebridge doctor`."""
+
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import orjson
+from rich.text import Text
+
+from bridge import __version__
+from bridge.cli.output import output
+from bridge.cli.support import configuration_option, run_to_end
+from bridge.config.faults import ConfigurationError
+from bridge.config.load import load_settings
+from bridge.core.clock import Clock
+from bridge.doctor.findings import Finding, Level, found, report, worst
+
+_MARKS = {
+    Level.OK: ("ok     ", "green"),
+    Level.HINT: ("hint   ", "cyan"),
+    Level.WARNING: ("warning", "yellow"),
+    Level.WRONG: ("WRONG  ", "bold red"),
+}
+
+
+@click.command()
+@configuration_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option(
+    "--listen",
+    "listening",
+    type=click.FloatRange(1, 3600),
+    default=6,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to listen for terminals that come and go.",
+)
+def doctor(configuration: Path, as_json: bool, listening: float) -> None:
+    """Look at everything around the bridge, and say what is wrong and what to do.
+
+    Works beside a running bridge without disturbing it, and without one. Exit code 1 where something is wrong, 2 where
+    the configuration is; hints and warnings alone are 0.
+    """
+    from bridge.doctor.examination import Examination
+
+    clock = Clock()
+    try:
+        settings = load_settings(configuration, os.environ)
+    except ConfigurationError as error:
+        if as_json:
+            _show_json([found("configuration_invalid", str(fault), "correct it") for fault in error.faults], clock)
+        for fault in error.faults:
+            click.echo(str(fault), err=True)
+        sys.exit(2)
+    findings = run_to_end(Examination(settings, configuration, clock, listening, secrets.token_hex(4)).run())
+    if as_json:
+        _show_json(findings, clock)
+    else:
+        _show(findings)
+    sys.exit(1 if worst(findings) is Level.WRONG else 0)
+
+
+def _show_json(findings: Sequence[Finding], clock: Clock) -> None:
+    click.echo(orjson.dumps(report(findings, __version__, clock.now()), option=orjson.OPT_INDENT_2))
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    console = output()
+    area = None
+    for finding in findings:
+        if finding.area is not area:
+            area = finding.area
+            console.print(Text(area.value, style="bold"))
+        mark, style = _MARKS[finding.level]
+        console.print(Text.assemble("  ", (mark, style), f"  {finding.what}"))
+        if finding.to_do:
+            console.print(Text(f"           → {finding.to_do}  [{finding.code}]"))
+    counts = {level: sum(one.level is level for one in findings) for level in reversed(Level)}
+    shown = ", ".join(f"{number} {_counted(level, number)}" for level, number in counts.items() if number)
+    console.print(Text(shown, style=_MARKS[worst(findings)][1]))
+
+
+def _counted(level: Level, number: int) -> str:
+    plural = "s" if number > 1 and level in (Level.HINT, Level.WARNING) else ""
+    return f"{level.name.lower()}{plural}"

@@ -1,0 +1,197 @@
+"""Who may connect: terminals become known, wait for approval, change and are forgotten."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from bridge.core.clock import Clock
+from bridge.core.commands import ADMIT, FORGET
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PasswordHasher, PersonsPort, TerminalStore
+from bridge.core.registry import TerminalRegistry
+from bridge.core.replies import ReplyDispatcher
+from bridge.model.commands import Admit, Forget
+from bridge.model.events import (
+    PendingChanged,
+    TerminalAdmitted,
+    TerminalForgotten,
+    TerminalPending,
+    TerminalRefused,
+)
+from bridge.model.faults import Fault, InvalidError, UnavailableError
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
+from bridge.model.reply import Reply
+from bridge.model.terminal import Terminal, TerminalOrigin
+
+_LOGGER = logging.getLogger(__name__)
+
+MAXIMUM_PENDING = 256
+"""Terminals that may wait for approval: more than anyone approves by hand; the longest unseen makes room."""
+
+MAXIMUM_TERMINALS = 20_000
+"""Terminals that may become known by themselves (`terminals.admit: any`): twice the largest measured installation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTerminal:
+    """A terminal with right credentials that nobody has approved yet.
+
+    Attributes:
+        sn: its serial number.
+        address: where it connected from last.
+        first_seen: when it first tried.
+        last_seen: when it last tried.
+    """
+
+    sn: str
+    address: str
+    first_seen: datetime
+    last_seen: datetime
+
+
+class Admission:
+    """Decides which terminals are known, and keeps that in the store."""
+
+    def __init__(
+        self,
+        registry: TerminalRegistry,
+        events: EventBus,
+        clock: Clock,
+        store: TerminalStore,
+        roster: PersonsPort,
+        hasher: PasswordHasher,
+        admit: Literal["known", "any"],
+    ) -> None:
+        self._registry = registry
+        self._events = events
+        self._clock = clock
+        self._store = store
+        self._roster = roster
+        self._hasher = hasher
+        self._admit_any = admit == "any"
+        self._replying = ReplyDispatcher(events, clock)
+        self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
+
+    async def load(self, configured: Iterable[Terminal]) -> None:
+        """Make known what the store and the configuration hold; the configuration wins. Raises UnavailableError."""
+        for terminal in await self._store.load():
+            self._registry.put(terminal)
+        for terminal in configured:
+            self._registry.put(terminal)
+
+    @property
+    def pending(self) -> Sequence[PendingTerminal]:
+        """Those that wait for approval, the one seen last at the end."""
+        return tuple(self._pending.values())
+
+    async def ask(self, sn: str, address: str) -> bool:
+        """Tell whether a terminal with right credentials may connect; one that may not is pending from now on.
+
+        Raises:
+            UnavailableError: it may, but that could not be stored.
+        """
+        if sn in self._registry:
+            return True
+        if self._admit_any and len(self._registry) < MAXIMUM_TERMINALS:
+            await self._become_known(Terminal(sn=sn, origin=TerminalOrigin.CONNECTED))
+            return True
+        self._wait_for_approval(sn, address)
+        return False
+
+    def refused(self, sn: str, address: str, reason: str) -> None:
+        """Note that somebody was turned away, and why."""
+        _LOGGER.warning("refused %s from %s: %s", sn, address, reason, extra={"sn": sn, "address": address})
+        self._events.publish(TerminalRefused(at=self._clock.now(), sn=sn, address=address, reason=reason))
+
+    async def admit(self, command: Admit, origin: Origin) -> Reply:
+        """Approve a terminal, seen or not yet seen, or change an approved one; tells whoever asked.
+
+        Credentials that change close the connection that was made with the old ones.
+        """
+        asked = self._replying.asked(ADMIT.name, command.request_id, command.sn)
+        try:
+            await self._become_known(await self._changed(command))
+        except InvalidError as error:
+            return self._replying.tell(asked.invalid(error.faults), origin)
+        except UnavailableError as error:
+            return self._replying.tell(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+        return self._replying.tell(asked.reply(Outcome.OK), origin)
+
+    async def forget(self, command: Forget, origin: Origin) -> Reply:
+        """Close a terminal's connection, drop its persons and clear its topics; tells whoever asked."""
+        asked = self._replying.asked(FORGET.name, command.request_id, command.sn)
+        known = self._registry.get(command.sn)
+        if known is None and command.sn not in self._pending:
+            return self._replying.tell(asked.unknown_terminal(), origin)
+        if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
+            return self._replying.tell(asked.invalid([_listed(command.sn)]), origin)
+        try:
+            await self._roster.forget(command.sn)
+            await self._store.delete(command.sn)
+        except UnavailableError as error:
+            return self._replying.tell(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+        self._drop_pending(command.sn)
+        if known is not None:
+            self._registry.remove(command.sn)
+            if known.connection is not None:
+                known.connection.reset("the terminal was forgotten")
+            self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
+        return self._replying.tell(asked.reply(Outcome.OK), origin)
+
+    async def _changed(self, command: Admit) -> Terminal:
+        known = self._registry.get(command.sn)
+        if known is None:
+            before = Terminal(sn=command.sn, origin=TerminalOrigin.APPROVED)
+        elif known.terminal.origin is TerminalOrigin.CONFIGURED:
+            raise InvalidError([_listed(command.sn)])
+        else:
+            before = known.terminal
+        changes: dict[str, Any] = {"groups": before.groups, **command.changes}
+        after = replace(before, **{**changes, "origin": TerminalOrigin.APPROVED})
+        if (after.username is None) != (after.password is None):
+            missing = "username" if after.username is None else "password"
+            raise InvalidError.at(missing, "username and password go together: give both, or null for both")
+        if after.password is not None and after.password is not before.password:
+            after = replace(after, password=await self._hasher.hash(after.password))
+        return after
+
+    async def _become_known(self, terminal: Terminal) -> None:
+        await self._store.save(terminal)
+        known = self._registry.get(terminal.sn)
+        before = known.terminal if known is not None else None
+        known = self._registry.put(terminal)
+        self._drop_pending(terminal.sn)
+        if (
+            before is not None
+            and known.connection is not None
+            and (before.username, before.password) != (terminal.username, terminal.password)
+        ):
+            known.connection.reset("its credentials have changed")
+        self._events.publish(TerminalAdmitted(at=self._clock.now(), sn=terminal.sn))
+
+    def _wait_for_approval(self, sn: str, address: str) -> None:
+        now = self._clock.now()
+        before = self._pending.pop(sn, None)
+        first_seen = before.first_seen if before is not None else now
+        self._pending[sn] = PendingTerminal(sn=sn, address=address, first_seen=first_seen, last_seen=now)
+        if before is not None and before.address == address:
+            return
+        reason = "right credentials, but not known: approve it, or list it in the configuration"
+        _LOGGER.warning("terminal %s from %s waits for approval", sn, address, extra={"sn": sn, "address": address})
+        self._events.publish(TerminalPending(at=now, sn=sn, address=address, reason=reason))
+        if before is None:
+            if len(self._pending) > MAXIMUM_PENDING:
+                self._pending.popitem(last=False)
+            self._events.publish(PendingChanged(at=now))
+
+    def _drop_pending(self, sn: str) -> None:
+        if self._pending.pop(sn, None) is not None:
+            self._events.publish(PendingChanged(at=self._clock.now()))
+
+
+def _listed(sn: str) -> Fault:
+    return Fault("sn", f"terminal {sn} is listed in the configuration; change it there")

@@ -1,0 +1,55 @@
+"""What the bridge says of a terminal, the same on every face."""
+
+from typing import Any
+
+from bridge.core.registry import KnownTerminal
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
+from bridge.model.names import SERIAL_NUMBER_SCHEMA
+from bridge.model.reply import REPLY_SCHEMA, format_time
+from bridge.model.terminal import PERSON_COUNTS_SCHEMA, PersonCounts
+
+
+def terminal_state(known: KnownTerminal, persons: PersonCounts) -> dict[str, Any]:
+    """Return the state of a terminal (CONTRACT, section 4), ready for JSON."""
+    connection = known.connection
+    return {
+        "sn": known.terminal.sn,
+        "name": known.terminal.title,
+        "online": connection is not None,
+        "address": connection.address if connection is not None else None,
+        "connected_at": format_time(connection.connected_at) if connection is not None else None,
+        "last_seen": format_time(known.last_seen) if known.last_seen is not None else None,
+        "persons": persons.as_json(),
+        "last_reply": known.last_reply.as_json() if known.last_reply is not None else None,
+    }
+
+
+TERMINAL_STATE_SCHEMA: JsonSchema = output_schema(
+    {
+        "sn": SERIAL_NUMBER_SCHEMA,
+        "name": text("what people call it; `Terminal <SN>` where nobody does"),
+        "online": {"type": "boolean", "description": "whether it is connected"},
+        "address": nullable(text("where it is connected from")),
+        "connected_at": described(nullable(TIME), "since when it is connected"),
+        "last_seen": described(
+            nullable(TIME), "when its last frame came in; published once a minute where only this moved"
+        ),
+        "persons": PERSON_COUNTS_SCHEMA,
+        "last_reply": described(nullable(REPLY_SCHEMA), "the last word on its last command"),
+    },
+    title="TerminalState",
+    description="A terminal as the bridge sees it, published at most once a second.",
+    examples=[
+        {
+            "sn": "FEDCBA9876543210",
+            "name": "Front door",
+            "online": True,
+            "address": "192.0.2.17",
+            "connected_at": "2026-11-24T07:59:30.000+00:00",
+            "last_seen": "2026-11-24T08:00:00.000+00:00",
+            "persons": {"desired": 120, "confirmed": 119, "pending": 1, "refused": 0},
+            "last_reply": None,
+        }
+    ],
+)
+"""What `terminal_state` gives."""

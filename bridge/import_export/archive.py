@@ -1,0 +1,168 @@
+"""Reads a ZIP of a table and pictures, which may be broken, or made to burst."""
+
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, BinaryIO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from bridge.import_export.byte_source import ByteSource
+from bridge.import_export.errors import PersonFileError
+from bridge.import_export.pictures import Pictures, picture_id
+from bridge.model.faults import InvalidError, shorten
+from bridge.persons.photos.sources import AttachedPhoto, check_size
+
+MAXIMUM_MEMBERS = 100_001
+"""Of an archive: a table, and a picture for each of the most persons that are written into one."""
+
+_LARGEST_TABLE = 2 * 1024**3
+"""Bytes of a table, unpacked: the largest import with photos inside has 1.4 GB."""
+
+_LARGEST_READ = 16 * 1024 * 1024
+"""Bytes that are asked of the file at once. Only the list of members is read whole, before it can be counted; a member
+takes some 150."""
+
+_PIECE = 1024 * 1024
+"""Bytes of a picture that are read at once."""
+
+_ENCRYPTED = 0x1
+_READABLE = (ZIP_STORED, ZIP_DEFLATED)
+"""What every tool writes. The others are rare, and may ask for gigabytes of memory to unpack a picture."""
+
+_BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises for archives that are cut off, mangled, closed or strange."""
+_DAMAGED = "the archive is damaged; make it anew"
+
+
+class _BoundedFile:
+    """A file of which nothing large is read at once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek = stream.seek
+        self.tell = stream.tell
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LARGEST_READ:
+            raise PersonFileError("the archive has too many members; split it up")
+        return self._stream.read(size)
+
+
+class Archive:
+    """A table and pictures in an archive; pictures may be read from several threads."""
+
+    def __init__(self, archive: ZipFile) -> None:
+        """Find the table and the pictures. Raises PersonFileError."""
+        self._archive = archive
+        # zipfile counts its open members without a lock.
+        self._lock = threading.Lock()
+        members = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in _parts(one.filename)]
+        if len(members) > MAXIMUM_MEMBERS:
+            raise PersonFileError(f"the archive has more than {MAXIMUM_MEMBERS} members; split it up")
+        tables = [one for one in members if _parts(one.filename)[-1].lower().endswith((".csv", ".json"))]
+        if len(tables) != 1:
+            found = ", ".join(shorten(one.filename) for one in tables[:5]) or "none"
+            raise PersonFileError(f"the archive must hold one table, a .csv or a .json; found {found}")
+        self._table = tables[0]
+        _check_member(self._table)
+        if self._table.file_size > _LARGEST_TABLE:
+            raise PersonFileError(f"the table has more than {_LARGEST_TABLE // 1024**3} GB unpacked; split it up")
+        self.pictures = Pictures(self._pictures(members))
+
+    @property
+    def table_name(self) -> str:
+        """What the table is called."""
+        return self._table.filename
+
+    @contextmanager
+    def open_table(self) -> Iterator[ByteSource]:
+        """Give the table's bytes. Raises PersonFileError, later too."""
+        stream = self._open_table()
+        try:
+            yield ByteSource(partial(_read_table, stream), self._table.file_size)
+        finally:
+            with self._lock:
+                stream.close()
+
+    def _open_table(self) -> IO[bytes]:
+        try:
+            with self._lock:
+                return self._archive.open(self._table)
+        except _BROKEN:
+            raise PersonFileError(_DAMAGED) from None
+
+    def _pictures(self, members: list[ZipInfo]) -> Iterator[tuple[str, AttachedPhoto]]:
+        for member in members:
+            person_id = picture_id(_parts(member.filename)[-1])
+            if person_id is not None:
+                _check_member(member)
+                yield person_id, AttachedPhoto(shorten(member.filename, 255), partial(self._read_picture, member))
+
+    def _read_picture(self, member: ZipInfo, max_bytes: int) -> bytes:
+        check_size(member.file_size, max_bytes)
+        try:
+            # One at a time, which costs little: the work is in putting pictures right.
+            with self._lock, self._archive.open(member) as stream:
+                # zipfile stops at the size that the archive tells, and checks the sum once there.
+                return b"".join(iter(partial(stream.read, _PIECE), b""))
+        except _BROKEN:
+            raise InvalidError.at("", "cannot be read: the archive is damaged here; make it anew") from None
+
+    def close(self) -> None:
+        """Let go of the file; pictures cannot be read any more."""
+        with self._lock:
+            self._archive.close()
+
+
+@contextmanager
+def open_archive(file: Path) -> Iterator[Archive]:
+    """Open a ZIP. Raises PersonFileError."""
+    with open_file(file) as stream:
+        try:
+            archive = ZipFile(_BoundedFile(stream))
+        except _BROKEN:
+            raise PersonFileError("is no ZIP, or a damaged one; make it anew") from None
+        opened = Archive(archive)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def open_file(file: Path) -> BinaryIO:
+    """Open a file to read. Raises PersonFileError."""
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise PersonFileError("there is no such file") from None
+    except OSError as error:
+        raise PersonFileError(f"cannot be read: {error.strerror}") from None
+
+
+def _parts(name: str) -> list[str]:
+    # Some tools on Windows write backslashes; no id has one.
+    return re.split(r"[/\\]", name)
+
+
+def _check_member(member: ZipInfo) -> None:
+    name = shorten(member.filename)
+    if member.flag_bits & _ENCRYPTED:
+        raise PersonFileError(f"{name} in the archive is encrypted; make it without a password")
+    if member.compress_type not in _READABLE:
+        raise PersonFileError(
+            f"{name} in the archive is compressed in a way that is not read; use ordinary ZIP (deflate)"
+        )
+
+
+def _read_table(stream: IO[bytes], size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except _BROKEN:
+        raise PersonFileError(_DAMAGED) from None

@@ -1,0 +1,95 @@
+"""Pictures that lie beside a table, named by id: `p1.jpg` is the picture of p1."""
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from bridge.import_export.errors import PersonFileError
+from bridge.model.faults import InvalidError, shorten
+from bridge.persons.photos.sources import AttachedPhoto, check_size
+
+MAXIMUM_PICTURES = 100_000
+"""Pictures in a folder or an archive: ten times what the largest import is made for."""
+
+_SUFFIXES = frozenset(("jpg", "jpeg", "png", "webp", "heic", "heif"))
+
+
+def picture_id(name: str) -> str | None:
+    """Return whose picture a file of this name is, None where it is no picture."""
+    # An id may begin with dots, where `Path.suffix` sees none: `..jpg` is the picture of `.`.
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and suffix.lower() in _SUFFIXES else None
+
+
+class Pictures:
+    """The pictures beside a table, and which of them belong to nobody in it."""
+
+    def __init__(self, pictures: Iterable[tuple[str, AttachedPhoto]] = ()) -> None:
+        """Take the pictures, each with the id that it is named by. Raises PersonFileError where there are too many."""
+        self._by_id: dict[str, list[AttachedPhoto]] = {}
+        self._claimed: set[str] = set()
+        for count, (person_id, picture) in enumerate(pictures, 1):
+            if count > MAXIMUM_PICTURES:
+                raise PersonFileError(f"there are more than {MAXIMUM_PICTURES} pictures; split them up")
+            self._by_id.setdefault(person_id, []).append(picture)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_id)
+
+    def claim(self, person_id: object) -> Sequence[AttachedPhoto]:
+        """Return the pictures of a person in the table."""
+        if not isinstance(person_id, str) or person_id not in self._by_id:
+            return ()
+        self._claimed.add(person_id)
+        return self._by_id[person_id]
+
+    def strays(self) -> list[str]:
+        """Return the names of those that nobody claimed, sorted."""
+        return sorted(
+            picture.name
+            for person_id, pictures in self._by_id.items()
+            if person_id not in self._claimed
+            for picture in pictures
+        )
+
+
+def pictures_in(folder: Path) -> Pictures:
+    """Return the pictures directly in a folder; links are followed, as whoever gave the folder may read them.
+
+    Raises:
+        PersonFileError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return Pictures(
+                (person_id, AttachedPhoto(shorten(entry.name, 255), partial(_read, Path(entry.path))))
+                for entry in entries
+                if (person_id := picture_id(entry.name)) is not None and _is_file(entry)
+            )
+    except FileNotFoundError:
+        raise PersonFileError(f"the folder of pictures {folder} is not there") from None
+    except NotADirectoryError:
+        raise PersonFileError(f"{folder} is no folder; --photos names a folder of pictures") from None
+    except OSError as error:
+        raise PersonFileError(f"the folder of pictures {folder} cannot be read: {error.strerror}") from None
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        # Reading it will tell what is wrong with it.
+        return True
+
+
+def _read(file: Path, max_bytes: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            check_size(os.fstat(stream.fileno()).st_size, max_bytes)
+            # It may have grown since.
+            data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise InvalidError.at("", f"cannot be read: {error.strerror}") from None
+    check_size(len(data), max_bytes)
+    return data

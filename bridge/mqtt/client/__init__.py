@@ -1,0 +1,1 @@
+"""The MQTT client: paho-mqtt inside the event loop."""

@@ -1,0 +1,146 @@
+"""Each terminal's retained availability and state, no more often than they are worth (CONTRACT, section 4)."""
+
+import asyncio
+from collections import OrderedDict
+
+import orjson
+
+from bridge.core.clock import Clock
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PersonsPort
+from bridge.core.registry import KnownTerminal, TerminalRegistry
+from bridge.core.terminal_state import terminal_state
+from bridge.model.events import (
+    CommandReplied,
+    PersonsChanged,
+    PersonSettled,
+    TerminalAdmitted,
+    TerminalConnected,
+    TerminalDisconnected,
+    TerminalForgotten,
+)
+from bridge.mqtt.retained import RetainedTopics
+from bridge.mqtt.topics import Topics
+
+ONLINE = b"online"
+OFFLINE = b"offline"
+
+_SHORTEST_INTERVAL = 1.0
+_LAST_SEEN_INTERVAL = 60.0
+"""Seconds between two states of a terminal, the second where only `last_seen` moved (CONTRACT, section 4)."""
+
+_TICK = 0.25
+"""Seconds between two looks at what is due: a state is at most this much later than it need be."""
+
+_AT_ONCE = 100
+"""Terminals looked at before other work has its turn: about a millisecond."""
+
+
+class TerminalStates:
+    """Keeps availability and state of every known terminal in the retained topics."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        retained: RetainedTopics,
+        registry: TerminalRegistry,
+        roster: PersonsPort,
+        events: EventBus,
+        clock: Clock,
+    ) -> None:
+        self._topics = topics
+        self._retained = retained
+        self._registry = registry
+        self._roster = roster
+        self._clock = clock
+        self._closing = False
+        self._changed: dict[str, None] = {}
+        # When each terminal was last published, the longest ago first.
+        self._published_at: OrderedDict[str, float] = OrderedDict()
+        self._published: dict[str, bytes] = {}
+        name = "MQTT state"
+        events.subscribe(TerminalConnected, lambda event: self._connection_changed(event.sn), name=name)
+        events.subscribe(TerminalDisconnected, lambda event: self._connection_changed(event.sn), name=name)
+        events.subscribe(TerminalAdmitted, lambda event: self._connection_changed(event.sn), name=name)
+        events.subscribe(TerminalForgotten, self._forgotten, name=name)
+        events.subscribe(PersonsChanged, lambda event: self._state_changed(event.sn), name=name)
+        events.subscribe(CommandReplied, lambda event: self._state_changed(event.reply.sn), name=name)
+        events.subscribe(PersonSettled, lambda event: self._state_changed(event.reply.sn), name=name)
+
+    async def start(self) -> None:
+        """Say of every known terminal what is true: all that are not connected are `offline`."""
+        for position, known in enumerate(self._registry):
+            self._connection_changed(known.terminal.sn)
+            if position % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """Say of every terminal that it is `offline`, and leave it at that."""
+        self._closing = True
+        for known in self._registry:
+            self._retained.want(self._topics.terminal_availability(known.terminal.sn), OFFLINE)
+
+    async def run(self) -> None:
+        """Publish what becomes due until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK)
+            await self.publish_due()
+
+    async def publish_due(self) -> None:
+        """Publish states that changed too soon after the last, and each minute those whose `last_seen` moved."""
+        now = self._clock.boottime()
+        for position, sn in enumerate(tuple(self._changed)):
+            if now - self._published_at.get(sn, now - _SHORTEST_INTERVAL) >= _SHORTEST_INTERVAL:
+                self._publish(sn)
+            if position % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        while self._published_at:
+            sn, published_at = next(iter(self._published_at.items()))
+            if now - published_at < _LAST_SEEN_INTERVAL:
+                break
+            self._publish(sn, last_seen_counts=True)
+            if len(self._published_at) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _connection_changed(self, sn: str) -> None:
+        known = self._registry.get(sn)
+        if known is None or self._closing:
+            return
+        availability = ONLINE if known.connection is not None else OFFLINE
+        self._retained.want(self._topics.terminal_availability(sn), availability)
+        self._state_changed(sn)
+
+    def _state_changed(self, sn: str | None) -> None:
+        if sn is None or sn not in self._registry or self._closing:
+            return
+        published_at = self._published_at.get(sn)
+        if published_at is None or self._clock.boottime() - published_at >= _SHORTEST_INTERVAL:
+            self._publish(sn)
+        else:
+            self._changed[sn] = None
+
+    def _publish(self, sn: str, *, last_seen_counts: bool = False) -> None:
+        self._changed.pop(sn, None)
+        known = self._registry.get(sn)
+        if known is None or self._closing:
+            self._published_at.pop(sn, None)
+            return
+        state, without_last_seen = self._encode(known)
+        if last_seen_counts or self._published.get(sn) != without_last_seen:
+            self._published[sn] = without_last_seen
+            self._published_at[sn] = self._clock.boottime()
+            self._published_at.move_to_end(sn)
+            self._retained.want(self._topics.terminal_state(sn), state)
+
+    def _encode(self, known: KnownTerminal) -> tuple[bytes, bytes]:
+        state = terminal_state(known, self._roster.counts(known.terminal.sn))
+        whole = orjson.dumps(state)
+        state["last_seen"] = None
+        return whole, orjson.dumps(state)
+
+    def _forgotten(self, event: TerminalForgotten) -> None:
+        self._changed.pop(event.sn, None)
+        self._published.pop(event.sn, None)
+        self._published_at.pop(event.sn, None)
+        self._retained.clear(self._topics.terminal_availability(event.sn))
+        self._retained.clear(self._topics.terminal_state(event.sn))

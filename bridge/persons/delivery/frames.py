@@ -1,0 +1,115 @@
+"""Writes the frames of persons, with their photos loaded when they are sent and not before."""
+
+import asyncio
+from collections import OrderedDict
+
+from bridge.model.person import ALWAYS, Person
+from bridge.model.person_entry import PersonEntry
+from bridge.model.secret import Secret
+from bridge.persons.photos.preparation import wire_photo
+from bridge.persons.ports import PersonStore
+from bridge.protocol.errors import LocalProtocolError
+from bridge.protocol.photos import EscapedPhoto, escape_photo
+from bridge.protocol.requests import (
+    NO_LIMIT,
+    NO_NUMBER,
+    UNLIMITED_PASSES,
+    PersonFields,
+    encode_remove_everyone,
+    encode_remove_person,
+    encode_set_person,
+)
+
+_CACHE_LENGTH = 16 * 1024 * 1024
+"""Characters of escaped photos that are kept: about eighty of them.
+
+One person goes to many terminals within seconds, and then not again for weeks. So the escaped form is kept here for a
+while and not in the store, where it would more than double the size of every photo for the half millisecond it saves.
+"""
+
+
+class UnsendableError(Exception):
+    """What is stored cannot be sent as the protocol demands; only a change can help."""
+
+
+class FrameWriter:
+    """Writes what a terminal is sent for an entry."""
+
+    def __init__(self, store: PersonStore) -> None:
+        self._store = store
+        self._cache: OrderedDict[str, EscapedPhoto] = OrderedDict()
+        self._cached_length = 0
+        self._reading = asyncio.Lock()
+
+    async def write(self, entry: PersonEntry, *, msgid: str, key: Secret | None) -> bytes:
+        """Write the frame that makes the terminal hold, or not hold, what the entry says.
+
+        Args:
+            entry: of the person, or of the removal of everyone.
+            msgid: of the frame.
+            key: the terminal's secret, where it has one.
+
+        Raises:
+            UnavailableError: the photo cannot be read now.
+            UnsendableError: the entry cannot be sent at all.
+        """
+        secret = None if key is None else key.reveal()
+        try:
+            if entry.person_id is None:
+                return encode_remove_everyone(msgid=msgid, sn=entry.sn, key=secret)
+            if entry.person is None or not entry.person.enabled:
+                return encode_remove_person(entry.person_id, msgid=msgid, sn=entry.sn, key=secret)
+            photo = await self._photo(entry.person.photo)
+            return encode_set_person(_fields(entry.person, photo, secret), msgid=msgid, sn=entry.sn)
+        except LocalProtocolError as error:
+            raise UnsendableError(f"the bridge cannot write it as the terminal's protocol wants it: {error}") from error
+
+    async def _photo(self, sha256: str) -> EscapedPhoto:
+        photo = self._cached(sha256)
+        if photo is not None:
+            return photo
+        # Whatever goes to many terminals they all ask for at the same moment: the first reads it, the others find it.
+        async with self._reading:
+            photo = self._cached(sha256)
+            if photo is None:
+                photo = await self._read(sha256)
+            return photo
+
+    def _cached(self, sha256: str) -> EscapedPhoto | None:
+        photo = self._cache.get(sha256)
+        if photo is not None:
+            self._cache.move_to_end(sha256)
+        return photo
+
+    async def _read(self, sha256: str) -> EscapedPhoto:
+        jpeg = await self._store.photo(sha256)
+        if jpeg is None:
+            raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
+        photo = escape_photo(wire_photo(jpeg))
+        self._cache[sha256] = photo
+        self._cached_length += len(photo)
+        while self._cached_length > _CACHE_LENGTH:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_length -= len(oldest)
+        return photo
+
+
+def _fields(person: Person, photo: EscapedPhoto, key: str | None) -> PersonFields:
+    """Put in what the terminal wants where the user gave nothing (CONTRACT, section 4, "A person")."""
+    weekly = person.weekly
+    if weekly is None and person.weekly_taken_back:
+        # That an absent field clears the rule the terminal has is not documented.
+        weekly = ALWAYS
+    return PersonFields(
+        id=person.id,
+        name=person.name,
+        card=person.card or NO_NUMBER,
+        id_number=person.id_number or NO_NUMBER,
+        photo=photo,
+        start_ts=NO_LIMIT if person.valid_from is None else person.valid_from,
+        end_ts=NO_LIMIT if person.valid_until is None else person.valid_until,
+        pass_count=UNLIMITED_PASSES if person.pass_count is None else person.pass_count,
+        visitor=person.visitor,
+        weekly=None if weekly is None else weekly.by_day(),
+        key=key,
+    )

@@ -1,0 +1,141 @@
+"""The audit takes down every reply, behind whoever is told first, and survives a store that fails."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bridge.core import audit as audit_module
+from bridge.core.audit import AuditRecorder
+from bridge.core.event_bus import EventBus
+from bridge.model.audit import AuditRecord
+from bridge.model.events import CommandReplied, PersonSettled
+from bridge.model.faults import UnavailableError
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
+from bridge.model.reply import Reply
+from tests.support.core import SetClock
+from tests.support.waiting import until
+
+AT = datetime(2026, 11, 24, 8, tzinfo=UTC)
+ORIGIN = Origin(source="facebridge/terminal/T1/open/set", user="ann")
+
+
+class FailingStore:
+    """Keeps records, unless it fails."""
+
+    def __init__(self) -> None:
+        self.records: list[AuditRecord] = []
+        self.fails = False
+        self.tries = 0
+        self.dropped: list[tuple[datetime, int]] = []
+
+    async def add(self, records: Sequence[AuditRecord]) -> None:
+        self.tries += 1
+        if self.fails:
+            raise UnavailableError("the store is full")
+        self.records += records
+
+    async def drop(self, *, before: datetime, keep: int) -> None:
+        self.dropped.append((before, keep))
+        if self.fails:
+            raise UnavailableError("the store is full")
+
+
+def reply(number: int = 0, outcome: Outcome = Outcome.OK, **details: Any) -> Reply:
+    return Reply(command="open", outcome=outcome, at=AT, sn="T1", request_id=str(number), **details)
+
+
+def recorder(store: FailingStore, events: EventBus) -> AuditRecorder:
+    return AuditRecorder(store, events, SetClock(), keep_days=90)
+
+
+async def test_every_reply_is_taken_down_with_who_asked() -> None:
+    store, events = FailingStore(), EventBus()
+    audit = recorder(store, events)
+    audit.start()
+    events.publish(CommandReplied(at=AT, reply=reply(1), origin=ORIGIN))
+    refused = reply(2, Outcome.REFUSED, person_id="p1", message="no face")
+    events.publish(PersonSettled(at=AT, reply=refused, origin=ORIGIN))
+    await until(lambda: len(store.records) == 2)
+    first, second = store.records
+    assert (first.command, first.sn, first.request_id, first.outcome, first.source, first.user) == (
+        "open", "T1", "1", Outcome.OK, ORIGIN.source, "ann",
+    )  # fmt: skip
+    assert (second.person_id, second.outcome, second.message) == ("p1", Outcome.REFUSED, "no face")
+    assert store.dropped == [(SetClock().now() - timedelta(days=90), audit_module.MAXIMUM_RECORDS)]
+    await audit.stop()
+
+
+async def test_what_a_stranger_made_up_is_cut() -> None:
+    store, events = FailingStore(), EventBus()
+    audit = recorder(store, events)
+    audit.start()
+    events.publish(CommandReplied(at=AT, reply=reply(1, message="x" * 5000 + "\0"), origin=ORIGIN))
+    made_up = Reply(command="open", outcome=Outcome.OK, at=AT, request_id="a\0b")
+    events.publish(CommandReplied(at=AT, reply=made_up, origin=ORIGIN))
+    await until(lambda: len(store.records) == 2)
+    assert [len(store.records[0].message or ""), store.records[1].request_id] == [200, "a\ufffdb"]
+    await audit.stop()
+
+
+async def test_nothing_is_lost_while_the_store_fails_but_repetitions(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(audit_module, "_PAUSE", 0.01)
+    store, events = FailingStore(), EventBus()
+    store.fails = True
+    audit = recorder(store, events)
+    audit.start()
+    events.publish(CommandReplied(at=AT, reply=reply(1), origin=ORIGIN))
+    await until(lambda: store.tries > 1)
+    # A change that is tried again and again says the same each time.
+    events.publish(CommandReplied(at=AT, reply=reply(2, Outcome.UNAVAILABLE), origin=ORIGIN))
+    events.publish(CommandReplied(at=AT, reply=reply(3), origin=ORIGIN))
+    store.fails = False
+    await until(lambda: len(store.records) == 2)
+    assert [record.request_id for record in store.records] == ["1", "3"]
+    assert "cannot be written now: the store is full" in caplog.text
+    events.publish(CommandReplied(at=AT, reply=reply(4, Outcome.UNAVAILABLE), origin=ORIGIN))
+    await until(lambda: len(store.records) == 3)
+    await audit.stop()
+
+
+async def test_what_waits_is_bounded_and_what_is_missing_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(audit_module, "_MAXIMUM_WAITING", 3)
+    store, events = FailingStore(), EventBus()
+    audit = recorder(store, events)
+    for number in range(5):
+        events.publish(CommandReplied(at=AT, reply=reply(number), origin=ORIGIN))
+    assert audit.waiting == 3
+    with caplog.at_level(logging.WARNING):
+        audit.start()
+        await until(lambda: "lacks 2 records" in caplog.text)
+    assert [record.request_id for record in store.records] == ["0", "1", "2"]
+    await audit.stop()
+
+
+async def test_at_the_end_everything_is_written() -> None:
+    store, events = FailingStore(), EventBus()
+    audit = recorder(store, events)
+    audit.start()
+    for number in range(1200):
+        events.publish(CommandReplied(at=AT, reply=reply(number), origin=ORIGIN))
+    await audit.stop()
+    assert [record.request_id for record in store.records] == [str(number) for number in range(1200)]
+
+
+async def test_a_store_that_fails_does_not_hold_up_the_end() -> None:
+    store, events = FailingStore(), EventBus()
+    store.fails = True
+    audit = recorder(store, events)
+    audit.start()
+    events.publish(CommandReplied(at=AT, reply=reply(1), origin=ORIGIN))
+    await until(lambda: store.tries)
+    async with asyncio.timeout(2):
+        await audit.stop()

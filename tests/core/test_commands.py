@@ -1,0 +1,167 @@
+"""Every command's payloads, the right ones and the wrong ones."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.command_definition import CommandDefinition, InvalidCommandError
+from bridge.core.commands import (
+    ADMIT,
+    COMMANDS,
+    FORGET,
+    GET_PERSONS,
+    OPEN,
+    REBOOT,
+    REMOVE_PERSONS,
+    SET_PERSONS,
+    SYNC_PERSONS,
+)
+from bridge.model.commands import (
+    Admit,
+    Command,
+    Forget,
+    GetPersons,
+    Open,
+    Reboot,
+    RemovePersons,
+    SetPersons,
+    SyncPersons,
+)
+from bridge.model.secret import Secret
+
+RIGHT: list[tuple[CommandDefinition, str, Command]] = [
+    (OPEN, "", Open()),
+    (OPEN, "PRESS", Open()),
+    (OPEN, "{}", Open()),
+    (OPEN, '{"request_id": "r1"}', Open(request_id="r1")),
+    (REBOOT, "PRESS", Reboot()),
+    (SET_PERSONS, '{"id": "1", "name": "Ada"}', SetPersons(persons=[{"id": "1", "name": "Ada"}])),
+    (SET_PERSONS, '{"id": "1", "request_id": "r"}', SetPersons(persons=[{"id": "1"}], request_id="r")),
+    (SET_PERSONS, '[{"id": "1"}, 7]', SetPersons(persons=[{"id": "1"}, 7])),
+    (SET_PERSONS, '{"persons": [{"id": "1"}], "request_id": "r"}', SetPersons(persons=[{"id": "1"}], request_id="r")),
+    (REMOVE_PERSONS, '{"id": "1"}', RemovePersons(ids=("1",))),
+    (REMOVE_PERSONS, '{"ids": ["1", "2", "1"], "request_id": "r"}', RemovePersons(ids=("1", "2"), request_id="r")),
+    (REMOVE_PERSONS, '{"all": true, "confirm": "T1"}', RemovePersons(ids=None)),
+    (GET_PERSONS, "", GetPersons()),
+    (GET_PERSONS, '{"id": "1"}', GetPersons(id="1")),
+    (SYNC_PERSONS, "", SyncPersons()),
+    (SYNC_PERSONS, "PRESS", SyncPersons()),
+    (SYNC_PERSONS, "{}", SyncPersons()),
+    (SYNC_PERSONS, '{"clear": true, "confirm": "T1"}', SyncPersons(clear=True)),
+    (ADMIT, '{"sn": "T2"}', Admit(sn="T2")),
+    (
+        ADMIT,
+        '{"sn": "T2", "name": "Gate", "area": null, "groups": ["a"], "username": "u", "password": "p", "key": "k"}',
+        Admit(
+            sn="T2",
+            changes={
+                "name": "Gate",
+                "area": None,
+                "groups": ("a",),
+                "username": "u",
+                "password": Secret("p"),
+                "key": Secret("k"),
+            },
+        ),
+    ),
+    (FORGET, '{"sn": "T2", "request_id": "r"}', Forget(sn="T2", request_id="r")),
+]
+
+WRONG: list[tuple[CommandDefinition, str, str, str]] = [
+    (OPEN, "press", "", "JSON"),
+    (OPEN, '"PRESS"', "", "must be"),
+    (OPEN, "null", "", "must not be null"),
+    (OPEN, "[1]", "", "not a list"),
+    (OPEN, '{"requestid": "r"}', "requestid", "did you mean 'request_id'"),
+    (OPEN, '{"request_id": 7}', "request_id", "text of at most 128"),
+    (OPEN, '{"request_id": "%s"}' % ("x" * 129), "request_id", "text of at most 128"),
+    (SET_PERSONS, "", "", "must be a person"),
+    (SET_PERSONS, "PRESS", "", "not PRESS"),
+    (SET_PERSONS, "[]", "", "1 to 10000 persons, not 0"),
+    (SET_PERSONS, '{"persons": []}', "persons", "not 0"),
+    (SET_PERSONS, '{"persons": {"id": "1"}}', "persons", "not an object"),
+    (SET_PERSONS, '{"persons": [1], "person": 1}', "person", "did you mean 'persons'"),
+    (REMOVE_PERSONS, "", "", "must be an object"),
+    (REMOVE_PERSONS, "[]", "", "must be an object"),
+    (REMOVE_PERSONS, "{}", "", "not none"),
+    (REMOVE_PERSONS, '{"ids": []}', "ids", "1 to 10000"),
+    (REMOVE_PERSONS, '{"ids": null}', "ids", "1 to 10000"),
+    (REMOVE_PERSONS, '{"ids": ["1", ""]}', "ids.1", "letters"),
+    (REMOVE_PERSONS, '{"ids": ["1", "2]"]}', "ids.1", "letters"),
+    (REMOVE_PERSONS, '{"id": 7}', "id", "letters"),
+    (REMOVE_PERSONS, '{"id": "1", "all": true, "confirm": "T1"}', "", "not id and all"),
+    (REMOVE_PERSONS, '{"all": true}', "confirm", 'needs "confirm": "T1"'),
+    (REMOVE_PERSONS, '{"all": true, "confirm": "T2"}', "confirm", 'needs "confirm": "T1"'),
+    (REMOVE_PERSONS, '{"all": 1, "confirm": "T1"}', "all", "must be true"),
+    (REMOVE_PERSONS, '{"id": "1", "confirm": "T1"}', "confirm", "belongs to"),
+    (GET_PERSONS, '{"id": "a b"}', "id", "letters"),
+    (GET_PERSONS, "PRESS", "", "not PRESS"),
+    (SYNC_PERSONS, '{"confirm": "T1"}', "confirm", "belongs to"),
+    (SYNC_PERSONS, '{"clear": true}', "confirm", 'needs "confirm": "T1"'),
+    (SYNC_PERSONS, '{"clear": "yes"}', "clear", "not text"),
+    (ADMIT, "", "", "must be an object"),
+    (ADMIT, "{}", "sn", "letters"),
+    (ADMIT, '{"sn": "a/b"}', "sn", "letters"),
+    (ADMIT, '{"sn": "T2", "groups": ["all"]}', "groups.0", "every terminal already"),
+    (ADMIT, '{"sn": "T2", "groups": "a"}', "groups", "list"),
+    (ADMIT, '{"sn": "T2", "name": ""}', "name", "1 to 128"),
+    (ADMIT, '{"sn": "T2", "nmae": "Gate"}', "nmae", "did you mean 'name'"),
+    (ADMIT, '{"sn": "T2", "name": "a\\u0000b"}', "name", "control"),
+    (FORGET, '{"sn": null}', "sn", "letters"),
+    (OPEN, "[" * 5000, "", "JSON"),
+    (OPEN, '{"request_id": NaN}', "", "JSON"),
+]
+
+
+@pytest.mark.parametrize(("definition", "payload", "command"), RIGHT)
+def test_a_right_payload_becomes_its_command(definition: CommandDefinition, payload: str, command: Command) -> None:
+    assert definition.parse(payload.encode(), "T1") == command
+
+
+@pytest.mark.parametrize(("definition", "payload", "path", "hint"), WRONG)
+def test_a_wrong_payload_is_named_with_what_would_be_right(
+    definition: CommandDefinition, payload: str, path: str, hint: str
+) -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        definition.parse(payload.encode(), "T1")
+    assert [fault.path for fault in caught.value.faults] == [path]
+    assert hint in caught.value.faults[0].message
+
+
+def test_an_invalid_command_keeps_its_request_id() -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        REMOVE_PERSONS.parse(b'{"ids": [], "request_id": "r9"}', "T1")
+    assert caught.value.request_id == "r9"
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        ADMIT.parse(b'{"sn": "T2", "password": "hunter2\\u0001"}', "")
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(ADMIT.parse(b'{"sn": "T2", "password": "hunter2"}', ""))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(COMMANDS), st.binary(max_size=200) | JSON.map(lambda value: orjson.dumps(value, default=str)))
+def test_nothing_but_an_invalid_command_comes_out(definition: CommandDefinition, payload: bytes) -> None:
+    try:
+        assert isinstance(definition.parse(payload, "T1"), Command)
+    except InvalidCommandError as error:
+        assert error.faults  # noqa: PT017  both ends are right, each in its way
+
+
+@given(st.binary(max_size=40) | JSON.map(lambda value: orjson.dumps(value, default=str)))
+def test_everyone_is_removed_only_by_the_explicit_form(payload: bytes) -> None:
+    try:
+        command = REMOVE_PERSONS.parse(payload, "T1")
+    except InvalidCommandError:
+        return
+    assert isinstance(command, RemovePersons)
+    assert command.ids

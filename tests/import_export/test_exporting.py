@@ -1,0 +1,84 @@
+"""What was exported imports again without a difference."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.model.person import WEEKDAYS
+from tests.import_export.transfer_system import transfer_house
+from tests.persons.person_system import OTHER_PHOTO, PHOTO, person
+
+IDS = st.from_regex(r"[A-Za-z0-9_.@-]{1,12}", fullmatch=True)
+TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+HOURS = st.sampled_from(["", "09:00-17:00", "00:00-23:59", "08:00-12:00;13:00-18:30"])
+MOMENTS = st.none() | st.integers(0, 2_000_000_000) | st.floats(0, 2e9).map(lambda seconds: round(seconds, 3))
+PERSONS = st.lists(
+    st.fixed_dictionaries(
+        {"id": IDS, "name": TEXT, "photo": st.sampled_from([PHOTO, OTHER_PHOTO])},
+        optional={
+            "card": st.none() | TEXT,
+            "id_number": st.none() | TEXT,
+            "valid_from": MOMENTS,
+            "pass_count": st.none() | st.integers(0, 9999),
+            "visitor": st.booleans(),
+            "weekly": st.none() | st.fixed_dictionaries(dict.fromkeys(WEEKDAYS, HOURS)),
+            "enabled": st.booleans(),
+        },
+    ),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda person: str(person["id"]),
+)
+
+
+@settings(max_examples=25)
+@given(persons=PERSONS, name=st.sampled_from(["out.csv", "out.json", "out.zip"]), pictures=st.booleans())
+async def test_an_export_imports_again_without_a_difference(
+    persons: list[dict[str, Any]], name: str, pictures: bool
+) -> None:
+    with TemporaryDirectory() as folder:
+        async with transfer_house(Path(folder)) as house:
+            await house.roster_house.set(*persons)
+            photos = Path(folder) / "pictures" if pictures and name != "out.zip" else None
+            exported = await house.export(name, photos=photos)
+            assert exported.persons == len(persons)
+            file = house.folder / name
+            _, differences = await house.check(file, photos=photos, prune=True)
+            assert not differences.terminals
+            assert not differences.faults
+            if name != "out.csv" or photos is not None:
+                await house.import_(file, ("T2",), photos=photos)
+                shown = [list(await house.roster_house.roster.persons(sn)) for sn in ("T1", "T2")]
+                assert [{**one, "changed_at": None} for one in shown[0]] == [
+                    {**one, "changed_at": None} for one in shown[1]
+                ]
+
+
+async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
+    async with transfer_house(tmp_path) as house:
+        await house.roster_house.set(person("1", name="Old"), person("2"))
+        await house.roster_house.set(person("1", name="New"), person("3"), sn="T2")
+        await house.roster_house.remove("2")
+        exported = await house.export("out.csv", ("T1", "T2"))
+        assert (exported.persons, exported.differing) == (2, 1)
+        rows = (tmp_path / "out.csv").read_text().splitlines()
+        assert [row.split(",")[:2] for row in rows[1:]] == [["1", "New"], ["3", "Name of 3"]]
+
+
+async def test_a_photo_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with transfer_house(tmp_path) as house:
+        await house.roster_house.set(person("1"), person("2", photo=OTHER_PHOTO))
+        first, _ = await house.store.page("T1", "", 10)
+        assert first.person is not None
+        lost, read = first.person.photo, house.store.photo
+
+        async def photo(sha256: str) -> bytes | None:
+            return None if sha256 == lost else await read(sha256)
+
+        monkeypatch.setattr(house.store, "photo", photo)
+        exported = await house.export("out.zip")
+        assert (exported.persons, exported.unreadable) == (1, ["1"])

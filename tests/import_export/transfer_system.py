@@ -1,0 +1,135 @@
+"""A roster that runs, and beside it another program on the same store, with files to import from."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from bridge.core.event_bus import EventBus
+from bridge.import_export.checking import CheckedFile, RowFault, check_file
+from bridge.import_export.context import TransferContext
+from bridge.import_export.differences import Differences, find_differences
+from bridge.import_export.exporting import Exported, export_persons
+from bridge.import_export.importing import apply_import
+from bridge.import_export.photo_spool import PhotoSpool
+from bridge.import_export.reading import open_person_file
+from bridge.import_export.writing import write_person_file
+from bridge.model.events import CommandReplied
+from bridge.model.origin import Origin
+from bridge.persons.transaction_runner import TransactionRunner
+from bridge.simulator.faces import sample_photo
+from bridge.store.database import Database
+from bridge.store.persons import StoredPersons
+from tests.persons.person_system import RosterHouse, roster_house
+
+ORIGIN = Origin(source="facebridge persons import", user="ann")
+
+
+def ignore(what: str, done: int, part: float) -> None:
+    """Take no notice of progress."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import."""
+
+    checked: CheckedFile
+    differences: Differences
+    late: Sequence[RowFault]
+
+
+class TransferHouse:
+    """What the tests look at."""
+
+    def __init__(self, house: RosterHouse, database: Database, folder: Path) -> None:
+        self.roster_house = house
+        self.folder = folder
+        self.store = StoredPersons(database)
+        self.told: list[CommandReplied] = []
+        events = EventBus()
+        events.subscribe(CommandReplied, self.told.append, name="test")
+        self.context = TransferContext(
+            store=self.store,
+            commits=TransactionRunner(self.store, events, house.clock, "this boot", beside_a_bridge=True),
+            events=events,
+            clock=house.clock,
+            boot_id="this boot",
+            timezone=UTC,
+            origin=ORIGIN,
+            bridge_running=False,
+        )
+
+    def write(self, *rows: dict[str, Any], name: str = "persons.csv") -> Path:
+        """Write a CSV of these rows."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        (self.folder / name).write_text(text.getvalue())
+        return self.folder / name
+
+    def picture(self, person_id: str, number: int = 1) -> Path:
+        """Put a picture of a person into the folder of pictures, and return that."""
+        photos = self.folder / "photos"
+        photos.mkdir(exist_ok=True)
+        (photos / f"{person_id}.jpg").write_bytes(sample_photo(number, (64, 80)))
+        return photos
+
+    async def check(
+        self, file: Path, sns: Sequence[str] = ("T1",), *, photos: Path | None = None, prune: bool = False
+    ) -> tuple[CheckedFile, Differences]:
+        """Look at a file, and change nothing."""
+        with self._spool() as spool:
+            return await self._check(file, sns, spool, photos, prune=prune)
+
+    async def import_(
+        self,
+        file: Path,
+        sns: Sequence[str] = ("T1",),
+        *,
+        photos: Path | None = None,
+        prune: bool = False,
+        between: Any = None,
+    ) -> Imported:
+        """Import a file; what is `between` happens after the check."""
+        with self._spool() as spool:
+            checked, differences = await self._check(file, sns, spool, photos, prune=prune)
+            assert not checked.faults
+            assert not differences.faults
+            if between is not None:
+                await between()
+            late = await apply_import(self.context, checked.persons, differences, spool, ignore)
+            return Imported(checked, differences, late)
+
+    async def export(self, name: str, sns: Sequence[str] = ("T1",), photos: Path | None = None) -> Exported:
+        """Export into a file of the folder."""
+        with write_person_file(self.folder / name, photos) as writer:
+            return await export_persons(self.store, sns, writer, ignore)
+
+    @contextmanager
+    def _spool(self) -> Any:
+        with PhotoSpool(self.folder) as spool:
+            yield spool
+
+    async def _check(
+        self, file: Path, sns: Sequence[str], spool: PhotoSpool, photos: Path | None, *, prune: bool
+    ) -> tuple[CheckedFile, Differences]:
+        with open_person_file(file, photos) as opened:
+            checked = await check_file(opened, self.roster_house.photos, spool, UTC, ignore)
+        differences = await find_differences(self.store, checked.persons, sns, prune=prune, progress=ignore)
+        return checked, differences
+
+
+@asynccontextmanager
+async def transfer_house(folder: Path) -> AsyncIterator[TransferHouse]:
+    async with roster_house(folder) as house:
+        database = await Database.open(f"sqlite:///{folder}/store.db")
+        try:
+            yield TransferHouse(house, database, folder)
+        finally:
+            await database.close()

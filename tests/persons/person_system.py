@@ -1,0 +1,177 @@
+"""A roster with a real store, photos and registry; at its outer edge connections that are written down."""
+
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from bridge.core.clock import Clock
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import OutboxEntry, PersonRequest
+from bridge.core.registry import TerminalRegistry
+from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
+from bridge.model.reply import Reply
+from bridge.persons.delivery.worker import DeliveryTimes
+from bridge.persons.photos.preparation import PhotoPreparer
+from bridge.persons.service import PersonService
+from bridge.protocol.replies import TerminalReply
+from bridge.protocol.requests import (
+    RemovePersonRequest,
+    Request,
+    SetPersonRequest,
+    decode_request,
+)
+from bridge.simulator.faces import sample_photo
+from bridge.store.database import Database
+from bridge.store.outbox import StoredOutbox
+from bridge.store.persons import StoredPersons
+from tests.support.core import SetClock, WrittenConnection, known_terminal
+from tests.support.waiting import until
+
+PHOTO = base64.b64encode(sample_photo(1, (64, 80))).decode()
+OTHER_PHOTO = base64.b64encode(sample_photo(2, (64, 80))).decode()
+
+ORIGIN = Origin(source="test", response_topic="answers/here", correlation_data=b"\x007")
+
+_MSGIDS = count(1)
+
+
+def person(person_id: str, **fields: Any) -> dict[str, Any]:
+    return {"id": person_id, "name": f"Name of {person_id}", "photo": PHOTO, **fields}
+
+
+def answer_ok(msgid: str) -> TerminalReply | None:
+    return TerminalReply(msgid, None, 0, "ok")
+
+
+def silent(msgid: str) -> TerminalReply | None:
+    return None
+
+
+class RosterHouse:
+    """What the tests look at."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        times: DeliveryTimes | None = None,
+        clock: Clock | None = None,
+        boot_id: str = "this boot",
+        sns: Sequence[str] = ("T1", "T2"),
+        remove_expired: int | None = None,
+    ) -> None:
+        self.database = database
+        self.clock = clock or SetClock()
+        self.events = EventBus()
+        self.registry = TerminalRegistry(self.events, self.clock)
+        for sn in sns:
+            self.registry.put(known_terminal(sn))
+        self.store = StoredPersons(database)
+        self.photos = PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
+        self.roster = PersonService(
+            self.registry,
+            self.events,
+            self.clock,
+            self.store,
+            StoredOutbox(database),
+            self.photos,
+            new_msgid=lambda: f"m{next(_MSGIDS)}",
+            boot_id=boot_id,
+            timezone=UTC,
+            random=Random(1).random,
+            times=times or DeliveryTimes(store_retry=0.01),
+            remove_expired=remove_expired,
+        )
+
+    def connect(self, sn: str = "T1", answer: Callable[[str], TerminalReply | None] = answer_ok) -> WrittenConnection:
+        connection = WrittenConnection(self.registry, sn, answer)
+        self.registry.connected(connection)
+        return connection
+
+    async def change(self, *changes: PersonChange, sn: str = "T1", origin: Origin = ORIGIN) -> list[list[Reply]]:
+        now = self.clock.boottime()
+        requests = [PersonRequest(sn=sn, change=change, origin=origin, received_at=now) for change in changes]
+        return [list(replies) for replies in await self.roster.change(requests)]
+
+    async def set(self, *persons: object, request_id: str | None = None, sn: str = "T1") -> list[Outcome]:
+        (replies,) = await self.change(SetPersons(persons=persons, request_id=request_id), sn=sn)
+        return [reply.outcome for reply in replies]
+
+    async def remove(self, *ids: str, request_id: str | None = None, sn: str = "T1") -> list[Outcome]:
+        (replies,) = await self.change(RemovePersons(ids=ids, request_id=request_id), sn=sn)
+        return [reply.outcome for reply in replies]
+
+    async def remove_everyone(self, request_id: str | None = None, sn: str = "T1") -> list[Outcome]:
+        (replies,) = await self.change(RemovePersons(ids=None, request_id=request_id), sn=sn)
+        return [reply.outcome for reply in replies]
+
+    async def sync(self, request_id: str | None = None, *, clear: bool = False, sn: str = "T1") -> list[Outcome]:
+        (replies,) = await self.change(SyncPersons(clear=clear, request_id=request_id), sn=sn)
+        return [reply.outcome for reply in replies]
+
+    async def last_words(self, number: int) -> list[OutboxEntry]:
+        """Take so many last words, and let nobody have them again."""
+        taken: list[OutboxEntry] = []
+        while len(taken) < number:
+            taken += await self.roster.outbox.next_entries(number - len(taken))
+        await self.roster.outbox.published([entry.id for entry in taken])
+        return taken
+
+    async def told(self, number: int) -> list[tuple[str | None, str | None, str]]:
+        """Take so many last words, as request id, person id and outcome."""
+        return [
+            (entry.reply.request_id, entry.reply.person_id, entry.reply.outcome.value)
+            for entry in await self.last_words(number)
+        ]
+
+    async def settled(self, sn: str = "T1") -> None:
+        """Wait until nothing is pending."""
+        await until(lambda: self.roster.counts(sn).pending == 0)
+
+    async def delivery(self, sn: str = "T1") -> dict[str, str]:
+        return {person["id"]: person["delivery"] for person in await self.roster.persons(sn)}
+
+
+@asynccontextmanager
+async def roster_house(
+    place: Path | str, *, connected: Sequence[str] = (), **details: Any
+) -> AsyncIterator[RosterHouse]:
+    """Open the store in a folder, or at a URL, or open it again; with `connected` terminals there before the roster."""
+    url = f"sqlite:///{place}/store.db" if isinstance(place, Path) else place
+    database = await Database.open(url, busy_timeout=0.2)
+    house = RosterHouse(database, **details)
+    for sn in connected:
+        house.connect(sn)
+    await house.roster.start()
+    try:
+        yield house
+    finally:
+        house.photos.close()
+        try:
+            await house.roster.stop()
+        finally:
+            await database.close()
+
+
+def requests(connection: WrittenConnection) -> list[Request]:
+    return [decode_request(frame) for frame in connection.frames]
+
+
+def sent(connection: WrittenConnection) -> list[str]:
+    """Return what went out, as `set p1`, `remove p1`, `remove everyone`."""
+    return [_shortly(request) for request in requests(connection)]
+
+
+def _shortly(request: Request) -> str:
+    if isinstance(request, SetPersonRequest):
+        return f"set {request.person.id}"
+    if isinstance(request, RemovePersonRequest):
+        return f"remove {','.join(request.ids) or 'everyone'}"
+    return type(request).__name__

@@ -1,0 +1,73 @@
+"""Persons are removed everywhere some days after their time is over, and nobody else is."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bridge.model.events import CommandReplied
+from bridge.persons.expiry import ExpiryJob
+from tests.persons.person_system import RosterHouse, person, roster_house, sent
+from tests.support.core import SetClock
+from tests.support.waiting import until
+
+DAY = 86400.0
+
+
+def expiry(house: RosterHouse, days: int) -> ExpiryJob:
+    return ExpiryJob(house.store, house.roster._commits, house.events, house.clock, "this boot", days)
+
+
+async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        for sn in ("T1", "T2"):
+            await house.set(
+                person("past", valid_until="2026-11-14"),
+                person("lately", valid_until="2026-11-23"),
+                person("later", valid_until="2026-12-24"),
+                person("always"),
+                person("off", valid_until="2026-11-01", enabled=False),
+                sn=sn,
+            )
+        connection = house.connect()
+        await house.settled()
+        told: list[CommandReplied] = []
+        house.events.subscribe(CommandReplied, told.append, name="test")
+        await expiry(house, 7).remove_expired()
+        await house.settled()
+        assert sent(connection)[-2:] in (["remove off", "remove past"], ["remove past", "remove off"])
+        for sn in ("T1", "T2"):
+            assert set(await house.delivery(sn)) == {"lately", "later", "always"}
+        assert {(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in told} == {
+            (sn, person_id, "accepted") for sn in ("T1", "T2") for person_id in ("past", "off")
+        }
+        assert {one.origin.source for one in told} == {"persons.remove_expired"}
+
+
+async def test_it_is_done_at_the_start_and_not_where_it_is_not_asked_for(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("past", valid_until="2026-11-01"))
+    async with roster_house(tmp_path) as house:
+        assert await house.delivery() == {"past": "pending"}
+    async with roster_house(tmp_path, remove_expired=0) as house:
+        await until(lambda: house.roster.counts("T1").desired == 0)
+        assert await house.delivery() == {}
+
+
+async def test_who_was_given_more_time_stays(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("p1", valid_until="2026-11-01"))
+        stale = await house.store.expired(datetime(2026, 11, 24, tzinfo=UTC), 10)
+        await house.set({"id": "p1", "valid_until": "2027-11-01"})
+        await expiry(house, 0)._remove("T1", [person_id for _, person_id in stale])
+        assert stale
+        assert await house.delivery() == {"p1": "pending"}
+
+
+async def test_many_at_once(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with roster_house(tmp_path, clock=clock) as house:
+        await house.set(*(person(f"p{number}", valid_until="2026-11-24T09:00Z") for number in range(250)))
+        await expiry(house, 1).remove_expired()
+        assert len(await house.delivery()) == 250
+        clock.seconds += DAY + 3601
+        await expiry(house, 1).remove_expired()
+        assert await house.delivery() == {}

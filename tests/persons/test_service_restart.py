@@ -1,0 +1,225 @@
+"""Promise 2 over restarts, kills, and a store that fails."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from bridge.model.outcome import Outcome
+from bridge.model.terminal import PersonCounts
+from bridge.protocol.requests import SetPersonRequest
+from tests.persons.person_system import person, requests, roster_house, sent
+from tests.support.file_size import file_size_limit
+from tests.support.postgresql import PostgreSQL
+from tests.support.waiting import until
+
+KILLS = 5
+
+
+async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        connection = house.connect()
+        await house.set(person("p1"))
+        await house.settled()
+        connection.reset("gone")
+        await house.set(person("p2"), request_id="r2")
+        await house.remove_everyone(sn="T2", request_id="all")
+    async with roster_house(tmp_path) as house:
+        assert house.roster.counts("T1") == PersonCounts(desired=2, confirmed=1, pending=1)
+        connection = house.connect()
+        await house.settled()
+        assert sent(connection) == ["set p2"]
+        house.connect("T2")
+        words = await house.last_words(3)
+        assert [(word.reply.request_id, word.reply.outcome) for word in words] == [
+            (None, Outcome.OK),
+            ("r2", Outcome.OK),
+            ("all", Outcome.OK),
+        ]
+        assert words[1].origin.correlation_data == b"\x007"
+        assert words[1].reply.duration_ms == 0
+
+
+async def test_terminals_that_are_connected_before_the_roster_starts(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("p1"))
+    async with roster_house(tmp_path, connected=("T1",)) as house:
+        await house.settled()
+
+
+async def test_durations_do_not_reach_over_a_boot(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("p1"))
+    async with roster_house(tmp_path, boot_id="another boot") as house:
+        house.connect()
+        (word,) = await house.last_words(1)
+        assert word.reply.duration_ms is None
+
+
+async def test_answers_that_came_just_before_the_end_are_kept(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        connection = house.connect()
+        await house.set(person("p1"))
+        await until(lambda: connection.frames)
+    async with roster_house(tmp_path) as house:
+        assert house.roster.counts("T1") == PersonCounts(desired=1, confirmed=1)
+
+
+async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        house.connect()
+        await house.set(person("p1"), request_id="r1")
+        await house.set(person("p2"), request_id="r2")
+        await house.settled()
+        outbox = house.roster.outbox
+        first = await outbox.next_entries(1)
+        second = await outbox.next_entries(5)
+        assert [entry.reply.request_id for entry in (*first, *second)] == ["r1", "r2"]
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(outbox.next_entries(5))
+            await asyncio.sleep(0)
+            outbox.rewind()
+        assert waiting.result() == [*first, *second]
+        await outbox.published([first[0].id])
+    async with roster_house(tmp_path) as house:
+        assert await house.roster.outbox.next_entries(5) == second
+        await house.roster.outbox.published([second[0].id])
+    async with roster_house(tmp_path) as house:
+        await house.sync(request_id="r3", sn="T2")
+        assert await house.told(1) == [("r3", None, "ok")]
+
+
+async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("p1"))
+        before = house.roster.counts("T1")
+        with closing(sqlite3.connect(tmp_path / "store.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert await house.set(person("p2"), {"id": "p3"}) == [Outcome.UNAVAILABLE] * 2
+            assert await house.remove("p1", "p4") == [Outcome.UNAVAILABLE] * 2
+            assert await house.remove_everyone() == [Outcome.UNAVAILABLE]
+            other.rollback()
+        assert house.roster.counts("T1") == before
+        assert await house.delivery() == {"p1": "pending"}
+        assert await house.set(person("p2")) == [Outcome.ACCEPTED]
+
+
+async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_same(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        connection = house.connect()
+        with closing(sqlite3.connect(tmp_path / "store.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.TaskGroup() as group:
+                change = group.create_task(house.set(person("p1"), request_id="r"))
+                await until(lambda: house.roster._commits._running)
+                change.cancel()
+            other.rollback()
+        assert await house.told(1) == [("r", "p1", "ok")]
+        assert sent(connection) == ["set p1"]
+
+
+async def test_a_full_disk_does_nothing_by_halves(tmp_path: Path) -> None:
+    async with roster_house(tmp_path) as house:
+        await house.set(person("p0"), request_id="r0")
+        many = [person(f"p{number}") for number in range(300)]
+        with file_size_limit((tmp_path / "store.db-wal").stat().st_size + 20_000):
+            assert await house.set(*many, request_id="r1") == [Outcome.UNAVAILABLE] * 300
+            assert await house.delivery() == {"p0": "pending"}
+        assert await house.set(*many, request_id="r2") == [Outcome.ACCEPTED] * 300
+        assert await house.told(1) == [("r0", "p0", "superseded")]
+        connection = house.connect()
+        await house.settled()
+        assert len(connection.frames) == 300
+
+
+STREAM = """
+import asyncio, sys
+from pathlib import Path
+from bridge.model.events import PersonSettled
+from tests.persons.person_system import person, roster_house
+
+async def main(place: str, first: int) -> None:
+    async with roster_house(Path(place) if place.startswith("/") else place) as house:
+        house.events.subscribe(
+            PersonSettled,
+            lambda event: print("settled", event.reply.request_id, event.reply.outcome.value, flush=True),
+            name="stream",
+        )
+        house.connect()
+        number = first
+        while True:
+            await house.set(person(f"p{number % 7}", name=f"v{number}"), request_id=str(number))
+            print("accepted", number, flush=True)
+            number += 1
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def run_and_kill(place: Path | str, first: int, lines: int) -> list[list[str]]:
+    """Let changes stream in, and kill the process after so many lines of what it says."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STREAM, str(place), str(first)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    said = []
+    with process.stdout:
+        for line in process.stdout:
+            said.append(line.split())
+            if len(said) == lines:
+                process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    # The last line may have been cut off.
+    return [words for words in said if len(words) > 1]
+
+
+async def test_kill_at_any_moment(tmp_path: Path) -> None:
+    await kill_at_any_moment(tmp_path)
+
+
+@pytest.mark.slow
+async def test_kill_at_any_moment_on_postgresql(postgresql: PostgreSQL) -> None:
+    await kill_at_any_moment(await postgresql.new_url())
+
+
+async def kill_at_any_moment(place: Path | str) -> None:
+    randomness = Random(20261124)
+    accepted: list[int] = []
+    confirmed: set[int] = set()
+    first = 0
+    for _ in range(KILLS):
+        said = await asyncio.to_thread(run_and_kill, place, first, randomness.randrange(1, 120))
+        accepted += [int(words[1]) for words in said if words[0] == "accepted"]
+        confirmed |= {int(words[1]) for words in said if words[0] == "settled" and words[2] == "ok"}
+        # One more may have been stored and not said.
+        first = max(accepted, default=first) + 2
+    assert len(accepted) > 50
+
+    async with roster_house(place) as house:
+        pending = house.roster.counts("T1").pending
+        connection = house.connect()
+        await house.settled()
+        held = {listed["id"]: int(listed["name"][1:]) for listed in await house.roster.persons("T1")}
+        for number in accepted:
+            assert held[f"p{number % 7}"] >= number, f"change {number} was lost"
+        assert len(connection.frames) == pending
+        resent = {
+            int(request.person.name[1:]) for request in requests(connection) if isinstance(request, SetPersonRequest)
+        }
+        assert len(resent) == pending
+        assert not resent & confirmed
+        await house.sync(request_id="end")
+        told: list[str | None] = []
+        while "end" not in told:
+            told += [entry.reply.request_id for entry in await house.roster.outbox.next_entries(100)]
+        assert set(told) >= {str(number) for number in accepted}

@@ -1,0 +1,87 @@
+"""The hub's outer edges for tests that are not about them: a clock that is set, a connection that is written down."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from bridge.core.clock import Clock
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import ConnectionLostError
+from bridge.core.registry import TerminalRegistry
+from bridge.model.events import Event
+from bridge.model.terminal import Terminal, TerminalOrigin
+from bridge.protocol.replies import TerminalReply
+from bridge.protocol.requests import decode_request
+
+
+class SetClock(Clock):
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def boottime(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 24, 8, tzinfo=UTC) + timedelta(seconds=self.seconds - 1000)
+
+
+class WrittenConnection:
+    """A connection whose frames are written down; each may be answered at once."""
+
+    def __init__(
+        self,
+        registry: TerminalRegistry,
+        sn: str,
+        answer: Callable[[str], TerminalReply | None] = lambda msgid: TerminalReply(msgid, None, 0, "ok"),
+    ) -> None:
+        self.sn = sn
+        self.address = "192.0.2.7"
+        self.connected_at = self.last_seen = datetime(2026, 11, 24, 8, tzinfo=UTC)
+        self.frames: list[bytes] = []
+        self.taken: bool | None = True
+        self.broken = False
+        self.resets: list[str] = []
+        self._registry = registry
+        self._answer = answer
+
+    @property
+    def commands(self) -> list[str]:
+        return [type(decode_request(frame)).__name__ for frame in self.frames]
+
+    async def send(self, frame: bytes) -> int:
+        if self.broken:
+            raise ConnectionLostError
+        self.frames.append(frame)
+        reply = self._answer(decode_request(frame).msgid)
+        if reply is not None:
+            self._registry.received(self, reply)
+        return len(self.frames)
+
+    def acknowledged(self, position: int) -> bool | None:
+        return self.taken
+
+    def reset(self, reason: str) -> None:
+        self.resets.append(reason)
+        self._registry.disconnected(self, reason)
+
+    async def close(self, reason: str) -> None:
+        self._registry.disconnected(self, reason)
+
+
+def known_terminal(sn: str = "T1", **details: object) -> Terminal:
+    return Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, **details)  # type: ignore[arg-type]  # test data
+
+
+def msgids() -> Callable[[], str]:
+    numbers = count(1)
+    return lambda: f"m{next(numbers)}"
+
+
+def collect(events: EventBus, *types: type[Event]) -> list[Event]:
+    """Return a list that fills with the events of these types."""
+    collected: list[Event] = []
+    for event_type in types:
+        events.subscribe(event_type, collected.append, name="test")
+    return collected

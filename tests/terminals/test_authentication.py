@@ -1,0 +1,462 @@
+"""Every row of CONTRACT, section 8, from the outside."""
+
+import asyncio
+import base64
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from bridge.config.settings import ServerTlsSettings
+from bridge.core.ports import Connection
+from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalPending, TerminalRefused
+from bridge.model.secret import Secret
+from bridge.net.passwords import hash_password
+from bridge.simulator.terminal import SimulatedTerminal
+from bridge.terminals import handshakes, session
+from bridge.terminals.session import MAXIMUM_FRAME
+from tests.support.core import collect, known_terminal
+from tests.support.terminal_server import PASSWORD, USERNAME, House
+from tests.support.waiting import PATIENCE, until
+
+RIGHT = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
+WRONG = aiohttp.encode_basic_auth(USERNAME, "wrong")
+
+
+async def status_of(
+    house: House, path: str, authorization: str = RIGHT, headers: Mapping[str, str] | None = None
+) -> int:
+    """Try to connect; return the HTTP status."""
+    url = f"{house.url.removesuffix('/devs')}{path}"
+    async with aiohttp.ClientSession() as client:
+        try:
+            async with client.ws_connect(url, headers={"Authorization": authorization, **(headers or {})}):
+                return 101
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status
+
+
+@asynccontextmanager
+async def connected(
+    house: House, sn: str = "T1", protocols: tuple[str, ...] = ()
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(
+            f"{house.url}/{sn}",
+            headers={"Authorization": RIGHT},
+            autoping=False,
+            protocols=protocols,
+        ) as websocket,
+    ):
+        yield websocket
+
+
+async def wait_online(house: House, sn: str = "T1") -> Connection:
+    known = house.registry.get(sn)
+    assert known is not None
+    await until(lambda: known.connection is not None)
+    assert known.connection is not None
+    return known.connection
+
+
+async def wait_offline(house: House, sn: str = "T1") -> None:
+    known = house.registry.get(sn)
+    assert known is not None
+    await until(lambda: known.connection is None)
+
+
+@pytest.mark.parametrize(
+    ("path", "auth", "status"),
+    [
+        ("/devs/T1", RIGHT, 101),
+        ("/devs/T1?x=/y", RIGHT, 101),
+        ("/devs/T1", None, 401),
+        ("/devs/T1", WRONG, 401),
+        ("/devs/T1", aiohttp.encode_basic_auth("other", PASSWORD), 401),
+        ("/devs/T1", aiohttp.encode_basic_auth(USERNAME, ""), 401),
+        ("/devs/T9", RIGHT, 403),
+        ("/devs/T9", WRONG, 401),
+        ("/devs/a+b", RIGHT, 400),
+        ("/devs/a%2Fb", RIGHT, 400),
+        ("/devs/%2e%2e", RIGHT, 400),
+        ("/devs/a%23b", RIGHT, 400),
+        ("/devs/%FF", RIGHT, 400),
+        ("/devs/%00", RIGHT, 400),
+        (f"/devs/{'x' * 65}", RIGHT, 400),
+        ("/devs/", RIGHT, 400),
+        ("/devs/a/b", RIGHT, 404),
+        ("/devs", RIGHT, 404),
+        ("/", RIGHT, 404),
+        ("/other/T1", RIGHT, 404),
+        ("/devsT1", RIGHT, 404),
+    ],
+)
+async def test_a_handshake_gets_its_answer(
+    path: str, auth: str | None, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with House(known_terminal("T1")).open() as house:
+        assert await raw_status(house, path, auth) == status
+    assert "Traceback" not in caplog.text
+
+
+async def raw_status(house: House, path: str, auth: str | None) -> int:
+    """Send a handshake as it stands: a client would put the path in order."""
+    head = await raw(house, path, f"Authorization: {auth}\r\n" if auth else "")
+    return int(head.split()[1])
+
+
+async def raw(house: House, path: str, more: str = "", method: str = "GET") -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+    writer.write(
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n".encode()
+    )
+    async with asyncio.timeout(PATIENCE):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    writer.close()
+    return head
+
+
+async def test_the_documents_own_handshake_is_taken() -> None:
+    async with House(known_terminal("FEDCBA9876543210")).open() as house:
+        head = await raw(
+            house,
+            "/devs/FEDCBA9876543210",
+            "Origin: http://x\r\nSec-WebSocket-Protocol: xxx\r\nSec-WebSocket-Extension: xxxx\r\n"
+            "Sec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: Basic ZGV2OjEyMw==\r\n",
+        )
+    assert head.startswith("HTTP/1.1 101")
+    assert "Sec-WebSocket-Protocol: xxx" in head
+    assert "Extensions" not in head
+    assert "Server: facebridge" in head
+
+
+async def test_the_first_subprotocol_offered_is_selected() -> None:
+    async with House(known_terminal("T1")).open() as house:
+        async with connected(house, protocols=("b", "a")) as websocket:
+            assert websocket.protocol == "b"
+        async with connected(house) as websocket:
+            assert websocket.protocol is None
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic ZGV2", "Bearer ZGV2OjEyMw==", "Basic " + "A" * 7000])
+async def test_odd_credentials_are_wrong_ones(header: str) -> None:
+    async with House(known_terminal("T1")).open() as house:
+        head = await raw(house, "/devs/T1", f"Authorization: {header}\r\n")
+        assert head.startswith("HTTP/1.1 401")
+        assert "WWW-Authenticate: Basic" in head
+
+
+async def test_other_methods_and_no_upgrade_are_told() -> None:
+    async with (
+        House(known_terminal("T1")).open() as house,
+        aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client,
+    ):
+        async with client.post(f"{house.url}/T1") as response:
+            assert (response.status, response.headers["Allow"]) == (405, "GET")
+        async with client.get(f"{house.url}/T1") as response:
+            assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
+
+
+async def test_a_terminal_with_its_own_credentials_uses_only_those() -> None:
+    own = Secret(await asyncio.to_thread(hash_password, "own"))
+    async with House(known_terminal("T1", username="gate", password=own)).open() as house:
+        assert await status_of(house, "/devs/T1", aiohttp.encode_basic_auth("gate", "own")) == 101
+        assert await status_of(house, "/devs/T1", RIGHT) == 401
+
+
+async def test_an_unknown_one_waits_for_approval_and_is_told_apart_from_a_stranger() -> None:
+    async with House(known_terminal("T1")).open() as house:
+        told = collect(house.events, TerminalPending, TerminalRefused)
+        assert await status_of(house, "/devs/T9") == 403
+        assert await status_of(house, "/devs/T8", WRONG) == 401
+    pending, refused = told
+    assert isinstance(pending, TerminalPending)
+    assert (pending.sn, pending.address) == ("T9", "127.0.0.1")
+    assert isinstance(refused, TerminalRefused)
+    assert (refused.sn, refused.address, refused.reason) == ("T8", "127.0.0.1", "wrong credentials")
+    assert [one.sn for one in house.admission.pending] == ["T9"]
+
+
+async def test_with_any_whoever_has_the_credentials_is_let_in() -> None:
+    async with House(admit="any").open() as house:
+        assert await status_of(house, "/devs/T9") == 101
+        assert "T9" in house.store.terminals
+        house.store.full = True
+        assert await status_of(house, "/devs/T10") == 503
+
+
+async def test_too_many_wrong_passwords_shut_out_that_address_for_that_sn_only() -> None:
+    async with House(known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)).open() as house:
+        online = await asyncio.wait_for(_stay(house, "T1"), PATIENCE)
+        attacker = {"X-Forwarded-For": "192.0.2.66"}
+        statuses = [await status_of(house, "/devs/T1", WRONG, headers=attacker) for _ in range(12)]
+        assert statuses == [401] * 10 + [429] * 2
+        head = await raw(house, "/devs/T1", f"Authorization: {RIGHT}\r\nX-Forwarded-For: 192.0.2.66\r\n")
+        assert head.startswith("HTTP/1.1 429")
+        assert 1 <= int(head.partition("Retry-After: ")[2].split()[0]) <= 60
+        assert await status_of(house, "/devs/T2", RIGHT, headers=attacker) == 101
+        assert online.connections == 1
+        assert online.connected
+        assert await status_of(house, "/devs/T1", RIGHT) == 101
+
+
+async def _stay(house: House, sn: str) -> SimulatedTerminal:
+    terminal = SimulatedTerminal(house.terminal_url, sn)
+    task = asyncio.get_running_loop().create_task(terminal.run())
+    _STAYING.append(task)
+    await terminal.wait_connected()
+    return terminal
+
+
+_STAYING: list[asyncio.Task[None]] = []
+
+
+@pytest.fixture(autouse=True)
+async def nobody_stays() -> AsyncIterator[None]:
+    yield
+    while _STAYING:
+        task = _STAYING.pop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_storm_of_strangers_costs_no_rightful_terminal_its_place() -> None:
+    hashed = await asyncio.to_thread(hash_password, PASSWORD)
+    async with House(known_terminal("T1"), password=hashed).open() as house:
+
+        async def stranger(number: int) -> int:
+            return await status_of(house, f"/devs/X{number}", aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
+
+        storm = [asyncio.get_running_loop().create_task(stranger(number)) for number in range(100)]
+        await until(lambda: house.server.statistics().refused.get(503, 0) > 0)
+        assert await status_of(house, "/devs/T1") == 101
+        assert set(await asyncio.gather(*storm)) == {401, 503}
+
+
+async def test_a_reconnect_storm_costs_one_hash() -> None:
+    hashed = await asyncio.to_thread(hash_password, PASSWORD)
+    terminals = [known_terminal(f"T{number}") for number in range(200)]
+    async with House(*terminals, password=hashed).open() as house:
+        for _ in range(2):
+            statuses = await asyncio.gather(*(status_of(house, f"/devs/T{number}") for number in range(200)))
+            assert set(statuses) == {101}
+        assert house.verifier.hashed == 1
+
+
+async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
+    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+        await websocket.send_str("ping")
+        await websocket.send_str("")
+        await websocket.ping(b"x")
+        message = await websocket.receive(timeout=PATIENCE)
+        assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"x")
+
+
+async def test_a_silent_terminal_is_pinged_and_then_gone() -> None:
+    async with House(known_terminal("T1"), idle_timeout=0.6).open() as house:
+        gone = collect(house.events, TerminalDisconnected)
+        async with connected(house) as websocket:
+            message = await websocket.receive(timeout=PATIENCE)
+            assert message.type is aiohttp.WSMsgType.PING
+            await wait_offline(house)
+    assert isinstance(gone[0], TerminalDisconnected)
+    assert gone[0].reason == "nothing heard for 0.6 s"
+
+
+async def test_a_terminal_that_answers_pings_stays() -> None:
+    async with House(known_terminal("T1"), idle_timeout=0.6).open() as house, connected(house) as websocket:
+        for _ in range(5):
+            message = await websocket.receive(timeout=PATIENCE)
+            assert message.type is aiohttp.WSMsgType.PING
+            await websocket.pong(message.data)
+        known = house.registry.get("T1")
+        assert known is not None
+        assert known.connection is not None
+
+
+@pytest.mark.parametrize("frame", [b"{}", b"[" * 5000, b"\xff\xfe", b'{"msgid": 1}', b"null", b"secret-face " * 100])
+async def test_a_frame_that_is_no_reply_ends_nothing(frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+        for _ in range(5):
+            await websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
+            await websocket.send_frame(frame, aiohttp.WSMsgType.BINARY)
+        await websocket.ping(b"still there")
+        assert (await websocket.receive(timeout=PATIENCE)).data == b"still there"
+    assert "secret-face secret-face" not in caplog.text
+    assert caplog.text.count("is no reply") == 3, "further ones are only counted"
+
+
+async def test_a_frame_beyond_the_limit_ends_the_connection() -> None:
+    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+        await websocket.send_str("x" * (MAXIMUM_FRAME + 1))
+        message = await websocket.receive(timeout=PATIENCE)
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+        await wait_offline(house)
+
+
+async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "FRAMES_AT_ONCE", 20)
+    monkeypatch.setattr(session, "FRAMES_A_SECOND", 50)
+    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(120):
+            await websocket.send_str("ping")
+        await websocket.ping(b"after the flood")
+        assert (await websocket.receive(timeout=PATIENCE)).data == b"after the flood"
+        # Not a measurement: it can only be read so soon where nothing slows it down.
+        assert loop.time() - began > 1.5
+
+
+async def test_a_second_connection_takes_over_again_and_again() -> None:
+    async with House(known_terminal("T1")).open() as house:
+        told = collect(house.events, TerminalConnected, TerminalDisconnected)
+        async with aiohttp.ClientSession() as client:
+            sockets = [await client.ws_connect(f"{house.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)]
+            await sockets[-1].ping(b"x")
+            connection = await wait_online(house)
+            for old in sockets[:-1]:
+                message = await old.receive(timeout=PATIENCE)
+                assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
+            known = house.registry.get("T1")
+            assert known is not None
+            assert known.connection is connection
+            assert not [event for event in told if isinstance(event, TerminalDisconnected)]
+
+
+async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(known_terminal("T1"))
+    house.server._handshakes = handshakes.Handshakes(maximum=5, timeout=0.5)
+    async with house.open():
+        connections = [await asyncio.open_connection("127.0.0.1", house.server.port) for _ in range(8)]
+        for _, writer in connections:
+            writer.write(b"GET /devs/T1 HTTP/1.1\r\n")
+        async with asyncio.timeout(PATIENCE):
+            for reader, writer in connections:
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+                writer.close()
+        assert await status_of(house, "/devs/T1") == 101, "they count against nobody"
+
+
+async def test_of_too_many_half_open_connections_the_oldest_goes_first() -> None:
+    house = House(known_terminal("T1"))
+    house.server._handshakes = handshakes.Handshakes(maximum=3, timeout=60)
+    async with house.open():
+        connections = [await asyncio.open_connection("127.0.0.1", house.server.port) for _ in range(4)]
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await connections[0][0].readexactly(1)
+        assert len(house.server._handshakes) == 3
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_a_connected_terminal_is_no_handshake_any_more() -> None:
+    house = House(known_terminal("T1"))
+    house.server._handshakes = handshakes.Handshakes(maximum=3, timeout=0.3)
+    async with house.open(), connected(house) as websocket:
+        await asyncio.sleep(0.5)
+        await websocket.ping(b"x")
+        assert (await websocket.receive(timeout=PATIENCE)).data == b"x"
+        assert len(house.server._handshakes) == 0
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0" * 100, b"GET\r\n\r\n", b"G" * 100_000]
+)
+async def test_garbage_leaves_no_traceback(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with House(known_terminal("T1")).open() as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+        writer.write(garbage)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        assert await status_of(house, "/devs/T1") == 101
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
+async def test_at_the_end_sessions_end_in_order_and_newcomers_are_turned_away() -> None:
+    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+        stopping = asyncio.get_running_loop().create_task(house.server.stop())
+        await asyncio.sleep(0)
+        message = await websocket.receive(timeout=PATIENCE)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        await websocket.close()
+        await stopping
+        known = house.registry.get("T1")
+        assert known is not None
+        assert known.connection is None
+
+
+async def test_a_terminals_address_is_what_a_trusted_proxy_says() -> None:
+    async with House(known_terminal("T1"), trusted_proxies=("127.0.0.0/8",)).open() as house:
+        async with connected(house):
+            assert (await wait_online(house)).address == "127.0.0.1"
+        await wait_offline(house)
+        headers = {"Authorization": RIGHT, "X-Forwarded-For": "203.0.113.9, 192.0.2.7, 127.0.0.5"}
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{house.url}/T1", headers=headers):
+            assert (await wait_online(house)).address == "192.0.2.7"
+
+
+def certificate_in(folder: Path, authority: trustme.CA) -> ServerTlsSettings:
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "door.key")
+    issued.cert_chain_pems[0].write_to_path(folder / "door.pem")
+    return ServerTlsSettings(certificate=folder / "door.pem", key=folder / "door.key")
+
+
+async def test_tls_whose_certificate_is_read_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bridge.terminals.certificate._INTERVAL", 0.05)
+    first, second = trustme.CA(), trustme.CA()
+    tls = certificate_in(tmp_path, first)
+    caplog.set_level(logging.INFO)
+
+    async def is_trusted(authority: trustme.CA) -> bool:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client:
+            try:
+                async with client.ws_connect(f"{house.url.replace('http', 'https')}/T1", ssl=context):
+                    return True
+            except aiohttp.ClientConnectorCertificateError:
+                return False
+
+    async with House(known_terminal("T1"), tls=tls).open() as house:
+        assert await is_trusted(first)
+        tls.certificate.write_text("broken")
+        await until(lambda: "keeping the old certificate" in caplog.text)
+        assert await is_trusted(first)
+        certificate_in(tmp_path, second)
+        async with asyncio.timeout(PATIENCE):
+            while not await is_trusted(second):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_plain_client_at_a_tls_door_leaves_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with House(known_terminal("T1"), tls=certificate_in(tmp_path, trustme.CA())).open() as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+        writer.write(b"GET /devs/T1 HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_the_documents_credentials_are_what_they_seem() -> None:
+    assert base64.b64decode("ZGV2OjEyMw==") == f"{USERNAME}:{PASSWORD}".encode()
