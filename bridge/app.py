@@ -168,7 +168,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         stack.callback(verifier.close)
         photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
         stack.callback(photos.close)
-        roster = PersonService(
+        person_service = PersonService(
             registry,
             events,
             clock,
@@ -182,30 +182,36 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             remove_expired=settings.persons.remove_expired,
         )
         admission = Admission(
-            registry, events, clock, StoredTerminals(database, clock.now), roster, verifier, settings.terminals.admit
+            registry,
+            events,
+            clock,
+            StoredTerminals(database, clock.now),
+            person_service,
+            verifier,
+            settings.terminals.admit,
         )
         presses = Presses(registry, events, clock, new_msgid, settings.commands.deadline)
-        persons = PersonCommands(registry, events, clock, roster)
+        persons = PersonCommands(registry, events, clock, person_service)
         try:
             await admission.load(settings.terminals.known)
-            await roster.start()
+            await person_service.start()
         except UnavailableError as error:
             raise StartError(str(error)) from None
-        stack.push_async_callback(_stop_roster, roster)
+        stack.push_async_callback(_stop_roster, person_service)
         terminals = TerminalServer(settings.terminals, registry, admission, verifier, clock, settings.commands.deadline)
-        hub = CoreServices(
+        core = CoreServices(
             registry=registry,
             presses=presses,
             persons=persons,
             admission=admission,
-            roster=roster,
-            outbox=roster.outbox,
+            person_service=person_service,
+            outbox=person_service.outbox,
             events=events,
         )
         mqtt = MqttAdapter(
             settings.mqtt,
             settings.homeassistant,
-            hub,
+            core,
             clock,
             random,
             lambda: secrets.token_hex(16),
@@ -221,7 +227,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             registry=registry,
             presses=presses,
             admission=admission,
-            roster=roster,
+            person_service=person_service,
             events=events,
             clock=clock,
             stall=stall,
@@ -251,9 +257,9 @@ def new_msgid() -> str:
     return str(uuid4())
 
 
-async def _stop_roster(roster: PersonService) -> None:
+async def _stop_roster(person_service: PersonService) -> None:
     try:
-        await roster.stop()
+        await person_service.stop()
     except UnavailableError as error:
         _LOGGER.warning("the terminals' last answers could not be stored (%s); they are asked again", error)
 

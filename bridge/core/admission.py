@@ -62,7 +62,7 @@ class Admission:
         events: EventBus,
         clock: Clock,
         store: TerminalStore,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         hasher: PasswordHasher,
         admit: Literal["known", "any"],
     ) -> None:
@@ -70,10 +70,10 @@ class Admission:
         self._events = events
         self._clock = clock
         self._store = store
-        self._roster = roster
+        self._person_service = person_service
         self._hasher = hasher
         self._admit_any = admit == "any"
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
         self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
 
     async def load(self, configured: Iterable[Terminal]) -> None:
@@ -112,35 +112,35 @@ class Admission:
 
         Credentials that change close the connection that was made with the old ones.
         """
-        asked = self._replying.asked(ADMIT.name, command.request_id, command.sn)
+        asked = self._replies.builder(ADMIT.name, command.request_id, command.sn)
         try:
             await self._become_known(await self._changed(command))
         except InvalidError as error:
-            return self._replying.tell(asked.invalid(error.faults), origin)
+            return self._replies.publish(asked.invalid(error.faults), origin)
         except UnavailableError as error:
-            return self._replying.tell(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
-        return self._replying.tell(asked.reply(Outcome.OK), origin)
+            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+        return self._replies.publish(asked.reply(Outcome.OK), origin)
 
     async def forget(self, command: Forget, origin: Origin) -> Reply:
         """Close a terminal's connection, drop its persons and clear its topics; tells whoever asked."""
-        asked = self._replying.asked(FORGET.name, command.request_id, command.sn)
+        asked = self._replies.builder(FORGET.name, command.request_id, command.sn)
         known = self._registry.get(command.sn)
         if known is None and command.sn not in self._pending:
-            return self._replying.tell(asked.unknown_terminal(), origin)
+            return self._replies.publish(asked.unknown_terminal(), origin)
         if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
-            return self._replying.tell(asked.invalid([_listed(command.sn)]), origin)
+            return self._replies.publish(asked.invalid([_listed(command.sn)]), origin)
         try:
-            await self._roster.forget(command.sn)
+            await self._person_service.forget(command.sn)
             await self._store.delete(command.sn)
         except UnavailableError as error:
-            return self._replying.tell(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
         self._drop_pending(command.sn)
         if known is not None:
             self._registry.remove(command.sn)
             if known.connection is not None:
                 known.connection.reset("the terminal was forgotten")
             self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
-        return self._replying.tell(asked.reply(Outcome.OK), origin)
+        return self._replies.publish(asked.reply(Outcome.OK), origin)
 
     async def _changed(self, command: Admit) -> Terminal:
         known = self._registry.get(command.sn)

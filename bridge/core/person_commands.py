@@ -36,11 +36,11 @@ class PersonCommand:
 class PersonCommands:
     """Hands person commands to the roster and tells what it answered."""
 
-    def __init__(self, registry: TerminalRegistry, events: EventBus, clock: Clock, roster: PersonsPort) -> None:
+    def __init__(self, registry: TerminalRegistry, events: EventBus, clock: Clock, person_service: PersonsPort) -> None:
         self._registry = registry
-        self._roster = roster
+        self._person_service = person_service
         self._clock = clock
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
 
     async def change(self, asked: Sequence[PersonCommand]) -> Sequence[Sequence[Reply] | GroupSummary]:
         """Apply changes in their order, together; return once they are stored, or it is clear that they are not.
@@ -58,7 +58,7 @@ class PersonCommands:
             start = len(requests)
             requests += self._requests(one, now)
             spans.append((start, len(requests)))
-        replies = await self._roster.change(requests) if requests else []
+        replies = await self._person_service.change(requests) if requests else []
         return [
             self._tell(one, requests[start:end], replies[start:end])
             for one, (start, end) in zip(asked, spans, strict=True)
@@ -66,14 +66,14 @@ class PersonCommands:
 
     async def get(self, sn: str, command: GetPersons, origin: Origin) -> Reply:
         """List whom a terminal should hold, and tell whoever asked."""
-        asked = self._replying.asked(GET_PERSONS.name, command.request_id, sn)
+        asked = self._replies.builder(GET_PERSONS.name, command.request_id, sn)
         if sn not in self._registry:
-            return self._replying.tell(asked.unknown_terminal(), origin)
+            return self._replies.publish(asked.unknown_terminal(), origin)
         try:
-            persons = await self._roster.persons(sn, command.id)
+            persons = await self._person_service.persons(sn, command.id)
         except UnavailableError as error:
-            return self._replying.tell(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
-        return self._replying.tell(asked.reply(Outcome.OK, persons=persons), origin)
+            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+        return self._replies.publish(asked.reply(Outcome.OK, persons=persons), origin)
 
     def _requests(self, asked: PersonCommand, now: float) -> list[PersonRequest]:
         if asked.group is None:
@@ -93,16 +93,16 @@ class PersonCommands:
     ) -> Sequence[Reply] | GroupSummary:
         name = _name(asked.change)
         if not requests:
-            unknown = self._replying.asked(name, asked.change.request_id, asked.sn)
+            unknown = self._replies.builder(name, asked.change.request_id, asked.sn)
             reply = unknown.unknown_terminal() if asked.group is None else unknown.unknown_group(asked.group)
-            return [self._replying.tell(reply, asked.origin)]
+            return [self._replies.publish(reply, asked.origin)]
         for request, answers in zip(requests, replies, strict=True):
             for reply in answers:
-                self._replying.tell(reply, request.origin)
+                self._replies.publish(reply, request.origin)
         flat = [reply for answers in replies for reply in answers]
         if asked.group is None:
             return flat
-        return self._replying.sum_up(flat, name, asked.group, asked.change.request_id, asked.origin)
+        return self._replies.publish_summary(flat, name, asked.group, asked.change.request_id, asked.origin)
 
 
 def _name(change: PersonChange) -> str:

@@ -164,7 +164,7 @@ class OutboxEntry:
     origin: Origin
 
 
-class Outbox(Protocol):
+class OutboxPort(Protocol):
     """Last words that wait for the broker; kept over restarts with what they are the last word on."""
 
     async def next_entries(self, limit: int) -> Sequence[OutboxEntry]:

@@ -57,7 +57,7 @@ class Presses:
             deadline: seconds from being asked for, within which a press is carried out or not at all.
         """
         self._registry = registry
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
         self._clock = clock
         self._new_msgid = new_msgid
         self._deadline = deadline
@@ -75,8 +75,8 @@ class Presses:
             asked_at: the earliest time (`Clock.boottime`) at which it can have been asked for; None where that
                 cannot be told, so that it counts as too old.
         """
-        asked = self._replying.asked(_name(command), command.request_id, sn)
-        return self._replying.tell(await self._press(asked, command, asked_at), origin)
+        asked = self._replies.builder(_name(command), command.request_id, sn)
+        return self._replies.publish(await self._press(asked, command, asked_at), origin)
 
     async def press_group(
         self, group: str, command: Press, origin: Origin, asked_at: float | None
@@ -89,13 +89,13 @@ class Presses:
         name = _name(command)
         members = self._registry.members(group)
         if not members:
-            asked = self._replying.asked(name, command.request_id, None)
-            return self._replying.tell(asked.unknown_group(group), origin)
+            asked = self._replies.builder(name, command.request_id, None)
+            return self._replies.publish(asked.unknown_group(group), origin)
         members_origin = replace(origin, response_topic=None, correlation_data=None)
         replies = await asyncio.gather(
             *(self.press(known.terminal.sn, command, members_origin, asked_at) for known in members)
         )
-        return self._replying.sum_up(replies, name, group, command.request_id, origin)
+        return self._replies.publish_summary(replies, name, group, command.request_id, origin)
 
     async def _press(self, asked: ReplyBuilder, command: Press, asked_at: float | None) -> Reply:
         sn = asked.sn or ""

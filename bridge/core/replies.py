@@ -85,11 +85,11 @@ class ReplyDispatcher:
         self._events = events
         self._clock = clock
 
-    def asked(self, command: str, request_id: str | None, sn: str | None) -> ReplyBuilder:
+    def builder(self, command: str, request_id: str | None, sn: str | None) -> ReplyBuilder:
         """Note that a command was taken now."""
         return ReplyBuilder(command, request_id, sn, self._clock.boottime(), self._clock)
 
-    def tell(self, reply: Reply, origin: Origin) -> Reply:
+    def publish(self, reply: Reply, origin: Origin) -> Reply:
         """Announce a reply, and return it."""
         self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
         # Afterwards: writing a line takes longer than all that the hub does for a press.
@@ -107,7 +107,7 @@ class ReplyDispatcher:
         )
         return reply
 
-    def sum_up(
+    def publish_summary(
         self, replies: Sequence[Reply], command: str, group: str, request_id: str | None, origin: Origin
     ) -> GroupSummary:
         """Announce that every member of a group has ended, and return the summary."""

@@ -66,6 +66,6 @@ class TransferContext:
 
     def tell_accepted(self, asked: ReplyBuilder, person_ids: Sequence[str]) -> None:
         """Tell, and write down, that changes are stored."""
-        replying = ReplyDispatcher(self.events, self.clock)
+        dispatcher = ReplyDispatcher(self.events, self.clock)
         for person_id in person_ids:
-            replying.tell(asked.reply(Outcome.ACCEPTED, person_id=person_id, message="stored"), self.origin)
+            dispatcher.publish(asked.reply(Outcome.ACCEPTED, person_id=person_id, message="stored"), self.origin)

@@ -17,7 +17,7 @@ from bridge.core.admission import Admission
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
-from bridge.core.ports import Outbox, PersonsPort
+from bridge.core.ports import OutboxPort, PersonsPort
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.mqtt.bridge_info import BridgeInfo
@@ -71,8 +71,8 @@ class CoreServices:
     presses: Presses
     persons: PersonCommands
     admission: Admission
-    roster: PersonsPort
-    outbox: Outbox
+    person_service: PersonsPort
+    outbox: OutboxPort
     events: EventBus
 
 
@@ -102,7 +102,7 @@ class MqttAdapter:
         self,
         settings: MqttSettings,
         homeassistant: HomeAssistantSettings,
-        hub: CoreServices,
+        core: CoreServices,
         clock: Clock,
         random: Random,
         new_nonce: Callable[[], str],
@@ -118,7 +118,7 @@ class MqttAdapter:
         Args:
             settings: of the broker, its `host` and `port` those of an embedded one where there is one.
             homeassistant: whether and where to publish discovery.
-            hub: what to serve.
+            core: what to serve.
             clock: that ages are read from.
             random: spreads attempts.
             new_nonce: makes the heartbeat's nonces, never the same twice.
@@ -154,20 +154,20 @@ class MqttAdapter:
             on_disconnect=self._intake_disconnected,
         )
         lease = Lease(clock, deadline, new_nonce)
-        gateway = CommandReader(topics, hub.events, clock)
+        gateway = CommandReader(topics, core.events, clock)
         self._heartbeat = Heartbeat(self._live, lease, topics.bridge_heartbeat)
-        self._live_commands = LiveCommands(topics, gateway, hub.presses, lease)
+        self._live_commands = LiveCommands(topics, gateway, core.presses, lease)
         self._intake = Intake(
             topics,
             gateway,
-            hub.persons,
-            hub.admission,
+            core.persons,
+            core.admission,
             self._intake_connection.acknowledge,
             self._wait_to_be_heard,
             random,
             maximum_photo_bytes,
         )
-        self._outbox = OutboxPublisher(topics, self._live, hub.outbox)
+        self._outbox = OutboxPublisher(topics, self._live, core.outbox)
         self._retained = RetainedTopics(self._live)
         # Before the states: the entities of a forgotten terminal go before the topics they read.
         self._discovery: Discovery | None = None
@@ -176,23 +176,23 @@ class MqttAdapter:
                 topics=topics, node=node_of(settings.base_topic), version=version, page_url=page_url
             )
             self._discovery = Discovery(
-                installation, homeassistant.prefix, self._retained, hub.registry, hub.events, random
+                installation, homeassistant.prefix, self._retained, core.registry, core.events, random
             )
         self._birth_topics = frozenset(self._discovery.birth_topics if self._discovery is not None else ())
-        self._states = TerminalStates(topics, self._retained, hub.registry, hub.roster, hub.events, clock)
+        self._states = TerminalStates(topics, self._retained, core.registry, core.person_service, core.events, clock)
         self._info = BridgeInfo(
             topics,
             self._retained,
-            hub.registry,
-            hub.admission,
-            hub.roster,
-            hub.events,
+            core.registry,
+            core.admission,
+            core.person_service,
+            core.events,
             clock,
             version,
             settings.protocol,
             self._warnings,
         )
-        self._publisher = Publisher(topics, self._live, hub.events, clock)
+        self._publisher = Publisher(topics, self._live, core.events, clock)
         self._can_be_heard = asyncio.Event()
         self._intake_ready = asyncio.Event()
         self._online = asyncio.Event()

@@ -37,7 +37,7 @@ class BridgeInfo:
         retained: RetainedTopics,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         events: EventBus,
         clock: Clock,
         version: str,
@@ -51,7 +51,7 @@ class BridgeInfo:
             retained: keeps it.
             registry: counts the terminals.
             admission: knows who waits for approval.
-            roster: counts the persons.
+            person_service: counts the persons.
             events: tell when it may have changed.
             clock: gives `started_at`.
             version: of the bridge.
@@ -62,7 +62,7 @@ class BridgeInfo:
         self._retained = retained
         self._registry = registry
         self._admission = admission
-        self._roster = roster
+        self._person_service = person_service
         self._version = version
         self._protocol = protocol
         self._warnings = warnings
@@ -102,7 +102,7 @@ class BridgeInfo:
         for terminal in self._registry:
             known += 1
             online += terminal.connection is not None
-            counts = self._roster.counts(terminal.terminal.sn)
+            counts = self._person_service.counts(terminal.terminal.sn)
             pending += counts.pending
             refused += counts.refused
         return BridgeSummary(

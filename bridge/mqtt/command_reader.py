@@ -32,7 +32,7 @@ class CommandReader:
 
     def __init__(self, topics: Topics, events: EventBus, clock: Clock) -> None:
         self._topics = topics
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
 
     def read(
         self,
@@ -70,18 +70,18 @@ class CommandReader:
         """Tell whoever asked that a command cannot be obeyed."""
         asked = self._asked(address, request_id)
         group = address.name if address.scope is Scope.GROUP and address.is_well_formed else None
-        self._replying.tell(asked.invalid(faults, group=group), origin)
+        self._replies.publish(asked.invalid(faults, group=group), origin)
 
     def unavailable(self, address: Address, origin: Origin, message: str, request_id: str | None = None) -> None:
         """Tell whoever asked that the bridge cannot take a command now."""
         asked = self._asked(address, request_id)
         group = address.name if address.scope is Scope.GROUP and address.is_well_formed else None
         reply = asked.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=group)
-        self._replying.tell(reply, origin)
+        self._replies.publish(reply, origin)
 
     def _asked(self, address: Address, request_id: str | None) -> ReplyBuilder:
         sn = address.name if address.scope is Scope.TERMINAL and address.is_well_formed else None
-        return self._replying.asked(address.definition.name, request_id, sn)
+        return self._replies.builder(address.definition.name, request_id, sn)
 
 
 def _fault_of(

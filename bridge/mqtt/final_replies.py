@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from bridge.core.ports import Outbox, OutboxEntry
+from bridge.core.ports import OutboxEntry, OutboxPort
 from bridge.model.faults import UnavailableError
 from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 from bridge.mqtt.origins import is_fit_to_answer
@@ -25,7 +25,7 @@ _PAUSE = 2.0
 class OutboxPublisher:
     """Takes entries out of the outbox and drops each once the broker has acknowledged it."""
 
-    def __init__(self, topics: Topics, connection: MqttConnection, outbox: Outbox) -> None:
+    def __init__(self, topics: Topics, connection: MqttConnection, outbox: OutboxPort) -> None:
         self._topics = topics
         self._connection = connection
         self._outbox = outbox

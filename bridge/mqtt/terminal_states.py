@@ -44,14 +44,14 @@ class TerminalStates:
         topics: Topics,
         retained: RetainedTopics,
         registry: TerminalRegistry,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         events: EventBus,
         clock: Clock,
     ) -> None:
         self._topics = topics
         self._retained = retained
         self._registry = registry
-        self._roster = roster
+        self._person_service = person_service
         self._clock = clock
         self._closing = False
         self._changed: dict[str, None] = {}
@@ -133,7 +133,7 @@ class TerminalStates:
             self._retained.want(self._topics.terminal_state(sn), state)
 
     def _encode(self, known: KnownTerminal) -> tuple[bytes, bytes]:
-        state = terminal_state(known, self._roster.counts(known.terminal.sn))
+        state = terminal_state(known, self._person_service.counts(known.terminal.sn))
         whole = orjson.dumps(state)
         state["last_seen"] = None
         return whole, orjson.dumps(state)

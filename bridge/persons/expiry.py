@@ -35,7 +35,7 @@ class ExpiryJob:
         """Take the days after `valid_until` that a person is kept; the rest as the roster has it."""
         self._store = store
         self._commits = commits
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
         self._clock = clock
         self._boot_id = boot_id
         self._kept = timedelta(days=days)
@@ -62,7 +62,7 @@ class ExpiryJob:
                 await self._remove(sn, person_ids)
 
     async def _remove(self, sn: str, person_ids: list[str]) -> None:
-        command = self._replying.asked(REMOVE_PERSONS.name, None, sn)
+        command = self._replies.builder(REMOVE_PERSONS.name, None, sn)
         asked = RequestContext(
             command=command.command,
             request_id=None,
@@ -88,4 +88,4 @@ class ExpiryJob:
 
         for person_id in await self._commits.run(work):
             reply = command.reply(Outcome.ACCEPTED, person_id=person_id, message="their time is over")
-            self._replying.tell(reply, _ORIGIN)
+            self._replies.publish(reply, _ORIGIN)

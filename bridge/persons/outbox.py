@@ -8,7 +8,7 @@ from bridge.persons.ports import OutboxStore
 from bridge.persons.transaction import Committed
 
 
-class RosterOutbox:
+class PersonOutbox:
     """The hub's `Outbox`, on what the store keeps."""
 
     def __init__(self, store: OutboxStore) -> None:

@@ -26,7 +26,7 @@ from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryContext, Deliv
 from bridge.persons.expiry import ExpiryJob
 from bridge.persons.external_changes import ExternalChanges
 from bridge.persons.fifo_gate import FifoGate
-from bridge.persons.outbox import RosterOutbox
+from bridge.persons.outbox import PersonOutbox
 from bridge.persons.pages import pages
 from bridge.persons.photos.garbage_collection import PhotoGarbageCollector
 from bridge.persons.photos.preparation import PhotoPreparer
@@ -80,7 +80,7 @@ class PersonService:
         self._preparation = Preparation(photos, timezone)
         self._turns = FifoGate()
         self._commits = TransactionRunner(store, events, clock, boot_id)
-        self._outbox = RosterOutbox(outbox_store)
+        self._outbox = PersonOutbox(outbox_store)
         self._commits.listen(self._outbox.committed)
         self._erasure = PhotoGarbageCollector(store)
         self._commits.listen(self._erasure.committed)
@@ -104,7 +104,7 @@ class PersonService:
         self._delivery = DeliveryManager(registry, events, self._commits, means)
 
     @property
-    def outbox(self) -> RosterOutbox:
+    def outbox(self) -> PersonOutbox:
         """The last words that wait for the broker."""
         return self._outbox
 

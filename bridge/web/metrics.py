@@ -28,7 +28,7 @@ class MetricsRoutes:
         self,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         events: EventBus,
         broker_statuses: Callable[[], Mapping[str, str | None]],
         queue_lengths: Callable[[], Mapping[str, int]],
@@ -57,7 +57,7 @@ class MetricsRoutes:
         self._unknown = Counter(
             "facebridge_unknown_replies", "Replies to a msgid that nothing waited for.", registry=self._collected
         )
-        self._collected.register(_Snapshot(registry, admission, roster, broker_statuses, queue_lengths))
+        self._collected.register(_Snapshot(registry, admission, person_service, broker_statuses, queue_lengths))
         events.subscribe(CommandReplied, self._replied, name="metrics")
         events.subscribe(PersonSettled, self._replied, name="metrics")
         events.subscribe(TerminalRefused, lambda _: self._refused.inc(), name="metrics")
@@ -82,20 +82,20 @@ class _Snapshot(Collector):
         self,
         registry: TerminalRegistry,
         admission: Admission,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         broker_statuses: Callable[[], Mapping[str, str | None]],
         queue_lengths: Callable[[], Mapping[str, int]],
     ) -> None:
         self._registry = registry
         self._admission = admission
-        self._roster = roster
+        self._person_service = person_service
         self._broker_statuses = broker_statuses
         self._queue_lengths = queue_lengths
 
     def collect(self) -> Iterable[Metric]:
         """Return the gauges as they are now."""
         known = list(self._registry)
-        counts = [self._roster.counts(one.terminal.sn) for one in known]
+        counts = [self._person_service.counts(one.terminal.sn) for one in known]
         yield _gauge(
             "facebridge_terminals",
             "Terminals: known, those of them that are online, and those that wait for approval.",

@@ -45,7 +45,7 @@ class WebServer:
         registry: TerminalRegistry,
         presses: Presses,
         admission: Admission,
-        roster: PersonsPort,
+        person_service: PersonsPort,
         events: EventBus,
         clock: Clock,
         stall: StallDetector,
@@ -61,7 +61,7 @@ class WebServer:
             registry: of the terminals.
             presses: carries them out.
             admission: knows who waits for approval.
-            roster: knows how far each terminal is.
+            person_service: knows how far each terminal is.
             events: counted for the metrics, and told of presses that cannot be obeyed.
             clock: of throttling and of replies.
             stall: tells since when a request may have waited; it must run.
@@ -78,8 +78,8 @@ class WebServer:
         app = web.Application(middlewares=[self._handle])
         self._presses.add_to(app.router)
         self._health.add_to(app.router)
-        TerminalRoutes(registry, roster).add_to(app.router)
-        MetricsRoutes(registry, admission, roster, events, broker_statuses, queue_lengths).add_to(app.router)
+        TerminalRoutes(registry, person_service).add_to(app.router)
+        MetricsRoutes(registry, admission, person_service, events, broker_statuses, queue_lengths).add_to(app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=_LAST_ANSWERS)
         self._connections: Connections | None = None
         self._listening: list[asyncio.Server] = []

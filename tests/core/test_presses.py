@@ -44,7 +44,7 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
+def system() -> House:
     return House()
 
 
@@ -56,151 +56,151 @@ async def until(condition: Callable[[], object]) -> None:
     raise AssertionError("it never happened")
 
 
-async def test_an_open_reaches_the_terminal_and_its_answer_is_told(house: House) -> None:
-    told = collect(house.events, CommandReplied)
-    reply = await house.press()
+async def test_an_open_reaches_the_terminal_and_its_answer_is_told(system: House) -> None:
+    told = collect(system.events, CommandReplied)
+    reply = await system.press()
     assert (reply.outcome, reply.status, reply.message, reply.delivered) == (Outcome.OK, 0, "ok", True)
     assert (reply.request_id, reply.msgid, reply.sn, reply.command) == ("r1", "m1", "T1", "open")
-    assert house.connection.commands == ["OpenRequest"]
+    assert system.connection.commands == ["OpenRequest"]
     assert [(event.reply, event.origin) for event in told if isinstance(event, CommandReplied)] == [(reply, ORIGIN)]
-    known = house.registry.get("T1")
+    known = system.registry.get("T1")
     assert known is not None
     assert known.last_reply == reply
 
 
-async def test_a_reboot_is_a_reboot(house: House) -> None:
-    reply = await house.presses.press("T1", Reboot(), ORIGIN, house.clock.seconds)
+async def test_a_reboot_is_a_reboot(system: House) -> None:
+    reply = await system.presses.press("T1", Reboot(), ORIGIN, system.clock.seconds)
     assert reply.command == "reboot"
-    assert house.connection.commands == ["RebootRequest"]
+    assert system.connection.commands == ["RebootRequest"]
 
 
 @pytest.mark.parametrize("age", [DEADLINE, DEADLINE + 60, None])
-async def test_what_comes_too_late_is_not_carried_out(house: House, age: float | None) -> None:
-    reply = await house.press(age=age)
+async def test_what_comes_too_late_is_not_carried_out(system: House, age: float | None) -> None:
+    reply = await system.press(age=age)
     assert (reply.outcome, reply.delivered) == (Outcome.EXPIRED, False)
-    assert house.connection.frames == []
+    assert system.connection.frames == []
 
 
-async def test_the_deadline_runs_from_when_it_was_asked_for(house: House) -> None:
-    connection = house.silent()
-    pressing = asyncio.get_running_loop().create_task(house.press(age=DEADLINE - 1))
+async def test_the_deadline_runs_from_when_it_was_asked_for(system: House) -> None:
+    connection = system.silent()
+    pressing = asyncio.get_running_loop().create_task(system.press(age=DEADLINE - 1))
     await until(lambda: connection.frames)
-    house.clock.seconds += 1.0
+    system.clock.seconds += 1.0
     reply = await pressing
     assert reply.outcome is Outcome.TIMEOUT
     assert reply.duration_ms == 1000.0
 
 
-async def test_a_refusal_carries_the_terminals_words(house: House) -> None:
-    house.registry.connected(
-        WrittenConnection(house.registry, "T1", lambda msgid: TerminalReply(msgid, None, 3, "busy"))
+async def test_a_refusal_carries_the_terminals_words(system: House) -> None:
+    system.registry.connected(
+        WrittenConnection(system.registry, "T1", lambda msgid: TerminalReply(msgid, None, 3, "busy"))
     )
-    reply = await house.press()
+    reply = await system.press()
     assert (reply.outcome, reply.status, reply.message) == (Outcome.REFUSED, 3, "busy")
 
 
-async def test_offline_is_said_and_nothing_is_kept_for_later(house: House) -> None:
-    reply = await house.press("T2")
+async def test_offline_is_said_and_nothing_is_kept_for_later(system: House) -> None:
+    reply = await system.press("T2")
     assert (reply.outcome, reply.delivered) == (Outcome.OFFLINE, False)
-    later = WrittenConnection(house.registry, "T2")
-    house.registry.connected(later)
+    later = WrittenConnection(system.registry, "T2")
+    system.registry.connected(later)
     await asyncio.sleep(0)
     assert later.frames == []
 
 
-async def test_an_unknown_terminal_is_told_by_its_name(house: House) -> None:
-    reply = await house.press("T9")
+async def test_an_unknown_terminal_is_told_by_its_name(system: House) -> None:
+    reply = await system.press("T9")
     assert reply.outcome is Outcome.INVALID
     assert reply.faults[0].path == "sn"
     assert "T9" in reply.faults[0].message
 
 
-async def test_what_the_far_side_has_not_taken_by_the_deadline_is_thrown_away(house: House) -> None:
-    connection = house.silent()
+async def test_what_the_far_side_has_not_taken_by_the_deadline_is_thrown_away(system: House) -> None:
+    connection = system.silent()
     connection.taken = False
-    pressing = asyncio.get_running_loop().create_task(house.press())
+    pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
-    house.clock.seconds += DEADLINE
+    system.clock.seconds += DEADLINE
     reply = await pressing
     assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
     assert len(connection.resets) == 1
 
 
-async def test_it_is_withdrawn_early_and_told_when_no_copy_is_left(house: House) -> None:
-    connection = house.silent()
+async def test_it_is_withdrawn_early_and_told_when_no_copy_is_left(system: House) -> None:
+    connection = system.silent()
     connection.taken = False
-    pressing = asyncio.get_running_loop().create_task(house.press())
+    pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
-    house.clock.seconds += DEADLINE - 3
+    system.clock.seconds += DEADLINE - 3
     await asyncio.wait((pressing,), timeout=1)
     assert len(connection.resets) == 1
     assert not pressing.done()
-    house.clock.seconds += 3
+    system.clock.seconds += 3
     assert (await pressing).outcome is Outcome.TIMEOUT
 
 
-async def test_what_the_far_side_has_taken_keeps_its_connection(house: House) -> None:
-    connection = house.silent()
-    pressing = asyncio.get_running_loop().create_task(house.press())
+async def test_what_the_far_side_has_taken_keeps_its_connection(system: House) -> None:
+    connection = system.silent()
+    pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
-    house.clock.seconds += DEADLINE
+    system.clock.seconds += DEADLINE
     reply = await pressing
     assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
     assert connection.resets == []
 
 
 @pytest.mark.parametrize("taken", [True, False, None])
-async def test_a_connection_that_breaks_is_told_at_once(house: House, taken: bool | None) -> None:
-    connection = house.silent()
+async def test_a_connection_that_breaks_is_told_at_once(system: House, taken: bool | None) -> None:
+    connection = system.silent()
     connection.taken = taken
-    pressing = asyncio.get_running_loop().create_task(house.press())
+    pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
-    house.registry.disconnected(connection, "gone")
+    system.registry.disconnected(connection, "gone")
     reply = await pressing
     assert (reply.outcome, reply.delivered) == (Outcome.LOST, taken)
 
 
-async def test_a_connection_that_has_ended_unnoticed_takes_nothing(house: House) -> None:
-    house.connection.broken = True
-    reply = await house.press()
+async def test_a_connection_that_has_ended_unnoticed_takes_nothing(system: House) -> None:
+    system.connection.broken = True
+    reply = await system.press()
     assert (reply.outcome, reply.delivered) == (Outcome.LOST, False)
 
 
-async def test_a_new_connection_does_not_inherit_a_press(house: House) -> None:
-    old = house.silent()
-    pressing = asyncio.get_running_loop().create_task(house.press())
+async def test_a_new_connection_does_not_inherit_a_press(system: House) -> None:
+    old = system.silent()
+    pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: old.frames)
-    new = house.silent()
+    new = system.silent()
     reply = await pressing
     assert reply.outcome is Outcome.LOST
     assert old.resets == ["replaced by a newer connection"]
     assert new.frames == []
 
 
-async def test_a_late_or_doubled_answer_changes_nothing(house: House) -> None:
-    unknown = collect(house.events, UnknownReply)
-    reply = await house.press()
-    house.registry.received(house.connection, TerminalReply("m1", None, 7, "again"))
+async def test_a_late_or_doubled_answer_changes_nothing(system: House) -> None:
+    unknown = collect(system.events, UnknownReply)
+    reply = await system.press()
+    system.registry.received(system.connection, TerminalReply("m1", None, 7, "again"))
     assert reply.outcome is Outcome.OK
     assert len(unknown) == 1
 
 
-async def test_a_flood_of_presses_is_turned_away(house: House) -> None:
-    connection = house.silent()
+async def test_a_flood_of_presses_is_turned_away(system: House) -> None:
+    connection = system.silent()
     loop = asyncio.get_running_loop()
-    pressing = [loop.create_task(house.press()) for _ in range(MAXIMUM_WAITING)]
+    pressing = [loop.create_task(system.press()) for _ in range(MAXIMUM_WAITING)]
     await until(lambda: len(connection.frames) == MAXIMUM_WAITING)
-    reply = await house.press()
+    reply = await system.press()
     assert (reply.outcome, reply.delivered) == (Outcome.UNAVAILABLE, False)
-    house.registry.disconnected(connection, "gone")
+    system.registry.disconnected(connection, "gone")
     await asyncio.gather(*pressing)
-    house.registry.connected(WrittenConnection(house.registry, "T1"))
-    assert (await house.press()).outcome is Outcome.OK
+    system.registry.connected(WrittenConnection(system.registry, "T1"))
+    assert (await system.press()).outcome is Outcome.OK
 
 
-async def test_a_group_is_summed_up_and_only_the_summary_goes_to_the_response_topic(house: House) -> None:
-    told = collect(house.events, CommandReplied, GroupReplied)
-    summary = await house.presses.press_group("lobby", Open(request_id="g"), ORIGIN, house.clock.seconds)
+async def test_a_group_is_summed_up_and_only_the_summary_goes_to_the_response_topic(system: House) -> None:
+    told = collect(system.events, CommandReplied, GroupReplied)
+    summary = await system.presses.press_group("lobby", Open(request_id="g"), ORIGIN, system.clock.seconds)
     assert isinstance(summary, GroupSummary)
     assert summary.as_json() == {
         "request_id": "g",
@@ -217,13 +217,13 @@ async def test_a_group_is_summed_up_and_only_the_summary_goes_to_the_response_to
     assert [event.origin for event in told if isinstance(event, GroupReplied)] == [ORIGIN]
 
 
-async def test_an_unknown_or_empty_group_is_invalid(house: House) -> None:
-    reply = await house.presses.press_group("cellar", Open(), ORIGIN, house.clock.seconds)
+async def test_an_unknown_or_empty_group_is_invalid(system: House) -> None:
+    reply = await system.presses.press_group("cellar", Open(), ORIGIN, system.clock.seconds)
     assert isinstance(reply, Reply)
     assert (reply.outcome, reply.group, reply.sn) == (Outcome.INVALID, "cellar", None)
 
 
-async def test_the_group_of_all_is_every_known_terminal(house: House) -> None:
-    summary = await house.presses.press_group("all", Open(), ORIGIN, house.clock.seconds)
+async def test_the_group_of_all_is_every_known_terminal(system: House) -> None:
+    summary = await system.presses.press_group("all", Open(), ORIGIN, system.clock.seconds)
     assert isinstance(summary, GroupSummary)
     assert summary.total == 2

@@ -75,9 +75,9 @@ def _excluded(folder: str, names: list[str]) -> set[str]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with _house(tmp_path) as house:
-        yield house
+async def system(tmp_path: Path) -> AsyncIterator[House]:
+    async with _house(tmp_path) as system:
+        yield system
 
 
 @asynccontextmanager
@@ -90,70 +90,70 @@ async def _house(folder: Path) -> AsyncIterator[House]:
             yield House(folder, broker, app)
 
 
-async def test_a_backup_of_the_running_app_brings_everybody_back(house: House) -> None:
-    await house.enrol("1001")
-    password = house.password
-    taken = await house.back_up(running=True)
-    assert not (house.app.data / BACKUP).exists(), "faces are not kept twice"
+async def test_a_backup_of_the_running_app_brings_everybody_back(system: House) -> None:
+    await system.enrol("1001")
+    password = system.password
+    taken = await system.back_up(running=True)
+    assert not (system.app.data / BACKUP).exists(), "faces are not kept twice"
     assert not (taken / "facebridge.db").exists()
     assert (taken / BACKUP).exists()
-    await house.enrol("1002")
-    await house.app.stop()
-    house.restore(taken)
-    await house.app.start()
-    await house.app.wait_log("ready: ")
-    assert RESTORED in house.app.log
-    assert house.password == password
-    async with house.terminal().running() as door:
+    await system.enrol("1002")
+    await system.app.stop()
+    system.restore(taken)
+    await system.app.start()
+    await system.app.wait_log("ready: ")
+    assert RESTORED in system.app.log
+    assert system.password == password
+    async with system.terminal().running() as door:
         await door.wait_until(lambda: "1001" in door.persons)
         assert set(door.persons) == {"1001"}
-    await house.app.stop()
+    await system.app.stop()
     # From now on it is a store like any other.
-    await house.app.start()
-    await house.app.wait_log("ready: ")
-    assert RESTORED not in house.app.log
+    await system.app.start()
+    await system.app.wait_log("ready: ")
+    assert RESTORED not in system.app.log
 
 
-async def test_a_backup_of_the_stopped_app_brings_everybody_back(house: House) -> None:
-    await house.enrol("1001")
-    await house.app.stop()
-    taken = await house.back_up(running=False)
+async def test_a_backup_of_the_stopped_app_brings_everybody_back(system: House) -> None:
+    await system.enrol("1001")
+    await system.app.stop()
+    taken = await system.back_up(running=False)
     assert not (taken / "facebridge.db").exists()
-    house.restore(taken)
-    await house.app.start()
-    await house.app.wait_log("ready: ")
-    assert RESTORED in house.app.log
-    assert not (house.app.data / AT_REST).exists()
-    async with house.terminal().running() as door:
+    system.restore(taken)
+    await system.app.start()
+    await system.app.wait_log("ready: ")
+    assert RESTORED in system.app.log
+    assert not (system.app.data / AT_REST).exists()
+    async with system.terminal().running() as door:
         await door.wait_until(lambda: "1001" in door.persons)
 
 
-async def test_what_was_left_of_a_backup_is_not_taken_for_the_store(house: House) -> None:
+async def test_what_was_left_of_a_backup_is_not_taken_for_the_store(system: House) -> None:
     """Killed between the commands before and after: the store has gone on, and the copy is old."""
-    await house.enrol("1001")
-    assert await house.app.command("backup") == (0, "")
-    await house.enrol("1002")
-    (house.app.data / f".{BACKUP}.cut0ff").mkdir()
-    await house.app.stop(9)
-    await house.app.start()
-    await house.app.wait_log("ready: ")
-    assert RESTORED not in house.app.log
-    assert not list(house.app.data.glob(f"*{BACKUP}*"))
-    async with house.terminal().running() as door:
+    await system.enrol("1001")
+    assert await system.app.command("backup") == (0, "")
+    await system.enrol("1002")
+    (system.app.data / f".{BACKUP}.cut0ff").mkdir()
+    await system.app.stop(9)
+    await system.app.start()
+    await system.app.wait_log("ready: ")
+    assert RESTORED not in system.app.log
+    assert not list(system.app.data.glob(f"*{BACKUP}*"))
+    async with system.terminal().running() as door:
         await door.wait_until(lambda: set(door.persons) == {"1001", "1002"})
 
 
-async def test_a_backup_that_cannot_be_used_is_told_and_left_alone(house: House) -> None:
-    await house.enrol("1001")
-    taken = await house.back_up(running=True)
-    await house.app.stop()
+async def test_a_backup_that_cannot_be_used_is_told_and_left_alone(system: House) -> None:
+    await system.enrol("1001")
+    taken = await system.back_up(running=True)
+    await system.app.stop()
     (taken / BACKUP).write_bytes(b"no database" * 100)
-    house.restore(taken)
-    await house.app.start()
-    assert await house.app.ended() == 1
-    assert "the restored backup cannot be used" in house.app.log
-    assert (house.app.data / BACKUP).exists()
-    assert not (house.app.data / "facebridge.db").exists()
+    system.restore(taken)
+    await system.app.start()
+    assert await system.app.ended() == 1
+    assert "the restored backup cannot be used" in system.app.log
+    assert (system.app.data / BACKUP).exists()
+    assert not (system.app.data / "facebridge.db").exists()
 
 
 async def test_an_app_that_waits_for_a_broker_can_be_backed_up(tmp_path: Path) -> None:

@@ -10,57 +10,57 @@ from tests.support.waiting import until
 
 
 async def test_an_exchanged_device_gets_what_the_old_one_should_hold(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"), person("2", photo=OTHER_PHOTO), person("3"), sn="GONE")
-        await house.roster_house.remove("3", sn="GONE")
-        connection = house.roster_house.connect("T2")
-        found = await find_persons(house.store, ["GONE"])
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"), person("2", photo=OTHER_PHOTO), person("3"), sn="GONE")
+        await system.person_system.remove("3", sn="GONE")
+        connection = system.person_system.connect("T2")
+        found = await find_persons(system.store, ["GONE"])
         assert found == {"GONE": ["1", "2"]}
-        assert await copy_persons(house.context, found, "T2", ignore) == 2
+        assert await copy_persons(system.context, found, "T2", ignore) == 2
         await until(lambda: sent(connection) == ["set 1", "set 2"])
-        await house.roster_house.settled("T2")
-        assert await copy_persons(house.context, found, "T2", ignore) == 0
-        assert {one.reply.sn for one in house.told} == {"T2"}
+        await system.person_system.settled("T2")
+        assert await copy_persons(system.context, found, "T2", ignore) == 0
+        assert {one.reply.sn for one in system.told} == {"T2"}
 
 
 async def test_a_terminal_that_joins_a_group_gets_the_newest_of_each_person(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1", name="New"), person("2"))
-        await house.roster_house.set(person("1", name="Old"), person("3"), sn="T2")
-        await house.roster_house.set({"id": "1", "name": "Newest"})
-        found = await find_persons(house.store, ["T1", "T2"])
-        assert await copy_persons(house.context, found, "T3", ignore) == 3
-        names = {entry.person_id: entry.person and entry.person.name for entry in await house.store.page("T3", "", 9)}
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1", name="New"), person("2"))
+        await system.person_system.set(person("1", name="Old"), person("3"), sn="T2")
+        await system.person_system.set({"id": "1", "name": "Newest"})
+        found = await find_persons(system.store, ["T1", "T2"])
+        assert await copy_persons(system.context, found, "T3", ignore) == 3
+        names = {entry.person_id: entry.person and entry.person.name for entry in await system.store.page("T3", "", 9)}
         assert names == {"1": "Newest", "2": "Name of 2", "3": "Name of 3"}
 
 
 async def test_a_purged_person_is_gone_once_every_terminal_has_confirmed_it(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1", photo=OTHER_PHOTO), person("2"))
-        await house.roster_house.set(person("1", photo=OTHER_PHOTO), sn="FORGOTTEN")
-        connection = house.roster_house.connect("T1")
-        await house.roster_house.settled()
-        first, _ = await house.store.page("T1", "", 9)
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1", photo=OTHER_PHOTO), person("2"))
+        await system.person_system.set(person("1", photo=OTHER_PHOTO), sn="FORGOTTEN")
+        connection = system.person_system.connect("T1")
+        await system.person_system.settled()
+        first, _ = await system.store.page("T1", "", 9)
         assert first.person is not None
-        done = await purge(house.context, "1", ["T1", "T2"])
+        done = await purge(system.context, "1", ["T1", "T2"])
         assert (done.sns, done.dropped) == (["T1", "T2"], ["FORGOTTEN"])
-        assert await house.store.everywhere("1") != []
-        assert await house.store.page("FORGOTTEN", "", 9) == []
+        assert await system.store.everywhere("1") != []
+        assert await system.store.page("FORGOTTEN", "", 9) == []
         await until(lambda: sent(connection)[-1] == "remove 1")
-        await until(lambda: house.roster_house.roster.counts("T1").pending == 0)
+        await until(lambda: system.person_system.person_service.counts("T1").pending == 0)
         # The other one is not there, and may hold them from before.
-        assert [entry.sn for entry in await unconfirmed(house.store, done, "1")] == ["T2"]
-        other = house.roster_house.connect("T2")
-        await until(lambda: house.roster_house.roster.counts("T2").pending == 0)
+        assert [entry.sn for entry in await unconfirmed(system.store, done, "1")] == ["T2"]
+        other = system.person_system.connect("T2")
+        await until(lambda: system.person_system.person_service.counts("T2").pending == 0)
         assert sent(other) == ["remove 1"]
-        assert await unconfirmed(house.store, done, "1") == []
-        assert await house.store.everywhere("1") == []
-        assert await house.store.photo(first.person.photo) is None
+        assert await unconfirmed(system.store, done, "1") == []
+        assert await system.store.everywhere("1") == []
+        assert await system.store.photo(first.person.photo) is None
 
 
 async def test_a_person_who_is_set_again_is_not_waited_for(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"))
-        done = await purge(house.context, "1", ["T1"])
-        await house.roster_house.set(person("1"))
-        assert await unconfirmed(house.store, done, "1") == []
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"))
+        done = await purge(system.context, "1", ["T1"])
+        await system.person_system.set(person("1"))
+        assert await unconfirmed(system.store, done, "1") == []

@@ -41,44 +41,44 @@ async def test_an_export_imports_again_without_a_difference(
     persons: list[dict[str, Any]], name: str, pictures: bool
 ) -> None:
     with TemporaryDirectory() as folder:
-        async with transfer_house(Path(folder)) as house:
-            await house.roster_house.set(*persons)
+        async with transfer_house(Path(folder)) as system:
+            await system.person_system.set(*persons)
             photos = Path(folder) / "pictures" if pictures and name != "out.zip" else None
-            exported = await house.export(name, photos=photos)
+            exported = await system.export(name, photos=photos)
             assert exported.persons == len(persons)
-            file = house.folder / name
-            _, differences = await house.check(file, photos=photos, prune=True)
+            file = system.folder / name
+            _, differences = await system.check(file, photos=photos, prune=True)
             assert not differences.terminals
             assert not differences.faults
             if name != "out.csv" or photos is not None:
-                await house.import_(file, ("T2",), photos=photos)
-                shown = [list(await house.roster_house.roster.persons(sn)) for sn in ("T1", "T2")]
+                await system.import_(file, ("T2",), photos=photos)
+                shown = [list(await system.person_system.person_service.persons(sn)) for sn in ("T1", "T2")]
                 assert [{**one, "changed_at": None} for one in shown[0]] == [
                     {**one, "changed_at": None} for one in shown[1]
                 ]
 
 
 async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1", name="Old"), person("2"))
-        await house.roster_house.set(person("1", name="New"), person("3"), sn="T2")
-        await house.roster_house.remove("2")
-        exported = await house.export("out.csv", ("T1", "T2"))
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1", name="Old"), person("2"))
+        await system.person_system.set(person("1", name="New"), person("3"), sn="T2")
+        await system.person_system.remove("2")
+        exported = await system.export("out.csv", ("T1", "T2"))
         assert (exported.persons, exported.differing) == (2, 1)
         rows = (tmp_path / "out.csv").read_text().splitlines()
         assert [row.split(",")[:2] for row in rows[1:]] == [["1", "New"], ["3", "Name of 3"]]
 
 
 async def test_a_photo_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"), person("2", photo=OTHER_PHOTO))
-        first, _ = await house.store.page("T1", "", 10)
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"), person("2", photo=OTHER_PHOTO))
+        first, _ = await system.store.page("T1", "", 10)
         assert first.person is not None
-        lost, read = first.person.photo, house.store.photo
+        lost, read = first.person.photo, system.store.photo
 
         async def photo(sha256: str) -> bytes | None:
             return None if sha256 == lost else await read(sha256)
 
-        monkeypatch.setattr(house.store, "photo", photo)
-        exported = await house.export("out.zip")
+        monkeypatch.setattr(system.store, "photo", photo)
+        exported = await system.export("out.zip")
         assert (exported.persons, exported.unreadable) == (1, ["1"])

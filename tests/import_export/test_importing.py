@@ -13,36 +13,36 @@ from tests.persons.person_system import PHOTO, person, sent
 from tests.support.waiting import until
 
 
-def changes(house: TransferHouse) -> list[tuple[str | None, str | None, str]]:
-    return [(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in house.told]
+def changes(system: TransferHouse) -> list[tuple[str | None, str | None, str]]:
+    return [(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in system.told]
 
 
 async def test_persons_with_pictures_reach_the_terminals(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        connection = house.roster_house.connect()
-        photos = house.picture("1001")
-        house.picture("1002", 2)
-        file = house.write({"id": "1001", "name": "Ada", "card": "0042"}, {"id": "1002", "name": "Grace"})
-        imported = await house.import_(file, ("T1", "T2"), photos=photos)
+    async with transfer_house(tmp_path) as system:
+        connection = system.person_system.connect()
+        photos = system.picture("1001")
+        system.picture("1002", 2)
+        file = system.write({"id": "1001", "name": "Ada", "card": "0042"}, {"id": "1002", "name": "Grace"})
+        imported = await system.import_(file, ("T1", "T2"), photos=photos)
         assert imported.differences.totals() == {DifferenceKind.NEW: 4}
         await until(lambda: sent(connection) == ["set 1001", "set 1002"])
-        assert changes(house) == [(sn, one, "accepted") for sn in ("T1", "T2") for one in ("1001", "1002")]
-        assert {one.origin.user for one in house.told} == {"ann"}
-        first, _ = await house.store.page("T2", "", 10)
+        assert changes(system) == [(sn, one, "accepted") for sn in ("T1", "T2") for one in ("1001", "1002")]
+        assert {one.origin.user for one in system.told} == {"ann"}
+        first, _ = await system.store.page("T2", "", 10)
         assert first.person is not None
         assert (first.person.card, first.asked is not None) == ("0042", True)
 
 
 async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1", name="Ada"), person("2", name="Grace"), person("3", name="Linus"))
-        connection = house.roster_house.connect()
-        await house.roster_house.settled()
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1", name="Ada"), person("2", name="Grace"), person("3", name="Linus"))
+        connection = system.person_system.connect()
+        await system.person_system.settled()
         connection.frames.clear()
-        file = house.write(
+        file = system.write(
             {"id": "1", "name": "Ada", "card": ""}, {"id": "2", "name": "Grace", "card": "7"}, {"id": "3", "name": "L"}
         )
-        imported = await house.import_(file)
+        imported = await system.import_(file)
         assert [
             (one.person_id, one.kind, [(field.name, field.before, field.after) for field in one.fields])
             for one in imported.differences.terminals
@@ -52,41 +52,41 @@ async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
         ]
         assert imported.differences.unchanged == {"T1": 1}
         await until(lambda: sent(connection) == ["set 2", "set 3"])
-        assert changes(house) == [("T1", "2", "accepted"), ("T1", "3", "accepted")]
-        again = await house.import_(file)
+        assert changes(system) == [("T1", "2", "accepted"), ("T1", "3", "accepted")]
+        again = await system.import_(file)
         assert again.differences.totals() == {}
-        assert len(changes(house)) == 2
+        assert len(changes(system)) == 2
 
 
 async def test_who_is_not_in_the_file_stays(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"), person("2"), person("3"))
-        imported = await house.import_(house.write({"id": "2", "card": "7"}))
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"), person("2"), person("3"))
+        imported = await system.import_(system.write({"id": "2", "card": "7"}))
         assert imported.differences.totals() == {DifferenceKind.CHANGED: 1}
-        assert [entry.person_id for entry in await house.store.page("T1", "", 9) if entry.held] == ["1", "2", "3"]
+        assert [entry.person_id for entry in await system.store.page("T1", "", 9) if entry.held] == ["1", "2", "3"]
 
 
 async def test_a_terminal_where_a_person_does_not_differ_is_left_alone(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1", card="7"))
-        await house.roster_house.set(person("1"), sn="T2")
-        first = await house.store.entry("T1", "1")
-        await house.import_(house.write({"id": "1", "card": "7"}), ("T1", "T2"))
-        assert changes(house) == [("T2", "1", "accepted")]
-        assert await house.store.entry("T1", "1") == first
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1", card="7"))
+        await system.person_system.set(person("1"), sn="T2")
+        first = await system.store.entry("T1", "1")
+        await system.import_(system.write({"id": "1", "card": "7"}), ("T1", "T2"))
+        assert changes(system) == [("T2", "1", "accepted")]
+        assert await system.store.entry("T1", "1") == first
 
 
 async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        photos = house.picture("1")
+    async with transfer_house(tmp_path) as system:
+        photos = system.picture("1")
         (photos / "2.jpg").write_bytes(b"no picture")
-        file = house.write(
+        file = system.write(
             {"id": "1", "name": "Ada", "valid_until": "never"},
             {"id": "2", "name": ""},
             {"id": "3", "name": "Linus"},
             {"id": "1", "name": "Ada"},
         )
-        checked, differences = await house.check(file, ("T1", "T2"), photos=photos)
+        checked, differences = await system.check(file, ("T1", "T2"), photos=photos)
         assert [f"{fault.row} {fault.fault.path}" for fault in checked.faults] == [
             "2 valid_until",
             "3 name",
@@ -97,15 +97,15 @@ async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> No
             "row 4: photo: is missing: a new person needs a photo, as 'photo' or 'photo_file'"
         ]
         assert "never" in str(checked.faults[0])
-        assert await house.store.page("T1", "", 10) == []
+        assert await system.store.page("T1", "", 10) == []
 
 
 async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"))
-        await house.roster_house.set(person("2"), sn="T2")
-        file = house.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
-        _, differences = await house.check(file, ("T1", "T2"))
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"))
+        await system.person_system.set(person("2"), sn="T2")
+        file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
+        _, differences = await system.check(file, ("T1", "T2"))
         assert [(fault.row, fault.fault.path, fault.sns) for fault in differences.faults] == [
             (2, "name", ("T2",)),
             (2, "photo", ("T2",)),
@@ -116,51 +116,51 @@ async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> No
 
 
 async def test_pruning_removes_who_is_not_in_the_file(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(*(person(str(number)) for number in range(5)))
-        await house.roster_house.set(person("4", enabled=False), person("9"), sn="T2")
-        file = house.write({"id": "1"}, {"id": "2"})
-        _, differences = await house.check(file, prune=True)
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(*(person(str(number)) for number in range(5)))
+        await system.person_system.set(person("4", enabled=False), person("9"), sn="T2")
+        file = system.write({"id": "1"}, {"id": "2"})
+        _, differences = await system.check(file, prune=True)
         assert differences.held == {"T1": 5}
         assert differences.removed() == {"T1": ["0", "3", "4"]}
-        assert len(await house.store.page("T1", "", 10)) == 5
-        connection = house.roster_house.connect()
-        await house.import_(file, prune=True)
+        assert len(await system.store.page("T1", "", 10)) == 5
+        connection = system.person_system.connect()
+        await system.import_(file, prune=True)
         await until(lambda: set(sent(connection)) >= {"remove 0", "remove 3", "remove 4"})
-        assert len(await house.store.page("T2", "", 10)) == 2
+        assert len(await system.store.page("T2", "", 10)) == 2
 
 
 async def test_a_person_whom_somebody_removes_meanwhile_is_told_and_stops_nobody(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        await house.roster_house.set(person("1"), person("2"))
-        file = house.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
+    async with transfer_house(tmp_path) as system:
+        await system.person_system.set(person("1"), person("2"))
+        file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
 
         async def remove() -> None:
-            await house.roster_house.remove("1")
+            await system.person_system.remove("1")
 
-        imported = await house.import_(file, between=remove)
+        imported = await system.import_(file, between=remove)
         assert {(fault.row, fault.fault.path) for fault in imported.late} == {(2, "name"), (2, "photo")}
-        entry = await house.store.entry("T1", "2")
+        entry = await system.store.entry("T1", "2")
         assert entry is not None
         assert entry.person is not None
         assert entry.person.card == "8"
 
 
 async def test_many_persons_on_many_terminals(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
+    async with transfer_house(tmp_path) as system:
         sns = [f"N{number}" for number in range(30)]
-        file = house.write(*({"id": str(number), "name": "N", "photo": PHOTO} for number in range(130)))
-        imported = await house.import_(file, sns)
+        file = system.write(*({"id": str(number), "name": "N", "photo": PHOTO} for number in range(130)))
+        imported = await system.import_(file, sns)
         assert imported.differences.totals() == {DifferenceKind.NEW: 3900}
-        counts = await house.store.counts()
+        counts = await system.store.counts()
         assert {sn: counts[sn].desired for sn in sns} == dict.fromkeys(sns, 130)
 
 
 async def test_pictures_that_belong_to_nobody_are_named(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as house:
-        photos = house.picture("1")
-        house.picture("9")
-        checked, _ = await house.check(house.write({"id": "1", "name": "Ada"}), photos=photos)
+    async with transfer_house(tmp_path) as system:
+        photos = system.picture("1")
+        system.picture("9")
+        checked, _ = await system.check(system.write({"id": "1", "name": "Ada"}), photos=photos)
         assert list(checked.strays) == ["9.jpg"]
 
 

@@ -24,7 +24,7 @@ from bridge.persons.transaction_runner import TransactionRunner
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
 from bridge.store.persons import StoredPersons
-from tests.persons.person_system import RosterHouse, roster_house
+from tests.persons.person_system import PersonSystem, person_system
 
 ORIGIN = Origin(source="facebridge persons import", user="ann")
 
@@ -45,8 +45,8 @@ class Imported:
 class TransferHouse:
     """What the tests look at."""
 
-    def __init__(self, house: RosterHouse, database: Database, folder: Path) -> None:
-        self.roster_house = house
+    def __init__(self, system: PersonSystem, database: Database, folder: Path) -> None:
+        self.person_system = system
         self.folder = folder
         self.store = StoredPersons(database)
         self.told: list[CommandReplied] = []
@@ -54,9 +54,9 @@ class TransferHouse:
         events.subscribe(CommandReplied, self.told.append, name="test")
         self.context = TransferContext(
             store=self.store,
-            commits=TransactionRunner(self.store, events, house.clock, "this boot", beside_a_bridge=True),
+            commits=TransactionRunner(self.store, events, system.clock, "this boot", beside_a_bridge=True),
             events=events,
-            clock=house.clock,
+            clock=system.clock,
             boot_id="this boot",
             timezone=UTC,
             origin=ORIGIN,
@@ -120,16 +120,16 @@ class TransferHouse:
         self, file: Path, sns: Sequence[str], spool: PhotoSpool, photos: Path | None, *, prune: bool
     ) -> tuple[CheckedFile, Differences]:
         with open_person_file(file, photos) as opened:
-            checked = await check_file(opened, self.roster_house.photos, spool, UTC, ignore)
+            checked = await check_file(opened, self.person_system.photos, spool, UTC, ignore)
         differences = await find_differences(self.store, checked.persons, sns, prune=prune, progress=ignore)
         return checked, differences
 
 
 @asynccontextmanager
 async def transfer_house(folder: Path) -> AsyncIterator[TransferHouse]:
-    async with roster_house(folder) as house:
+    async with person_system(folder) as system:
         database = await Database.open(f"sqlite:///{folder}/store.db")
         try:
-            yield TransferHouse(house, database, folder)
+            yield TransferHouse(system, database, folder)
         finally:
             await database.close()

@@ -59,7 +59,7 @@ async def test_person_changes_are_taken_and_answered(mosquitto: Mosquitto, proto
             ("syncPersons", None, "accepted", "e"),
         ]
         assert {(one.qos, one.retain) for one in answers} == {(1, False)}
-        changes = [request.change for request in bridge.roster.taken]
+        changes = [request.change for request in bridge.person_service.taken]
         assert RemovePersons(ids=None, request_id="d") in changes
         assert SyncPersons(clear=True, request_id="e") in changes
 
@@ -95,7 +95,7 @@ async def test_a_group_takes_persons_and_is_summed_up(mosquitto: Mosquitto, prot
         await client.publish("facebridge/group/lobby/person/sync", b"")
         summary = (await client.wait_for_all("facebridge/group/lobby/reply", 2))[1].json
         assert (summary["command"], summary["outcomes"]) == ("syncPersons", {"accepted": 2})
-        assert sum(isinstance(request.change, SetPersons) for request in bridge.roster.taken) == 4
+        assert sum(isinstance(request.change, SetPersons) for request in bridge.person_service.taken) == 4
         for sn in ("T1", "T2"):
             await client.wait_for_all(f"facebridge/terminal/{sn}/reply", 4)
 
@@ -140,7 +140,7 @@ async def test_what_is_wrong_is_told_where_it_was_asked_and_holds_up_nobody(mosq
             assert answer["outcome"] == "invalid", (number, answer)
             assert hint in answer["message"], (number, answer)
             assert answer["errors"]
-        assert bridge.roster.taken == []
+        assert bridge.person_service.taken == []
         await client.publish(SET, {"id": "1", "request_id": "after"})
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "after")
 
@@ -154,7 +154,7 @@ async def test_retained_person_commands_are_not_obeyed(mosquitto: Mosquitto) -> 
         await client.publish(SET, {"id": "1"}, retain=True)
         answer = await client.wait_for(REPLY)
         assert (answer.json["outcome"], "retain" in answer.json["message"]) == ("invalid", True)
-        assert bridge.roster.taken == []
+        assert bridge.person_service.taken == []
 
 
 async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosquitto: Mosquitto) -> None:
@@ -163,23 +163,23 @@ async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosq
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.roster.full = True
+        bridge.person_service.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"})
         await client.wait_for(REPLY)
         for request_id in ("b", "c"):
             await client.publish(SET, {"id": "1", "request_id": request_id})
-        while bridge.roster.attempts < 3:
-            bridge.roster.attempted.clear()
-            await bridge.roster.attempted.wait()
+        while bridge.person_service.attempts < 3:
+            bridge.person_service.attempted.clear()
+            await bridge.person_service.attempted.wait()
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c")
         everyone = [("a", "unavailable"), ("b", "unavailable"), ("c", "unavailable")]
         assert outcomes(client) == everyone, "each is told, once, however often it is tried"
-        bridge.roster.full = False
+        bridge.person_service.full = False
         await client.wait_for(
             REPLY, lambda heard: (heard.json["request_id"], heard.json["outcome"]) == ("c", "accepted")
         )
         assert outcomes(client) == [*everyone, ("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
-        assert [request.change.request_id for request in bridge.roster.taken] == ["a", "b", "c"]
+        assert [request.change.request_id for request in bridge.person_service.taken] == ["a", "b", "c"]
 
 
 async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) -> None:
@@ -189,12 +189,12 @@ async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) 
         running(Bridge(mosquitto.port, "5"), *terminals) as bridge,
     ):
         await online(client)
-        bridge.roster.full = True
+        bridge.person_service.full = True
         await client.publish("facebridge/group/lobby/person/set", {"id": "1", "request_id": "g"})
-        while bridge.roster.attempts < 2:
-            bridge.roster.attempted.clear()
-            await bridge.roster.attempted.wait()
-        bridge.roster.full = False
+        while bridge.person_service.attempts < 2:
+            bridge.person_service.attempted.clear()
+            await bridge.person_service.attempted.wait()
+        bridge.person_service.full = False
         summaries = await client.wait_for_all("facebridge/group/lobby/reply", 2)
         assert [one.json["outcomes"] for one in summaries] == [{"unavailable": 2}, {"accepted": 2}]
         await client.wait_for_all("facebridge/terminal/T2/reply", 2)
@@ -208,13 +208,13 @@ async def test_what_came_with_qos_0_is_answered_and_not_kept(mosquitto: Mosquitt
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.roster.full = True
+        bridge.person_service.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"}, qos=0)
         await client.wait_for(REPLY, lambda heard: heard.json["outcome"] == "unavailable")
-        bridge.roster.full = False
+        bridge.person_service.full = False
         await client.publish(SET, {"id": "1", "request_id": "b"}, qos=0)
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b")
-        assert [(one.change.request_id, one.origin.assured) for one in bridge.roster.taken] == [("b", False)]
+        assert [(one.change.request_id, one.origin.assured) for one in bridge.person_service.taken] == [("b", False)]
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -222,14 +222,14 @@ async def test_what_was_not_taken_comes_again_to_the_next_bridge(mosquitto: Mosq
     async with mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client:
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
             await online(client)
-            bridge.roster.full = True
+            bridge.person_service.full = True
             for request_id in ("a", "b"):
                 await client.publish(SET, {"id": "1", "request_id": request_id})
             await client.wait_for(REPLY)
         await client.publish(SET, {"id": "1", "request_id": "while away"})
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "while away")
-            assert [one.change.request_id for one in bridge.roster.taken] == ["a", "b", "while away"]
+            assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "while away"]
 
 
 async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: Path) -> None:
@@ -239,20 +239,20 @@ async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: P
     ):
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.roster.full = True
+            bridge.person_service.full = True
             for request_id in ("a", "b"):
                 await client.publish(SET, {"id": "1", "request_id": request_id})
             await client.wait_for(REPLY)
         await mosquitto.restart()
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.roster.attempted.clear()
-            await bridge.roster.attempted.wait()
-            bridge.roster.full = False
+            bridge.person_service.attempted.clear()
+            await bridge.person_service.attempted.wait()
+            bridge.person_service.full = False
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b", within=20)
             await client.publish(SET, {"id": "1", "request_id": "c"})
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c", within=20)
-        assert [one.change.request_id for one in bridge.roster.taken] == ["a", "b", "c"]
+        assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "c"]
 
 
 async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path: Path) -> None:
@@ -263,21 +263,21 @@ async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path
     ):
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.roster.may_go_on.clear()
+            bridge.person_service.may_go_on.clear()
             await client.publish(SET, {"id": "1", "request_id": "a"})
-            await until(lambda: bridge.roster.attempts == 1)
+            await until(lambda: bridge.person_service.attempts == 1)
             await client.publish(SET, {"id": "1", "request_id": "b"})
             await client.publish("facebridge/terminal/T1/person/get")
             await client.publish(SET, {"id": "1", "request_id": "c"})
             await until(lambda: bridge.face.statistics().intake_waiting == 3)
-            bridge.roster.may_go_on.set()
-            bridge.roster.may_go_on.clear()
-            await until(lambda: bridge.roster.attempts == 2)
+            bridge.person_service.may_go_on.set()
+            bridge.person_service.may_go_on.clear()
+            await until(lambda: bridge.person_service.attempts == 2)
         await mosquitto.restart()
         await until(lambda: bridge.face.statistics().intake_waiting == 3)
-        bridge.roster.may_go_on.set()
-        await until(lambda: len(bridge.roster.taken) >= 4)
-        assert [one.change.request_id for one in bridge.roster.taken] == ["a", "b", "b", "c"]
+        bridge.person_service.may_go_on.set()
+        await until(lambda: len(bridge.person_service.taken) >= 4)
+        assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "b", "c"]
 
 
 async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) -> None:
@@ -286,14 +286,14 @@ async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) ->
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.roster.full = True
+        bridge.person_service.full = True
         await client.publish(SET, {"id": "1"})
         await client.wait_for(REPLY)
         await asyncio.gather(*(client.publish(SET, {"id": "1"}) for _ in range(10)))
         await client.publish("facebridge/terminal/T9/person/set", {"id": "1"}, qos=0)
-        bridge.roster.full = False
+        bridge.person_service.full = False
         await client.wait_for_all(REPLY, 11, lambda heard: heard.json["outcome"] == "accepted")
-        assert max(bridge.roster.batches) > 1
+        assert max(bridge.person_service.batches) > 1
 
 
 async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosquitto) -> None:
@@ -302,20 +302,20 @@ async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosqu
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.roster.full = bridge.store.full = True
+        bridge.person_service.full = bridge.store.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"})
         await client.wait_for(REPLY)
         await client.publish("facebridge/bridge/admit/set", {"sn": "T5", "groups": ["new"], "request_id": "b"})
         await client.publish("facebridge/group/new/person/set", {"id": "1", "request_id": "c"})
         await client.publish("facebridge/bridge/forget/set", {"sn": "T5", "request_id": "d"})
         await client.publish("facebridge/terminal/T5/person/set", {"id": "1", "request_id": "e"})
-        bridge.roster.full = False
+        bridge.person_service.full = False
         await client.wait_for("facebridge/bridge/reply", lambda heard: heard.json["outcome"] == "unavailable")
         bridge.store.full = False
         late = await client.wait_for("facebridge/terminal/T5/reply", lambda heard: heard.json["request_id"] == "e")
         assert late.json["outcome"] == "invalid"
         assert outcomes(client, "facebridge/bridge/reply") == [("b", "unavailable"), ("b", "ok"), ("d", "ok")]
-        assert [(one.sn, one.change.request_id) for one in bridge.roster.taken] == [("T1", "a"), ("T5", "c")]
+        assert [(one.sn, one.change.request_id) for one in bridge.person_service.taken] == [("T1", "a"), ("T5", "c")]
 
 
 async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
@@ -326,14 +326,14 @@ async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.roster.full = True
-        bridge.roster.defect = ValueError("a defect")
+        bridge.person_service.full = True
+        bridge.person_service.defect = ValueError("a defect")
         await client.publish(SET, {"id": "1", "request_id": "first"})
         await client.wait_for(REPLY)
         # These two wait behind it, and are taken up together.
         await client.publish(SET, {"id": "defect", "request_id": "bad"})
         await client.publish(SET, {"id": "1", "request_id": "good"})
-        bridge.roster.full = False
+        bridge.person_service.full = False
         good = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "good")
         bad = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "bad")
         assert (good.json["outcome"], bad.json["outcome"]) == ("accepted", "invalid")
@@ -381,5 +381,5 @@ async def test_replies_to_person_changes_go_to_the_response_topic_too(mosquitto:
         await client.publish(SET, {"id": "1"}, response_topic="answers/1", correlation_data=b"mark")
         answer = await client.wait_for("answers/1")
         assert (answer.json["outcome"], answer.correlation_data) == ("accepted", b"mark")
-        assert bridge.roster.taken[0].origin.response_topic == "answers/1"
-        assert bridge.roster.taken[0].origin.correlation_data == b"mark"
+        assert bridge.person_service.taken[0].origin.response_topic == "answers/1"
+        assert bridge.person_service.taken[0].origin.correlation_data == b"mark"

@@ -34,10 +34,10 @@ class Building:
         self.clock = SetClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
-        self.roster = KeptPersons(self.clock)
+        self.person_service = KeptPersons(self.clock)
         self.retained = RetainedTopics(cast("MqttConnection", None))
         self.states = TerminalStates(
-            Topics("facebridge"), self.retained, self.registry, self.roster, self.events, self.clock
+            Topics("facebridge"), self.retained, self.registry, self.person_service, self.events, self.clock
         )
         self.registry.put(known_terminal("T1", name="Gate"))
 
@@ -54,7 +54,7 @@ class Building:
         return connection
 
     def count(self, **counts: int) -> None:
-        self.roster.counted["T1"] = PersonCounts(**counts)
+        self.person_service.counted["T1"] = PersonCounts(**counts)
         self.events.publish(PersonsChanged(at=self.clock.now(), sn="T1"))
 
 
@@ -158,7 +158,7 @@ async def test_the_bridge_sums_up_its_terminals(building: Building) -> None:
         building.events,
         building.clock,
         KeptTerminals(),
-        building.roster,
+        building.person_service,
         SameHasher(),
         admit="known",
     )
@@ -168,7 +168,7 @@ async def test_the_bridge_sums_up_its_terminals(building: Building) -> None:
         building.retained,
         building.registry,
         admission,
-        building.roster,
+        building.person_service,
         building.events,
         building.clock,
         "1.2.3",

@@ -54,7 +54,7 @@ def silent(msgid: str) -> TerminalReply | None:
     return None
 
 
-class RosterHouse:
+class PersonSystem:
     """What the tests look at."""
 
     def __init__(
@@ -75,7 +75,7 @@ class RosterHouse:
             self.registry.put(known_terminal(sn))
         self.store = StoredPersons(database)
         self.photos = PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
-        self.roster = PersonService(
+        self.person_service = PersonService(
             self.registry,
             self.events,
             self.clock,
@@ -98,7 +98,7 @@ class RosterHouse:
     async def change(self, *changes: PersonChange, sn: str = "T1", origin: Origin = ORIGIN) -> list[list[Reply]]:
         now = self.clock.boottime()
         requests = [PersonRequest(sn=sn, change=change, origin=origin, received_at=now) for change in changes]
-        return [list(replies) for replies in await self.roster.change(requests)]
+        return [list(replies) for replies in await self.person_service.change(requests)]
 
     async def set(self, *persons: object, request_id: str | None = None, sn: str = "T1") -> list[Outcome]:
         (replies,) = await self.change(SetPersons(persons=persons, request_id=request_id), sn=sn)
@@ -120,8 +120,8 @@ class RosterHouse:
         """Take so many last words, and let nobody have them again."""
         taken: list[OutboxEntry] = []
         while len(taken) < number:
-            taken += await self.roster.outbox.next_entries(number - len(taken))
-        await self.roster.outbox.published([entry.id for entry in taken])
+            taken += await self.person_service.outbox.next_entries(number - len(taken))
+        await self.person_service.outbox.published([entry.id for entry in taken])
         return taken
 
     async def told(self, number: int) -> list[tuple[str | None, str | None, str]]:
@@ -133,29 +133,29 @@ class RosterHouse:
 
     async def settled(self, sn: str = "T1") -> None:
         """Wait until nothing is pending."""
-        await until(lambda: self.roster.counts(sn).pending == 0)
+        await until(lambda: self.person_service.counts(sn).pending == 0)
 
     async def delivery(self, sn: str = "T1") -> dict[str, str]:
-        return {person["id"]: person["delivery"] for person in await self.roster.persons(sn)}
+        return {person["id"]: person["delivery"] for person in await self.person_service.persons(sn)}
 
 
 @asynccontextmanager
-async def roster_house(
+async def person_system(
     place: Path | str, *, connected: Sequence[str] = (), **details: Any
-) -> AsyncIterator[RosterHouse]:
+) -> AsyncIterator[PersonSystem]:
     """Open the store in a folder, or at a URL, or open it again; with `connected` terminals there before the roster."""
     url = f"sqlite:///{place}/store.db" if isinstance(place, Path) else place
     database = await Database.open(url, busy_timeout=0.2)
-    house = RosterHouse(database, **details)
+    system = PersonSystem(database, **details)
     for sn in connected:
-        house.connect(sn)
-    await house.roster.start()
+        system.connect(sn)
+    await system.person_service.start()
     try:
-        yield house
+        yield system
     finally:
-        house.photos.close()
+        system.photos.close()
         try:
-            await house.roster.stop()
+            await system.person_service.stop()
         finally:
             await database.close()
 

@@ -11,7 +11,7 @@ from bridge.persons.delivery.frames import FrameWriter
 from bridge.protocol.requests import SetPersonRequest, decode_request
 from bridge.store.database import Database
 from bridge.store.persons import StoredPersons
-from tests.persons.person_system import RosterHouse, person, roster_house
+from tests.persons.person_system import PersonSystem, person, person_system
 
 TERMINALS = 20
 
@@ -31,21 +31,21 @@ class CountedPhotos(StoredPersons):
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[RosterHouse]:
-    async with roster_house(tmp_path) as house:
-        yield house
+async def system(tmp_path: Path) -> AsyncIterator[PersonSystem]:
+    async with person_system(tmp_path) as system:
+        yield system
 
 
-async def stored_person(house: RosterHouse) -> PersonEntry:
-    await house.set(person("p1"))
-    entry = await house.store.entry("T1", "p1")
+async def stored_person(system: PersonSystem) -> PersonEntry:
+    await system.set(person("p1"))
+    entry = await system.store.entry("T1", "p1")
     assert entry is not None
     return entry
 
 
-async def test_a_photo_that_all_terminals_want_at_once_is_read_once(house: RosterHouse) -> None:
-    entry = await stored_person(house)
-    store = CountedPhotos(house.database)
+async def test_a_photo_that_all_terminals_want_at_once_is_read_once(system: PersonSystem) -> None:
+    entry = await stored_person(system)
+    store = CountedPhotos(system.database)
     frames = FrameWriter(store)
     async with asyncio.TaskGroup() as group:
         writing = [group.create_task(frames.write(entry, msgid=f"m{number}", key=None)) for number in range(TERMINALS)]
@@ -57,9 +57,9 @@ async def test_a_photo_that_all_terminals_want_at_once_is_read_once(house: Roste
     assert len({request.person.photo for request in sent if isinstance(request, SetPersonRequest)}) == 1
 
 
-async def test_a_terminal_that_goes_away_while_a_photo_is_read_holds_up_nobody(house: RosterHouse) -> None:
-    entry = await stored_person(house)
-    store = CountedPhotos(house.database)
+async def test_a_terminal_that_goes_away_while_a_photo_is_read_holds_up_nobody(system: PersonSystem) -> None:
+    entry = await stored_person(system)
+    store = CountedPhotos(system.database)
     frames = FrameWriter(store)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(frames.write(entry, msgid="m1", key=None))

@@ -20,7 +20,7 @@ from bridge.persons.delivery.worker import WINDOW, DeliveryTimes
 from bridge.persons.transaction import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
-from tests.persons.person_system import ORIGIN, RosterHouse, person, requests, roster_house, sent, silent
+from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests, sent, silent
 from tests.support.core import WrittenConnection, collect
 from tests.support.waiting import until
 
@@ -28,71 +28,73 @@ QUICK = DeliveryTimes(first_repeat=0.02, longest_repeat=0.04, store_retry=0.01)
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[RosterHouse]:
+async def system(tmp_path: Path) -> AsyncIterator[PersonSystem]:
     """A roster whose clock stands still: nothing is repeated."""
-    async with roster_house(tmp_path) as house:
-        yield house
+    async with person_system(tmp_path) as system:
+        yield system
 
 
 @pytest.fixture
-async def quick(tmp_path: Path) -> AsyncIterator[RosterHouse]:
+async def quick(tmp_path: Path) -> AsyncIterator[PersonSystem]:
     """A roster that repeats after a blink."""
-    async with roster_house(tmp_path, times=QUICK, clock=Clock()) as house:
-        yield house
+    async with person_system(tmp_path, times=QUICK, clock=Clock()) as system:
+        yield system
 
 
-def answer(house: RosterHouse, connection: WrittenConnection, frame: bytes, status: int = 0, text: str = "ok") -> None:
-    house.registry.received(connection, TerminalReply(decode_request(frame).msgid, None, status, text))
+def answer(
+    system: PersonSystem, connection: WrittenConnection, frame: bytes, status: int = 0, text: str = "ok"
+) -> None:
+    system.registry.received(connection, TerminalReply(decode_request(frame).msgid, None, status, text))
 
 
-async def test_one_frame_in_flight(house: RosterHouse) -> None:
-    connection = house.connect(answer=silent)
-    await house.set(person("p1"), person("p2"))
+async def test_one_frame_in_flight(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.set(person("p1"), person("p2"))
     await until(lambda: connection.frames)
-    await house.set(person("p3"))
+    await system.set(person("p3"))
     assert sent(connection) == ["set p1"]
-    answer(house, connection, connection.frames[0])
+    answer(system, connection, connection.frames[0])
     await until(lambda: len(connection.frames) == 2)
-    answer(house, connection, connection.frames[1])
+    answer(system, connection, connection.frames[1])
     await until(lambda: len(connection.frames) == 3)
     assert sent(connection) == ["set p1", "set p2", "set p3"]
 
 
-async def test_presses_overtake_persons(house: RosterHouse) -> None:
+async def test_presses_overtake_persons(system: PersonSystem) -> None:
     def only_opens(msgid: str) -> TerminalReply | None:
         opens = isinstance(requests(connection)[-1], OpenRequest)
         return TerminalReply(msgid, None, 0, "ok") if opens else None
 
-    connection = house.connect(answer=only_opens)
-    presses = Presses(house.registry, house.events, house.clock, lambda: "press", deadline=5)
-    await house.set(person("p1"), person("p2"))
+    connection = system.connect(answer=only_opens)
+    presses = Presses(system.registry, system.events, system.clock, lambda: "press", deadline=5)
+    await system.set(person("p1"), person("p2"))
     await until(lambda: connection.frames)
-    reply = await presses.press("T1", Open(), ORIGIN, house.clock.boottime())
+    reply = await presses.press("T1", Open(), ORIGIN, system.clock.boottime())
     assert reply.outcome is Outcome.OK
     assert sent(connection) == ["set p1", "OpenRequest"]
 
 
-async def test_a_terminal_that_comes_later_is_sent_what_waits(house: RosterHouse) -> None:
-    await house.set(person("p1"))
-    assert house.roster.counts("T1") == PersonCounts(desired=1, pending=1)
-    connection = house.connect()
-    await house.settled()
+async def test_a_terminal_that_comes_later_is_sent_what_waits(system: PersonSystem) -> None:
+    await system.set(person("p1"))
+    assert system.person_service.counts("T1") == PersonCounts(desired=1, pending=1)
+    connection = system.connect()
+    await system.settled()
     assert sent(connection) == ["set p1"]
 
 
-async def test_the_terminals_key_goes_along(house: RosterHouse) -> None:
-    known = house.registry.get("T1")
+async def test_the_terminals_key_goes_along(system: PersonSystem) -> None:
+    known = system.registry.get("T1")
     assert known is not None
     known.terminal = replace(known.terminal, key=Secret("abc"))
-    connection = house.connect()
-    await house.set(person("p1"))
-    await house.settled()
+    connection = system.connect()
+    await system.set(person("p1"))
+    await system.settled()
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert request.person.key == "abc"
 
 
-async def test_no_answer_means_again_under_another_msgid(quick: RosterHouse) -> None:
+async def test_no_answer_means_again_under_another_msgid(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"))
     await until(lambda: len(connection.frames) >= 3)
@@ -100,7 +102,7 @@ async def test_no_answer_means_again_under_another_msgid(quick: RosterHouse) -> 
     assert len({request.msgid for request in requests(connection)}) == len(connection.frames)
 
 
-async def test_a_late_answer_to_an_earlier_try_counts(quick: RosterHouse) -> None:
+async def test_a_late_answer_to_an_earlier_try_counts(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"), request_id="r")
     await until(lambda: len(connection.frames) >= 2)
@@ -113,114 +115,114 @@ async def test_a_late_answer_to_an_earlier_try_counts(quick: RosterHouse) -> Non
     assert sent(connection)[count:].count("set p1") == 0
 
 
-async def test_a_late_answer_counts_over_a_reconnection(house: RosterHouse) -> None:
-    first = house.connect(answer=silent)
-    await house.set(person("p1"))
+async def test_a_late_answer_counts_over_a_reconnection(system: PersonSystem) -> None:
+    first = system.connect(answer=silent)
+    await system.set(person("p1"))
     await until(lambda: first.frames)
-    house.registry.disconnected(first, "gone")
-    second = house.connect(answer=silent)
+    system.registry.disconnected(first, "gone")
+    second = system.connect(answer=silent)
     await until(lambda: second.frames)
-    answer(house, second, first.frames[0])
-    await house.settled()
+    answer(system, second, first.frames[0])
+    await system.settled()
 
 
-async def test_a_terminal_that_connects_again_is_sent_it_at_once(house: RosterHouse) -> None:
-    first = house.connect(answer=silent)
-    await house.set(person("p1"))
+async def test_a_terminal_that_connects_again_is_sent_it_at_once(system: PersonSystem) -> None:
+    first = system.connect(answer=silent)
+    await system.set(person("p1"))
     await until(lambda: first.frames)
-    second = house.connect()
-    await house.settled()
+    second = system.connect()
+    await system.settled()
     assert sent(second) == ["set p1"]
 
 
-async def test_an_answer_to_what_was_changed_since_does_not_count(house: RosterHouse) -> None:
-    connection = house.connect(answer=silent)
-    await house.set(person("p1"))
+async def test_an_answer_to_what_was_changed_since_does_not_count(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.set(person("p1"))
     await until(lambda: connection.frames)
-    await house.set({"id": "p1", "name": "Newer"}, request_id="newer")
+    await system.set({"id": "p1", "name": "Newer"}, request_id="newer")
     assert len(connection.frames) == 1
-    answer(house, connection, connection.frames[0])
+    answer(system, connection, connection.frames[0])
     await until(lambda: len(connection.frames) == 2)
-    assert house.roster.counts("T1") == PersonCounts(desired=1, pending=1)
-    answer(house, connection, connection.frames[1])
-    await house.settled()
+    assert system.person_service.counts("T1") == PersonCounts(desired=1, pending=1)
+    answer(system, connection, connection.frames[1])
+    await system.settled()
     newer = requests(connection)[1]
     assert isinstance(newer, SetPersonRequest)
     assert newer.person.name == "Newer"
 
 
-async def test_an_answer_that_crosses_a_change_does_not_confirm_it(house: RosterHouse) -> None:
-    await house.set(person("p1"), request_id="r")
-    (older,) = await house.store.pending("T1", 1)
-    await house.set({"id": "p1", "name": "Newer"}, request_id="r")
+async def test_an_answer_that_crosses_a_change_does_not_confirm_it(system: PersonSystem) -> None:
+    await system.set(person("p1"), request_id="r")
+    (older,) = await system.store.pending("T1", 1)
+    await system.set({"id": "p1", "name": "Newer"}, request_id="r")
     # The answer had come in, but the change was stored before it.
-    record = house.roster._recorder.record
+    record = system.person_service._recorder.record
     record(TerminalAnswer(sn="T1", person_id="p1", revision=older.revision, status=0, message="ok", msgid="m"))
     record(TerminalAnswer(sn="T1", person_id="nobody", revision=older.revision, status=0, message="ok", msgid="m"))
-    house.connect("T2")
-    await house.remove("p2", sn="T2")
-    await house.settled("T2")
-    assert await house.delivery() == {"p1": "pending"}
+    system.connect("T2")
+    await system.remove("p2", sn="T2")
+    await system.settled("T2")
+    assert await system.delivery() == {"p1": "pending"}
 
 
-async def test_a_doubled_answer_changes_nothing(house: RosterHouse) -> None:
-    unknown = collect(house.events, UnknownReply)
-    connection = house.connect()
-    await house.set(person("p1"))
-    await house.settled()
-    answer(house, connection, connection.frames[0], status=7)
+async def test_a_doubled_answer_changes_nothing(system: PersonSystem) -> None:
+    unknown = collect(system.events, UnknownReply)
+    connection = system.connect()
+    await system.set(person("p1"))
+    await system.settled()
+    answer(system, connection, connection.frames[0], status=7)
     assert len(unknown) == 1
-    assert await house.delivery() == {"p1": "confirmed"}
+    assert await system.delivery() == {"p1": "confirmed"}
 
 
-async def test_a_refused_person_is_shown_and_holds_nobody_up(house: RosterHouse) -> None:
-    connection = house.connect(answer=silent)
-    await house.set(person("p1"), person("p2"), request_id="r")
+async def test_a_refused_person_is_shown_and_holds_nobody_up(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.set(person("p1"), person("p2"), request_id="r")
     await until(lambda: connection.frames)
-    answer(house, connection, connection.frames[0], status=-3, text="no face found")
+    answer(system, connection, connection.frames[0], status=-3, text="no face found")
     await until(lambda: len(connection.frames) == 2)
-    answer(house, connection, connection.frames[1])
-    refused, ok = await house.last_words(2)
+    answer(system, connection, connection.frames[1])
+    refused, ok = await system.last_words(2)
     assert (refused.reply.outcome, refused.reply.status, refused.reply.message) == (
         Outcome.REFUSED,
         -3,
         "no face found",
     )
     assert ok.reply.outcome is Outcome.OK
-    shown = (await house.roster.persons("T1", "p1"))[0]
+    shown = (await system.person_service.persons("T1", "p1"))[0]
     assert (shown["delivery"], shown["status"], shown["message"]) == ("refused", -3, "no face found")
-    assert house.roster.counts("T1") == PersonCounts(desired=2, confirmed=1, refused=1)
+    assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=1, refused=1)
 
 
-async def test_a_refused_person_is_tried_again_only_when_asked_for(house: RosterHouse) -> None:
-    stubborn = house.connect(answer=lambda msgid: TerminalReply(msgid, None, 1, "no"))
-    await house.set(person("p1"))
-    await house.remove("p2")
-    await house.settled()
-    assert house.roster.counts("T1") == PersonCounts(desired=1, refused=2)
-    obeying = house.connect()
-    await house.set(person("p3"))
-    await house.settled()
+async def test_a_refused_person_is_tried_again_only_when_asked_for(system: PersonSystem) -> None:
+    stubborn = system.connect(answer=lambda msgid: TerminalReply(msgid, None, 1, "no"))
+    await system.set(person("p1"))
+    await system.remove("p2")
+    await system.settled()
+    assert system.person_service.counts("T1") == PersonCounts(desired=1, refused=2)
+    obeying = system.connect()
+    await system.set(person("p3"))
+    await system.settled()
     assert sent(stubborn) == ["set p1", "remove p2"]
     assert sent(obeying) == ["set p3"]
-    await house.sync()
-    await house.settled()
+    await system.sync()
+    await system.settled()
     assert sent(obeying) == ["set p3", "set p1", "remove p2", "set p3"]
-    assert house.roster.counts("T1") == PersonCounts(desired=2, confirmed=2)
+    assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
 
-async def test_one_without_an_answer_does_not_keep_many_others_out(quick: RosterHouse) -> None:
+async def test_one_without_an_answer_does_not_keep_many_others_out(quick: PersonSystem) -> None:
     def all_but_the_first(msgid: str) -> TerminalReply | None:
         return None if sent(connection)[-1] == "set p000" else TerminalReply(msgid, None, 0, "ok")
 
     connection = quick.connect(answer=all_but_the_first)
     await quick.set(*(person(f"p{number:03}") for number in range(3 * WINDOW)))
-    await until(lambda: quick.roster.counts("T1").pending == 1)
+    await until(lambda: quick.person_service.counts("T1").pending == 1)
     assert (await quick.delivery())["p000"] == "pending"
     assert sent(connection).count("set p001") == 1
 
 
-async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_others_out(house: RosterHouse) -> None:
+async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_others_out(system: PersonSystem) -> None:
     connections: list[WrittenConnection] = []
 
     def fall_over(msgid: str) -> TerminalReply | None:
@@ -231,79 +233,79 @@ async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_othe
         return TerminalReply(msgid, None, 0, "ok")
 
     def connect() -> None:
-        connections.append(house.connect(answer=fall_over))
+        connections.append(system.connect(answer=fall_over))
 
     connect()
-    await house.set(person("p1"), person("p2"), person("p3"))
-    await until(lambda: house.roster.counts("T1").confirmed == 2)
-    await house.remove("p1")
-    await house.settled()
+    await system.set(person("p1"), person("p2"), person("p3"))
+    await until(lambda: system.person_service.counts("T1").confirmed == 2)
+    await system.remove("p1")
+    await system.settled()
 
 
-async def test_a_connection_that_breaks_under_a_frame(house: RosterHouse) -> None:
-    broken = house.connect()
+async def test_a_connection_that_breaks_under_a_frame(system: PersonSystem) -> None:
+    broken = system.connect()
     broken.broken = True
-    await house.set(person("p1"))
+    await system.set(person("p1"))
     await asyncio.sleep(0)
-    house.registry.disconnected(broken, "broken")
-    connection = house.connect()
-    await house.settled()
+    system.registry.disconnected(broken, "broken")
+    connection = system.connect()
+    await system.settled()
     assert sent(connection) == ["set p1"]
 
 
-async def test_idle_terminals_cost_no_task(house: RosterHouse) -> None:
-    house.connect("T1")
-    house.connect("T2")
-    assert len(house.roster._delivery._tasks) == 0
-    await house.set(person("p1"))
-    await house.settled()
-    await until(lambda: len(house.roster._delivery._tasks) == 0)
-    assert house.roster._delivery._couriers == {}
+async def test_idle_terminals_cost_no_task(system: PersonSystem) -> None:
+    system.connect("T1")
+    system.connect("T2")
+    assert len(system.person_service._delivery._tasks) == 0
+    await system.set(person("p1"))
+    await system.settled()
+    await until(lambda: len(system.person_service._delivery._tasks) == 0)
+    assert system.person_service._delivery._couriers == {}
 
 
-async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: RosterHouse) -> None:
+async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"))
     await until(lambda: len(connection.frames) >= 3)
     answer(quick, connection, connection.frames[1])
-    await until(lambda: quick.roster._delivery._couriers == {})
+    await until(lambda: quick.person_service._delivery._couriers == {})
     known = quick.registry.get("T1")
     assert known is not None
     assert known._expected == {}
 
 
-async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(house: RosterHouse, tmp_path: Path) -> None:
-    await house.set(person("p1"), person("p2"), request_id="r")
+async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(system: PersonSystem, tmp_path: Path) -> None:
+    await system.set(person("p1"), person("p2"), request_id="r")
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
         other.execute("UPDATE person_entry SET desired = json_set(desired, '$.pass_count', -1) WHERE person_id = 'p1'")
         other.commit()
-    connection = house.connect()
-    refused, ok = (entry.reply for entry in await house.last_words(2))
+    connection = system.connect()
+    refused, ok = (entry.reply for entry in await system.last_words(2))
     assert (refused.outcome, refused.status, refused.delivered) == (Outcome.REFUSED, None, False)
     assert "a pass count is a whole number" in (refused.message or "")
     assert (ok.outcome, ok.person_id) == (Outcome.OK, "p2")
     assert sent(connection) == ["set p2"]
 
 
-async def test_answers_wait_for_a_store_that_is_locked(house: RosterHouse, tmp_path: Path) -> None:
-    await house.set(person("p1"), person("p2"), request_id="r")
+async def test_answers_wait_for_a_store_that_is_locked(system: PersonSystem, tmp_path: Path) -> None:
+    await system.set(person("p1"), person("p2"), request_id="r")
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        connection = house.connect()
+        connection = system.connect()
         await until(lambda: len(connection.frames) == 2)
-        assert house.roster.counts("T1").pending == 2
+        assert system.person_service.counts("T1").pending == 2
         other.rollback()
-    assert await house.told(2) == [("r", "p1", "ok"), ("r", "p2", "ok")]
+    assert await system.told(2) == [("r", "p1", "ok"), ("r", "p2", "ok")]
     assert sent(connection) == ["set p1", "set p2"]
 
 
-async def test_a_forgotten_terminal_is_sent_nothing_more(house: RosterHouse) -> None:
-    connection = house.connect(answer=silent)
-    await house.set(person("p1"), person("p2"))
+async def test_a_forgotten_terminal_is_sent_nothing_more(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.set(person("p1"), person("p2"))
     await until(lambda: connection.frames)
-    await house.roster.forget("T1")
-    answer(house, connection, connection.frames[0])
-    await house.set(person("p9"), sn="T2")
-    other = house.connect("T2")
-    await house.settled("T2")
+    await system.person_service.forget("T1")
+    answer(system, connection, connection.frames[0])
+    await system.set(person("p9"), sn="T2")
+    other = system.connect("T2")
+    await system.settled("T2")
     assert (sent(connection), sent(other)) == (["set p1"], ["set p9"])

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from bridge.model.events import CommandReplied
 from bridge.persons.expiry import ExpiryJob
-from tests.persons.person_system import RosterHouse, person, roster_house, sent
+from tests.persons.person_system import PersonSystem, person, person_system, sent
 from tests.support.core import SetClock
 from tests.support.waiting import until
 
 DAY = 86400.0
 
 
-def expiry(house: RosterHouse, days: int) -> ExpiryJob:
-    return ExpiryJob(house.store, house.roster._commits, house.events, house.clock, "this boot", days)
+def expiry(system: PersonSystem, days: int) -> ExpiryJob:
+    return ExpiryJob(system.store, system.person_service._commits, system.events, system.clock, "this boot", days)
 
 
 async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
+    async with person_system(tmp_path) as system:
         for sn in ("T1", "T2"):
-            await house.set(
+            await system.set(
                 person("past", valid_until="2026-11-14"),
                 person("lately", valid_until="2026-11-23"),
                 person("later", valid_until="2026-12-24"),
@@ -27,15 +27,15 @@ async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_pa
                 person("off", valid_until="2026-11-01", enabled=False),
                 sn=sn,
             )
-        connection = house.connect()
-        await house.settled()
+        connection = system.connect()
+        await system.settled()
         told: list[CommandReplied] = []
-        house.events.subscribe(CommandReplied, told.append, name="test")
-        await expiry(house, 7).remove_expired()
-        await house.settled()
+        system.events.subscribe(CommandReplied, told.append, name="test")
+        await expiry(system, 7).remove_expired()
+        await system.settled()
         assert sent(connection)[-2:] in (["remove off", "remove past"], ["remove past", "remove off"])
         for sn in ("T1", "T2"):
-            assert set(await house.delivery(sn)) == {"lately", "later", "always"}
+            assert set(await system.delivery(sn)) == {"lately", "later", "always"}
         assert {(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in told} == {
             (sn, person_id, "accepted") for sn in ("T1", "T2") for person_id in ("past", "off")
         }
@@ -43,31 +43,31 @@ async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_pa
 
 
 async def test_it_is_done_at_the_start_and_not_where_it_is_not_asked_for(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("past", valid_until="2026-11-01"))
-    async with roster_house(tmp_path) as house:
-        assert await house.delivery() == {"past": "pending"}
-    async with roster_house(tmp_path, remove_expired=0) as house:
-        await until(lambda: house.roster.counts("T1").desired == 0)
-        assert await house.delivery() == {}
+    async with person_system(tmp_path) as system:
+        await system.set(person("past", valid_until="2026-11-01"))
+    async with person_system(tmp_path) as system:
+        assert await system.delivery() == {"past": "pending"}
+    async with person_system(tmp_path, remove_expired=0) as system:
+        await until(lambda: system.person_service.counts("T1").desired == 0)
+        assert await system.delivery() == {}
 
 
 async def test_who_was_given_more_time_stays(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1", valid_until="2026-11-01"))
-        stale = await house.store.expired(datetime(2026, 11, 24, tzinfo=UTC), 10)
-        await house.set({"id": "p1", "valid_until": "2027-11-01"})
-        await expiry(house, 0)._remove("T1", [person_id for _, person_id in stale])
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1", valid_until="2026-11-01"))
+        stale = await system.store.expired(datetime(2026, 11, 24, tzinfo=UTC), 10)
+        await system.set({"id": "p1", "valid_until": "2027-11-01"})
+        await expiry(system, 0)._remove("T1", [person_id for _, person_id in stale])
         assert stale
-        assert await house.delivery() == {"p1": "pending"}
+        assert await system.delivery() == {"p1": "pending"}
 
 
 async def test_many_at_once(tmp_path: Path) -> None:
     clock = SetClock()
-    async with roster_house(tmp_path, clock=clock) as house:
-        await house.set(*(person(f"p{number}", valid_until="2026-11-24T09:00Z") for number in range(250)))
-        await expiry(house, 1).remove_expired()
-        assert len(await house.delivery()) == 250
+    async with person_system(tmp_path, clock=clock) as system:
+        await system.set(*(person(f"p{number}", valid_until="2026-11-24T09:00Z") for number in range(250)))
+        await expiry(system, 1).remove_expired()
+        assert len(await system.delivery()) == 250
         clock.seconds += DAY + 3601
-        await expiry(house, 1).remove_expired()
-        assert await house.delivery() == {}
+        await expiry(system, 1).remove_expired()
+        assert await system.delivery() == {}

@@ -15,7 +15,7 @@ from bridge.persons.photos.garbage_collection import PhotoGarbageCollector
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.store.database import Database
 from bridge.store.persons import StoredPersons
-from tests.persons.person_system import PHOTO, RosterHouse, person, roster_house, sent
+from tests.persons.person_system import PHOTO, PersonSystem, person, person_system, sent
 from tests.support.waiting import until
 
 ASKED = RequestContext(
@@ -26,9 +26,9 @@ ASKED = RequestContext(
 class Outside:
     """Another program on the same store."""
 
-    def __init__(self, database: Database, house: RosterHouse) -> None:
+    def __init__(self, database: Database, system: PersonSystem) -> None:
         self.commits = TransactionRunner(
-            StoredPersons(database), EventBus(), house.clock, "this boot", beside_a_bridge=True
+            StoredPersons(database), EventBus(), system.clock, "this boot", beside_a_bridge=True
         )
 
     async def remove(self, *person_ids: str, sn: str = "T1") -> None:
@@ -39,45 +39,45 @@ class Outside:
 
 
 async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        connection = house.connect()
-        await house.set(person("p1"), person("p2"), request_id="inside")
-        await house.settled()
+    async with person_system(tmp_path) as system:
+        connection = system.connect()
+        await system.set(person("p1"), person("p2"), request_id="inside")
+        await system.settled()
         changed: list[PersonsChanged] = []
-        house.events.subscribe(PersonsChanged, changed.append, name="test")
+        system.events.subscribe(PersonsChanged, changed.append, name="test")
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, house).remove("p1")
-        await until(lambda: house.roster.counts("T1") == PersonCounts(desired=1, confirmed=1))
+        await Outside(other, system).remove("p1")
+        await until(lambda: system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1))
         await other.close()
         assert sent(connection)[-1] == "remove p1"
         assert changed
-        assert await house.told(3) == [("inside", "p1", "ok"), ("inside", "p2", "ok"), ("outside", "p1", "ok")]
+        assert await system.told(3) == [("inside", "p1", "ok"), ("inside", "p2", "ok"), ("outside", "p1", "ok")]
 
 
 async def test_a_change_that_was_pending_gives_way_to_one_from_outside(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        connection = house.connect(answer=lambda _: None)
-        await house.set(person("p1"), person("p2"), request_id="inside")
+    async with person_system(tmp_path) as system:
+        connection = system.connect(answer=lambda _: None)
+        await system.set(person("p1"), person("p2"), request_id="inside")
         await until(lambda: sent(connection) == ["set p1"])
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, house).remove("p2")
+        await Outside(other, system).remove("p2")
         await other.close()
-        assert await house.told(1) == [("inside", "p2", "superseded")]
-        house.connect()
-        await house.settled()
-        assert set(await house.delivery()) == {"p1"}
+        assert await system.told(1) == [("inside", "p2", "superseded")]
+        system.connect()
+        await system.settled()
+        assert set(await system.delivery()) == {"p1"}
 
 
 async def test_what_was_changed_while_no_bridge_ran_is_sent_at_the_start(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1"))
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1"))
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        outside = Outside(other, house)
-        await house.roster.stop()
+        outside = Outside(other, system)
+        await system.person_service.stop()
         await outside.remove("p1")
-    async with roster_house(tmp_path) as house:
-        connection = house.connect()
-        await house.settled()
+    async with person_system(tmp_path) as system:
+        connection = system.connect()
+        await system.settled()
         assert sent(connection) == ["remove p1"]
     await other.close()
 
@@ -86,20 +86,20 @@ async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path
     def on_the_disk() -> bool:
         return any(base64.b64decode(PHOTO)[300:400] in path.read_bytes() for path in tmp_path.glob("store.db*"))
 
-    async with roster_house(tmp_path) as house, asyncio.TaskGroup() as group:
-        erasure = PhotoGarbageCollector(house.store, delay=0.01)
-        house.roster._commits.listen(erasure.committed)
+    async with person_system(tmp_path) as system, asyncio.TaskGroup() as group:
+        erasure = PhotoGarbageCollector(system.store, delay=0.01)
+        system.person_service._commits.listen(erasure.committed)
         running = group.create_task(erasure.run())
-        await house.set(person("1"), person("2"))
+        await system.set(person("1"), person("2"))
         assert on_the_disk()
-        await house.remove("1")
+        await system.remove("1")
         assert on_the_disk()
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, house).remove("2")
+        await Outside(other, system).remove("2")
         await until(lambda: not on_the_disk())
-        await house.set(person("1"))
+        await system.set(person("1"))
         assert on_the_disk()
-        await house.remove_everyone()
+        await system.remove_everyone()
         await until(lambda: not on_the_disk())
         await other.close()
         running.cancel()
@@ -107,16 +107,16 @@ async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path
 
 async def test_copies_are_only_of_what_differs(tmp_path: Path) -> None:
     weekly: dict[str, Any] = {"default": "09:00-17:00"}
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1", weekly=weekly), person("p2"), person("p3"), person("p4", enabled=False))
-        await house.set(person("p1", weekly=weekly), person("p2", weekly=weekly), sn="T2")
-        await house.remove("p3")
-        outside = Outside(house.database, house)
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1", weekly=weekly), person("p2"), person("p3"), person("p4", enabled=False))
+        await system.set(person("p1", weekly=weekly), person("p2", weekly=weekly), sn="T2")
+        await system.remove("p3")
+        outside = Outside(system.database, system)
         assert await outside.copy("T1", "T2", "p1", "p2", "p3", "p4", "nobody") == ["p2", "p4"]
         assert await outside.copy("T1", "T2", "p1", "p2", "p4") == []
-        entry = await house.store.entry("T2", "p2")
+        entry = await system.store.entry("T2", "p2")
         assert entry is not None
         assert entry.person is not None
         # The terminal has a rule that must be overwritten.
         assert entry.person.weekly_taken_back
-        assert set(await house.delivery("T2")) == {"p1", "p2", "p4"}
+        assert set(await system.delivery("T2")) == {"p1", "p2", "p4"}

@@ -17,10 +17,10 @@ from tests.persons.person_system import (
     ORIGIN,
     OTHER_PHOTO,
     PHOTO,
-    RosterHouse,
+    PersonSystem,
     person,
+    person_system,
     requests,
-    roster_house,
     sent,
     silent,
 )
@@ -31,14 +31,14 @@ ACCEPTED = Outcome.ACCEPTED
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[RosterHouse]:
-    async with roster_house(tmp_path) as house:
-        yield house
+async def system(tmp_path: Path) -> AsyncIterator[PersonSystem]:
+    async with person_system(tmp_path) as system:
+        yield system
 
 
-async def test_a_person_is_accepted_sent_and_told(house: RosterHouse) -> None:
-    connection = house.connect()
-    ((accepted,),) = await house.change(SetPersons(persons=[person("p1", card="42")], request_id="r1"))
+async def test_a_person_is_accepted_sent_and_told(system: PersonSystem) -> None:
+    connection = system.connect()
+    ((accepted,),) = await system.change(SetPersons(persons=[person("p1", card="42")], request_id="r1"))
     assert (accepted.command, accepted.outcome, accepted.request_id, accepted.person_id, accepted.sn) == (
         "setPerson",
         ACCEPTED,
@@ -46,7 +46,7 @@ async def test_a_person_is_accepted_sent_and_told(house: RosterHouse) -> None:
         "p1",
         "T1",
     )
-    (word,) = await house.last_words(1)
+    (word,) = await system.last_words(1)
     assert word.origin == ORIGIN
     reply = word.reply
     assert (reply.command, reply.outcome, reply.request_id, reply.person_id) == ("setPerson", Outcome.OK, "r1", "p1")
@@ -54,36 +54,36 @@ async def test_a_person_is_accepted_sent_and_told(house: RosterHouse) -> None:
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert (request.msgid, request.person.name, request.person.card) == (reply.msgid, "Name of p1", "42")
-    assert house.roster.counts("T1") == PersonCounts(desired=1, confirmed=1)
+    assert system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1)
 
 
-async def test_each_person_of_a_list_stands_for_itself(house: RosterHouse) -> None:
-    ((first, second, third),) = await house.change(
+async def test_each_person_of_a_list_stands_for_itself(system: PersonSystem) -> None:
+    ((first, second, third),) = await system.change(
         SetPersons(persons=[person("p1"), {"id": "p2", "nonsense": 1}, {"name": "nobody"}])
     )
     assert [reply.outcome for reply in (first, second, third)] == [ACCEPTED, Outcome.INVALID, Outcome.INVALID]
     assert [reply.person_id for reply in (first, second, third)] == ["p1", "p2", None]
     assert [fault.path for fault in second.faults] == ["persons.1.nonsense"]
     assert [fault.path for fault in third.faults] == ["persons.2.id"]
-    assert await house.delivery() == {"p1": "pending"}
+    assert await system.delivery() == {"p1": "pending"}
 
 
-async def test_a_person_alone_has_its_faults_without_a_place(house: RosterHouse) -> None:
-    ((reply,),) = await house.change(SetPersons(persons=[{"id": "p1", "name": "New"}]))
+async def test_a_person_alone_has_its_faults_without_a_place(system: PersonSystem) -> None:
+    ((reply,),) = await system.change(SetPersons(persons=[{"id": "p1", "name": "New"}]))
     assert reply.outcome is Outcome.INVALID
     assert [fault.path for fault in reply.faults] == ["photo"]
-    assert await house.roster.persons("T1") == []
+    assert await system.person_service.persons("T1") == []
 
 
-async def test_a_partial_change_is_merged_into_what_is_stored(house: RosterHouse) -> None:
-    connection = house.connect()
-    await house.set(person("p1", card="42"))
-    await house.set({"id": "p1", "name": "Renamed"})
-    await house.settled()
+async def test_a_partial_change_is_merged_into_what_is_stored(system: PersonSystem) -> None:
+    connection = system.connect()
+    await system.set(person("p1", card="42"))
+    await system.set({"id": "p1", "name": "Renamed"})
+    await system.settled()
     request = requests(connection)[-1]
     assert isinstance(request, SetPersonRequest)
     assert (request.person.name, request.person.card) == ("Renamed", "42")
-    (listed,) = await house.roster.persons("T1")
+    (listed,) = await system.person_service.persons("T1")
     assert (listed["name"], listed["card"], listed["delivery"], "photo" in listed) == (
         "Renamed",
         "42",
@@ -92,111 +92,111 @@ async def test_a_partial_change_is_merged_into_what_is_stored(house: RosterHouse
     )
 
 
-async def test_the_same_person_is_sent_again_though_nothing_differs(house: RosterHouse) -> None:
-    connection = house.connect()
+async def test_the_same_person_is_sent_again_though_nothing_differs(system: PersonSystem) -> None:
+    connection = system.connect()
     for _ in range(3):
-        await house.set(person("p1"))
-        await house.settled()
+        await system.set(person("p1"))
+        await system.settled()
     assert sent(connection) == ["set p1"] * 3
 
 
-async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(house: RosterHouse) -> None:
-    connection = house.connect()
-    await house.set(person("p1"))
-    await house.settled()
-    await house.set({"id": "p1", "enabled": False}, request_id="off")
-    assert (await house.told(2))[1] == ("off", "p1", "ok")
-    assert house.roster.counts("T1") == PersonCounts()
-    assert await house.delivery() == {"p1": "confirmed"}
-    await house.set({"id": "p1", "enabled": True})
-    await house.settled()
+async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(system: PersonSystem) -> None:
+    connection = system.connect()
+    await system.set(person("p1"))
+    await system.settled()
+    await system.set({"id": "p1", "enabled": False}, request_id="off")
+    assert (await system.told(2))[1] == ("off", "p1", "ok")
+    assert system.person_service.counts("T1") == PersonCounts()
+    assert await system.delivery() == {"p1": "confirmed"}
+    await system.set({"id": "p1", "enabled": True})
+    await system.settled()
     assert sent(connection) == ["set p1", "remove p1", "set p1"]
 
 
-async def test_the_removal_of_somebody_unknown_is_sent(house: RosterHouse) -> None:
-    connection = house.connect()
-    assert await house.remove("stranger", "other", "stranger", request_id="r1") == [ACCEPTED, ACCEPTED]
-    assert await house.told(2) == [("r1", "stranger", "ok"), ("r1", "other", "ok")]
+async def test_the_removal_of_somebody_unknown_is_sent(system: PersonSystem) -> None:
+    connection = system.connect()
+    assert await system.remove("stranger", "other", "stranger", request_id="r1") == [ACCEPTED, ACCEPTED]
+    assert await system.told(2) == [("r1", "stranger", "ok"), ("r1", "other", "ok")]
     assert sent(connection) == ["remove stranger", "remove other"]
-    assert house.roster.counts("T1") == PersonCounts()
+    assert system.person_service.counts("T1") == PersonCounts()
 
 
-async def test_a_removed_person_is_new_when_it_comes_back(house: RosterHouse) -> None:
-    await house.set(person("p1"))
-    await house.remove("p1")
-    assert await house.roster.persons("T1") == []
-    assert await house.set({"id": "p1", "name": "Back"}) == [Outcome.INVALID]
-    assert await house.set(person("p1")) == [ACCEPTED]
+async def test_a_removed_person_is_new_when_it_comes_back(system: PersonSystem) -> None:
+    await system.set(person("p1"))
+    await system.remove("p1")
+    assert await system.person_service.persons("T1") == []
+    assert await system.set({"id": "p1", "name": "Back"}) == [Outcome.INVALID]
+    assert await system.set(person("p1")) == [ACCEPTED]
 
 
-async def test_what_was_not_delivered_is_superseded_in_order(house: RosterHouse) -> None:
-    await house.set(person("p1"), request_id="first")
-    await house.set({"id": "p1", "name": "Second"}, request_id="second")
-    await house.remove("p1", request_id="third")
-    assert await house.told(2) == [("first", "p1", "superseded"), ("second", "p1", "superseded")]
-    connection = house.connect()
-    assert await house.told(1) == [("third", "p1", "ok")]
+async def test_what_was_not_delivered_is_superseded_in_order(system: PersonSystem) -> None:
+    await system.set(person("p1"), request_id="first")
+    await system.set({"id": "p1", "name": "Second"}, request_id="second")
+    await system.remove("p1", request_id="third")
+    assert await system.told(2) == [("first", "p1", "superseded"), ("second", "p1", "superseded")]
+    connection = system.connect()
+    assert await system.told(1) == [("third", "p1", "ok")]
     assert sent(connection) == ["remove p1"]
 
 
-async def test_the_same_person_twice_in_a_list(house: RosterHouse) -> None:
-    assert await house.set(person("p1"), {"id": "p1", "card": "7"}, request_id="r") == [ACCEPTED, ACCEPTED]
-    assert await house.told(1) == [("r", "p1", "superseded")]
-    connection = house.connect()
-    assert await house.told(1) == [("r", "p1", "ok")]
+async def test_the_same_person_twice_in_a_list(system: PersonSystem) -> None:
+    assert await system.set(person("p1"), {"id": "p1", "card": "7"}, request_id="r") == [ACCEPTED, ACCEPTED]
+    assert await system.told(1) == [("r", "p1", "superseded")]
+    connection = system.connect()
+    assert await system.told(1) == [("r", "p1", "ok")]
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert request.person.card == "7"
 
 
-async def test_a_superseded_word_tells_where_it_belongs(house: RosterHouse) -> None:
-    await house.set(person("p1"), request_id="r")
-    await house.remove("p1")
-    (word,) = await house.last_words(1)
+async def test_a_superseded_word_tells_where_it_belongs(system: PersonSystem) -> None:
+    await system.set(person("p1"), request_id="r")
+    await system.remove("p1")
+    (word,) = await system.last_words(1)
     assert word.origin == ORIGIN
     assert (word.reply.command, word.reply.status, word.reply.delivered) == ("setPerson", None, None)
     assert word.reply.message == "a later change took its place"
 
 
-async def test_removing_everyone_has_its_place_in_the_order(house: RosterHouse) -> None:
-    await house.set(person("p1"), person("p2"), request_id="before")
-    await house.remove_everyone(request_id="all")
-    await house.set(person("p2"), person("p3"), request_id="after")
-    assert sorted(await house.told(2)) == [("before", "p1", "superseded"), ("before", "p2", "superseded")]
-    assert await house.delivery() == {"p2": "pending", "p3": "pending"}
-    connection = house.connect()
-    assert await house.told(3) == [("all", None, "ok"), ("after", "p2", "ok"), ("after", "p3", "ok")]
+async def test_removing_everyone_has_its_place_in_the_order(system: PersonSystem) -> None:
+    await system.set(person("p1"), person("p2"), request_id="before")
+    await system.remove_everyone(request_id="all")
+    await system.set(person("p2"), person("p3"), request_id="after")
+    assert sorted(await system.told(2)) == [("before", "p1", "superseded"), ("before", "p2", "superseded")]
+    assert await system.delivery() == {"p2": "pending", "p3": "pending"}
+    connection = system.connect()
+    assert await system.told(3) == [("all", None, "ok"), ("after", "p2", "ok"), ("after", "p3", "ok")]
     assert sent(connection) == ["remove everyone", "set p2", "set p3"]
-    assert house.roster.counts("T1") == PersonCounts(desired=2, confirmed=2)
+    assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
 
-async def test_nothing_goes_past_the_removal_of_everyone(house: RosterHouse) -> None:
-    connection = house.connect(answer=silent)
-    await house.remove_everyone()
-    await house.set(person("p1"))
+async def test_nothing_goes_past_the_removal_of_everyone(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.remove_everyone()
+    await system.set(person("p1"))
     await until(lambda: connection.frames)
     assert sent(connection) == ["remove everyone"]
 
 
-async def test_a_later_removal_of_everyone_supersedes_the_earlier(house: RosterHouse) -> None:
-    await house.remove_everyone(request_id="first")
-    await house.remove_everyone(request_id="second")
-    assert await house.told(1) == [("first", None, "superseded")]
-    connection = house.connect()
-    assert await house.told(1) == [("second", None, "ok")]
+async def test_a_later_removal_of_everyone_supersedes_the_earlier(system: PersonSystem) -> None:
+    await system.remove_everyone(request_id="first")
+    await system.remove_everyone(request_id="second")
+    assert await system.told(1) == [("first", None, "superseded")]
+    connection = system.connect()
+    assert await system.told(1) == [("second", None, "ok")]
     assert sent(connection) == ["remove everyone"]
 
 
-async def test_qos_0_is_said(house: RosterHouse) -> None:
-    ((reply,),) = await house.change(SetPersons(persons=[person("p1")]), origin=Origin(source="test", assured=False))
+async def test_qos_0_is_said(system: PersonSystem) -> None:
+    ((reply,),) = await system.change(SetPersons(persons=[person("p1")]), origin=Origin(source="test", assured=False))
     assert reply.outcome is ACCEPTED
     assert "QoS 0" in (reply.message or "")
 
 
-async def test_several_requests_are_one_change_in_their_order(house: RosterHouse) -> None:
+async def test_several_requests_are_one_change_in_their_order(system: PersonSystem) -> None:
     to_both = SetPersons(persons=[person("p1")])
-    now = house.clock.boottime()
-    replies = await house.roster.change(
+    now = system.clock.boottime()
+    replies = await system.person_service.change(
         [
             PersonRequest(sn="T1", change=to_both, origin=ORIGIN, received_at=now),
             PersonRequest(sn="T2", change=to_both, origin=ORIGIN, received_at=now),
@@ -204,49 +204,49 @@ async def test_several_requests_are_one_change_in_their_order(house: RosterHouse
         ]
     )
     assert [[reply.outcome for reply in of_request] for of_request in replies] == [[ACCEPTED]] * 3
-    assert (await house.delivery("T1"), await house.delivery("T2")) == ({}, {"p1": "pending"})
+    assert (await system.delivery("T1"), await system.delivery("T2")) == ({}, {"p1": "pending"})
 
 
-async def test_changes_take_effect_in_the_order_they_were_asked_for(house: RosterHouse) -> None:
+async def test_changes_take_effect_in_the_order_they_were_asked_for(system: PersonSystem) -> None:
     # The first has a picture to prepare in a thread, the second has none and is ready long before.
-    first, second = await asyncio.gather(house.set(person("p1")), house.set({"id": "p1", "name": "Second"}))
+    first, second = await asyncio.gather(system.set(person("p1")), system.set({"id": "p1", "name": "Second"}))
     assert (first, second) == ([ACCEPTED], [ACCEPTED])
-    (listed,) = await house.roster.persons("T1")
+    (listed,) = await system.person_service.persons("T1")
     assert listed["name"] == "Second"
 
 
-async def test_persons_are_listed_by_id_in_full(house: RosterHouse) -> None:
-    await house.set(*(person(f"p{number:04}") for number in range(250)))
-    assert list(await house.delivery()) == [f"p{number:04}" for number in range(250)]
-    (one,) = await house.roster.persons("T1", "p0042")
+async def test_persons_are_listed_by_id_in_full(system: PersonSystem) -> None:
+    await system.set(*(person(f"p{number:04}") for number in range(250)))
+    assert list(await system.delivery()) == [f"p{number:04}" for number in range(250)]
+    (one,) = await system.person_service.persons("T1", "p0042")
     assert one["id"] == "p0042"
-    assert await house.roster.persons("T1", "p9999") == []
+    assert await system.person_service.persons("T1", "p9999") == []
 
 
-async def test_one_photo_for_all_terminals_until_nobody_wants_it(house: RosterHouse) -> None:
+async def test_one_photo_for_all_terminals_until_nobody_wants_it(system: PersonSystem) -> None:
     async def photos() -> int:
-        async with house.database.reading() as connection:
+        async with system.database.reading() as connection:
             return int((await connection.exec_driver_sql("SELECT count(*) FROM photo")).scalar_one())
 
-    await house.set(person("p1"), person("p2"))
-    await house.set(person("p1"), sn="T2")
+    await system.set(person("p1"), person("p2"))
+    await system.set(person("p1"), sn="T2")
     assert await photos() == 1
-    await house.set({"id": "p1", "photo": OTHER_PHOTO})
+    await system.set({"id": "p1", "photo": OTHER_PHOTO})
     assert await photos() == 2
-    await house.set({"id": "p1", "photo": PHOTO})
+    await system.set({"id": "p1", "photo": PHOTO})
     assert await photos() == 1
-    await house.set({"id": "p1", "enabled": False})
-    await house.remove("p2")
-    await house.remove_everyone(sn="T2")
+    await system.set({"id": "p1", "enabled": False})
+    await system.remove("p2")
+    await system.remove_everyone(sn="T2")
     assert await photos() == 1
-    await house.remove("p1")
+    await system.remove("p1")
     assert await photos() == 0
 
 
-async def test_changes_are_heard_of_after_the_commit(house: RosterHouse) -> None:
-    heard = collect(house.events, PersonsChanged, PersonSettled)
-    await house.set(person("p1"), request_id="r")
-    await house.remove("p1")
+async def test_changes_are_heard_of_after_the_commit(system: PersonSystem) -> None:
+    heard = collect(system.events, PersonsChanged, PersonSettled)
+    await system.set(person("p1"), request_id="r")
+    await system.remove("p1")
     # `accepted` is told by whoever called; nothing may overtake it.
     assert [type(event) for event in heard] == [PersonsChanged]
     await until(lambda: len(heard) == 3)
@@ -254,64 +254,64 @@ async def test_changes_are_heard_of_after_the_commit(house: RosterHouse) -> None
     assert settled == [Outcome.SUPERSEDED]
 
 
-async def test_forgetting_a_terminal_tells_whoever_waits(house: RosterHouse) -> None:
-    await house.set(person("p1"), request_id="r1")
-    await house.sync(request_id="r2")
-    await house.set(person("p1"), sn="T2")
-    await house.roster.forget("T1")
-    assert await house.told(2) == [("r1", "p1", "superseded"), ("r2", None, "superseded")]
-    assert await house.roster.persons("T1") == []
-    assert house.roster.counts("T1") == PersonCounts()
-    assert await house.delivery("T2") == {"p1": "pending"}
+async def test_forgetting_a_terminal_tells_whoever_waits(system: PersonSystem) -> None:
+    await system.set(person("p1"), request_id="r1")
+    await system.sync(request_id="r2")
+    await system.set(person("p1"), sn="T2")
+    await system.person_service.forget("T1")
+    assert await system.told(2) == [("r1", "p1", "superseded"), ("r2", None, "superseded")]
+    assert await system.person_service.persons("T1") == []
+    assert system.person_service.counts("T1") == PersonCounts()
+    assert await system.delivery("T2") == {"p1": "pending"}
 
 
-async def test_a_sync_sends_everything_again(house: RosterHouse) -> None:
-    await house.set(person("p1"), person("p2"), person("p3"), person("off", enabled=False), request_id="set")
-    connection = house.connect()
-    await house.told(4)
-    await house.set(person("p3"), request_id="again")
+async def test_a_sync_sends_everything_again(system: PersonSystem) -> None:
+    await system.set(person("p1"), person("p2"), person("p3"), person("off", enabled=False), request_id="set")
+    connection = system.connect()
+    await system.told(4)
+    await system.set(person("p3"), request_id="again")
     connection.frames.clear()
-    assert await house.sync(request_id="sync") == [ACCEPTED]
-    words = await house.told(2)
+    assert await system.sync(request_id="sync") == [ACCEPTED]
+    words = await system.told(2)
     assert ("again", "p3", "ok") in words
     assert words[-1] == ("sync", None, "ok")
     assert sorted(set(sent(connection))) == ["set p1", "set p2", "set p3"]
-    assert house.roster.counts("T1") == PersonCounts(desired=3, confirmed=3)
+    assert system.person_service.counts("T1") == PersonCounts(desired=3, confirmed=3)
 
 
-async def test_a_sync_of_nobody_is_ok_at_once(house: RosterHouse) -> None:
-    assert await house.sync(request_id="r") == [ACCEPTED]
-    (word,) = await house.last_words(1)
+async def test_a_sync_of_nobody_is_ok_at_once(system: PersonSystem) -> None:
+    assert await system.sync(request_id="r") == [ACCEPTED]
+    (word,) = await system.last_words(1)
     assert (word.reply.command, word.reply.request_id, word.reply.outcome) == ("syncPersons", "r", Outcome.OK)
 
 
-async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_roster(house: RosterHouse) -> None:
-    await house.set(person("p1"), person("p2"))
-    connection = house.connect()
-    await house.told(2)
+async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_roster(system: PersonSystem) -> None:
+    await system.set(person("p1"), person("p2"))
+    connection = system.connect()
+    await system.told(2)
     connection.frames.clear()
-    await house.sync(request_id="r", clear=True)
-    assert await house.told(1) == [("r", None, "ok")]
+    await system.sync(request_id="r", clear=True)
+    assert await system.told(1) == [("r", None, "ok")]
     assert sent(connection) == ["remove everyone", "set p1", "set p2"]
-    assert await house.delivery() == {"p1": "confirmed", "p2": "confirmed"}
+    assert await system.delivery() == {"p1": "confirmed", "p2": "confirmed"}
 
 
-async def test_a_sync_waits_for_what_it_sent_and_not_for_what_came_after(house: RosterHouse) -> None:
-    await house.set(person("p1"), request_id="r1")
-    await house.sync(request_id="s1")
-    await house.sync(request_id="s2")
-    await house.remove_everyone(request_id="all")
-    assert await house.told(3) == [("r1", "p1", "superseded"), ("s1", None, "ok"), ("s2", None, "ok")]
+async def test_a_sync_waits_for_what_it_sent_and_not_for_what_came_after(system: PersonSystem) -> None:
+    await system.set(person("p1"), request_id="r1")
+    await system.sync(request_id="s1")
+    await system.sync(request_id="s2")
+    await system.remove_everyone(request_id="all")
+    assert await system.told(3) == [("r1", "p1", "superseded"), ("s1", None, "ok"), ("s2", None, "ok")]
 
 
-async def test_whoever_waits_goes_on_waiting_through_a_sync(house: RosterHouse) -> None:
-    await house.remove_everyone(request_id="all")
-    await house.set(person("p1"), request_id="set")
-    await house.remove("stranger", request_id="gone")
-    await house.sync(request_id="s1")
-    await house.sync(request_id="s2", clear=True)
-    connection = house.connect()
-    assert await house.told(5) == [
+async def test_whoever_waits_goes_on_waiting_through_a_sync(system: PersonSystem) -> None:
+    await system.remove_everyone(request_id="all")
+    await system.set(person("p1"), request_id="set")
+    await system.remove("stranger", request_id="gone")
+    await system.sync(request_id="s1")
+    await system.sync(request_id="s2", clear=True)
+    connection = system.connect()
+    assert await system.told(5) == [
         ("all", None, "ok"),
         ("set", "p1", "ok"),
         ("gone", "stranger", "ok"),

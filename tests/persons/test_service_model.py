@@ -16,7 +16,7 @@ from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
-from tests.persons.person_system import RosterHouse, person, roster_house
+from tests.persons.person_system import PersonSystem, person, person_system
 from tests.support.core import WrittenConnection
 from tests.support.postgresql import PostgreSQL
 
@@ -36,7 +36,7 @@ class RosterModel(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = TemporaryDirectory()
-        self.house: RosterHouse | None = None
+        self.system: PersonSystem | None = None
         self.stack = AsyncExitStack()
         self.connection: WrittenConnection | None = None
         self.wanted: dict[str, tuple[str, bool]] = {}
@@ -45,10 +45,10 @@ class RosterModel(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        async def open_house() -> RosterHouse:
-            return await self.stack.enter_async_context(roster_house(self.place()))
+        async def open_house() -> PersonSystem:
+            return await self.stack.enter_async_context(person_system(self.place()))
 
-        self.house = self.runner.run(open_house())
+        self.system = self.runner.run(open_house())
 
     def place(self) -> Path | str:
         """Return where the store is."""
@@ -121,7 +121,7 @@ class RosterModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if self.house is not None:
+            if self.system is not None:
                 self.check_the_end()
         finally:
             self.runner.run(self.stack.aclose())
@@ -133,7 +133,7 @@ class RosterModel(RuleBasedStateMachine):
         self.runner.run(self.get().settled())
         assert self.held == {person_id: name for person_id, (name, enabled) in self.wanted.items() if enabled}
         assert self.runner.run(self.get().delivery()) == dict.fromkeys(sorted(self.wanted), "confirmed")
-        counts = self.get().roster.counts("T1")
+        counts = self.get().person_service.counts("T1")
         assert (counts.desired, counts.confirmed, counts.refused) == (len(self.held), len(self.held), 0)
         assert self.runner.run(self.get().store.counts()).get("T1", PersonCounts()) == counts
         told = self.runner.run(self.get().told(len(self.asked)))
@@ -145,9 +145,9 @@ class RosterModel(RuleBasedStateMachine):
 
         self.runner.run(connect())
 
-    def get(self) -> RosterHouse:
-        assert self.house is not None
-        return self.house
+    def get(self) -> PersonSystem:
+        assert self.system is not None
+        return self.system
 
     def run_set(self, value: object) -> Outcome:
         (outcome,) = self.runner.run(self.get().set(value, request_id=self.request_id()))

@@ -15,7 +15,7 @@ import pytest
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.requests import SetPersonRequest
-from tests.persons.person_system import person, requests, roster_house, sent
+from tests.persons.person_system import person, person_system, requests, sent
 from tests.support.file_size import file_size_limit
 from tests.support.postgresql import PostgreSQL
 from tests.support.waiting import until
@@ -24,20 +24,20 @@ KILLS = 5
 
 
 async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        connection = house.connect()
-        await house.set(person("p1"))
-        await house.settled()
+    async with person_system(tmp_path) as system:
+        connection = system.connect()
+        await system.set(person("p1"))
+        await system.settled()
         connection.reset("gone")
-        await house.set(person("p2"), request_id="r2")
-        await house.remove_everyone(sn="T2", request_id="all")
-    async with roster_house(tmp_path) as house:
-        assert house.roster.counts("T1") == PersonCounts(desired=2, confirmed=1, pending=1)
-        connection = house.connect()
-        await house.settled()
+        await system.set(person("p2"), request_id="r2")
+        await system.remove_everyone(sn="T2", request_id="all")
+    async with person_system(tmp_path) as system:
+        assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=1, pending=1)
+        connection = system.connect()
+        await system.settled()
         assert sent(connection) == ["set p2"]
-        house.connect("T2")
-        words = await house.last_words(3)
+        system.connect("T2")
+        words = await system.last_words(3)
         assert [(word.reply.request_id, word.reply.outcome) for word in words] == [
             (None, Outcome.OK),
             ("r2", Outcome.OK),
@@ -48,37 +48,37 @@ async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
 
 
 async def test_terminals_that_are_connected_before_the_roster_starts(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1"))
-    async with roster_house(tmp_path, connected=("T1",)) as house:
-        await house.settled()
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1"))
+    async with person_system(tmp_path, connected=("T1",)) as system:
+        await system.settled()
 
 
 async def test_durations_do_not_reach_over_a_boot(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1"))
-    async with roster_house(tmp_path, boot_id="another boot") as house:
-        house.connect()
-        (word,) = await house.last_words(1)
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1"))
+    async with person_system(tmp_path, boot_id="another boot") as system:
+        system.connect()
+        (word,) = await system.last_words(1)
         assert word.reply.duration_ms is None
 
 
 async def test_answers_that_came_just_before_the_end_are_kept(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        connection = house.connect()
-        await house.set(person("p1"))
+    async with person_system(tmp_path) as system:
+        connection = system.connect()
+        await system.set(person("p1"))
         await until(lambda: connection.frames)
-    async with roster_house(tmp_path) as house:
-        assert house.roster.counts("T1") == PersonCounts(desired=1, confirmed=1)
+    async with person_system(tmp_path) as system:
+        assert system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1)
 
 
 async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        house.connect()
-        await house.set(person("p1"), request_id="r1")
-        await house.set(person("p2"), request_id="r2")
-        await house.settled()
-        outbox = house.roster.outbox
+    async with person_system(tmp_path) as system:
+        system.connect()
+        await system.set(person("p1"), request_id="r1")
+        await system.set(person("p2"), request_id="r2")
+        await system.settled()
+        outbox = system.person_service.outbox
         first = await outbox.next_entries(1)
         second = await outbox.next_entries(5)
         assert [entry.reply.request_id for entry in (*first, *second)] == ["r1", "r2"]
@@ -88,54 +88,54 @@ async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path
             outbox.rewind()
         assert waiting.result() == [*first, *second]
         await outbox.published([first[0].id])
-    async with roster_house(tmp_path) as house:
-        assert await house.roster.outbox.next_entries(5) == second
-        await house.roster.outbox.published([second[0].id])
-    async with roster_house(tmp_path) as house:
-        await house.sync(request_id="r3", sn="T2")
-        assert await house.told(1) == [("r3", None, "ok")]
+    async with person_system(tmp_path) as system:
+        assert await system.person_service.outbox.next_entries(5) == second
+        await system.person_service.outbox.published([second[0].id])
+    async with person_system(tmp_path) as system:
+        await system.sync(request_id="r3", sn="T2")
+        assert await system.told(1) == [("r3", None, "ok")]
 
 
 async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p1"))
-        before = house.roster.counts("T1")
+    async with person_system(tmp_path) as system:
+        await system.set(person("p1"))
+        before = system.person_service.counts("T1")
         with closing(sqlite3.connect(tmp_path / "store.db")) as other:
             other.execute("BEGIN IMMEDIATE")
-            assert await house.set(person("p2"), {"id": "p3"}) == [Outcome.UNAVAILABLE] * 2
-            assert await house.remove("p1", "p4") == [Outcome.UNAVAILABLE] * 2
-            assert await house.remove_everyone() == [Outcome.UNAVAILABLE]
+            assert await system.set(person("p2"), {"id": "p3"}) == [Outcome.UNAVAILABLE] * 2
+            assert await system.remove("p1", "p4") == [Outcome.UNAVAILABLE] * 2
+            assert await system.remove_everyone() == [Outcome.UNAVAILABLE]
             other.rollback()
-        assert house.roster.counts("T1") == before
-        assert await house.delivery() == {"p1": "pending"}
-        assert await house.set(person("p2")) == [Outcome.ACCEPTED]
+        assert system.person_service.counts("T1") == before
+        assert await system.delivery() == {"p1": "pending"}
+        assert await system.set(person("p2")) == [Outcome.ACCEPTED]
 
 
 async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_same(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        connection = house.connect()
+    async with person_system(tmp_path) as system:
+        connection = system.connect()
         with closing(sqlite3.connect(tmp_path / "store.db")) as other:
             other.execute("BEGIN IMMEDIATE")
             async with asyncio.TaskGroup() as group:
-                change = group.create_task(house.set(person("p1"), request_id="r"))
-                await until(lambda: house.roster._commits._running)
+                change = group.create_task(system.set(person("p1"), request_id="r"))
+                await until(lambda: system.person_service._commits._running)
                 change.cancel()
             other.rollback()
-        assert await house.told(1) == [("r", "p1", "ok")]
+        assert await system.told(1) == [("r", "p1", "ok")]
         assert sent(connection) == ["set p1"]
 
 
 async def test_a_full_disk_does_nothing_by_halves(tmp_path: Path) -> None:
-    async with roster_house(tmp_path) as house:
-        await house.set(person("p0"), request_id="r0")
+    async with person_system(tmp_path) as system:
+        await system.set(person("p0"), request_id="r0")
         many = [person(f"p{number}") for number in range(300)]
         with file_size_limit((tmp_path / "store.db-wal").stat().st_size + 20_000):
-            assert await house.set(*many, request_id="r1") == [Outcome.UNAVAILABLE] * 300
-            assert await house.delivery() == {"p0": "pending"}
-        assert await house.set(*many, request_id="r2") == [Outcome.ACCEPTED] * 300
-        assert await house.told(1) == [("r0", "p0", "superseded")]
-        connection = house.connect()
-        await house.settled()
+            assert await system.set(*many, request_id="r1") == [Outcome.UNAVAILABLE] * 300
+            assert await system.delivery() == {"p0": "pending"}
+        assert await system.set(*many, request_id="r2") == [Outcome.ACCEPTED] * 300
+        assert await system.told(1) == [("r0", "p0", "superseded")]
+        connection = system.connect()
+        await system.settled()
         assert len(connection.frames) == 300
 
 
@@ -143,19 +143,19 @@ STREAM = """
 import asyncio, sys
 from pathlib import Path
 from bridge.model.events import PersonSettled
-from tests.persons.person_system import person, roster_house
+from tests.persons.person_system import person, person_system
 
 async def main(place: str, first: int) -> None:
-    async with roster_house(Path(place) if place.startswith("/") else place) as house:
-        house.events.subscribe(
+    async with person_system(Path(place) if place.startswith("/") else place) as system:
+        system.events.subscribe(
             PersonSettled,
             lambda event: print("settled", event.reply.request_id, event.reply.outcome.value, flush=True),
             name="stream",
         )
-        house.connect()
+        system.connect()
         number = first
         while True:
-            await house.set(person(f"p{number % 7}", name=f"v{number}"), request_id=str(number))
+            await system.set(person(f"p{number % 7}", name=f"v{number}"), request_id=str(number))
             print("accepted", number, flush=True)
             number += 1
 
@@ -205,11 +205,11 @@ async def kill_at_any_moment(place: Path | str) -> None:
         first = max(accepted, default=first) + 2
     assert len(accepted) > 50
 
-    async with roster_house(place) as house:
-        pending = house.roster.counts("T1").pending
-        connection = house.connect()
-        await house.settled()
-        held = {listed["id"]: int(listed["name"][1:]) for listed in await house.roster.persons("T1")}
+    async with person_system(place) as system:
+        pending = system.person_service.counts("T1").pending
+        connection = system.connect()
+        await system.settled()
+        held = {listed["id"]: int(listed["name"][1:]) for listed in await system.person_service.persons("T1")}
         for number in accepted:
             assert held[f"p{number % 7}"] >= number, f"change {number} was lost"
         assert len(connection.frames) == pending
@@ -218,8 +218,8 @@ async def kill_at_any_moment(place: Path | str) -> None:
         }
         assert len(resent) == pending
         assert not resent & confirmed
-        await house.sync(request_id="end")
+        await system.sync(request_id="end")
         told: list[str | None] = []
         while "end" not in told:
-            told += [entry.reply.request_id for entry in await house.roster.outbox.next_entries(100)]
+            told += [entry.reply.request_id for entry in await system.person_service.outbox.next_entries(100)]
         assert set(told) >= {str(number) for number in accepted}

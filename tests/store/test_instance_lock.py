@@ -11,10 +11,10 @@ from bridge.store.instance_lock import instance_lock, is_bridge_running
 
 HOLD = """
 import asyncio, sys
-from bridge.store.instance_lock import presence
+from bridge.store.instance_lock import instance_lock
 
 async def hold():
-    async with presence(sys.argv[1]):
+    async with instance_lock(sys.argv[1]):
         print("held", flush=True)
         await asyncio.Event().wait()
 

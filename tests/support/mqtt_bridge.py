@@ -173,18 +173,18 @@ class Bridge:
         self.clock = Clock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
-        self.roster = KeptPersons(self.clock)
+        self.person_service = KeptPersons(self.clock)
         self.store = KeptTerminals()
         self.outbox = KeptOutbox()
         self.admission = Admission(
-            self.registry, self.events, self.clock, self.store, self.roster, SameHasher(), admit="known"
+            self.registry, self.events, self.clock, self.store, self.person_service, SameHasher(), admit="known"
         )
         parts = CoreServices(
             registry=self.registry,
             presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
-            persons=PersonCommands(self.registry, self.events, self.clock, self.roster),
+            persons=PersonCommands(self.registry, self.events, self.clock, self.person_service),
             admission=self.admission,
-            roster=self.roster,
+            person_service=self.person_service,
             outbox=self.outbox,
             events=self.events,
         )
@@ -218,7 +218,7 @@ class Bridge:
         return connection
 
     def count(self, sn: str, **counts: int) -> None:
-        self.roster.counted[sn] = PersonCounts(**counts)
+        self.person_service.counted[sn] = PersonCounts(**counts)
         self.events.publish(PersonsChanged(at=self.clock.now(), sn=sn))
 
     async def run(self) -> None:

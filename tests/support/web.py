@@ -60,7 +60,7 @@ class Site:
             registry=self.registry,
             presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
             admission=self.admission,
-            roster=NoPersons(),
+            person_service=NoPersons(),
             events=self.events,
             clock=self.clock,
             stall=self.stall,

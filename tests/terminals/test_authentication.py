@@ -29,10 +29,10 @@ WRONG = aiohttp.encode_basic_auth(USERNAME, "wrong")
 
 
 async def status_of(
-    house: House, path: str, authorization: str = RIGHT, headers: Mapping[str, str] | None = None
+    system: House, path: str, authorization: str = RIGHT, headers: Mapping[str, str] | None = None
 ) -> int:
     """Try to connect; return the HTTP status."""
-    url = f"{house.url.removesuffix('/devs')}{path}"
+    url = f"{system.url.removesuffix('/devs')}{path}"
     async with aiohttp.ClientSession() as client:
         try:
             async with client.ws_connect(url, headers={"Authorization": authorization, **(headers or {})}):
@@ -43,12 +43,12 @@ async def status_of(
 
 @asynccontextmanager
 async def connected(
-    house: House, sn: str = "T1", protocols: tuple[str, ...] = ()
+    system: House, sn: str = "T1", protocols: tuple[str, ...] = ()
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
         aiohttp.ClientSession() as client,
         client.ws_connect(
-            f"{house.url}/{sn}",
+            f"{system.url}/{sn}",
             headers={"Authorization": RIGHT},
             autoping=False,
             protocols=protocols,
@@ -57,16 +57,16 @@ async def connected(
         yield websocket
 
 
-async def wait_online(house: House, sn: str = "T1") -> Connection:
-    known = house.registry.get(sn)
+async def wait_online(system: House, sn: str = "T1") -> Connection:
+    known = system.registry.get(sn)
     assert known is not None
     await until(lambda: known.connection is not None)
     assert known.connection is not None
     return known.connection
 
 
-async def wait_offline(house: House, sn: str = "T1") -> None:
-    known = house.registry.get(sn)
+async def wait_offline(system: House, sn: str = "T1") -> None:
+    known = system.registry.get(sn)
     assert known is not None
     await until(lambda: known.connection is None)
 
@@ -100,19 +100,19 @@ async def wait_offline(house: House, sn: str = "T1") -> None:
 async def test_a_handshake_gets_its_answer(
     path: str, auth: str | None, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with House(known_terminal("T1")).open() as house:
-        assert await raw_status(house, path, auth) == status
+    async with House(known_terminal("T1")).open() as system:
+        assert await raw_status(system, path, auth) == status
     assert "Traceback" not in caplog.text
 
 
-async def raw_status(house: House, path: str, auth: str | None) -> int:
+async def raw_status(system: House, path: str, auth: str | None) -> int:
     """Send a handshake as it stands: a client would put the path in order."""
-    head = await raw(house, path, f"Authorization: {auth}\r\n" if auth else "")
+    head = await raw(system, path, f"Authorization: {auth}\r\n" if auth else "")
     return int(head.split()[1])
 
 
-async def raw(house: House, path: str, more: str = "", method: str = "GET") -> str:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+async def raw(system: House, path: str, more: str = "", method: str = "GET") -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
     writer.write(
         f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n".encode()
@@ -124,9 +124,9 @@ async def raw(house: House, path: str, more: str = "", method: str = "GET") -> s
 
 
 async def test_the_documents_own_handshake_is_taken() -> None:
-    async with House(known_terminal("FEDCBA9876543210")).open() as house:
+    async with House(known_terminal("FEDCBA9876543210")).open() as system:
         head = await raw(
-            house,
+            system,
             "/devs/FEDCBA9876543210",
             "Origin: http://x\r\nSec-WebSocket-Protocol: xxx\r\nSec-WebSocket-Extension: xxxx\r\n"
             "Sec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: Basic ZGV2OjEyMw==\r\n",
@@ -138,77 +138,77 @@ async def test_the_documents_own_handshake_is_taken() -> None:
 
 
 async def test_the_first_subprotocol_offered_is_selected() -> None:
-    async with House(known_terminal("T1")).open() as house:
-        async with connected(house, protocols=("b", "a")) as websocket:
+    async with House(known_terminal("T1")).open() as system:
+        async with connected(system, protocols=("b", "a")) as websocket:
             assert websocket.protocol == "b"
-        async with connected(house) as websocket:
+        async with connected(system) as websocket:
             assert websocket.protocol is None
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic ZGV2", "Bearer ZGV2OjEyMw==", "Basic " + "A" * 7000])
 async def test_odd_credentials_are_wrong_ones(header: str) -> None:
-    async with House(known_terminal("T1")).open() as house:
-        head = await raw(house, "/devs/T1", f"Authorization: {header}\r\n")
+    async with House(known_terminal("T1")).open() as system:
+        head = await raw(system, "/devs/T1", f"Authorization: {header}\r\n")
         assert head.startswith("HTTP/1.1 401")
         assert "WWW-Authenticate: Basic" in head
 
 
 async def test_other_methods_and_no_upgrade_are_told() -> None:
     async with (
-        House(known_terminal("T1")).open() as house,
+        House(known_terminal("T1")).open() as system,
         aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client,
     ):
-        async with client.post(f"{house.url}/T1") as response:
+        async with client.post(f"{system.url}/T1") as response:
             assert (response.status, response.headers["Allow"]) == (405, "GET")
-        async with client.get(f"{house.url}/T1") as response:
+        async with client.get(f"{system.url}/T1") as response:
             assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
 
 
 async def test_a_terminal_with_its_own_credentials_uses_only_those() -> None:
     own = Secret(await asyncio.to_thread(hash_password, "own"))
-    async with House(known_terminal("T1", username="gate", password=own)).open() as house:
-        assert await status_of(house, "/devs/T1", aiohttp.encode_basic_auth("gate", "own")) == 101
-        assert await status_of(house, "/devs/T1", RIGHT) == 401
+    async with House(known_terminal("T1", username="gate", password=own)).open() as system:
+        assert await status_of(system, "/devs/T1", aiohttp.encode_basic_auth("gate", "own")) == 101
+        assert await status_of(system, "/devs/T1", RIGHT) == 401
 
 
 async def test_an_unknown_one_waits_for_approval_and_is_told_apart_from_a_stranger() -> None:
-    async with House(known_terminal("T1")).open() as house:
-        told = collect(house.events, TerminalPending, TerminalRefused)
-        assert await status_of(house, "/devs/T9") == 403
-        assert await status_of(house, "/devs/T8", WRONG) == 401
+    async with House(known_terminal("T1")).open() as system:
+        told = collect(system.events, TerminalPending, TerminalRefused)
+        assert await status_of(system, "/devs/T9") == 403
+        assert await status_of(system, "/devs/T8", WRONG) == 401
     pending, refused = told
     assert isinstance(pending, TerminalPending)
     assert (pending.sn, pending.address) == ("T9", "127.0.0.1")
     assert isinstance(refused, TerminalRefused)
     assert (refused.sn, refused.address, refused.reason) == ("T8", "127.0.0.1", "wrong credentials")
-    assert [one.sn for one in house.admission.pending] == ["T9"]
+    assert [one.sn for one in system.admission.pending] == ["T9"]
 
 
 async def test_with_any_whoever_has_the_credentials_is_let_in() -> None:
-    async with House(admit="any").open() as house:
-        assert await status_of(house, "/devs/T9") == 101
-        assert "T9" in house.store.terminals
-        house.store.full = True
-        assert await status_of(house, "/devs/T10") == 503
+    async with House(admit="any").open() as system:
+        assert await status_of(system, "/devs/T9") == 101
+        assert "T9" in system.store.terminals
+        system.store.full = True
+        assert await status_of(system, "/devs/T10") == 503
 
 
 async def test_too_many_wrong_passwords_shut_out_that_address_for_that_sn_only() -> None:
-    async with House(known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)).open() as house:
-        online = await asyncio.wait_for(_stay(house, "T1"), PATIENCE)
+    async with House(known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)).open() as system:
+        online = await asyncio.wait_for(_stay(system, "T1"), PATIENCE)
         attacker = {"X-Forwarded-For": "192.0.2.66"}
-        statuses = [await status_of(house, "/devs/T1", WRONG, headers=attacker) for _ in range(12)]
+        statuses = [await status_of(system, "/devs/T1", WRONG, headers=attacker) for _ in range(12)]
         assert statuses == [401] * 10 + [429] * 2
-        head = await raw(house, "/devs/T1", f"Authorization: {RIGHT}\r\nX-Forwarded-For: 192.0.2.66\r\n")
+        head = await raw(system, "/devs/T1", f"Authorization: {RIGHT}\r\nX-Forwarded-For: 192.0.2.66\r\n")
         assert head.startswith("HTTP/1.1 429")
         assert 1 <= int(head.partition("Retry-After: ")[2].split()[0]) <= 60
-        assert await status_of(house, "/devs/T2", RIGHT, headers=attacker) == 101
+        assert await status_of(system, "/devs/T2", RIGHT, headers=attacker) == 101
         assert online.connections == 1
         assert online.connected
-        assert await status_of(house, "/devs/T1", RIGHT) == 101
+        assert await status_of(system, "/devs/T1", RIGHT) == 101
 
 
-async def _stay(house: House, sn: str) -> SimulatedTerminal:
-    terminal = SimulatedTerminal(house.terminal_url, sn)
+async def _stay(system: House, sn: str) -> SimulatedTerminal:
+    terminal = SimulatedTerminal(system.terminal_url, sn)
     task = asyncio.get_running_loop().create_task(terminal.run())
     _STAYING.append(task)
     await terminal.wait_connected()
@@ -229,29 +229,29 @@ async def nobody_stays() -> AsyncIterator[None]:
 
 async def test_a_storm_of_strangers_costs_no_rightful_terminal_its_place() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
-    async with House(known_terminal("T1"), password=hashed).open() as house:
+    async with House(known_terminal("T1"), password=hashed).open() as system:
 
         async def stranger(number: int) -> int:
-            return await status_of(house, f"/devs/X{number}", aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
+            return await status_of(system, f"/devs/X{number}", aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
 
         storm = [asyncio.get_running_loop().create_task(stranger(number)) for number in range(100)]
-        await until(lambda: house.server.statistics().refused.get(503, 0) > 0)
-        assert await status_of(house, "/devs/T1") == 101
+        await until(lambda: system.server.statistics().refused.get(503, 0) > 0)
+        assert await status_of(system, "/devs/T1") == 101
         assert set(await asyncio.gather(*storm)) == {401, 503}
 
 
 async def test_a_reconnect_storm_costs_one_hash() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
     terminals = [known_terminal(f"T{number}") for number in range(200)]
-    async with House(*terminals, password=hashed).open() as house:
+    async with House(*terminals, password=hashed).open() as system:
         for _ in range(2):
-            statuses = await asyncio.gather(*(status_of(house, f"/devs/T{number}") for number in range(200)))
+            statuses = await asyncio.gather(*(status_of(system, f"/devs/T{number}") for number in range(200)))
             assert set(statuses) == {101}
-        assert house.verifier.hashed == 1
+        assert system.verifier.hashed == 1
 
 
 async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
-    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
         await websocket.send_str("ping")
         await websocket.send_str("")
         await websocket.ping(b"x")
@@ -260,23 +260,23 @@ async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
 
 
 async def test_a_silent_terminal_is_pinged_and_then_gone() -> None:
-    async with House(known_terminal("T1"), idle_timeout=0.6).open() as house:
-        gone = collect(house.events, TerminalDisconnected)
-        async with connected(house) as websocket:
+    async with House(known_terminal("T1"), idle_timeout=0.6).open() as system:
+        gone = collect(system.events, TerminalDisconnected)
+        async with connected(system) as websocket:
             message = await websocket.receive(timeout=PATIENCE)
             assert message.type is aiohttp.WSMsgType.PING
-            await wait_offline(house)
+            await wait_offline(system)
     assert isinstance(gone[0], TerminalDisconnected)
     assert gone[0].reason == "nothing heard for 0.6 s"
 
 
 async def test_a_terminal_that_answers_pings_stays() -> None:
-    async with House(known_terminal("T1"), idle_timeout=0.6).open() as house, connected(house) as websocket:
+    async with House(known_terminal("T1"), idle_timeout=0.6).open() as system, connected(system) as websocket:
         for _ in range(5):
             message = await websocket.receive(timeout=PATIENCE)
             assert message.type is aiohttp.WSMsgType.PING
             await websocket.pong(message.data)
-        known = house.registry.get("T1")
+        known = system.registry.get("T1")
         assert known is not None
         assert known.connection is not None
 
@@ -284,7 +284,7 @@ async def test_a_terminal_that_answers_pings_stays() -> None:
 @pytest.mark.parametrize("frame", [b"{}", b"[" * 5000, b"\xff\xfe", b'{"msgid": 1}', b"null", b"secret-face " * 100])
 async def test_a_frame_that_is_no_reply_ends_nothing(frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
         for _ in range(5):
             await websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
             await websocket.send_frame(frame, aiohttp.WSMsgType.BINARY)
@@ -295,17 +295,17 @@ async def test_a_frame_that_is_no_reply_ends_nothing(frame: bytes, caplog: pytes
 
 
 async def test_a_frame_beyond_the_limit_ends_the_connection() -> None:
-    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
         await websocket.send_str("x" * (MAXIMUM_FRAME + 1))
         message = await websocket.receive(timeout=PATIENCE)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1009)
-        await wait_offline(house)
+        await wait_offline(system)
 
 
 async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "FRAMES_AT_ONCE", 20)
     monkeypatch.setattr(session, "FRAMES_A_SECOND", 50)
-    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
+    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for _ in range(120):
@@ -317,26 +317,28 @@ async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.M
 
 
 async def test_a_second_connection_takes_over_again_and_again() -> None:
-    async with House(known_terminal("T1")).open() as house:
-        told = collect(house.events, TerminalConnected, TerminalDisconnected)
+    async with House(known_terminal("T1")).open() as system:
+        told = collect(system.events, TerminalConnected, TerminalDisconnected)
         async with aiohttp.ClientSession() as client:
-            sockets = [await client.ws_connect(f"{house.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)]
+            sockets = [
+                await client.ws_connect(f"{system.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)
+            ]
             await sockets[-1].ping(b"x")
-            connection = await wait_online(house)
+            connection = await wait_online(system)
             for old in sockets[:-1]:
                 message = await old.receive(timeout=PATIENCE)
                 assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
-            known = house.registry.get("T1")
+            known = system.registry.get("T1")
             assert known is not None
             assert known.connection is connection
             assert not [event for event in told if isinstance(event, TerminalDisconnected)]
 
 
 async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House(known_terminal("T1"))
-    house.server._handshakes = handshakes.Handshakes(maximum=5, timeout=0.5)
-    async with house.open():
-        connections = [await asyncio.open_connection("127.0.0.1", house.server.port) for _ in range(8)]
+    system = House(known_terminal("T1"))
+    system.server._handshakes = handshakes.Handshakes(maximum=5, timeout=0.5)
+    async with system.open():
+        connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(8)]
         for _, writer in connections:
             writer.write(b"GET /devs/T1 HTTP/1.1\r\n")
         async with asyncio.timeout(PATIENCE):
@@ -344,69 +346,69 @@ async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPa
                 with suppress(ConnectionResetError):
                     assert await reader.read() == b""
                 writer.close()
-        assert await status_of(house, "/devs/T1") == 101, "they count against nobody"
+        assert await status_of(system, "/devs/T1") == 101, "they count against nobody"
 
 
 async def test_of_too_many_half_open_connections_the_oldest_goes_first() -> None:
-    house = House(known_terminal("T1"))
-    house.server._handshakes = handshakes.Handshakes(maximum=3, timeout=60)
-    async with house.open():
-        connections = [await asyncio.open_connection("127.0.0.1", house.server.port) for _ in range(4)]
+    system = House(known_terminal("T1"))
+    system.server._handshakes = handshakes.Handshakes(maximum=3, timeout=60)
+    async with system.open():
+        connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(4)]
         async with asyncio.timeout(PATIENCE):
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await connections[0][0].readexactly(1)
-        assert len(house.server._handshakes) == 3
+        assert len(system.server._handshakes) == 3
         for _, writer in connections:
             writer.close()
 
 
 async def test_a_connected_terminal_is_no_handshake_any_more() -> None:
-    house = House(known_terminal("T1"))
-    house.server._handshakes = handshakes.Handshakes(maximum=3, timeout=0.3)
-    async with house.open(), connected(house) as websocket:
+    system = House(known_terminal("T1"))
+    system.server._handshakes = handshakes.Handshakes(maximum=3, timeout=0.3)
+    async with system.open(), connected(system) as websocket:
         await asyncio.sleep(0.5)
         await websocket.ping(b"x")
         assert (await websocket.receive(timeout=PATIENCE)).data == b"x"
-        assert len(house.server._handshakes) == 0
+        assert len(system.server._handshakes) == 0
 
 
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0" * 100, b"GET\r\n\r\n", b"G" * 100_000]
 )
 async def test_garbage_leaves_no_traceback(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async with House(known_terminal("T1")).open() as house:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+    async with House(known_terminal("T1")).open() as system:
+        reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(garbage)
         writer.write_eof()
         async with asyncio.timeout(PATIENCE):
             with suppress(ConnectionResetError):
                 await reader.read()
         writer.close()
-        assert await status_of(house, "/devs/T1") == 101
+        assert await status_of(system, "/devs/T1") == 101
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
 async def test_at_the_end_sessions_end_in_order_and_newcomers_are_turned_away() -> None:
-    async with House(known_terminal("T1")).open() as house, connected(house) as websocket:
-        stopping = asyncio.get_running_loop().create_task(house.server.stop())
+    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
+        stopping = asyncio.get_running_loop().create_task(system.server.stop())
         await asyncio.sleep(0)
         message = await websocket.receive(timeout=PATIENCE)
         assert message.type is aiohttp.WSMsgType.CLOSE
         await websocket.close()
         await stopping
-        known = house.registry.get("T1")
+        known = system.registry.get("T1")
         assert known is not None
         assert known.connection is None
 
 
 async def test_a_terminals_address_is_what_a_trusted_proxy_says() -> None:
-    async with House(known_terminal("T1"), trusted_proxies=("127.0.0.0/8",)).open() as house:
-        async with connected(house):
-            assert (await wait_online(house)).address == "127.0.0.1"
-        await wait_offline(house)
+    async with House(known_terminal("T1"), trusted_proxies=("127.0.0.0/8",)).open() as system:
+        async with connected(system):
+            assert (await wait_online(system)).address == "127.0.0.1"
+        await wait_offline(system)
         headers = {"Authorization": RIGHT, "X-Forwarded-For": "203.0.113.9, 192.0.2.7, 127.0.0.5"}
-        async with aiohttp.ClientSession() as client, client.ws_connect(f"{house.url}/T1", headers=headers):
-            assert (await wait_online(house)).address == "192.0.2.7"
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{system.url}/T1", headers=headers):
+            assert (await wait_online(system)).address == "192.0.2.7"
 
 
 def certificate_in(folder: Path, authority: trustme.CA) -> ServerTlsSettings:
@@ -429,12 +431,12 @@ async def test_tls_whose_certificate_is_read_again_when_it_changes(
         authority.configure_trust(context)
         async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client:
             try:
-                async with client.ws_connect(f"{house.url.replace('http', 'https')}/T1", ssl=context):
+                async with client.ws_connect(f"{system.url.replace('http', 'https')}/T1", ssl=context):
                     return True
             except aiohttp.ClientConnectorCertificateError:
                 return False
 
-    async with House(known_terminal("T1"), tls=tls).open() as house:
+    async with House(known_terminal("T1"), tls=tls).open() as system:
         assert await is_trusted(first)
         tls.certificate.write_text("broken")
         await until(lambda: "keeping the old certificate" in caplog.text)
@@ -448,8 +450,8 @@ async def test_tls_whose_certificate_is_read_again_when_it_changes(
 async def test_a_plain_client_at_a_tls_door_leaves_no_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with House(known_terminal("T1"), tls=certificate_in(tmp_path, trustme.CA())).open() as house:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+    async with House(known_terminal("T1"), tls=certificate_in(tmp_path, trustme.CA())).open() as system:
+        reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(b"GET /devs/T1 HTTP/1.1\r\n\r\n")
         async with asyncio.timeout(PATIENCE):
             with suppress(ConnectionResetError):

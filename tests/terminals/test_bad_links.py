@@ -36,14 +36,16 @@ FILLING = b"f" * 20_000
 """More than a frozen link takes, and less than this machine's kernel does: what comes after lies in the kernel."""
 
 
-async def press(house: House, request_id: str = "r1") -> Reply:
-    reply = await house.presses.press("T1", Open(request_id=request_id), Origin(source="test"), house.clock.boottime())
+async def press(system: House, request_id: str = "r1") -> Reply:
+    reply = await system.presses.press(
+        "T1", Open(request_id=request_id), Origin(source="test"), system.clock.boottime()
+    )
     assert isinstance(reply, Reply)
     return reply
 
 
-async def connection_of(house: House) -> Connection:
-    known = house.registry.get("T1")
+async def connection_of(system: House) -> Connection:
+    known = system.registry.get("T1")
     assert known is not None
     await until(lambda: known.connection is not None)
     assert known.connection is not None
@@ -63,38 +65,38 @@ async def over_a_link(
     deadline: float, behaviour: Behaviour | None = None
 ) -> AsyncIterator[tuple[House, NarrowLink, SimulatedTerminal]]:
     async with (
-        House(known_terminal("T1"), deadline=deadline).open() as house,
-        NarrowLink(house.server.port).running() as link,
+        House(known_terminal("T1"), deadline=deadline).open() as system,
+        NarrowLink(system.server.port).running() as link,
     ):
         terminal = SimulatedTerminal(
             f"ws://{USERNAME}:{PASSWORD}@127.0.0.1:{link.port}/devs/", "T1", behaviour=behaviour
         )
         async with terminal.running():
-            await connection_of(house)
-            yield house, link, terminal
+            await connection_of(system)
+            yield system, link, terminal
 
 
 async def test_a_press_that_a_frozen_link_does_not_take_never_arrives() -> None:
-    async with over_a_link(deadline=1) as (house, link, terminal):
-        await fill(await connection_of(house), link)
-        reply = await press(house)
+    async with over_a_link(deadline=1) as (system, link, terminal):
+        await fill(await connection_of(system), link)
+        reply = await press(system)
         assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
         assert reply.delivered is False
         link.thaw()
         await terminal.wait_until(lambda: terminal.connections == 2 or terminal.opened > 0)
         assert terminal.opened == 0
-        await connection_of(house)
-        assert (await press(house)).outcome is Outcome.OK
+        await connection_of(system)
+        assert (await press(system)).outcome is Outcome.OK
         assert terminal.opened == 1
 
 
 async def test_what_was_not_taken_when_the_terminal_went_away_does_not_arrive_either() -> None:
-    async with over_a_link(deadline=1) as (house, link, _):
-        connection = await connection_of(house)
+    async with over_a_link(deadline=1) as (system, link, _):
+        connection = await connection_of(system)
         await fill(connection, link)
         await connection.send(b"the press")
         link.end_towards_bridge()
-        known = house.registry.get("T1")
+        known = system.registry.get("T1")
         assert known is not None
         await until(lambda: known.connection is None)
         link.thaw()
@@ -103,23 +105,23 @@ async def test_what_was_not_taken_when_the_terminal_went_away_does_not_arrive_ei
 
 
 async def test_a_press_that_was_taken_and_not_answered_keeps_the_connection() -> None:
-    async with over_a_link(deadline=1, behaviour=Behaviour(silent=True)) as (house, _, terminal):
-        reply = await press(house)
+    async with over_a_link(deadline=1, behaviour=Behaviour(silent=True)) as (system, _, terminal):
+        reply = await press(system)
         assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
         assert (terminal.opened, terminal.connections) == (1, 1)
 
 
 async def test_a_press_does_not_wait_for_the_answer_to_a_photo() -> None:
-    async with over_a_link(deadline=5) as (house, _, terminal):
-        await (await connection_of(house)).send(PHOTO)
-        assert (await press(house)).outcome is Outcome.OK
+    async with over_a_link(deadline=5) as (system, _, terminal):
+        await (await connection_of(system)).send(PHOTO)
+        assert (await press(system)).outcome is Outcome.OK
         assert terminal.opened == 1
 
 
 async def test_a_killed_bridge_leaves_nothing_behind_that_could_arrive() -> None:
     # The kernel closes a dead process's sockets as they were set: without this it would go on delivering.
-    async with over_a_link(deadline=1) as (house, _, _):
-        connection = await connection_of(house)
+    async with over_a_link(deadline=1) as (system, _, _):
+        connection = await connection_of(system)
         outgoing = connection._outgoing  # type: ignore[attr-defined]  # the kernel's view has no public name
         lingers = outgoing._socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
         assert struct.unpack("ii", lingers) == (1, 0)
@@ -137,14 +139,14 @@ async def on_another_host(
         issued.private_key_pem.write_to_path(tmp_path / "key.pem")
         issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
         settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
-        house = House(known_terminal("T1"), deadline=deadline, host=host.outside, tls=settings if tls else None)
-        async with house.open():
-            url = f"ws{'s' if tls else ''}://{USERNAME}:{PASSWORD}@{host.outside}:{house.server.port}/devs/"
+        system = House(known_terminal("T1"), deadline=deadline, host=host.outside, tls=settings if tls else None)
+        async with system.open():
+            url = f"ws{'s' if tls else ''}://{USERNAME}:{PASSWORD}@{host.outside}:{system.server.port}/devs/"
             simulate = (sys.executable, "-m", "bridge", "simulate", "--url", url, "--sn", "T1")
             process = await host.run("env", f"SSL_CERT_FILE={tmp_path / 'authority.pem'}", *simulate)
             try:
-                await connection_of(house)
-                yield house, host, process
+                await connection_of(system)
+                yield system, host, process
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -153,14 +155,14 @@ async def on_another_host(
 
 async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_path: Path) -> None:
     # TLS here, plain in the end-to-end tests.
-    async with on_another_host(tmp_path, 5, tls=True) as (house, host, process):
-        assert (await press(house)).outcome is Outcome.OK
+    async with on_another_host(tmp_path, 5, tls=True) as (system, host, process):
+        assert (await press(system)).outcome is Outcome.OK
         host.pull()
-        began = house.clock.boottime()
-        reply = await press(house)
+        began = system.clock.boottime()
+        reply = await press(system)
         assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
         assert reply.delivered is False
-        assert house.clock.boottime() - began < 5.5
+        assert system.clock.boottime() - began < 5.5
         host.plug()
         # The terminal notices nothing until it says something; its own ping is 30 s away.
         await asyncio.sleep(1)
@@ -171,9 +173,9 @@ async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tm
 
 
 async def test_a_link_that_the_kernel_gives_up_says_that_nothing_was_delivered(tmp_path: Path) -> None:
-    async with on_another_host(tmp_path, 4, tls=False) as (house, host, _):
-        connection = await connection_of(house)
-        known = house.registry.get("T1")
+    async with on_another_host(tmp_path, 4, tls=False) as (system, host, _):
+        connection = await connection_of(system)
+        known = system.registry.get("T1")
         assert known is not None
         taken = await connection.send(b"before")
         await until(lambda: connection.acknowledged(taken))
@@ -211,8 +213,8 @@ async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: 
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
     settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
     async with (
-        House(known_terminal("T1"), tls=settings if tls else None).open() as house,
-        NarrowLink(house.server.port).running() as link,
+        House(known_terminal("T1"), tls=settings if tls else None).open() as system,
+        NarrowLink(system.server.port).running() as link,
     ):
         context = ssl.create_default_context()
         authority.configure_trust(context)
@@ -222,7 +224,7 @@ async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: 
                 f"http{'s' if tls else ''}://127.0.0.1:{link.port}/devs/T1", ssl=context, max_msg_size=0
             ) as websocket,
         ):
-            connection = await connection_of(house)
+            connection = await connection_of(system)
             before = await connection.send(b"first")
             await until(lambda: connection.acknowledged(before))
             link.freeze()
@@ -240,8 +242,8 @@ async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: 
 
 
 async def test_positions_are_exact_while_acknowledgements_come_in() -> None:
-    async with over_a_link(deadline=5) as (house, _, _):
-        connection = await connection_of(house)
+    async with over_a_link(deadline=5) as (system, _, _):
+        connection = await connection_of(system)
         before = await connection.send(b"{}")
         for number in range(3000):
             # Two bytes of header each.

@@ -32,9 +32,11 @@ KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
 
 
-async def handshake(house: House, sn: str, headers: bytes = UPGRADE + KEY + VERSION, authorization: str = RIGHT) -> str:
+async def handshake(
+    system: House, sn: str, headers: bytes = UPGRADE + KEY + VERSION, authorization: str = RIGHT
+) -> str:
     """Send a handshake as it stands; return the head of the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
     head = f"GET /devs/{sn} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n".encode()
     writer.write(head + headers + b"\r\n")
     try:
@@ -62,9 +64,9 @@ def status_of(head: str) -> int:
 async def test_a_broken_handshake_with_right_credentials_is_told(
     headers: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with House(known_terminal("T1")).open() as house:
-        assert status_of(await handshake(house, "T1", headers)) == 400
-        assert house.server.statistics().refused == {400: 1}
+    async with House(known_terminal("T1")).open() as system:
+        assert status_of(await handshake(system, "T1", headers)) == 400
+        assert system.server.statistics().refused == {400: 1}
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -73,9 +75,9 @@ async def test_a_broken_handshake_with_right_credentials_is_told(
     [(b"xxx", "xxx"), (b"b, a", "b"), (b", a", "a"), (b",,", None), (b"\xff", None)],
 )
 async def test_odd_offers_of_subprotocols(offered: bytes, selected: str | None) -> None:
-    async with House(known_terminal("T1")).open() as house:
+    async with House(known_terminal("T1")).open() as system:
         protocol = b"Sec-WebSocket-Protocol: " + offered + b"\r\n"
-        head = await handshake(house, "T1", UPGRADE + KEY + VERSION + protocol)
+        head = await handshake(system, "T1", UPGRADE + KEY + VERSION + protocol)
     assert status_of(head) == 101
     _, _, after = head.partition("Sec-WebSocket-Protocol: ")
     assert (after.partition("\r\n")[0] or None) == selected
@@ -83,19 +85,19 @@ async def test_odd_offers_of_subprotocols(offered: bytes, selected: str | None) 
 
 async def test_passwords_tried_all_at_once_hold_up_nobody_else() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
-    async with House(known_terminal("T1"), known_terminal("T2"), password=hashed).open() as house:
+    async with House(known_terminal("T1"), known_terminal("T2"), password=hashed).open() as system:
         flood = [
             asyncio.get_running_loop().create_task(
-                handshake(house, "T1", authorization=aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
+                handshake(system, "T1", authorization=aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
             )
             for number in range(300)
         ]
-        await until(lambda: house.server.statistics().refused.get(429, 0) > 0)
-        assert status_of(await handshake(house, "T2")) == 101
+        await until(lambda: system.server.statistics().refused.get(429, 0) > 0)
+        assert status_of(await handshake(system, "T2")) == 101
         statuses = [status_of(head) for head in await asyncio.gather(*flood)]
         assert set(statuses) == {401, 429}
         assert statuses.count(401) == 10
-        assert house.verifier.hashed == 11
+        assert system.verifier.hashed == 11
 
 
 async def test_thousands_of_wrong_passwords_leave_memory_bounded_and_a_terminal_served(
@@ -118,10 +120,10 @@ async def test_thousands_of_wrong_passwords_leave_memory_bounded_and_a_terminal_
 async def test_a_storm_of_a_thousand_costs_one_hash() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
     terminals = [known_terminal(f"T{number}") for number in range(1000)]
-    async with House(*terminals, password=hashed).open() as house:
-        heads = await asyncio.gather(*(handshake(house, f"T{number}") for number in range(1000)))
+    async with House(*terminals, password=hashed).open() as system:
+        heads = await asyncio.gather(*(handshake(system, f"T{number}") for number in range(1000)))
         assert {status_of(head) for head in heads} == {101}
-        assert house.verifier.hashed == 1
+        assert system.verifier.hashed == 1
 
 
 async def test_whoever_calls_without_an_address_is_never_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,13 +242,13 @@ def test_whatever_a_proxy_says_an_address_comes_out(headers: list[str]) -> None:
 @pytest.mark.parametrize("broken", ["$argon2", "$argon2id$v=19$m=x,t=3,p=4$c2FsdA$aa", "$argon2id$secret"])
 async def test_a_hash_that_is_not_whole_is_told_at_the_start_and_not_shown(broken: str) -> None:
     assert not is_usable(Secret(broken))
-    house = House(known_terminal("T1"), password=broken)
+    system = House(known_terminal("T1"), password=broken)
     with pytest.raises(ListenError) as caught:
-        await house.server.start()
+        await system.server.start()
     assert str(caught.value) == "terminals.password: is a hash that is not whole; `facebridge hash-password` makes one"
-    house = House(known_terminal("T1", username="a", password=Secret(broken)))
+    system = House(known_terminal("T1", username="a", password=Secret(broken)))
     with pytest.raises(ListenError, match=r"terminals\.known\.T1\.password"):
-        await house.server.start()
+        await system.server.start()
 
 
 async def test_a_hash_that_turns_out_broken_later_is_told_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -263,11 +265,11 @@ async def test_a_tls_handshake_that_never_ends_is_ended(tmp_path: Path, caplog: 
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
     tls = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
-    house = House(known_terminal("T1"), tls=tls)
-    house.server._handshakes = handshakes.Handshakes(timeout=0.5)
-    async with house.open():
+    system = House(known_terminal("T1"), tls=tls)
+    system.server._handshakes = handshakes.Handshakes(timeout=0.5)
+    async with system.open():
         begun = [b"", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 200_000]
-        connections = [await asyncio.open_connection("127.0.0.1", house.server.port) for _ in begun]
+        connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in begun]
         for (_, writer), data in zip(connections, begun, strict=True):
             writer.write(data)
         async with asyncio.timeout(PATIENCE):
@@ -278,35 +280,35 @@ async def test_a_tls_handshake_that_never_ends_is_ended(tmp_path: Path, caplog: 
                 except ConnectionError:
                     pass
                 writer.close()
-        await until(lambda: house.server.statistics().half_open == 0)
-        assert not house.server._below
+        await until(lambda: system.server.statistics().half_open == 0)
+        assert not system.server._below
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
 async def test_frames_that_are_no_replies_are_counted() -> None:
-    async with House(known_terminal("T1")).open() as house:
+    async with House(known_terminal("T1")).open() as system:
         headers = {"Authorization": RIGHT}
         async with (
             aiohttp.ClientSession() as client,
-            client.ws_connect(f"{house.url}/T1", headers=headers) as websocket,
+            client.ws_connect(f"{system.url}/T1", headers=headers) as websocket,
         ):
             for _ in range(7):
                 await websocket.send_str("{}")
-            await until(lambda: house.server.statistics().non_replies == 7)
-        await until(lambda: house.server.statistics().sessions == 0)
-        assert house.server.statistics().non_replies == 7
+            await until(lambda: system.server.statistics().non_replies == 7)
+        await until(lambda: system.server.statistics().sessions == 0)
+        assert system.server.statistics().non_replies == 7
 
 
 async def test_three_hundred_takeovers_never_say_offline() -> None:
-    async with House(known_terminal("T1")).open() as house:
-        told = collect(house.events, TerminalConnected, TerminalDisconnected)
-        known = house.registry.get("T1")
+    async with House(known_terminal("T1")).open() as system:
+        told = collect(system.events, TerminalConnected, TerminalDisconnected)
+        known = system.registry.get("T1")
         assert known is not None
         async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client:
-            websocket = await client.ws_connect(f"{house.url}/T1")
+            websocket = await client.ws_connect(f"{system.url}/T1")
             for number in range(1, 300):
                 await until(lambda number=number: len(told) == number)  # type: ignore[misc]  # a default
-                websocket = await client.ws_connect(f"{house.url}/T1")
+                websocket = await client.ws_connect(f"{system.url}/T1")
             await until(lambda: len(told) == 300)
             assert [type(event) for event in told] == [TerminalConnected] * 300
             await websocket.close()
@@ -315,31 +317,31 @@ async def test_three_hundred_takeovers_never_say_offline() -> None:
 
 
 async def test_a_terminal_forgotten_between_the_answer_and_the_upgrade_is_closed() -> None:
-    async with House(known_terminal("T1")).open() as house:
-        ask = house.admission.ask
+    async with House(known_terminal("T1")).open() as system:
+        ask = system.admission.ask
 
         async def ask_then_forget(sn: str, address: str) -> bool:
             admitted = await ask(sn, address)
-            house.registry.remove(sn)
+            system.registry.remove(sn)
             return admitted
 
-        house.admission.ask = ask_then_forget  # type: ignore[method-assign]  # nothing else comes in between
+        system.admission.ask = ask_then_forget  # type: ignore[method-assign]  # nothing else comes in between
         headers = {"Authorization": RIGHT}
         async with (
             aiohttp.ClientSession() as client,
-            client.ws_connect(f"{house.url}/T1", headers=headers) as websocket,
+            client.ws_connect(f"{system.url}/T1", headers=headers) as websocket,
         ):
             message = await websocket.receive(timeout=PATIENCE)
             assert message.type is aiohttp.WSMsgType.CLOSE
-        await until(lambda: house.server.statistics().sessions == 0)
+        await until(lambda: system.server.statistics().sessions == 0)
 
 
 async def test_who_is_being_verified_when_the_bridge_stops_is_turned_away() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
-    async with House(known_terminal("T1"), password=hashed).open() as house:
-        asking = asyncio.get_running_loop().create_task(handshake(house, "T1"))
-        await until(lambda: house.verifier.hashed == 1)
-        house.server._stopping = True
+    async with House(known_terminal("T1"), password=hashed).open() as system:
+        asking = asyncio.get_running_loop().create_task(handshake(system, "T1"))
+        await until(lambda: system.verifier.hashed == 1)
+        system.server._stopping = True
         head = await asking
         assert status_of(head) == 503
         assert "Retry-After: 5" in head

@@ -125,9 +125,9 @@ async def test_metrics_count_and_name_nobody() -> None:
 
 
 async def test_metrics_sum_up_persons_and_tell_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    roster: PersonsPort = NoPersons()
+    person_service: PersonsPort = NoPersons()
     counts: Any = lambda _self, _sn: PersonCounts(desired=5, confirmed=2, pending=2, refused=1)  # noqa: E731  a fake
-    monkeypatch.setattr(type(roster), "counts", counts)
+    monkeypatch.setattr(type(person_service), "counts", counts)
     site = Site()
     site.statuses["live"] = "nothing listens"
     async with site.open() as session, session.get("/metrics") as response:

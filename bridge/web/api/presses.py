@@ -64,7 +64,7 @@ class PressRoutes:
             clock: the time of such replies.
         """
         self._presses = presses
-        self._replying = ReplyDispatcher(events, clock)
+        self._replies = ReplyDispatcher(events, clock)
         self._running = BackgroundTasks()
         self._one_ended = asyncio.Event()
         self._closing = False
@@ -154,7 +154,7 @@ class PressRoutes:
         request_id: str | None = None,
     ) -> web.Response:
         asked = self._asked(definition, target, request_id)
-        return reply_response(self._replying.tell(asked.invalid(faults, group=target.group), origin))
+        return reply_response(self._replies.publish(asked.invalid(faults, group=target.group), origin))
 
     def _unavailable(
         self, definition: CommandDefinition, target: _Target, origin: Origin, message: str, request_id: str | None
@@ -162,10 +162,10 @@ class PressRoutes:
         asked = self._asked(definition, target, request_id)
         message += "; not carried out"
         reply = asked.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=target.group)
-        return reply_response(self._replying.tell(reply, origin))
+        return reply_response(self._replies.publish(reply, origin))
 
     def _asked(self, definition: CommandDefinition, target: _Target, request_id: str | None) -> ReplyBuilder:
-        return self._replying.asked(definition.name, request_id, target.sn)
+        return self._replies.builder(definition.name, request_id, target.sn)
 
 
 _NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"

@@ -19,9 +19,9 @@ _AT_ONCE = 200
 class TerminalRoutes:
     """Shows the known terminals."""
 
-    def __init__(self, registry: TerminalRegistry, roster: PersonsPort) -> None:
+    def __init__(self, registry: TerminalRegistry, person_service: PersonsPort) -> None:
         self._registry = registry
-        self._roster = roster
+        self._person_service = person_service
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -38,12 +38,12 @@ class TerminalRoutes:
         known = self._registry.get(sn)
         if known is None:
             raise RequestError(404, f"terminal {sn} is not known; is the SN right?", path="sn")
-        return json_response(terminal_state(known, self._roster.counts(sn)))
+        return json_response(terminal_state(known, self._person_service.counts(sn)))
 
     async def _states(self) -> Sequence[dict[str, Any]]:
         states = []
         for number, known in enumerate(self._registry, start=1):
-            states.append(terminal_state(known, self._roster.counts(known.terminal.sn)))
+            states.append(terminal_state(known, self._person_service.counts(known.terminal.sn)))
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return states
