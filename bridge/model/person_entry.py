@@ -1,6 +1,7 @@
 """What is kept of person changes: what each terminal should hold, how far it is, and who waits to hear."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ from bridge.model.json_schema import TIME, JsonSchema, Vocabulary, described, ou
 from bridge.model.origin import Origin
 from bridge.model.person import PERSON_PROPERTIES, Person
 from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA, Reply, format_time
+from bridge.model.stored_json import split_stored
 from bridge.model.terminal import PersonCounts
 
 
@@ -28,7 +30,8 @@ class RequestContext:
         request_id: what it carried.
         origin: who asked, and where the last word goes.
         received_at: when the bridge took it, in seconds of `Clock.boottime`.
-        boot_id: of the machine's start that `received_at` counts from.
+        boot_id: identifies the start of the machine that `received_at` counts from.
+        unknown: stored fields that this version does not know.
     """
 
     command: str
@@ -36,6 +39,24 @@ class RequestContext:
     origin: Origin
     received_at: float
     boot_id: str
+    unknown: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    def as_stored(self) -> dict[str, Any]:
+        """Return the JSON object that `from_stored` reads."""
+        return {
+            **self.unknown,
+            "command": self.command,
+            "request_id": self.request_id,
+            "origin": self.origin.as_stored(),
+            "received_at": self.received_at,
+            "boot_id": self.boot_id,
+        }
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "RequestContext":
+        """Read what `as_stored` returned, in this or in another version."""
+        known, unknown = split_stored(cls, stored)
+        return cls(**{**known, "origin": Origin.from_stored(known["origin"])}, unknown=unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +73,7 @@ class PersonEntry:
         status: what the terminal said of this revision, 0 for success.
         message: its text.
         changed_at: when it was asked for, or last answered.
-        asked: who waits for the last word on this revision.
+        request: the request that waits for the final reply on this revision.
     """
 
     sn: str
@@ -64,7 +85,7 @@ class PersonEntry:
     status: int | None
     message: str | None
     changed_at: datetime
-    asked: RequestContext | None = None
+    request: RequestContext | None = None
 
     @property
     def held(self) -> bool:
@@ -114,13 +135,13 @@ class OpenSync:
     Attributes:
         sn: the terminal.
         revision: the last that it sends again; it is finished once nothing up to there is pending.
-        asked: who asked.
+        request: the request.
         id: given by the store.
     """
 
     sn: str
     revision: int
-    asked: RequestContext
+    request: RequestContext
     id: int = 0
 
 

@@ -16,6 +16,7 @@ from bridge.model.names import (
     SERIAL_NUMBER_SCHEMA,
 )
 from bridge.model.outcome import OUTCOME_SCHEMA, Outcome
+from bridge.model.stored_json import split_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,20 @@ class Reply:
         if self.persons is not None:
             published["persons"] = list(self.persons)
         return published
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "Reply":
+        """Read what `as_json` returned, in this or in another version.
+
+        Fields that this version does not know are dropped: a stored reply is published once and never written again.
+        """
+        known, other = split_stored(cls, stored)
+        read = {
+            "outcome": Outcome(known["outcome"]),
+            "at": datetime.fromisoformat(known["at"]),
+            "faults": tuple(Fault(fault["path"], fault["message"]) for fault in other.get("errors", ())),
+        }
+        return cls(**{**known, **read})
 
 
 STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's number, 0 for success"}

@@ -135,7 +135,7 @@ async def sync(ledger: Transaction, sn: str, asked: RequestContext, *, clear: bo
     if clear:
         removal = (await ledger.entries(sn, [None])).get(None)
         revision = await ledger.next_revisions(1)
-        waiting = removal.asked if removal is not None else None
+        waiting = removal.request if removal is not None else None
         _put(ledger, removal, _Target(sn, None, revision), waiting)
     async for entries in ledger.scan(sn, before=start):
         # Whoever is disabled, and confirmed so, is not on the terminal and need not be removed again.
@@ -146,7 +146,7 @@ async def sync(ledger: Transaction, sn: str, asked: RequestContext, *, clear: bo
                 entry, replace(entry, revision=revision, delivery=DeliveryState.PENDING, status=None, message=None)
             )
     last = await ledger.next_revisions(0) - 1
-    await ledger.add_sync(OpenSync(sn=sn, revision=last, asked=asked))
+    await ledger.add_sync(OpenSync(sn=sn, revision=last, request=asked))
 
 
 async def forget_person(ledger: Transaction, sn: str, person_id: str) -> None:
@@ -186,7 +186,7 @@ def _put(
         status=None,
         message=None,
         changed_at=ledger.now(),
-        asked=asked,
+        request=asked,
     )
     ledger.replace(before, entry, photo)
     return entry

@@ -148,16 +148,16 @@ class Transaction:
 
     def supersede(self, before: PersonEntry | None, message: str) -> None:
         """Tell whoever asked for `before` and has no last word yet that it was superseded."""
-        if before is not None and before.asked is not None and before.delivery is DeliveryState.PENDING:
-            self._tell(before.sn, before.person_id, before.asked, Outcome.SUPERSEDED, message=message)
+        if before is not None and before.request is not None and before.delivery is DeliveryState.PENDING:
+            self._tell(before.sn, before.person_id, before.request, Outcome.SUPERSEDED, message=message)
 
     def answer(self, entry: PersonEntry, answer: TerminalAnswer) -> None:
         """Keep what the terminal said of `entry`, and tell whoever asked for it."""
-        if entry.asked is not None:
+        if entry.request is not None:
             self._tell(
                 entry.sn,
                 entry.person_id,
-                entry.asked,
+                entry.request,
                 Outcome.OK if answer.taken else Outcome.REFUSED,
                 msgid=answer.msgid,
                 status=answer.status,
@@ -175,7 +175,7 @@ class Transaction:
             status=answer.status,
             message=answer.message,
             changed_at=self.now(),
-            asked=None,
+            request=None,
         )
         self._put(entry, settled)
 
@@ -189,7 +189,7 @@ class Transaction:
         """Drop a terminal's syncs."""
         syncs = await self._transaction.syncs([sn])
         for sync in syncs:
-            self._tell(sn, None, sync.asked, Outcome.SUPERSEDED, message=message)
+            self._tell(sn, None, sync.request, Outcome.SUPERSEDED, message=message)
         await self._transaction.drop_syncs([sync.id for sync in syncs])
 
     async def finish(self) -> Committed:
@@ -232,7 +232,7 @@ class Transaction:
                 first_pending[sync.sn] = await self._transaction.first_pending(sync.sn)
             first = first_pending[sync.sn]
             if first is None or first > sync.revision:
-                self._tell(sync.sn, None, sync.asked, Outcome.OK)
+                self._tell(sync.sn, None, sync.request, Outcome.OK)
                 ended.append(sync.id)
         await self._transaction.drop_syncs(ended)
 

@@ -1,14 +1,10 @@
 """Values of the model as rows, and back."""
 
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
 from bridge.model.reply import Reply
@@ -30,7 +26,7 @@ def entry_row(entry: PersonEntry) -> dict[str, Any]:
         "status": entry.status,
         "message": entry.message,
         "changed_at": entry.changed_at,
-        "asked": None if entry.asked is None else _write_asked(entry.asked),
+        "asked": None if entry.request is None else entry.request.as_stored(),
     }
 
 
@@ -46,7 +42,7 @@ def read_entry(row: RowMapping) -> PersonEntry:
         status=row["status"],
         message=row["message"],
         changed_at=row["changed_at"],
-        asked=None if row["asked"] is None else _read_asked(row["asked"]),
+        request=None if row["asked"] is None else RequestContext.from_stored(row["asked"]),
     )
 
 
@@ -57,56 +53,21 @@ def person_key(person_id: str | None) -> str:
 
 def sync_row(sync: OpenSync) -> dict[str, Any]:
     """Write a sync."""
-    return {"sn": sync.sn, "revision": sync.revision, "asked": _write_asked(sync.asked)}
+    return {"sn": sync.sn, "revision": sync.revision, "asked": sync.request.as_stored()}
 
 
 def read_sync(row: RowMapping) -> OpenSync:
     """Read a sync."""
-    return OpenSync(id=row["id"], sn=row["sn"], revision=row["revision"], asked=_read_asked(row["asked"]))
+    return OpenSync(
+        id=row["id"], sn=row["sn"], revision=row["revision"], request=RequestContext.from_stored(row["asked"])
+    )
 
 
 def word_row(word: FinalReply) -> dict[str, Any]:
     """Write a last word; its reply is one on a person change, without faults or persons."""
-    return {"reply": word.reply.as_json(), "origin": _write_origin(word.origin)}
+    return {"reply": word.reply.as_json(), "origin": word.origin.as_stored()}
 
 
 def read_word(row: RowMapping) -> FinalReply:
     """Read a last word."""
-    reply = row["reply"]
-    return FinalReply(
-        id=row["id"],
-        reply=Reply(
-            **{**reply, "outcome": Outcome(reply["outcome"]), "at": datetime.fromisoformat(reply["at"])},
-        ),
-        origin=_read_origin(row["origin"]),
-    )
-
-
-def _write_asked(asked: RequestContext) -> dict[str, Any]:
-    return {
-        "command": asked.command,
-        "request_id": asked.request_id,
-        "origin": _write_origin(asked.origin),
-        "received_at": asked.received_at,
-        "boot_id": asked.boot_id,
-    }
-
-
-def _read_asked(stored: Mapping[str, Any]) -> RequestContext:
-    return RequestContext(**{**stored, "origin": _read_origin(stored["origin"])})
-
-
-def _write_origin(origin: Origin) -> dict[str, Any]:
-    correlation = origin.correlation_data
-    return {
-        "source": origin.source,
-        "user": origin.user,
-        "response_topic": origin.response_topic,
-        "correlation_data": None if correlation is None else b64encode(correlation).decode(),
-        "assured": origin.assured,
-    }
-
-
-def _read_origin(stored: Mapping[str, Any]) -> Origin:
-    correlation = stored["correlation_data"]
-    return Origin(**{**stored, "correlation_data": None if correlation is None else b64decode(correlation)})
+    return FinalReply(id=row["id"], reply=Reply.from_stored(row["reply"]), origin=Origin.from_stored(row["origin"]))

@@ -30,7 +30,7 @@ async def test_persons_with_pictures_reach_the_terminals(tmp_path: Path) -> None
         assert {one.origin.user for one in system.told} == {"ann"}
         first, _ = await system.store.page("T2", "", 10)
         assert first.person is not None
-        assert (first.person.card, first.asked is not None) == ("0042", True)
+        assert (first.person.card, first.request is not None) == ("0042", True)
 
 
 async def test_only_what_differs_is_changed(tmp_path: Path) -> None:

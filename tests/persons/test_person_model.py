@@ -2,12 +2,18 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.model.faults import Fault
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
 from bridge.model.person import ALWAYS, WEEKDAYS, Person, Weekly
+from bridge.model.person_entry import RequestContext
+from bridge.model.reply import Reply
 from bridge.protocol import requests
 
 RANGES = st.sampled_from(["", "09:00-12:35", "09:00-12:35;13:25-16:25", "00:00-23:59"])
@@ -35,6 +41,46 @@ ADA = Person(id="1001", name="Ada Lovelace", card="0042", id_number="secret-id",
 @given(PERSONS)
 def test_a_person_comes_back_from_the_store_as_it_was(person: Person) -> None:
     assert Person.from_stored(json.loads(json.dumps(person.as_stored()))) == person
+
+
+def test_fields_of_a_newer_version_survive_an_older_versions_write() -> None:
+    written_by_a_newer_version = {**ADA.as_stored(), "nickname": "Countess", "unknown": [1, {"deep": None}]}
+    read = Person.from_stored(written_by_a_newer_version)
+    assert replace(read, card="43").as_stored() == {**written_by_a_newer_version, "card": "43"}
+    assert read.as_json() == ADA.as_json()
+    assert read != ADA
+    assert hash(read) == hash(ADA)
+
+
+def test_a_field_that_an_older_version_did_not_store_gets_its_default() -> None:
+    assert Person.from_stored({"id": "1001", "name": "Ada", "photo": "ab" * 32}) == Person(
+        id="1001", name="Ada", photo="ab" * 32
+    )
+    with pytest.raises(TypeError, match="photo"):
+        Person.from_stored({"id": "1001", "name": "Ada"})
+
+
+def test_unknown_stored_fields_of_a_request_and_its_origin_are_kept() -> None:
+    origin = Origin(source="topic", correlation_data=b"\x007")
+    request = RequestContext(command="setPerson", request_id="r1", origin=origin, received_at=1.5, boot_id="b1")
+    stored = json.loads(json.dumps(request.as_stored()))
+    assert RequestContext.from_stored(stored) == request
+    newer = {**stored, "priority": 3, "origin": {**stored["origin"], "tenant": "north"}}
+    assert RequestContext.from_stored(newer).as_stored() == newer
+    assert RequestContext.from_stored(newer) != request
+    assert Origin.from_stored({"source": "topic"}) == Origin(source="topic")
+
+
+def test_a_stored_reply_is_read_whatever_a_newer_version_added() -> None:
+    at = datetime(2026, 11, 24, 8, tzinfo=UTC)
+    faults = (Fault("weekly.Monday", "is no range"),)
+    reply = Reply(command="setPerson", outcome=Outcome.INVALID, at=at, person_id="1001", faults=faults)
+    stored = json.loads(json.dumps(reply.as_json()))
+    assert Reply.from_stored(stored) == reply
+    assert Reply.from_stored({**stored, "attempts": 2}) == reply
+    assert Reply.from_stored({key: stored[key] for key in ("command", "outcome", "at")}) == Reply(
+        command="setPerson", outcome=Outcome.INVALID, at=at
+    )
 
 
 def test_a_reply_shows_a_person_without_photo_and_with_times_in_iso_8601() -> None:

@@ -45,8 +45,8 @@ async def check(url: str, *, sent_again: bool) -> None:
     assert p1.person.card == "0042"
     assert await persons.photo(p1.person.photo) is not None
     assert await persons.photo("e" * 64) == b"encrypted"
-    assert p2.asked is not None
-    assert p2.asked.request_id == "r2"
+    assert p2.request is not None
+    assert p2.request.request_id == "r2"
     if sent_again:
         assert {p1.delivery, p2.delivery} == {DeliveryState.PENDING}
     async with persons.transaction() as transaction:

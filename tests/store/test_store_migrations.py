@@ -114,8 +114,8 @@ async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path,
     assert p1.person.weekly is not None
     assert p2.person is not None
     assert not p2.person.enabled
-    assert p2.asked is not None
-    assert (p2.asked.request_id, p2.asked.origin.correlation_data) == ("r2", b"\x007")
+    assert p2.request is not None
+    assert (p2.request.request_id, p2.request.origin.correlation_data) == ("r2", b"\x007")
     for entry in (p1, p2):
         assert entry.person is not None
         photo = await persons.photo(entry.person.photo)
@@ -129,7 +129,7 @@ async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path,
     assert (terminal.sn, terminal.name, terminal.groups) == ("T2", "Vordertür 门", ("lobby",))
     async with persons.transaction() as transaction:
         assert await transaction.next_revisions(1) == 8
-        assert [sync.asked.request_id for sync in await transaction.syncs(["T1"])] == ["r5"]
+        assert [sync.request.request_id for sync in await transaction.syncs(["T1"])] == ["r5"]
         await transaction.tell(await outbox.between(0, 99, 1))
     assert await outbox.last_id() == 3
     await database.close()

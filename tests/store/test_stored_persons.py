@@ -61,7 +61,7 @@ async def test_entries_come_back_as_they_were_put(persons: StoredPersons) -> Non
         confirmed_revision=1,
         status=-3,
         message="no face",
-        asked=ASKED,
+        request=ASKED,
     )
     removal = entry(2, None)
     async with persons.transaction() as transaction:
@@ -128,11 +128,11 @@ async def test_a_revision_is_given_out_once(persons: StoredPersons) -> None:
 
 async def test_syncs_are_kept_until_they_end(persons: StoredPersons) -> None:
     async with persons.transaction() as transaction:
-        await transaction.add_sync(OpenSync(sn="T1", revision=3, asked=ASKED))
-        await transaction.add_sync(OpenSync(sn="T2", revision=4, asked=ASKED))
+        await transaction.add_sync(OpenSync(sn="T1", revision=3, request=ASKED))
+        await transaction.add_sync(OpenSync(sn="T2", revision=4, request=ASKED))
         await transaction.extend_syncs("T1", 9)
         first, second = await transaction.syncs(["T1", "T2", "T3"])
-        assert (first.sn, first.revision, first.asked, second.revision) == ("T1", 9, ASKED, 4)
+        assert (first.sn, first.revision, first.request, second.revision) == ("T1", 9, ASKED, 4)
         await transaction.drop_syncs([first.id])
         assert await transaction.syncs(["T1", "T2"]) == [second]
 
