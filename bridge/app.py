@@ -26,6 +26,7 @@ from bridge.model.faults import UnavailableError
 from bridge.mqtt.adapter import CoreServices, MqttAdapter
 from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import tell_service_manager
+from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonService
 from bridge.persons.timestamps import LocalTimezone
@@ -33,7 +34,6 @@ from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.instance_lock import instance_lock
-from bridge.store.outbox import StoredOutbox
 from bridge.store.persons import StoredPersons
 from bridge.store.photo_cipher import PhotoCipher
 from bridge.store.photo_rotation import PhotoRotation
@@ -173,7 +173,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             events,
             clock,
             StoredPersons(database, cipher),
-            StoredOutbox(database),
+            Outbox(database),
             photos,
             new_msgid,
             read_boot_id(),

@@ -147,38 +147,3 @@ class PersonsPort(Protocol):
     async def forget(self, sn: str) -> None:
         """Drop everything kept for a terminal. Raises UnavailableError."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEntry:
-    """The last word on a person change, until the broker has it.
-
-    Attributes:
-        id: of the entry.
-        reply: what to publish.
-        origin: where to, besides the terminal's reply topic.
-    """
-
-    id: int
-    reply: Reply
-    origin: Origin
-
-
-class OutboxPort(Protocol):
-    """Last words that wait for the broker; kept over restarts with what they are the last word on."""
-
-    async def next_entries(self, limit: int) -> Sequence[OutboxEntry]:
-        """Wait until there are entries that were not handed out since `rewind`; return up to `limit`, oldest first.
-
-        Raises:
-            UnavailableError: the store cannot be read.
-        """
-        ...
-
-    async def published(self, ids: Sequence[int]) -> None:
-        """Drop the entries that the broker has acknowledged. Raises UnavailableError."""
-        ...
-
-    def rewind(self) -> None:
-        """Hand out again, from the oldest, what was handed out but not reported as published."""
-        ...

@@ -17,7 +17,7 @@ from bridge.core.admission import Admission
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
-from bridge.core.ports import OutboxPort, PersonsPort
+from bridge.core.ports import PersonsPort
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.mqtt.bridge_info import BridgeInfo
@@ -42,6 +42,7 @@ from bridge.mqtt.publisher import Publisher
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import OFFLINE, ONLINE, TerminalStates
 from bridge.mqtt.topics import Topics
+from bridge.persons.outbox import Outbox
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class CoreServices:
     persons: PersonCommands
     admission: Admission
     person_service: PersonsPort
-    outbox: OutboxPort
+    outbox: Outbox
     events: EventBus
 
 

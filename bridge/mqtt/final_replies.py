@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import orjson
 
-from bridge.core.ports import OutboxEntry, OutboxPort
 from bridge.model.faults import UnavailableError
+from bridge.model.person_entry import FinalReply
 from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 from bridge.mqtt.origins import is_fit_to_answer
 from bridge.mqtt.publisher import reply_topic
 from bridge.mqtt.topics import Topics
+from bridge.persons.outbox import Outbox
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ _PAUSE = 2.0
 class OutboxPublisher:
     """Takes entries out of the outbox and drops each once the broker has acknowledged it."""
 
-    def __init__(self, topics: Topics, connection: MqttConnection, outbox: OutboxPort) -> None:
+    def __init__(self, topics: Topics, connection: MqttConnection, outbox: Outbox) -> None:
         self._topics = topics
         self._connection = connection
         self._outbox = outbox
@@ -58,7 +59,7 @@ class OutboxPublisher:
                 _LOGGER.warning("the outbox cannot be read or emptied now: %s", error)
                 await asyncio.sleep(_PAUSE)
 
-    async def _publish(self, entries: Sequence[OutboxEntry]) -> None:
+    async def _publish(self, entries: Sequence[FinalReply]) -> None:
         entries = [entry for entry in entries if entry.id not in self._published]
         self._under_way = len(entries)
         try:
@@ -78,7 +79,7 @@ class OutboxPublisher:
             await self._outbox.published(sorted(self._published))
             self._published.clear()
 
-    async def _tell(self, entry: OutboxEntry) -> bool:
+    async def _tell(self, entry: FinalReply) -> bool:
         payload = orjson.dumps(entry.reply.as_json())
         try:
             await self._connection.publish(reply_topic(entry.reply, self._topics), payload, qos=1)

@@ -1,31 +1,35 @@
-"""Last words on their way to whoever asked."""
+"""Final replies on their way to the broker."""
 
 import asyncio
 from collections.abc import Sequence
 
-from bridge.core.ports import OutboxEntry
-from bridge.persons.ports import OutboxStore
+from bridge.model.person_entry import FinalReply
 from bridge.persons.transaction import Committed
+from bridge.store.database import Database
+from bridge.store.outbox import StoredOutbox
 
 
-class PersonOutbox:
-    """The hub's `Outbox`, on what the store keeps."""
+class Outbox:
+    """Final replies that the broker has not acknowledged yet; the store keeps them over restarts.
 
-    def __init__(self, store: OutboxStore) -> None:
-        self._store = store
+    A final reply is stored in the transaction of the change that it reports.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._store = StoredOutbox(database)
         self._handed_out = 0
         self._announced = 0
         self._grown = asyncio.Event()
 
     async def load(self) -> None:
-        """Find what waits from before. Raises UnavailableError."""
+        """Find the entries that an earlier process left. Raises UnavailableError."""
         self._announce(await self._store.last_id())
 
     def committed(self, committed: Committed) -> None:
-        """Let the last words of a transaction go out; not before, lest they overtake the `accepted` they belong to."""
+        """Release the final replies of a transaction; before this, they could overtake its `accepted` replies."""
         self._announce(committed.last_word_id)
 
-    async def next_entries(self, limit: int) -> Sequence[OutboxEntry]:
+    async def next_entries(self, limit: int) -> Sequence[FinalReply]:
         """Wait until there are entries that were not handed out since `rewind`; return up to `limit`, oldest first.
 
         Raises:
@@ -36,13 +40,13 @@ class PersonOutbox:
                 self._grown.clear()
                 await self._grown.wait()
             after, up_to = self._handed_out, self._announced
-            words = await self._store.between(after, up_to, limit)
+            entries = await self._store.between(after, up_to, limit)
             if self._handed_out != after:
-                # Rewound meanwhile: there are older ones now.
+                # `rewind` was called meanwhile: there are older entries now.
                 continue
-            self._handed_out = words[-1].id if words else up_to
-            if words:
-                return [OutboxEntry(id=word.id, reply=word.reply, origin=word.origin) for word in words]
+            self._handed_out = entries[-1].id if entries else up_to
+            if entries:
+                return entries
 
     async def published(self, ids: Sequence[int]) -> None:
         """Drop the entries that the broker has acknowledged. Raises UnavailableError."""
@@ -50,7 +54,7 @@ class PersonOutbox:
             await self._store.drop(ids)
 
     def rewind(self) -> None:
-        """Hand out again, from the oldest, what was handed out but not reported as published."""
+        """Hand out again, from the oldest, the entries that were handed out but not reported as published."""
         self._handed_out = 0
         self._grown.set()
 

@@ -126,19 +126,3 @@ class PersonStore(Protocol):
     async def shed(self) -> bool:
         """Let go of what was deleted, so that it can be read nowhere any more; return False where that waits."""
         ...
-
-
-class OutboxStore(Protocol):
-    """Where last words are kept. Everything raises UnavailableError where the store is full, locked or gone."""
-
-    async def last_id(self) -> int:
-        """Return the newest one's id, 0 where there is none."""
-        ...
-
-    async def between(self, after: int, up_to: int, limit: int) -> Sequence[FinalReply]:
-        """Return those with ids above `after` and not above `up_to`, oldest first."""
-        ...
-
-    async def drop(self, ids: Sequence[int]) -> None:
-        """Drop those that were published."""
-        ...

@@ -26,11 +26,11 @@ from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryContext, Deliv
 from bridge.persons.expiry import ExpiryJob
 from bridge.persons.external_changes import ExternalChanges
 from bridge.persons.fifo_gate import FifoGate
-from bridge.persons.outbox import PersonOutbox
+from bridge.persons.outbox import Outbox
 from bridge.persons.pages import pages
 from bridge.persons.photos.garbage_collection import PhotoGarbageCollector
 from bridge.persons.photos.preparation import PhotoPreparer
-from bridge.persons.ports import OutboxStore, PersonStore
+from bridge.persons.ports import PersonStore
 from bridge.persons.preparation import Preparation, PreparedPerson
 from bridge.persons.transaction import BATCH, Transaction
 from bridge.persons.transaction_runner import TransactionRunner
@@ -49,7 +49,7 @@ class PersonService:
         events: EventBus,
         clock: Clock,
         store: PersonStore,
-        outbox_store: OutboxStore,
+        outbox: Outbox,
         photos: PhotoPreparer,
         new_msgid: Callable[[], str],
         boot_id: str,
@@ -65,7 +65,7 @@ class PersonService:
             events: told of counts and last words.
             clock: the time.
             store: where persons are kept.
-            outbox_store: where last words are kept.
+            outbox: of the final replies.
             photos: puts pictures right.
             new_msgid: makes an id that was never used before.
             boot_id: what `read_boot_id` returns.
@@ -80,7 +80,7 @@ class PersonService:
         self._preparation = Preparation(photos, timezone)
         self._turns = FifoGate()
         self._commits = TransactionRunner(store, events, clock, boot_id)
-        self._outbox = PersonOutbox(outbox_store)
+        self._outbox = outbox
         self._commits.listen(self._outbox.committed)
         self._erasure = PhotoGarbageCollector(store)
         self._commits.listen(self._erasure.committed)
@@ -104,7 +104,7 @@ class PersonService:
         self._delivery = DeliveryManager(registry, events, self._commits, means)
 
     @property
-    def outbox(self) -> PersonOutbox:
+    def outbox(self) -> Outbox:
         """The last words that wait for the broker."""
         return self._outbox
 

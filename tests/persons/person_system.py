@@ -11,13 +11,15 @@ from typing import Any
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import OutboxEntry, PersonRequest
+from bridge.core.ports import PersonRequest
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
+from bridge.model.person_entry import FinalReply
 from bridge.model.reply import Reply
 from bridge.persons.delivery.worker import DeliveryTimes
+from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonService
 from bridge.protocol.replies import TerminalReply
@@ -29,7 +31,6 @@ from bridge.protocol.requests import (
 )
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
-from bridge.store.outbox import StoredOutbox
 from bridge.store.persons import StoredPersons
 from tests.support.core import SetClock, WrittenConnection, known_terminal
 from tests.support.waiting import until
@@ -80,7 +81,7 @@ class PersonSystem:
             self.events,
             self.clock,
             self.store,
-            StoredOutbox(database),
+            Outbox(database),
             self.photos,
             new_msgid=lambda: f"m{next(_MSGIDS)}",
             boot_id=boot_id,
@@ -116,9 +117,9 @@ class PersonSystem:
         (replies,) = await self.change(SyncPersons(clear=clear, request_id=request_id), sn=sn)
         return [reply.outcome for reply in replies]
 
-    async def last_words(self, number: int) -> list[OutboxEntry]:
+    async def last_words(self, number: int) -> list[FinalReply]:
         """Take so many last words, and let nobody have them again."""
-        taken: list[OutboxEntry] = []
+        taken: list[FinalReply] = []
         while len(taken) < number:
             taken += await self.person_service.outbox.next_entries(number - len(taken))
         await self.person_service.outbox.published([entry.id for entry in taken])

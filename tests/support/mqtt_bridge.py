@@ -12,7 +12,7 @@ from bridge.core.admission import Admission
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
-from bridge.core.ports import OutboxEntry, PersonRequest
+from bridge.core.ports import PersonRequest
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
@@ -22,11 +22,12 @@ from bridge.model.faults import Fault, UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.model.person_entry import DeliveryState, FinalReply, PersonEntry
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
 from bridge.mqtt.adapter import CoreServices, MqttAdapter
+from bridge.persons.outbox import Outbox
 from bridge.protocol.replies import TerminalReply
 from tests.support.core import WrittenConnection, msgids
 from tests.support.terminals import KeptTerminals
@@ -111,13 +112,13 @@ def _id_of(request: PersonRequest) -> object:
     return person.get("id") if isinstance(person, Mapping) else None
 
 
-class KeptOutbox:
+class KeptOutbox(Outbox):
     """The outbox's port over a list; nothing can be dropped while it is `full`."""
 
     def __init__(self) -> None:
         self.full = False
         self.attempts = 0
-        self.entries: dict[int, OutboxEntry] = {}
+        self.entries: dict[int, FinalReply] = {}
         self._handed_out = 0
         self._grown = asyncio.Event()
         self._ids = count(1)
@@ -125,11 +126,11 @@ class KeptOutbox:
 
     def add(self, reply: Reply, origin: Origin) -> None:
         entry_id = next(self._ids)
-        self.entries[entry_id] = OutboxEntry(id=entry_id, reply=reply, origin=origin)
+        self.entries[entry_id] = FinalReply(id=entry_id, reply=reply, origin=origin)
         self.emptied.clear()
         self._grown.set()
 
-    async def next_entries(self, limit: int) -> Sequence[OutboxEntry]:
+    async def next_entries(self, limit: int) -> Sequence[FinalReply]:
         while True:
             found = [entry for entry_id, entry in self.entries.items() if entry_id > self._handed_out][:limit]
             if found:
