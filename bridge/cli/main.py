@@ -1,4 +1,4 @@
-"""The command line (CONTRACT, section 2). Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
+"""The command `facebridge`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bridge import __version__
-from bridge.cli.broker import acl
+from bridge.cli.acl import acl
 from bridge.cli.doctor import doctor
 from bridge.cli.persons import persons
 from bridge.cli.store import backup, log, restore
@@ -18,7 +18,7 @@ from bridge.cli.support import configuration_option, load, run_to_end
 def main() -> None:
     """Connect face-recognition door terminals to MQTT, Home Assistant and Node-RED.
 
-    Shell completion: eval "$(_FACEBRIDGE_COMPLETE=bash_source facebridge)", likewise zsh_source and fish_source.
+    Shell completion: eval "$(_FACEBRIDGE_COMPLETE=bash_source facebridge)"; zsh_source and fish_source work too.
     """
 
 
@@ -39,11 +39,11 @@ def run(configuration: Path) -> None:
 
 @main.command()
 @configuration_option
-@click.option("--connect", is_flag=True, help="Try the broker, the store and the listening ports too.")
+@click.option("--connect", is_flag=True, help="Also try the broker, the store and the listening ports.")
 def check(configuration: Path, connect: bool) -> None:
     """Validate the configuration.
 
-    Exit code 2 with one line a fault, 1 where --connect finds something that does not work.
+    Exit code 2 and one line for each fault if it is invalid; exit code 1 if --connect finds a fault.
     """
     settings = load(configuration)
     click.echo(f"{configuration}: the configuration is valid")
@@ -60,9 +60,9 @@ def check(configuration: Path, connect: bool) -> None:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="Run one round, show it and end; exit code 1 if any part failed.")
+@click.option("--once", is_flag=True, help="Run one round and exit; exit code 1 if a step failed.")
 def demo(once: bool) -> None:
-    """Show the whole thing working: a broker, the bridge, two simulated terminals."""
+    """Show a working system: a broker, the bridge, two simulated terminals."""
     from bridge.cli.demo import run_demo
 
     sys.exit(run_to_end(run_demo(once=once)))
@@ -70,19 +70,22 @@ def demo(once: bool) -> None:
 
 @main.command()
 @click.option(
-    "--url", required=True, metavar="ws://USER:PASSWORD@HOST:PORT/devs/", help="The bridge's door for terminals."
+    "--url",
+    required=True,
+    metavar="ws://USER:PASSWORD@HOST:PORT/devs/",
+    help="The address that terminals connect to.",
 )
-@click.option("--count", type=click.IntRange(1, 20_000), default=1, show_default=True, help="How many terminals.")
-@click.option("--sn", help="The serial number; with --count the beginning of them.")
+@click.option("--count", type=click.IntRange(1, 20_000), default=1, show_default=True, help="The number of terminals.")
+@click.option("--sn", help="The serial number; with --count, the prefix of the serial numbers.")
 @click.option(
     "--behaviour",
     type=click.Choice(["good", "slow", "silent", "refusing", "garbage", "dropping"]),
     default="good",
     show_default=True,
-    help="How they behave.",
+    help="How the terminals behave.",
 )
 def simulate(url: str, count: int, sn: str | None, behaviour: str) -> None:
-    """Run simulated terminals, for trying out and for load."""
+    """Run simulated terminals, for trials and load tests."""
     from bridge.cli.simulate import run_simulation
 
     sys.exit(run_to_end(run_simulation(url, count=count, sn=sn, behaviour=behaviour)))
@@ -98,7 +101,7 @@ def hash_password_command() -> None:
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise click.UsageError("the password is empty")
+        raise click.UsageError("the password is empty: enter one, or pass it on standard input")
     click.echo(hash_password(password))
 
 

@@ -1,24 +1,67 @@
-"""What commands show to people: results, and bars for what takes a while."""
+"""What commands show: tables of results, progress bars, and how far a person's delivery is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
+
+from bridge.model.person_entry import PersonEntry
+from bridge.model.reply import format_time
 
 
 def output() -> Console:
-    """Return the console for results; whole lines where nobody looks at a terminal."""
+    """Return the console for results. If the output is not a terminal, it does not wrap lines."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, soft_wrap=True, markup=False, width=10_000)
     return console
 
 
+def table(*columns: str) -> Table:
+    """Return an empty table without borders."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        result.add_column(column, overflow="fold")
+    return result
+
+
+def echo_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on a line."""
+    click.echo(orjson.dumps(value))
+
+
+def delivery_json(entry: PersonEntry) -> dict[str, Any]:
+    """Return the state of a person's delivery as keys of a JSON object."""
+    return {
+        "delivery": entry.delivery.value,
+        "status": entry.status,
+        "message": entry.message,
+        "changed_at": format_time(entry.changed_at),
+    }
+
+
+def delivery_cells(entry: PersonEntry) -> tuple[str, str, str, str]:
+    """Return the state of a person's delivery as cells of a table, the time in local time."""
+    status = "" if entry.status is None else str(entry.status)
+    changed = entry.changed_at.astimezone().isoformat(sep=" ", timespec="seconds")
+    return entry.delivery.value, status, entry.message or "", changed
+
+
+def delivery_note(*, bridge_running: bool) -> str:
+    """Return when changes in the store reach the terminals."""
+    if bridge_running:
+        return "the running bridge delivers the changes"
+    return "no bridge is running on this store: the changes are delivered when one starts"
+
+
 class _Rate(ProgressColumn):
-    """Persons a second."""
+    """A column with the number done and the number done per second."""
 
     def render(self, task: Task) -> Text:
         elapsed = task.elapsed or 0
@@ -28,26 +71,32 @@ class _Rate(ProgressColumn):
 
 
 class ProgressBars:
-    """One bar for each thing that is done, with the rate and the time that is left."""
+    """One bar for each step of a command, with the rate and the remaining time."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, what: str, done: int, part: float) -> None:
-        """Take what is being done, how much is done, and what part of all that is, 0 to 1."""
+        """Update a bar.
+
+        Args:
+            what: the name of the step; a new one gets a new bar.
+            done: how many items are done.
+            part: the part of the whole step that is done, 0 to 1.
+        """
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=1.0, done=0)
         self._progress.update(self._tasks[what], completed=part, done=done)
 
     def hide(self) -> None:
-        """Stop showing anything, so that a question can be asked."""
+        """Remove the bars, so that a question can be asked."""
         self._progress.stop()
 
 
 @contextmanager
 def progress_bars() -> Iterator[ProgressBars]:
-    """Show bars on standard error, where that is a terminal; nothing elsewhere."""
+    """Show bars on standard error if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -1,36 +1,32 @@
-"""`facebridge persons …`: the roster from files, and what is to be seen and done beside a running bridge."""
+"""`facebridge persons …`: the commands and their options; `persons_import` and `persons_stored` do the work."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from bridge.cli.support import configuration_option, load, run_to_end
+from bridge.cli.support import (
+    configuration_option,
+    group_name_or_all,
+    load,
+    person_id,
+    run_on_store,
+    serial_number,
+)
 from bridge.config.settings import Settings
-from bridge.model.names import is_group_name, is_person_id, is_serial_number
 from bridge.model.person_entry import DeliveryState
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-
-def _checked(is_right: Callable[[str], bool], rule: str) -> Callable[[Any, Any, str | None], str | None]:
-    def check(_context: Any, _parameter: Any, value: str | None) -> str | None:
-        if value is not None and not is_right(value):
-            raise click.BadParameter(rule)
-        return value
-
-    return check
-
-
-_SERIAL_NUMBER = _checked(is_serial_number, "an SN has 1 to 64 letters, digits, _ and -")
-_GROUP = _checked(lambda name: name == "all" or is_group_name(name), "a group has 1 to 64 letters, digits, _ and -")
-_PERSON_ID = _checked(is_person_id, "an id has 1 to 64 letters, digits and _ . @ -")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each person.")
 
 
 def _target_options(command: _Command) -> _Command:
-    terminal = click.option("--terminal", metavar="SN", callback=_SERIAL_NUMBER, help="One terminal.")
-    group = click.option("--group", metavar="NAME", callback=_GROUP, help="Every terminal of a group; all: of all.")
+    terminal = click.option("--terminal", metavar="SN", callback=serial_number, help="One terminal.")
+    group = click.option(
+        "--group", metavar="NAME", callback=group_name_or_all, help="The terminals of a group; `all`: every terminal."
+    )
     return terminal(group(command))
 
 
@@ -42,22 +38,22 @@ def persons() -> None:
 @persons.command("list")
 @configuration_option
 @_target_options
-@click.option("--delivery", type=click.Choice([one.value for one in DeliveryState]), help="Only those that are so far.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--delivery", type=click.Choice([one.value for one in DeliveryState]), help="Only persons in this delivery state."
+)
+@_json_option
 def list_command(
     configuration: Path, terminal: str | None, group: str | None, delivery: str | None, as_json: bool
 ) -> None:
-    """Show whom terminals should hold, and how far each is."""
-    _one_target_at_most(terminal, group)
+    """Show the persons of each terminal and the state of their delivery."""
+    _require_one_at_most(terminal=terminal, group=group)
 
-    from bridge.cli import persons_work
+    from bridge.cli.persons_stored import list_persons
 
-    _beside(
+    _with_store(
         load(configuration),
         "persons list",
-        lambda store: persons_work.list_persons(
-            store, terminal=terminal, group=group, delivery=delivery, as_json=as_json
-        ),
+        lambda store: list_persons(store, terminal=terminal, group=group, delivery=delivery, as_json=as_json),
     )
 
 
@@ -68,11 +64,11 @@ def list_command(
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A folder of pictures named by id, as 1001.jpg.",
+    help="A folder of pictures, named by id: 1001.jpg.",
 )
-@click.option("--prune", is_flag=True, help="Remove those that are not in the file.")
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before more than a tenth is removed.")
+@click.option("--prune", is_flag=True, help="Remove persons that are not in the file.")
+@click.option("--dry-run", is_flag=True, help="Show the differences and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before more than a tenth is removed.")
 def import_command(
     configuration: Path,
     file: Path,
@@ -85,19 +81,19 @@ def import_command(
 ) -> None:
     """Import persons from a .csv, a .json or a .zip of a CSV and pictures.
 
-    Everything is checked first: where one row is wrong, nothing is changed. Then what differs is changed.
+    The whole file is checked first. If one row has a fault, nothing is changed.
     """
-    _one_target(terminal, group)
+    _require_one(terminal=terminal, group=group)
     settings = load(configuration)
 
-    from bridge.cli import persons_work
+    from bridge.cli.persons_import import ImportOptions, import_persons
 
-    _beside(
+    options = ImportOptions(file=file, photos=photos, prune=prune, dry_run=dry_run, yes=yes)
+    _with_store(
         settings,
         "persons import",
-        lambda store: persons_work.import_persons(
-            store, settings, file, terminal=terminal, group=group, photos=photos, prune=prune, dry_run=dry_run, yes=yes
-        ),
+        lambda store: import_persons(store, store.targets(terminal, group), settings, options),
+        file,
     )
 
 
@@ -111,116 +107,130 @@ def import_command(
 def export_command(
     configuration: Path, file: Path, terminal: str | None, group: str | None, photos: Path | None
 ) -> None:
-    """Export persons into a .csv, a .json or a .zip, as `import` reads them.
+    """Export persons into a .csv, a .json or a .zip that `import` can read.
 
-    A .zip and a .json hold the pictures; a .csv does with --photos.
+    A .zip and a .json contain the pictures. With a .csv, give --photos to export them.
     """
-    _one_target(terminal, group)
+    _require_one(terminal=terminal, group=group)
 
-    from bridge.cli import persons_work
+    from bridge.cli.persons_stored import export
 
-    _beside(
+    _with_store(
         load(configuration),
         "persons export",
-        lambda store: persons_work.export(store, file, terminal=terminal, group=group, photos=photos),
+        lambda store: export(store, store.targets(terminal, group), file, photos),
+        file,
     )
 
 
 @persons.command("copy")
 @configuration_option
 @click.option(
-    "--from", "source", metavar="SN", callback=_SERIAL_NUMBER, help="Whose persons; it need not be known any more."
+    "--from",
+    "source",
+    metavar="SN",
+    callback=serial_number,
+    help="The terminal to copy from. It can be one that is no longer known.",
 )
-@click.option("--from-group", metavar="NAME", callback=_GROUP, help="Every terminal of a group: for one that joins it.")
-@click.option("--to", "target", metavar="SN", required=True, callback=_SERIAL_NUMBER, help="Who is to hold them.")
+@click.option("--from-group", metavar="NAME", callback=group_name_or_all, help="Copy from the terminals of a group.")
+@click.option("--to", "target", metavar="SN", required=True, callback=serial_number, help="The terminal to copy to.")
 def copy_command(configuration: Path, source: str | None, from_group: str | None, target: str) -> None:
-    """Let a terminal hold the persons of another one, or of a group.
+    """Copy the persons of a terminal or a group to another terminal.
 
-    For an exchanged device, or one that joins a group. Nobody is removed from it.
+    Use it when a device is replaced or joins a group. No person is removed from the target.
     """
     if (source is None) == (from_group is None):
         raise click.UsageError("give one of --from SN and --from-group NAME")
 
-    from bridge.cli import persons_work
+    from bridge.cli.persons_stored import copy
 
-    _beside(
+    _with_store(
         load(configuration),
         "persons copy",
-        lambda store: persons_work.copy(store, source=source, from_group=from_group, target=target),
+        lambda store: copy(store, source=source, from_group=from_group, target=target),
     )
 
 
 @persons.command("verify")
 @configuration_option
 @_target_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@_json_option
 def verify_command(configuration: Path, terminal: str | None, group: str | None, as_json: bool) -> None:
-    """Show where terminals have not confirmed what they should hold.
+    """Show the persons that a terminal has not confirmed.
 
-    Exit code 1 where there is such a one.
+    Exit code 1 if there is one.
     """
-    _one_target_at_most(terminal, group)
+    _require_one_at_most(terminal=terminal, group=group)
 
-    from bridge.cli import persons_work
+    from bridge.cli.persons_stored import verify
 
-    _beside(
+    _with_store(
         load(configuration),
         "persons verify",
-        lambda store: persons_work.verify(store, terminal=terminal, group=group, as_json=as_json),
+        lambda store: verify(store, store.targets(terminal, group) if terminal or group else None, as_json=as_json),
     )
 
 
 @persons.command("purge")
 @configuration_option
-@click.argument("person_id", metavar="ID", callback=_PERSON_ID)
+@click.argument("person", metavar="ID", callback=person_id)
 @click.option(
     "--timeout",
+    "timeout_seconds",
     type=click.IntRange(0, 86_400),
     default=60,
     show_default=True,
-    help="Seconds to wait for the terminals to confirm it.",
+    help="Seconds to wait until the terminals confirm the removal.",
 )
-def purge_command(configuration: Path, person_id: str, timeout: int) -> None:
-    """Remove a person everywhere, and show when every terminal has confirmed it.
+def purge_command(configuration: Path, person: str, timeout_seconds: int) -> None:
+    """Remove a person from all terminals and wait for their confirmation.
 
-    Exit code 1 where one has not; the removal stays stored, and reaches it once it is there.
+    Exit code 1 if a terminal has not confirmed it in time. The removal stays stored, and the bridge sends it to that
+    terminal as soon as it connects.
     """
-    from bridge.cli import persons_work
+    from bridge.cli.persons_stored import purge_person
 
-    _beside(
-        load(configuration),
-        "persons purge",
-        lambda store: persons_work.purge_person(store, person_id, patience=timeout),
+    _with_store(
+        load(configuration), "persons purge", lambda store: purge_person(store, person, timeout_seconds=timeout_seconds)
     )
 
 
-def _beside(settings: Settings, command: str, work: Callable[[Any], Any]) -> None:
-    """Open the store, do the work, and turn errors into what the user reads."""
+def _with_store(
+    settings: Settings, command: str, work: Callable[[Any], Awaitable[None]], file: Path | None = None
+) -> None:
+    """Open the store, run `work` on it, and show errors that the user can mend as one line.
+
+    Args:
+        settings: the configuration.
+        command: the command that the audit names as the source of changes.
+        work: receives the `OpenStore`.
+        file: the file of persons that `work` reads or writes.
+    """
     from bridge.cli.store_session import UnknownTargetError, open_store
     from bridge.import_export.errors import PersonFileError
-    from bridge.model.faults import UnavailableError
-    from bridge.store.errors import StoreError
 
     async def open_and_work() -> None:
         async with open_store(settings, command) as store:
             await work(store)
 
     try:
-        run_to_end(open_and_work())
-    except (StoreError, UnavailableError, UnknownTargetError, PersonFileError) as error:
+        run_on_store(open_and_work())
+    except UnknownTargetError as error:
         raise click.ClickException(str(error)) from None
+    except PersonFileError as error:
+        raise click.ClickException(f"{file}: {error}") from None
     except BrokenPipeError:
-        # Whoever read it has seen enough; click ends quietly.
+        # The reader of the output has closed it, for example `head`: click exits without a message.
         raise
     except OSError as error:
-        raise click.ClickException(f"{error.strerror}: {error.filename or 'on writing'}") from None
+        raise click.ClickException(f"{error.filename or 'the output cannot be written'}: {error.strerror}") from None
 
 
-def _one_target(terminal: str | None, group: str | None) -> None:
+def _require_one(*, terminal: str | None, group: str | None) -> None:
     if (terminal is None) == (group is None):
         raise click.UsageError("give one of --terminal SN and --group NAME")
 
 
-def _one_target_at_most(terminal: str | None, group: str | None) -> None:
+def _require_one_at_most(*, terminal: str | None, group: str | None) -> None:
     if terminal is not None and group is not None:
         raise click.UsageError("give only one of --terminal SN and --group NAME")

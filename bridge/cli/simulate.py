@@ -1,4 +1,4 @@
-"""`facebridge simulate`: simulated terminals against a bridge, with what happens on the screen."""
+"""`facebridge simulate`: run simulated terminals against a bridge and print what they do."""
 
 import asyncio
 import signal
@@ -18,33 +18,32 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "garbage": Behaviour(garbage=Garbage.NOT_JSON),
     "dropping": Behaviour(drop=Drop.ABORT),
 }
-"""What `--behaviour` can be."""
+"""The choices of `--behaviour`."""
 
-_REPORT = 2.0
-"""Seconds between looks; a line is printed only where something has changed."""
+_REPORT_SECONDS = 2.0
+"""Time between two reports. A line is printed only if it differs from the previous one."""
 
 
 async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str) -> int:
     """Run simulated terminals until SIGINT or SIGTERM; return the exit code.
 
     Args:
-        url: the bridge's door, credentials included.
-        count: how many.
-        sn: of a single one, or what a number is put behind; None for the simulator's own.
+        url: the address that terminals connect to, with credentials.
+        count: the number of terminals.
+        sn: the serial number of a single terminal, or the prefix for several; None for the simulator's default.
         behaviour: a key of `BEHAVIOURS`.
     """
     console = Console(stderr=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    manners = BEHAVIOURS[behaviour]
-    fleet = SimulatedFleet(url, names(count, sn), behaviour=manners)
-    console.print(f"{count} simulated terminal{'s' if count > 1 else ''}, {behaviour}; Ctrl-C ends")
+    fleet = SimulatedFleet(url, names(count, sn), behaviour=BEHAVIOURS[behaviour])
+    console.print(f"{count} simulated terminal{'s' if count > 1 else ''}, {behaviour}; Ctrl-C stops them")
     async with fleet.running():
         before = ""
         while not stop.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(_REPORT if before else 0):
+                async with asyncio.timeout(_REPORT_SECONDS if before else 0):
                     await stop.wait()
             now = fleet.statistics()
             line = (
@@ -58,7 +57,7 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
 
 
 def names(count: int, sn: str | None) -> list[str]:
-    """Return the serial numbers of a simulation."""
+    """Return the serial numbers of the simulated terminals."""
     if sn is None:
         return [simulated_sn(number) for number in range(1, count + 1)]
     return [sn] if count == 1 else [f"{sn}{number}" for number in range(1, count + 1)]

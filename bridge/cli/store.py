@@ -1,4 +1,4 @@
-"""`facebridge log`, `backup` and `restore`."""
+"""`facebridge log`, `backup` and `restore`: the audit, and copies of the whole store."""
 
 import asyncio
 import re
@@ -6,32 +6,34 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from bridge.cli.support import configuration_option, load, run_to_end
+from bridge.cli.support import configuration_option, load, run_on_store, serial_number
 from bridge.core.clock import Clock
 from bridge.core.commands import COMMANDS
 from bridge.model.audit import AuditRecord
-from bridge.model.faults import InvalidError, UnavailableError
-from bridge.model.names import is_serial_number
+from bridge.model.faults import InvalidError
 from bridge.model.outcome import Outcome
 from bridge.persons.timestamps import LocalTimezone, parse_moment
 
-_LOOK = 0.5
-"""Seconds between two looks at what is new."""
+if TYPE_CHECKING:
+    from bridge.store.audit import AuditFilter
 
-_PAGE = 1000
-"""Records that are read together."""
+_POLL_SECONDS = 0.5
+"""Time between two queries for new records."""
+
+_PAGE_ROWS = 1000
+"""Records that one query reads."""
 
 _AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class _Moment(click.ParamType[datetime]):
-    """A time, or how long ago."""
+class _Time(click.ParamType[datetime]):
+    """A time, a date, or a duration before now."""
 
     name = "TIME"
 
@@ -39,7 +41,7 @@ class _Moment(click.ParamType[datetime]):
         self._end_of_day = end_of_day
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> datetime:
-        """Read it."""
+        """Return the time that the text means; a date means the start or the end of that day."""
         if isinstance(value, datetime):
             return value
         if ago := _AGO.fullmatch(value):
@@ -50,38 +52,53 @@ class _Moment(click.ParamType[datetime]):
             seconds = None
         if seconds is None:
             self.fail(
-                'must be a time like "2026-11-24T08:00", a date, or how long ago, as 30m, 2h or 7d', parameter, context
+                f'{value[:80]!r}: must be a time like "2026-11-24T08:00", a date, or a time ago like 30m, 2h or 7d',
+                parameter,
+                context,
             )
         return datetime.fromtimestamp(seconds, UTC)
 
 
 @click.command()
 @configuration_option
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is new, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new records until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each record.")
 @click.option(
-    "--limit", "-n", type=click.IntRange(0, 10_000_000), default=100, show_default=True, help="The last so many."
+    "--limit",
+    "-n",
+    type=click.IntRange(0, 10_000_000),
+    default=100,
+    show_default=True,
+    help="Show at most the last N records.",
+    metavar="N",
 )
-@click.option("--since", type=_Moment(end_of_day=False), help="Not older: a time, a date, or 30m, 2h, 7d ago.")
-@click.option("--until", type=_Moment(end_of_day=True), help="Not younger, likewise.")
-@click.option("--terminal", "sns", metavar="SN", multiple=True, help="Of this terminal; may be given again.")
-@click.option("--person", "person_id", metavar="ID", help="Of this person.")
+@click.option("--since", type=_Time(end_of_day=False), help="Only records after this: a time, a date, or 30m, 2h, 7d.")
+@click.option("--until", type=_Time(end_of_day=True), help="Only records before this, in the same forms.")
+@click.option(
+    "--terminal",
+    "sns",
+    metavar="SN",
+    multiple=True,
+    callback=serial_number,
+    help="Only this terminal. Repeat the option for several.",
+)
+@click.option("--person", "person_id", metavar="ID", help="Only this person.")
 @click.option(
     "--command",
     "commands",
     type=click.Choice([command.name for command in COMMANDS]),
     multiple=True,
-    help="Of this command; may be given again.",
+    help="Only this command. Repeat the option for several.",
 )
 @click.option(
     "--outcome",
     "outcomes",
     type=click.Choice([outcome.value for outcome in Outcome]),
     multiple=True,
-    help="That ended so; may be given again.",
+    help="Only this outcome. Repeat the option for several.",
 )
-@click.option("--user", help="Asked for by this user or token.")
-@click.option("--request-id", help="Under this mark.")
+@click.option("--user", help="Only requests of this user or token.")
+@click.option("--request-id", help="Only this request_id.")
 def log(
     configuration: Path,
     follow: bool,
@@ -96,17 +113,12 @@ def log(
     user: str | None,
     request_id: str | None,
 ) -> None:
-    """Show the audit: who asked for what when, and how it ended.
+    """Show the audit: each request, who made it, when, and its outcome.
 
-    The youngest is at the end. Records are kept for `audit.keep_days`.
+    The newest record is the last line. The store keeps records for `audit.keep_days`.
     """
-    from bridge.store.audit import AuditFilter, StoredAudit
-    from bridge.store.database import Database
-    from bridge.store.instance_lock import is_bridge_running
+    from bridge.store.audit import AuditFilter
 
-    for sn in sns:
-        if not is_serial_number(sn):
-            raise click.BadParameter("an SN has 1 to 64 letters, digits, _ and -", param_hint="--terminal")
     wanted = AuditFilter(
         since=since,
         until=until,
@@ -117,81 +129,75 @@ def log(
         user=user,
         request_id=request_id,
     )
-    url = load(configuration).store.url.reveal()
+    run_on_store(_show_log(load(configuration).store.url.reveal(), wanted, limit, follow=follow, as_json=as_json))
 
-    async def work() -> None:
-        database = await Database.open(url, may_upgrade=not await is_bridge_running(url))
-        try:
-            audit = StoredAudit(database)
-            last_id = await audit.last_id()
-            for record in await audit.latest(wanted, limit):
+
+async def _show_log(url: str, wanted: "AuditFilter", limit: int, *, follow: bool, as_json: bool) -> None:
+    from bridge.store.audit import StoredAudit
+    from bridge.store.database import Database
+    from bridge.store.instance_lock import is_bridge_running
+
+    database = await Database.open(url, may_upgrade=not await is_bridge_running(url))
+    try:
+        audit = StoredAudit(database)
+        last_id = await audit.last_id()
+        for record in await audit.latest(wanted, limit):
+            _show(record, as_json=as_json)
+            last_id = max(last_id, record.id)
+        while follow:
+            records = await audit.after(last_id, wanted, _PAGE_ROWS)
+            for record in records:
                 _show(record, as_json=as_json)
-                last_id = max(last_id, record.id)
-            while follow:
-                records = await audit.after(last_id, wanted, _PAGE)
-                for record in records:
-                    _show(record, as_json=as_json)
-                    last_id = record.id
-                await asyncio.sleep(_LOOK)
-        finally:
-            await database.close()
-
-    _run(work())
+                last_id = record.id
+            await asyncio.sleep(_POLL_SECONDS)
+    finally:
+        await database.close()
 
 
 @click.command()
 @configuration_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def backup(configuration: Path, file: Path) -> None:
-    """Write the whole store into FILE, also beside a running bridge.
+    """Write a copy of the whole store into FILE. A bridge may be running.
 
-    FILE takes the place of an older one once it is complete. It holds names and, unless store.photo_key encrypts them,
-    faces; it is readable by its owner only.
+    An older FILE is replaced when the new copy is complete. FILE contains names and, unless store.photo_key encrypts
+    them, photos; only its owner can read it.
     """
     from bridge.cli.output import progress_bars
     from bridge.store.backup import back_up
 
     url = load(configuration).store.url.reveal()
     with progress_bars() as progress:
-        rows = _run(back_up(url, file, lambda done, total: progress("copying", done, done / max(total, 1))))
+        rows = run_on_store(back_up(url, file, lambda done, total: progress("copying", done, done / max(total, 1))))
     click.echo(f"{rows:,} rows written to {file}")
 
 
 @click.command()
 @configuration_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--yes", is_flag=True, help="Do not ask, where somebody could be asked.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def restore(configuration: Path, file: Path, yes: bool) -> None:
-    """Put the store back as `backup` wrote it into FILE; no bridge may run on it.
+    """Replace the store by the copy that `backup` wrote into FILE. Stop the bridge first.
 
-    Everything is sent to the terminals again, as they may hold something else by now.
+    Afterwards the bridge sends all persons to the terminals again, because the terminals may have changed since.
     """
     from bridge.cli.output import progress_bars
     from bridge.store.backup import restore as restore_store
 
     url = load(configuration).store.url.reveal()
     if not yes and sys.stdin.isatty():
-        click.confirm(f"All that the store holds now is replaced by {file}. Go on?", abort=True, err=True)
+        click.confirm(f"The content of the store will be replaced by {file}. Continue?", abort=True, err=True)
     with progress_bars() as progress:
-        before = _run(restore_store(file, url, lambda done, total: progress("copying", done, done / max(total, 1))))
-    click.echo("restored; once the bridge runs, everything is sent to the terminals again")
+        before = run_on_store(
+            restore_store(file, url, lambda done, total: progress("copying", done, done / max(total, 1)))
+        )
+    click.echo("restored; when the bridge runs, it sends all persons to the terminals again")
     click.echo(
-        "note: persons who were added since the backup was made may still be on terminals:"
-        " a sync with clear removes them"
+        "note: persons who were added after the backup may still be on terminals;"
+        " a `sync` command with `clear` removes them"
     )
     if before is not None:
-        click.echo(
-            f"note: the store as it was is kept in {before}; it holds names and faces, so delete it when all is well"
-        )
-
-
-def _run(work: Any) -> Any:
-    from bridge.store.errors import StoreError
-
-    try:
-        return run_to_end(work)
-    except (StoreError, UnavailableError) as error:
-        raise click.ClickException(str(error)) from None
+        click.echo(f"note: the previous store is kept in {before}; it contains names and photos, so delete it later")
 
 
 def _show(record: AuditRecord, *, as_json: bool) -> None:
@@ -200,7 +206,7 @@ def _show(record: AuditRecord, *, as_json: bool) -> None:
         return
     at = record.at.astimezone().isoformat(sep=" ", timespec="milliseconds")
     target = record.sn or (f"group {record.group}" if record.group else "-")
-    who = f"{record.user} over {record.source}" if record.user else record.source
+    requester = f"{record.user} over {record.source}" if record.user else record.source
     parts = [
         at,
         f"{record.command:<12}",
@@ -210,7 +216,7 @@ def _show(record: AuditRecord, *, as_json: bool) -> None:
         *([f"status {record.status}"] if record.status else []),
         *([record.message] if record.message and record.outcome is not Outcome.OK else []),
         *([f"{record.duration_ms:.1f} ms"] if record.duration_ms is not None else []),
-        f"asked by {who}",
-        *([f"as {record.request_id}"] if record.request_id else []),
+        f"by {requester}",
+        *([f"request_id {record.request_id}"] if record.request_id else []),
     ]
     click.echo("  ".join(parts))

@@ -61,4 +61,4 @@ async def test_who_is_over_is_removed_when_the_bridge_starts(tmp_path: Path) -> 
             pass
         assert '"id":"2"' in shown[0]
         log = await facebridge(tmp_path, "log", "--person", "1", "--command", "removePerson")
-        assert "asked by persons.remove_expired" in log.said
+        assert "by persons.remove_expired" in log.said

@@ -54,7 +54,7 @@ async def test_from_a_file_to_the_terminals_and_back(mosquitto: Mosquitto, tmp_p
         assert (done.code, done.complained) == (0, "")
         assert done.said.splitlines() == [
             "4 new, 0 changed, 0 removed; 0 unchanged; on 2 terminals",
-            "the running bridge delivers what has changed",
+            "the running bridge delivers the changes",
         ]
         await until(lambda: set(first.persons) == set(second.persons) == {"1001", "1002"})
         assert first.persons["1001"].card == "0042"
@@ -71,9 +71,7 @@ async def test_from_a_file_to_the_terminals_and_back(mosquitto: Mosquitto, tmp_p
             ("T1", "1001", "confirmed"),
             ("T1", "1002", "confirmed"),
         ]
-        assert (
-            await facebridge(tmp_path, "persons", "verify")
-        ).said == "every terminal has confirmed what it should hold\n"
+        assert (await facebridge(tmp_path, "persons", "verify")).said == "every terminal has confirmed its persons\n"
         exported = await facebridge(tmp_path, "persons", "export", "out.zip", "--terminal", "T1")
         assert exported.said == "2 persons written to out.zip\n"
         assert zipfile.ZipFile(tmp_path / "out.zip").testzip() is None
@@ -81,7 +79,7 @@ async def test_from_a_file_to_the_terminals_and_back(mosquitto: Mosquitto, tmp_p
         assert again.said == "0 new, 0 changed, 0 removed; 4 unchanged; on 2 terminals\n"
 
         purged = await facebridge(tmp_path, "persons", "purge", "1001")
-        assert (purged.code, purged.said.splitlines()[-1]) == (0, "every terminal has confirmed it")
+        assert (purged.code, purged.said.splitlines()[-1]) == (0, "every terminal has confirmed the removal")
         assert set(first.persons) == set(second.persons) == {"1002"}
 
 
@@ -93,7 +91,7 @@ async def test_purging_says_who_has_not_confirmed_it(mosquitto: Mosquitto, tmp_p
         assert purged.code == 1
         assert "T2" in purged.said
         assert "T1" not in purged.said.partition("terminal ")[2]
-        assert "not confirmed yet by 1 of 2 terminals" in purged.complained
+        assert "1 of 2 terminals have not confirmed the removal yet" in purged.complained
         verified = await facebridge(tmp_path, "persons", "verify", "--json")
         assert verified.code == 1
         (left,) = map(json.loads, verified.said.splitlines())
@@ -133,7 +131,7 @@ async def test_the_log_shows_who_asked_for_what(mosquitto: Mosquitto, tmp_path: 
         (line,) = shown.said.splitlines()
         assert " open " in line
         assert "T2  offline" in line
-        assert "asked by facebridge/terminal/T2/open/set  as r2" in line
+        assert "by facebridge/terminal/T2/open/set  request_id r2" in line
         nothing = await facebridge(tmp_path, "log", "--until", "2020-01-01")
         assert (nothing.code, nothing.said) == (0, "")
 
@@ -151,7 +149,7 @@ async def test_backup_and_restore(mosquitto: Mosquitto, tmp_path: Path) -> None:
         refused = await facebridge(tmp_path, "restore", "b.db", "--yes")
         assert (refused.code, "stop it first" in refused.complained) == (1, True)
     restored = await facebridge(tmp_path, "restore", "b.db")
-    assert (restored.code, "everything is sent to the terminals again" in restored.said) == (0, True)
+    assert (restored.code, "it sends all persons to the terminals again" in restored.said) == (0, True)
     async with process.running() as bridge, terminals(bridge, "T1") as (first,):
         await until(lambda: "1001" in first.persons)
 
@@ -179,7 +177,7 @@ async def test_pruning_asks_before_it_removes_much(folder: Path) -> None:
     fewer = write(folder, "".join(everyone.splitlines(keepends=True)[:-2]), "fewer.csv")
     refused = await facebridge(folder, "persons", "import", fewer, *target, "--prune")
     assert refused.code == 1
-    assert "2 of 10 persons would be removed, and nobody can be asked: give --yes" in refused.complained
+    assert "2 of 10 persons would be removed; nothing was changed. If this is right, give --yes" in refused.complained
     empty = await facebridge(
         folder, "persons", "import", write(folder, "id,name\n", "empty.csv"), *target, "--prune", "--yes"
     )
@@ -212,7 +210,7 @@ def test_on_a_terminal_there_are_bars_and_questions(folder: Path) -> None:
                 except OSError:
                     break
                 shown += part
-                if answer and b"Go on?" in shown:
+                if answer and b"Continue?" in shown:
                     terminal.write(answer.encode())
                     answer = ""
                 if not part:
@@ -224,12 +222,12 @@ def test_on_a_terminal_there_are_bars_and_questions(folder: Path) -> None:
     assert "importing" in shown
     assert "/s" in shown
     code, shown = typed("persons", "import", one, *target, "--prune", answer="n\n")
-    assert (code, "4 of 5 persons would be removed. Go on?" in shown) == (1, True)
+    assert (code, "4 of 5 persons would be removed. Continue?" in shown) == (1, True)
     code, shown = typed("persons", "import", one, *target, "--prune", answer="y\n")
     assert (code, "4 removed" in shown) == (0, True)
     assert typed("backup", "b.db")[0] == 0
     code, shown = typed("restore", "b.db", answer="n\n")
-    assert (code, "All that the store holds now is replaced by b.db. Go on?" in shown) == (1, True)
+    assert (code, "The content of the store will be replaced by b.db. Continue?" in shown) == (1, True)
     assert not list(folder.glob("*.before-restore"))
 
 
@@ -240,14 +238,14 @@ async def test_a_new_terminal_gets_the_roster_of_the_one_it_takes_the_place_of(f
     done = await facebridge(folder, "persons", "copy", "--from", "T1", "--to", "T2")
     assert done.said.splitlines() == [
         "2 persons compared, 2 of them new or different on T2",
-        "no bridge is running on this store; what has changed is delivered once it does",
+        "no bridge is running on this store: the changes are delivered when one starts",
     ]
     assert (
         "2 persons compared, 0 of"
         in (await facebridge(folder, "persons", "copy", "--from-group", "lobby", "--to", "T2")).said
     )
     nobody = await facebridge(folder, "persons", "copy", "--from", "T9", "--to", "T2")
-    assert (nobody.code, "nobody is kept for T9" in nobody.complained) == (1, True)
+    assert (nobody.code, "T9: no persons are stored for it" in nobody.complained) == (1, True)
 
 
 @pytest.mark.parametrize(

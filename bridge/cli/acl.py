@@ -1,4 +1,4 @@
-"""`facebridge acl`."""
+"""`facebridge acl`: access rules for the users of a Mosquitto broker."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.support import configuration_option, load
-from bridge.model.names import is_group_name, is_serial_number
+from bridge.cli.support import configuration_option, group_name, load, serial_number
 from bridge.mqtt.access.formats import USER_RULE, acl_file, dynamic_security, is_user_name
 from bridge.mqtt.access.roles import ABOUT_ROLES, Doors, Role, UnlimitedRoleError, rules_of
 
@@ -16,23 +15,19 @@ _FORMATS = {"acl_file": acl_file, "dynsec": dynamic_security}
 
 def _user(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not is_user_name(value):
-        raise click.BadParameter(f"{USER_RULE}, not {value[:80]!r}")
+        raise click.BadParameter(f"{value[:80]!r}: {USER_RULE}")
     return value
 
 
-def _names(_context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> Sequence[str]:
-    is_name = is_serial_number if parameter.name == "sns" else is_group_name
-    for value in values:
-        if not is_name(value):
-            raise click.BadParameter(f"must be 1 to 64 letters, digits, _ and -, not {value[:80]!r}")
+def _without_repeats(values: Sequence[str]) -> Sequence[str]:
     return tuple(dict.fromkeys(values))
 
 
 class _AclCommand(click.Command):
-    """Lists the roles in its help, from where they are told."""
+    """A command whose help lists the roles."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write them."""
+        """Write the roles below the options."""
         super().format_epilog(ctx, formatter)
         with formatter.section("Roles"):
             formatter.write_dl([(role.value, about) for role, about in ABOUT_ROLES.items()])
@@ -47,38 +42,49 @@ class _AclCommand(click.Command):
     type=click.Choice([role.value for role in Role]),
     multiple=True,
     required=True,
-    help="What the user may do; given again, the roles add up.",
+    help="What the user may do. Repeat the option to add roles.",
 )
 @click.option(
-    "--terminal", "sns", metavar="SN", multiple=True, callback=_names, help="Only this terminal; may be given again."
+    "--terminal",
+    "sns",
+    metavar="SN",
+    multiple=True,
+    callback=serial_number,
+    help="Limit the roles to this terminal. Repeat the option for several.",
 )
 @click.option(
     "--group",
     "groups",
     metavar="NAME",
     multiple=True,
-    callback=_names,
-    help="Only this group, asked for as a group; may be given again.",
+    callback=group_name,
+    help="Limit the roles to this group, addressed as a group. Repeat the option for several.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(list(_FORMATS)), default="acl_file", show_default=True, help="For what."
+    "--format",
+    "output_format",
+    type=click.Choice(list(_FORMATS)),
+    default="acl_file",
+    show_default=True,
+    help="The kind of rules.",
 )
 def acl(
-    configuration: Path, user: str, roles: Sequence[str], sns: Sequence[str], groups: Sequence[str], form: str
+    configuration: Path, user: str, roles: Sequence[str], sns: Sequence[str], groups: Sequence[str], output_format: str
 ) -> None:
-    r"""Print what a broker user may publish and read, for Mosquitto.
+    r"""Print the access rules of a Mosquitto user.
 
     \b
-    acl_file: append it to the file that `acl_file` names in mosquitto.conf, then send Mosquitto a SIGHUP.
-    dynsec: one message of commands that makes the user and its role, or renews them:
+    acl_file: append the output to the file that `acl_file` in mosquitto.conf names, then send SIGHUP to Mosquitto.
+    dynsec: one message with commands that create or renew the user and its role:
       facebridge acl --user NAME --role operator --format dynsec |
         mosquitto_pub -u ADMIN -P … -q 1 -t '$CONTROL/dynamic-security/v1' -s
       mosquitto_ctrl -u ADMIN dynsec setClientPassword NAME
 
-    Topics come from mqtt.base_topic (BASE) and homeassistant.prefix of the configuration. A user's Response Topics
-    (MQTT 5) are those below BASE-replies/NAME.
+    The topics follow mqtt.base_topic (BASE) and homeassistant.prefix of the configuration. The user's Response Topics
+    (MQTT 5) must be below BASE-replies/NAME.
     """
     settings = load(configuration)
+    sns, groups = _without_repeats(sns), _without_repeats(groups)
     try:
         rules = rules_of(
             [Role(role) for role in roles],
@@ -89,9 +95,10 @@ def acl(
         )
     except UnlimitedRoleError as error:
         raise click.UsageError(f"{error}: leave out --terminal and --group") from None
-    click.echo(_FORMATS[form](user, rules, _asked_with(user, roles, sns, groups)), nl=False)
+    click.echo(_FORMATS[output_format](user, rules, _command_line(user, roles, sns, groups)), nl=False)
 
 
-def _asked_with(user: str, roles: Sequence[str], sns: Sequence[str], groups: Sequence[str]) -> str:
+def _command_line(user: str, roles: Sequence[str], sns: Sequence[str], groups: Sequence[str]) -> str:
+    """Return the command that prints the same rules, for the comment above them."""
     options: list[tuple[str, Any]] = [("user", [user]), ("role", roles), ("terminal", sns), ("group", groups)]
     return " ".join(["facebridge acl", *(f"--{name} {value}" for name, values in options for value in values)])
