@@ -1,4 +1,4 @@
-"""What a single value of the configuration may be: each check returns the value, or raises with what is allowed."""
+"""Checks of single values of the configuration: each returns the value or raises `vol.Invalid`."""
 
 import os
 import re
@@ -17,27 +17,27 @@ from bridge.model.secret import Secret
 
 Check = Callable[[Any], Any]
 
-MAXIMUM_TEXT = 1024
-"""Characters of any text: paths, hashes and URLs stay far below."""
+MAX_TEXT_CHARACTERS = 1024
+"""Length of any text; paths, hashes and URLs are much shorter."""
 
-_TOPIC_FORBIDDEN = re.compile(r"[+#\x00-\x1f\x7f]|^[/$]|/$|//")
+_FORBIDDEN_IN_TOPIC = re.compile(r"[+#\x00-\x1f\x7f]|^[/$]|/$|//")
 _SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 
 
 class EnvironmentText(str):
-    """What a variable of the environment holds, yet to be read as its key asks for it."""
+    """The value of an environment variable, which is interpreted later as its key requires."""
 
     __slots__ = ()
 
 
 def read_environment_text(given: str, check: Check) -> Any:
-    """Return what a variable says to a key: the text itself where the key can be text, else its reading as YAML.
+    """Return the value of an environment variable: the text itself if the check accepts it, otherwise parsed as YAML.
 
-    So `123` is a password and a port, `[/media]` a list, and an empty variable null where null is allowed. What the
-    key can take in neither way is returned for its check to complain of.
+    So `123` can be a password or a port, `[/media]` is a list, and an empty variable is null if null is allowed. If the
+    check accepts neither, the result is the value for which it raises the more helpful fault.
 
     Raises:
-        vol.Invalid: it holds a list or mapping that is faulty in itself.
+        vol.Invalid: the YAML list or mapping has a fault in its structure.
     """
     if _passes(given, check):
         return given
@@ -47,9 +47,9 @@ def read_environment_text(given: str, check: Check) -> Any:
         return given
     if document.faults:
         raise vol.Invalid(document.faults[0][2])
-    # Of `[nowhere]` the reading has the better fault, of `007` the text.
-    read = document.value
-    return read if isinstance(read, list | dict) or _passes(read, check) else given
+    # For `[nowhere]` the parsed value gives the better message, for `007` the text does.
+    parsed = document.value
+    return parsed if isinstance(parsed, list | dict) or _passes(parsed, check) else given
 
 
 def _passes(value: Any, check: Check) -> bool:
@@ -61,7 +61,7 @@ def _passes(value: Any, check: Check) -> bool:
 
 
 def resolving(check: Check) -> Check:
-    """Let through what has its fault already, and read what the environment holds."""
+    """Return a check that skips unreadable values and interprets environment variables, and then does `check`."""
 
     def resolved(value: Any) -> Any:
         if value is UNREADABLE:
@@ -71,34 +71,34 @@ def resolving(check: Check) -> Check:
     return resolved
 
 
-class nullable:  # noqa: N801  reads as the other checks do
-    """Allow null too.
+class Nullable:
+    """A check that also accepts null.
 
     Attributes:
-        inner: what else is allowed.
+        inner: the check of other values.
     """
 
     def __init__(self, inner: Check) -> None:
         self.inner = inner
 
     def __call__(self, value: Any) -> Any:
-        """Check a value."""
+        """Return None for null, or the checked value."""
         return None if value is None else self.inner(value)
 
 
 def text(value: Any) -> str:
-    """Check for text that is printable, not empty and not endless."""
+    """Check for printable text of limited length that is not blank."""
     if not isinstance(value, str | list | dict | None):
-        raise vol.Invalid(f"must be text, and YAML reads this as {_kind(value)}: put it in quotes")
+        raise vol.Invalid(f"must be text, but YAML reads this as {_kind(value)}: put it in quotes")
     if not isinstance(value, str):
         raise vol.Invalid(f"must be text, not {_kind(value)}")
-    if not value.strip() or len(value) > MAXIMUM_TEXT or not value.isprintable():
-        raise vol.Invalid(f"must be text of 1 to {MAXIMUM_TEXT} printable characters")
+    if not value.strip() or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
+        raise vol.Invalid(f"must be text of 1 to {MAX_TEXT_CHARACTERS} printable characters")
     return value
 
 
 def secret(value: Any) -> Secret:
-    """Check for text that must not be shown."""
+    """Check for text that must never be shown."""
     return Secret(text(value))
 
 
@@ -132,76 +132,76 @@ def true_or_false(value: Any) -> bool:
 
 
 def one_of(*allowed: str) -> Check:
-    """Check for one of a few words."""
+    """Check for one of some words."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
             quotes = ", in quotes" if isinstance(value, int | float) else ""
-            raise vol.Invalid(f"must be one of {', '.join(repr(word) for word in allowed)}{quotes}")
+            raise vol.Invalid(f"must be one of {', '.join(map(repr, allowed))}{quotes}")
         return value
 
     return check
 
 
-def list_of(check: Check, what: str) -> Check:
-    """Check every item of a list."""
+def list_of(check: Check, items: str) -> Check:
+    """Check for a list, and check its items; `items` names them in the message."""
     schema = vol.Schema([resolving(check)])
 
     def checked(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise vol.Invalid(f"must be a list of {what}, as [one, two]")
+            raise vol.Invalid(f"must be a list of {items}, as [one, two]")
         return tuple(schema(value))
 
     return checked
 
 
 def host(value: Any) -> str:
-    """Check for a machine's name or address."""
+    """Check for the name or IP address of a machine."""
     given = text(value)
     if re.search(r"[\s/@\[\]]", given) or (":" in given and not _is_address(given)):
-        raise vol.Invalid("must be a name or an address alone, without scheme, port or brackets")
+        raise vol.Invalid("must be only a name or an address, without scheme, port or brackets")
     return given
 
 
 def topic(value: Any) -> str:
-    """Check for a topic that others can stand below."""
-    if _TOPIC_FORBIDDEN.search(text(value)):
-        raise vol.Invalid("must be a topic without + and #, not beginning with / or $, not ending with /")
+    """Check for a topic that can be the prefix of other topics."""
+    if _FORBIDDEN_IN_TOPIC.search(text(value)):
+        raise vol.Invalid("must be a topic without + and #, and must not begin with / or $ or end with /")
     return str(value)
 
 
 def url_path(value: Any) -> str:
-    """Check for the path that SNs stand below; a slash at its end makes no difference."""
+    """Check for the path of a URL, and remove a slash at its end."""
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text(value)) or "//" in value:
-        raise vol.Invalid("must begin with / and hold letters, digits and . _ ~ - / only")
+        raise vol.Invalid("must begin with / and contain only letters, digits and . _ ~ - /")
     return str(value).rstrip("/")
 
 
 def web_url(value: Any) -> str:
-    """Check for an address that people can open."""
+    """Check for the address of a web page."""
     given = text(value)
     try:
         parts = urlsplit(given)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0
     except ValueError:
-        right = False
-    if not right:
+        is_valid = False
+    if not is_valid:
         raise vol.Invalid("must be an address like https://doors.example.org, without a user")
     return given
 
 
 def store_url(value: Any) -> Secret:
-    """Check for a database the store can be in."""
+    """Check for the URL of a database that is supported."""
     given = text(value)
     if not re.fullmatch(r"sqlite:///.+|postgresql://.+", given):
         raise vol.Invalid("must begin with sqlite:/// or postgresql://")
     if given == "sqlite:///:memory:":
-        raise vol.Invalid("must be in a file: what is only in memory gets lost")
+        raise vol.Invalid("must be a file: a database in memory is lost when the bridge stops")
     return Secret(given)
 
 
 def photo_keys(value: Any) -> tuple[Secret, ...]:
-    """Check for one Fernet key or a list of them, the newest first."""
+    """Check for one Fernet key or a list of keys, the newest first."""
     given = value if isinstance(value, list) else [value]
     if not given:
         raise vol.Invalid("must be a key, a list of keys, or null for none")
@@ -214,14 +214,14 @@ def _photo_key(value: Any) -> Secret:
         Fernet(key)
     except ValueError:
         raise vol.Invalid(
-            "must be a Fernet key, 32 random bytes in URL-safe base64: make one with"
+            "must be a Fernet key, 32 random bytes in URL-safe base64: create one with"
             " `openssl rand -base64 32 | tr +/ -_`"
         ) from None
     return Secret(key)
 
 
 def network(value: Any) -> IPv4Network | IPv6Network:
-    """Check for an address or a network."""
+    """Check for an IP address or network."""
     try:
         return ip_network(text(value), strict=False)
     except ValueError:
@@ -229,11 +229,11 @@ def network(value: Any) -> IPv4Network | IPv6Network:
 
 
 def group_name(value: Any) -> str:
-    """Check for a name that a group may be given."""
+    """Check for the name of a group."""
     if value == ALL_TERMINALS:
-        raise vol.Invalid('"all" is the group of every terminal already')
+        raise vol.Invalid('"all" is the group of every terminal: choose another name')
     if not GROUP_NAME.fullmatch(text(value)):
-        raise vol.Invalid("must have 1 to 64 letters, digits, _ and -")
+        raise vol.Invalid("must be 1 to 64 letters, digits, _ and -")
     return str(value)
 
 
@@ -247,23 +247,23 @@ def picture_size(value: Any) -> tuple[int, int]:
 
 
 def file_below(folder: Path) -> Check:
-    """Check for a file that is there and can be read, relative to `folder`."""
+    """Check for a readable file, its path relative to `folder`."""
     return _below(folder, "file", Path.is_file)
 
 
 def folder_below(parent: Path) -> Check:
-    """Check for a folder that is there and can be read, relative to `parent`."""
+    """Check for a readable folder, its path relative to `parent`."""
     return _below(parent, "folder", Path.is_dir)
 
 
-def _below(start: Path, kind: str, is_one: Callable[[Path], bool]) -> Check:
+def _below(start: Path, kind: str, has_kind: Callable[[Path], bool]) -> Check:
     def check(value: Any) -> Path:
         path = start / text(value)
         try:
-            there = is_one(path)
+            exists = has_kind(path)
         except OSError as error:
             raise vol.Invalid(f"the {kind} cannot be read: {error.strerror}") from None
-        if not there:
+        if not exists:
             raise vol.Invalid(f"there is no such {kind}")
         if not os.access(path, os.R_OK):
             raise vol.Invalid(f"the {kind} cannot be read: Permission denied")

@@ -1,4 +1,4 @@
-"""YAML as plain data that still knows its lines. PyYAML's nodes carry them; its loaded values don't."""
+"""YAML files as plain data with the line of each key. PyYAML's nodes carry lines; the values it loads do not."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,31 +7,34 @@ from typing import Any
 
 import yaml
 
-MAXIMUM_SIZE = 1024 * 1024
-"""Bytes of a configuration: ten thousand listed terminals have that room."""
+MAX_FILE_BYTES = 1024 * 1024
+"""Size of a configuration file. Ten thousand listed terminals fit into it."""
 
-_MAXIMUM_VALUES = 200_000
-"""Values in one document, aliases followed: a few lines of aliases can stand for billions."""
-_MAXIMUM_DEPTH = 20
-"""Levels; the schema has five."""
+_MAX_VALUES = 200_000
+"""Values in one document, with aliases expanded: a few lines of aliases can expand to billions of values."""
+
+_MAX_DEPTH = 20
+"""Levels of nesting; the schema has five."""
 
 _CORE = "tag:yaml.org,2002:"
-_TEXT = frozenset({"str", "value", "merge"})
-"""What is text where a value stands; a lone `=` or `<<` has a tag of its own."""
-_KINDS = {"null": "null", "bool": "true or false", "int": "a number", "float": "a number", "timestamp": "a date"}
-"""What else a scalar may be, in words."""
+_TEXT_TAGS = frozenset({"str", "value", "merge"})
+"""Tags of scalars that are text. A single `=` or `<<` has a tag of its own."""
+
+_SCALAR_TYPES = {"null": "null", "bool": "true or false", "int": "a number", "float": "a number", "timestamp": "a date"}
+"""Names for users of the other scalar tags."""
 
 KeyPath = tuple[str, ...]
-"""Where a value stands: keys and, in lists, numbers."""
+"""Keys from the top of a document to a value; items of lists have numbers."""
+
 TagReader = Callable[[str], object]
-"""Makes a value of the text behind a tag, or raises ValueError with what is wrong."""
+"""Returns the value for the text behind a tag, or raises ValueError with the fault."""
 
 
 class DocumentError(Exception):
-    """The file cannot be read as YAML.
+    """The file is not a readable YAML document.
 
     Attributes:
-        line: from 1, None where no line is to blame.
+        line: the line of the fault, from 1; None if it has none.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -41,12 +44,12 @@ class DocumentError(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """A file's content.
+    """The content of a file.
 
     Attributes:
-        value: dicts, lists and scalars; an empty file is None.
-        lines: of each value's key, or of the value itself where it has none, by its path.
-        faults: what the structure itself has wrong: path, line, message.
+        value: dictionaries, lists and scalars; None for an empty file.
+        lines: by path, the line of each key; of a value without a key, its own line.
+        faults: the faults of its structure: path, line, message.
     """
 
     value: Any = None
@@ -58,21 +61,21 @@ def read_document(file: Path, tags: Mapping[str, TagReader]) -> Document:
     """Read a YAML file.
 
     Args:
-        file: which.
-        tags: what may stand behind `!`, by name.
+        file: the file.
+        tags: the application's tags, by name, as `!secret`.
 
     Raises:
-        DocumentError: it cannot be read, is no UTF-8 or no YAML.
+        DocumentError: it cannot be read, or is not UTF-8 or not YAML.
     """
     try:
         with file.open("rb") as stream:
-            content = stream.read(MAXIMUM_SIZE + 1)
+            content = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise DocumentError("there is no such file") from None
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror}") from None
-    if len(content) > MAXIMUM_SIZE:
-        raise DocumentError(f"has more than {MAXIMUM_SIZE} bytes")
+    if len(content) > MAX_FILE_BYTES:
+        raise DocumentError(f"is larger than {MAX_FILE_BYTES} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -81,7 +84,7 @@ def read_document(file: Path, tags: Mapping[str, TagReader]) -> Document:
 
 
 def parse_document(text: str, tags: Mapping[str, TagReader]) -> Document:
-    """Read YAML; errors as for `read_document`."""
+    """Parse YAML. Raises as `read_document`."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -90,30 +93,32 @@ def parse_document(text: str, tags: Mapping[str, TagReader]) -> Document:
             document.value = _Reader(loader, document, tags).read(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise DocumentError(f"is not YAML: {_problem(error)}", mark.line + 1 if mark else None) from None
+        raise DocumentError(f"is not valid YAML: {_problem(error)}", mark.line + 1 if mark else None) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise DocumentError("holds a character that YAML does not allow", line) from None
+        raise DocumentError("contains a character that YAML does not allow", line) from None
     except RecursionError:
         raise DocumentError("is nested too deeply") from None
     return document
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    """Return what the parser says, unless that could repeat a password."""
+    """Return the parser's message. Messages that could repeat a password are replaced."""
     problem = error.problem or error.context or "unreadable"
     if problem.startswith("found undefined alias"):
         return "text that begins with * must be in quotes"
     if problem.startswith("found undefined tag handle"):
         return "text that begins with ! must be in quotes"
     if problem == "second occurrence":
-        return "this anchor stands above already; text that begins with & must be in quotes"
+        return "this anchor is defined above already; text that begins with & must be in quotes"
     if problem == "but found another document":
         return "a second document begins here, and only one is allowed"
     return problem
 
 
 class _Reader:
+    """Turns PyYAML's nodes into plain data, and notes lines and faults in a document."""
+
     def __init__(self, loader: yaml.SafeLoader, document: Document, tags: Mapping[str, TagReader]) -> None:
         self._loader = loader
         self._document = document
@@ -124,7 +129,7 @@ class _Reader:
         line = node.start_mark.line + 1
         self._document.lines.setdefault(path, line)
         self._count(line)
-        if len(path) > _MAXIMUM_DEPTH:
+        if len(path) > _MAX_DEPTH:
             raise DocumentError("is nested too deeply", line)
         kind = node.tag.removeprefix(_CORE)
         if isinstance(node, yaml.MappingNode) and kind == "map":
@@ -143,20 +148,19 @@ class _Reader:
                 return self._tags[node.tag](str(node.value).strip())
             except ValueError as error:
                 return self._unreadable(path, line, str(error))
-        if kind in _TEXT:
+        if kind in _TEXT_TAGS:
             return node.value
-        if kind not in _KINDS:
+        if kind not in _SCALAR_TYPES:
             return self._unknown_tag(path, line)
         try:
             return self._loader.construct_object(node)
         except (ArithmeticError, AttributeError, LookupError, ValueError):
-            # PyYAML trusts its patterns: 2026-99-99 looks like a date, and `!!bool maybe` was never looked at.
-            return self._unreadable(
-                path, line, f"YAML takes this for {_KINDS[kind]}, which it is not: put it in quotes"
-            )
+            # PyYAML matches patterns only: 2026-99-99 looks like a date, and the text of `!!bool maybe` is not checked.
+            message = f"YAML reads this as {_SCALAR_TYPES[kind]}, but it is not a valid one: put it in quotes"
+            return self._unreadable(path, line, message)
 
     def _fill(self, value: dict[str, Any], node: yaml.MappingNode, path: KeyPath) -> None:
-        """Add a mapping's keys to those already there, which win; what it merges comes after its own."""
+        """Add the keys of a mapping to `value`, first its own, then merged ones; existing keys are not replaced."""
         own: dict[str, int] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
@@ -170,7 +174,7 @@ class _Reader:
                 continue
             inner = (*path, key)
             if key in own:
-                self._unreadable(inner, line, f"stands here again, first in line {own[key]}")
+                self._unreadable(inner, line, f"this key exists already, in line {own[key]}: remove one of them")
                 continue
             own[key] = line
             if key not in value:
@@ -180,16 +184,17 @@ class _Reader:
             if isinstance(source, yaml.MappingNode):
                 self._fill(value, source, path)
             else:
-                self._unreadable(path, source.start_mark.line + 1, "<< takes a mapping, or a list of them")
+                self._unreadable(path, source.start_mark.line + 1, "<< must have a mapping or a list of mappings")
 
     def _read_key(self, node: yaml.Node, path: KeyPath, line: int) -> str | None:
-        """Return a key as it is written; a tag's text is none, for a key is shown in faults."""
+        """Return a key as it is written, or None for a fault. No tags, because faults show keys, but not secrets."""
         kind = node.tag.removeprefix(_CORE)
-        if not isinstance(node, yaml.ScalarNode) or kind not in _TEXT | _KINDS.keys():
+        if not isinstance(node, yaml.ScalarNode) or kind not in _TEXT_TAGS | _SCALAR_TYPES.keys():
             self._unreadable(path, line, "a key must be text, without a tag")
             return None
-        if kind not in _TEXT:
-            self._unreadable((*path, node.value), line, f"YAML takes this key for {_KINDS[kind]}: put it in quotes")
+        if kind not in _TEXT_TAGS:
+            message = f"YAML reads this key as {_SCALAR_TYPES[kind]}: put it in quotes"
+            self._unreadable((*path, node.value), line, message)
         return str(node.value)
 
     def _unknown_tag(self, path: KeyPath, line: int) -> object:
@@ -203,16 +208,16 @@ class _Reader:
 
     def _count(self, line: int) -> None:
         self._values += 1
-        if self._values > _MAXIMUM_VALUES:
-            raise DocumentError("holds too many values", line)
+        if self._values > _MAX_VALUES:
+            raise DocumentError("contains too many values", line)
 
 
 class _Unreadable:
-    """Stands for a value whose fault is told already."""
+    """The type of `UNREADABLE`."""
 
     def __repr__(self) -> str:
         return "(unreadable)"
 
 
 UNREADABLE = _Unreadable()
-"""The value of what could not be read; whoever checks values lets it pass."""
+"""The value of a key that could not be read. Its fault is recorded already, so checks let it pass."""

@@ -1,4 +1,4 @@
-"""From `config.yaml` and the environment to `Settings`, or to everything that is wrong with them."""
+"""Loading the configuration: read `config.yaml`, apply the environment, check, and build `Settings`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import voluptuous as vol
 
 from bridge.config.checks import EnvironmentText
-from bridge.config.document import Document, DocumentError, read_document
-from bridge.config.faults import ConfigurationError, ConfigurationFault
+from bridge.config.document import DocumentError, KeyPath, read_document
+from bridge.config.faults import ConfigurationError, ConfigurationFault, FaultLocator, located_fault
 from bridge.config.overrides import apply_overrides
-from bridge.config.schema import KNOWN_TERMINAL, TOKEN, Section, configuration_schema
+from bridge.config.schema import Section, configuration_schema
 from bridge.config.settings import (
     AuditSettings,
     CommandSettings,
@@ -32,18 +32,18 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
 
 SECRETS_FILE = "secrets.yaml"
-"""Where `!secret` looks, beside the configuration."""
+"""The file that `!secret` reads, in the folder of the configuration."""
 
 
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
-    """Read, check and complete a configuration.
+    """Read and check a configuration, and add its defaults.
 
     Args:
         file: the configuration; relative paths in it start at its folder.
-        environment: for `!env_var` and overrides.
+        environment: the variables for `!env_var` and overrides.
 
     Raises:
-        ConfigurationError: with all that is wrong.
+        ConfigurationError: with all faults.
     """
     folder = file.absolute().parent
     tags = {
@@ -53,30 +53,38 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     try:
         document = read_document(file, tags)
     except DocumentError as error:
-        raise ConfigurationError([_fault(file, error.line, (), str(error))]) from None
+        raise ConfigurationError([located_fault(file, error.line, (), str(error))]) from None
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
-        raise ConfigurationError([_fault(file, 1, (), "must hold keys like mqtt and terminals, one a line")])
+        raise ConfigurationError([located_fault(file, 1, (), "must contain sections such as mqtt and terminals")])
     schema = configuration_schema(folder)
     set_by, faults = apply_overrides(value, schema, environment)
-    where = _Where(file, document, set_by)
+    locator = FaultLocator(file, document.lines, set_by)
     faults += [
-        _fault(file, line, path, message)
+        located_fault(file, line, path, message)
         for path, line, message in document.faults
-        # A variable in place of `!secret name` does without the secret.
-        if not where.is_overridden(path)
+        # A variable that replaces `!secret name` makes a missing secret irrelevant.
+        if not locator.is_overridden(path)
     ]
     try:
         checked = schema(value)
     except vol.MultipleInvalid as several:
-        raise ConfigurationError(faults + [where.fault(one, schema) for one in several.errors]) from None
+        raise ConfigurationError(faults + [_fault_of(one, schema, locator) for one in several.errors]) from None
     if faults:
         raise ConfigurationError(faults)
     return _settings(checked, folder)
 
 
+def _fault_of(error: vol.Invalid, schema: Section, locator: FaultLocator) -> ConfigurationFault:
+    path: KeyPath = tuple(str(getattr(part, "schema", part)) for part in error.path)
+    message = error.msg
+    if message == "extra keys not allowed":
+        message = unknown_key(path[-1], schema.keys_at(path[:-1]))
+    return locator.fault(path, message)
+
+
 class _SecretsFile:
-    """Reads `secrets.yaml` when the first `!secret` asks for it."""
+    """Reads `secrets.yaml` when the first `!secret` needs it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -84,7 +92,7 @@ class _SecretsFile:
 
     def read(self, name: str) -> object:
         if not name:
-            raise ValueError(f"!secret takes the name of a line in {SECRETS_FILE}")
+            raise ValueError(f"!secret must be followed by the name of a line in {SECRETS_FILE}")
         if self._secrets is None:
             self._secrets = self._read_file(name)
         shown = shorten(name, 64)
@@ -97,79 +105,29 @@ class _SecretsFile:
     def _read_file(self, name: str) -> dict[str, Any]:
         shown = shorten(name, 64)
         if not self._file.exists():
-            raise ValueError(f'there is no {SECRETS_FILE}: make it beside this file, with a line `{shown}: "…"`')
+            raise ValueError(f'there is no {SECRETS_FILE}: create it beside this file, with a line `{shown}: "…"`')
         try:
             document = read_document(self._file, {})
         except DocumentError as error:
             where = f"{SECRETS_FILE}:{error.line}" if error.line else SECRETS_FILE
-            raise ValueError(f"!secret {shown} needs {where}: {error}") from None
+            raise ValueError(f"!secret {shown}: {where}: {error}") from None
         if document.faults:
             path, line, message = document.faults[0]
-            fault = ConfigurationFault(file=SECRETS_FILE, line=line, path=".".join(path), message=message)
-            raise ValueError(f"!secret {shown} needs {fault}")
+            raise ValueError(f"!secret {shown}: {located_fault(SECRETS_FILE, line, path, message)}")
         if not isinstance(document.value, dict):
-            raise ValueError(f"{SECRETS_FILE} must hold lines of `name: value`")
+            raise ValueError(f"{SECRETS_FILE} must contain lines like `name: value`")
         return document.value
 
 
 def _environment_variable(text: str, environment: Mapping[str, str]) -> EnvironmentText:
     name, _, default = text.partition(" ")
     if not name:
-        raise ValueError("!env_var takes the name of a variable, and a default where there is one")
+        raise ValueError("!env_var must be followed by the name of a variable, and a default if you want one")
     if name in environment:
         return EnvironmentText(environment[name])
     if not default:
-        raise ValueError(f"the environment has no {shorten(name, 64)}, and no default stands behind it")
+        raise ValueError(f"there is no environment variable {shorten(name, 64)}: set it, or add a default behind it")
     return EnvironmentText(default.strip())
-
-
-class _Where:
-    """Knows which line, or which variable, a path comes from."""
-
-    def __init__(self, file: Path, document: Document, set_by: Mapping[tuple[str, ...], str]) -> None:
-        self._file = file
-        self._lines = document.lines
-        self._set_by = set_by
-
-    def fault(self, error: vol.Invalid, schema: Section) -> ConfigurationFault:
-        path = tuple(str(getattr(part, "schema", part)) for part in error.path)
-        message = error.msg
-        if message == "extra keys not allowed":
-            message = unknown_key(path[-1], _keys_at(schema, path[:-1]))
-        return self.at(path, message)
-
-    def is_overridden(self, path: tuple[str, ...]) -> bool:
-        return any(above in self._set_by for above in _upwards(path))
-
-    def at(self, path: tuple[str, ...], message: str) -> ConfigurationFault:
-        # A variable goes first: it took the place of what the file has there.
-        for above in _upwards(path):
-            if above in self._set_by:
-                return _fault(self._set_by[above], None, path, message)
-        line = next((self._lines[above] for above in _upwards(path) if above in self._lines), 1)
-        return _fault(self._file, line, path, message)
-
-
-def _upwards(path: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return a path and all above it, the nearest first."""
-    return [path[:length] for length in range(len(path), -1, -1)]
-
-
-def _fault(file: Path | str, line: int | None, path: tuple[str, ...], message: str) -> ConfigurationFault:
-    shown = ".".join(shorten(part, 64) for part in path)
-    return ConfigurationFault(file=str(file), line=line, path=shown, message=message)
-
-
-def _keys_at(schema: Section, path: tuple[str, ...]) -> list[str]:
-    if path[:2] == ("terminals", "known"):
-        return list(KNOWN_TERMINAL.keys)
-    if path[:2] == ("web", "tokens"):
-        return list(TOKEN.keys)
-    level: Any = schema
-    for part in path:
-        level = level.keys[part][0]
-        level = getattr(level, "inner", level)
-    return list(level.keys)
 
 
 def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
@@ -177,11 +135,11 @@ def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
     known = tuple(
         Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, **details) for sn, details in terminals["known"].items()
     )
-    door_tls = None if terminals["tls"] is None else ServerTlsSettings(**terminals["tls"])
+    terminals_tls = None if terminals["tls"] is None else ServerTlsSettings(**terminals["tls"])
     return Settings(
         mqtt=MqttSettings(**{**mqtt, "tls": None if mqtt["tls"] is None else MqttTlsSettings(**mqtt["tls"])}),
         homeassistant=HomeAssistantSettings(**checked["homeassistant"]),
-        terminals=TerminalsSettings(**{**terminals, "known": known, "tls": door_tls}),
+        terminals=TerminalsSettings(**{**terminals, "known": known, "tls": terminals_tls}),
         commands=CommandSettings(**checked["commands"]),
         persons=PersonsSettings(**checked["persons"]),
         photos=PhotoSettings(**checked["photos"]),
@@ -195,6 +153,6 @@ def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
 
 
 def _absolute(url: Secret, folder: Path) -> Secret:
-    """Let a relative SQLite file start at the configuration's folder, wherever the bridge is started."""
+    """Make a relative SQLite path start at the configuration's folder, not at the working directory."""
     scheme, _, file = url.reveal().partition(":///")
     return Secret(f"sqlite:///{folder / file}") if scheme == "sqlite" else url

@@ -1,4 +1,4 @@
-"""The first start's `secrets.yaml`: a random password for the terminals. `scripts/run` calls it."""
+"""Creates `secrets.yaml` at the first start, with a random password for the terminals. `scripts/run` calls it."""
 
 import os
 import secrets
@@ -12,45 +12,48 @@ from bridge.config.settings import TerminalsSettings
 from bridge.model.secret import Secret
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-"""Without characters that look alike: somebody types it on a terminal."""
-_LENGTH = 18
-"""Characters; 89 bits."""
+"""No characters that look alike, because people type the password on a terminal."""
+
+_PASSWORD_CHARACTERS = 18
+"""Length of the password: 89 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSecrets:
-    """What was made, to be shown this once.
+    """The secrets that were created, to be shown once.
 
     Attributes:
-        terminal_password: what the terminals log in with.
+        terminal_password: the password that terminals log in with.
     """
 
     terminal_password: Secret
 
 
 def ensure_secrets_file(configuration: Path) -> NewSecrets | None:
-    """Make `secrets.yaml` beside a configuration, readable by its owner only, where there is none.
+    """Create `secrets.yaml` beside a configuration if there is none, readable only by its owner.
 
-    It appears whole or not at all, and never in place of one that is there.
+    The file appears with its whole content or not at all, and never replaces an existing one.
 
     Returns:
-        What is in it; None where there was a file already.
+        Its secrets; None if the file existed already.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     file = configuration.parent / SECRETS_FILE
     if os.path.lexists(file):
         return None
-    password = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-    text = f'# What !secret in {configuration.name} refers to. Keep it to yourself.\nterminal_password: "{password}"\n'
+    password = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_CHARACTERS))
+    text = (
+        f'# The values for !secret in {configuration.name}. Keep this file secret.\nterminal_password: "{password}"\n'
+    )
     draft = file.with_name(f".{SECRETS_FILE}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        # A link, unlike a rename, fails where somebody else was quicker.
+        # A hard link, unlike a rename, fails if another process has created the file meanwhile.
         file.hardlink_to(draft)
     except FileExistsError:
         return None
@@ -60,7 +63,7 @@ def ensure_secrets_file(configuration: Path) -> NewSecrets | None:
 
 
 def main() -> int:
-    """Make the file for the configuration given, and say what to enter on the terminals.
+    """Create the file for the configuration in the first argument, and print what to enter on the terminals.
 
     Returns:
         The exit code.
@@ -69,42 +72,41 @@ def main() -> int:
     try:
         made = ensure_secrets_file(configuration)
     except OSError as error:
-        sys.stderr.write(f"{configuration.parent / SECRETS_FILE}: cannot be made: {error.strerror}\n")
+        sys.stderr.write(f"{configuration.parent / SECRETS_FILE}: cannot be created: {error.strerror}\n")
         return 1
     if made is not None:
-        sys.stderr.write(_first_words(made, configuration))
+        sys.stderr.write(_notice(made, configuration))
     return 0
 
 
-def what_to_enter(door: TerminalsSettings, made: NewSecrets, machine: str) -> str:
-    """Return the lines that say what to enter on the terminals; the one text that shows the password.
+def what_to_enter(terminals: TerminalsSettings, made: NewSecrets, machine: str) -> str:
+    """Return the lines that say what to enter on each terminal. No other text shows the password.
 
     Args:
-        door: where they connect to.
-        made: the password that was made.
-        machine: what they know this machine by.
+        terminals: the settings of the server that terminals connect to.
+        made: the secrets that were created.
+        machine: the name or address of this machine for the terminals.
     """
-    scheme = "ws" if door.tls is None else "wss"
+    scheme = "ws" if terminals.tls is None else "wss"
     return (
         "Enter on each terminal:\n"
-        f"    server    {scheme}://{machine}:{door.port or 'PORT'}{door.path}/\n"
-        f"    user      {door.username}\n"
+        f"    server    {scheme}://{machine}:{terminals.port or 'PORT'}{terminals.path}/\n"
+        f"    user      {terminals.username}\n"
         f"    password  {made.terminal_password.reveal()}\n"
     )
 
 
-def _first_words(made: NewSecrets, configuration: Path) -> str:
+def _notice(made: NewSecrets, configuration: Path) -> str:
+    created = f"{SECRETS_FILE} was created with a random terminal_password"
     try:
-        door = load_settings(configuration, os.environ).terminals
+        terminals = load_settings(configuration, os.environ).terminals
     except ConfigurationError:
-        # Whatever is wrong is told by the bridge, which starts next; where to connect cannot be said before.
-        return f"\n  {SECRETS_FILE} is made, with a random terminal_password.\n\n"
-    if door.password != made.terminal_password:
-        return (
-            f"\n  {SECRETS_FILE} is made, with a random terminal_password that {configuration.name} does not use.\n\n"
-        )
-    shown = what_to_enter(door, made, "THIS-MACHINE")
-    return f"\n  {SECRETS_FILE} is made. {shown}  It is shown only now; later look into {SECRETS_FILE}.\n\n"
+        # The bridge starts next and shows the faults. Until they are mended, the server's address is unknown.
+        return f"\n  {created}.\n\n"
+    if terminals.password != made.terminal_password:
+        return f"\n  {created}, but {configuration.name} does not use it.\n\n"
+    shown = what_to_enter(terminals, made, "THIS-MACHINE")
+    return f"\n  {created}. {shown}  The password is shown only now; you find it in {SECRETS_FILE}.\n\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The configuration once it is valid: what the parts are built from. Field names are the keys of `config.yaml`."""
+"""The valid configuration as dataclasses. Field names are the keys of `config.yaml`."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
 
 _DATABASE = re.compile(r"(?:(?P<user>[^:@/?]*)(?::[^@]*)?@)?(?P<place>[^?]*)")
-"""The part of a database URL behind `://`."""
+"""The part of a database URL after `://`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttTlsSettings:
-    """TLS to the broker; None for a file means the system's authorities, or no client certificate."""
+    """TLS to the broker; `ca` None means the system's authorities, `certificate` None no client certificate."""
 
     ca: Path | None
     certificate: Path | None
@@ -26,7 +26,7 @@ class MqttTlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
-    """The broker; `host` None means an embedded one."""
+    """The connection to the broker; `host` None means an embedded broker."""
 
     host: str | None
     port: int
@@ -40,7 +40,7 @@ class MqttSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeAssistantSettings:
-    """Home Assistant's discovery."""
+    """Discovery in Home Assistant."""
 
     discovery: bool
     prefix: str
@@ -48,7 +48,7 @@ class HomeAssistantSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTlsSettings:
-    """The certificate the terminals' door shows, and its key."""
+    """The certificate of the server that terminals connect to, and its key."""
 
     certificate: Path
     key: Path
@@ -56,7 +56,7 @@ class ServerTlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalsSettings:
-    """The terminals' door; `idle_timeout` is in seconds."""
+    """The server that terminals connect to; `idle_timeout` is in seconds."""
 
     host: str
     port: int
@@ -86,7 +86,7 @@ class PersonsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoSettings:
-    """Photos; `max_bytes` of a picture as it comes in, `size` its width and height in pixels."""
+    """Photos; `max_bytes` limits a received picture, `size` is the width and height in pixels of a stored one."""
 
     folders: tuple[Path, ...]
     max_bytes: int
@@ -98,8 +98,8 @@ class StoreSettings:
     """The database; the URL may carry a password.
 
     Attributes:
-        url: `sqlite:///FILE`, the file's path absolute, or `postgresql://…`.
-        photo_key: the Fernet keys of photos, the one that encrypts first; empty for photos as they are.
+        url: `sqlite:///FILE` with an absolute path, or `postgresql://…`.
+        photo_key: the Fernet keys of photos; the first one encrypts. Empty for no encryption.
     """
 
     url: Secret
@@ -107,7 +107,7 @@ class StoreSettings:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password, and without its options, which can hold one too; for logs."""
+        """The URL for logs, without its password and without its options, which can contain one too."""
         scheme, _, rest = self.url.reveal().partition("://")
         if scheme == "sqlite":
             return f"{scheme}://{rest}"
@@ -125,7 +125,7 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """A program's token."""
+    """The token of a program."""
 
     hash: Secret
     role: Literal["admin", "operator"]
@@ -153,7 +153,7 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it."""
+    """The whole configuration."""
 
     mqtt: MqttSettings
     homeassistant: HomeAssistantSettings

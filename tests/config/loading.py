@@ -1,4 +1,4 @@
-"""Loading a configuration from text, as these tests do it."""
+"""Loads a configuration from text."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from bridge.config.load import load_settings
 from bridge.config.settings import Settings
 
 CREDENTIALS = "terminals: {username: dev, password: secret}\n"
-"""What a configuration needs at least."""
+"""The smallest valid configuration."""
 
 
 def load(folder: Path, text: str, environment: dict[str, str] | None = None) -> Settings:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  a table reads best with one row a line
-"""The environment sets any key, and fills in what `!env_var` names."""
+"""Environment variables can set any key and replace `!env_var` tags."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_secrets_and_the_environment_are_read(tmp_path: Path) -> None:
     ("value", "environment", "port"),
     [("!env_var PORT 8883", {}, 8883), ("!env_var PORT", {"PORT": "8884"}, 8884)],
 )
-def test_a_variable_is_read_as_its_key_asks_for_it(
+def test_a_variable_is_read_as_its_key_requires(
     tmp_path: Path, value: str, environment: dict[str, str], port: int
 ) -> None:
     loaded = load(
@@ -76,39 +76,39 @@ def test_any_key_can_be_set_from_the_environment(
     given_text=st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), min_size=1, max_size=40)
     | st.sampled_from(["null", "~", "1e3", "0x1F", "2026-11-24", "yes", "!secret x", "*x", "&x", "[", "{a: b}", "# x"])
 )
-def test_text_from_the_environment_is_taken_as_it_is(tmp_path: Path, given_text: str) -> None:
+def test_text_from_the_environment_is_not_interpreted(tmp_path: Path, given_text: str) -> None:
     environment = {"FACEBRIDGE_TERMINALS__PASSWORD": given_text, "USER_NAME": given_text}
     loaded = load(tmp_path, "terminals: {username: !env_var USER_NAME}", environment)
     assert (loaded.terminals.username, loaded.terminals.password) == (given_text, Secret(given_text))
 
 
-def test_a_variable_does_without_the_secret_it_replaces(tmp_path: Path) -> None:
+def test_a_variable_replaces_a_missing_secret(tmp_path: Path) -> None:
     text = "terminals: {username: dev, password: !secret terminal_password}"
     loaded = load(tmp_path, text, {"FACEBRIDGE_TERMINALS__PASSWORD": "given"})
     assert loaded.terminals.password == Secret("given")
 
 
-def test_a_key_is_set_within_what_another_variable_sets(tmp_path: Path) -> None:
+def test_a_variable_sets_a_key_in_a_section_that_another_variable_sets(tmp_path: Path) -> None:
     environment = {"FACEBRIDGE_MQTT__HOST": "b", "FACEBRIDGE_MQTT": "{host: a, port: 1884}"}
     loaded = load(tmp_path, CREDENTIALS, environment)
     assert (loaded.mqtt.host, loaded.mqtt.port) == ("b", 1884)
 
 
-def test_a_fault_of_what_a_variable_replaced_names_the_variable(tmp_path: Path) -> None:
+def test_a_fault_in_a_replaced_value_names_the_variable(tmp_path: Path) -> None:
     text = f"{CREDENTIALS}mqtt: {{tls: {{ca: config.yaml}}}}"
     assert faults_of(tmp_path, text, {"FACEBRIDGE_MQTT__TLS": "{ca: nowhere.pem}"}) == [
         "FACEBRIDGE_MQTT__TLS: mqtt.tls.ca: there is no such file"
     ]
 
 
-def test_a_variable_below_what_holds_no_keys_is_told(tmp_path: Path) -> None:
+def test_a_variable_for_a_key_below_a_scalar_is_a_fault(tmp_path: Path) -> None:
     assert faults_of(tmp_path, f"{CREDENTIALS}mqtt: 7", {"FACEBRIDGE_MQTT__HOST": "x"}) == [
-        "FACEBRIDGE_MQTT__HOST: mqtt holds no keys in the file",
-        "config.yaml:2: mqtt: must hold keys of its own, one a line below it",
+        "FACEBRIDGE_MQTT__HOST: mqtt is not a section in the file",
+        "config.yaml:2: mqtt: must be a section: write its keys below it, one a line",
     ]
 
 
-def test_a_listed_terminal_is_found_in_any_case(tmp_path: Path) -> None:
+def test_the_sn_of_a_listed_terminal_matches_in_any_case(tmp_path: Path) -> None:
     loaded = load(
         tmp_path,
         "terminals: {username: dev, password: secret, known: {AbC: {}}}",
@@ -131,14 +131,14 @@ def test_a_listed_terminal_is_found_in_any_case(tmp_path: Path) -> None:
         ("FACEBRIDGE_STORE__URL", "007", "FACEBRIDGE_STORE__URL: store.url: must begin with sqlite:/// or postgresql://"),
         ("FACEBRIDGE_PHOTOS__FOLDERS", "[nowhere]", "FACEBRIDGE_PHOTOS__FOLDERS: photos.folders.0: there is no such folder"),
         ("FACEBRIDGE_PHOTOS__FOLDERS", "[!secret x]", "FACEBRIDGE_PHOTOS__FOLDERS: photos.folders: unknown tag"),
-        ("FACEBRIDGE_MQTT", "{host: a, host: b}", "FACEBRIDGE_MQTT: mqtt: stands here again"),
+        ("FACEBRIDGE_MQTT", "{host: a, host: b}", "FACEBRIDGE_MQTT: mqtt: this key exists already"),
         ("FACEBRIDGE_MQTT__PORT", "abc", "FACEBRIDGE_MQTT__PORT: mqtt.port: must be a whole number from 1 to 65535"),
         ("FACEBRIDGE_MQTT__HOST__X", "x", "FACEBRIDGE_MQTT__HOST__X: mqtt.host has no keys below it"),
-        ("FACEBRIDGE_MQTT", "x", "FACEBRIDGE_MQTT: mqtt: must hold keys of its own, one a line below it"),
+        ("FACEBRIDGE_MQTT", "x", "FACEBRIDGE_MQTT: mqtt: must be a section: write its keys below it, one a line"),
         ("FACEBRIDGE_PHOTOS__FOLDERS", "[", "FACEBRIDGE_PHOTOS__FOLDERS: photos.folders: must be a list of folders"),
     ],
 )  # fmt: skip
-def test_a_wrong_variable_is_named(tmp_path: Path, variable: str, value: str, fault: str) -> None:
+def test_a_fault_of_a_variable_names_it(tmp_path: Path, variable: str, value: str, fault: str) -> None:
     faults = faults_of(tmp_path, CREDENTIALS, {variable: value, "FACEBRIDGE_CONFIG": "x"})
     assert len(faults) == 1
     assert faults[0].startswith(fault)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  a table reads best with one row a line
-"""A configuration is read whole, or everything that is wrong with it is told, with file, line and key."""
+"""A configuration is loaded completely, or all its faults are reported with file, line and key."""
 
 from contextlib import suppress
 from ipaddress import ip_network
@@ -11,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.config.checks import Nullable
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import load_settings
 from bridge.config.schema import KNOWN_TERMINAL, TOKEN, Section, configuration_schema
@@ -22,7 +23,7 @@ from tests.config.loading import CREDENTIALS, faults_of, load
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_default_configuration_is_the_schemas_defaults(tmp_path: Path) -> None:
+def test_the_shipped_configuration_has_the_defaults_of_the_schema(tmp_path: Path) -> None:
     (tmp_path / "secrets.yaml").write_text('terminal_password: "secret"\n')
     assert load(tmp_path, (ROOT / "config.yaml").read_text()) == load(tmp_path, CREDENTIALS)
 
@@ -31,13 +32,13 @@ def keys_of(section: Section, above: tuple[str, ...] = ()) -> set[tuple[str, ...
     found: set[tuple[str, ...]] = set()
     for name, (check, _) in section.keys.items():
         found.add((*above, name))
-        inner = getattr(check, "inner", check)
+        inner = check.inner if isinstance(check, Nullable) else check
         if isinstance(inner, Section) and name != "tls":
             found |= keys_of(inner, (*above, name))
     return found
 
 
-def test_the_default_configuration_shows_every_key(tmp_path: Path) -> None:
+def test_the_shipped_configuration_contains_every_key(tmp_path: Path) -> None:
     text = (ROOT / "config.yaml").read_text()
     shown = yaml.compose(text, yaml.SafeLoader)
     found: set[tuple[str, ...]] = set()
@@ -114,34 +115,34 @@ WRONG: list[tuple[str, str]] = [
     ("mqtt: {port: '1883'}", "config.yaml:1: mqtt.port: must be a whole number from 1 to 65535"),
     (
         "mqtt: {client_id: 007}",
-        "config.yaml:1: mqtt.client_id: must be text, and YAML reads this as a number: put it in quotes",
+        "config.yaml:1: mqtt.client_id: must be text, but YAML reads this as a number: put it in quotes",
     ),
     (
         "mqtt: {host: 2026-11-24}",
-        "config.yaml:1: mqtt.host: must be text, and YAML reads this as a date: put it in quotes",
+        "config.yaml:1: mqtt.host: must be text, but YAML reads this as a date: put it in quotes",
     ),
     ("mqtt: {protocol: 5}", "config.yaml:1: mqtt.protocol: must be one of '5', '3.1.1', in quotes"),
     (
         "mqtt: {base_topic: a/#}",
-        "config.yaml:1: mqtt.base_topic: must be a topic without + and #, not beginning with / or $, not ending with /",
+        "config.yaml:1: mqtt.base_topic: must be a topic without + and #, and must not begin with / or $ or end with /",
     ),
     ("mqtt:\n  tls: {ca: nope.pem}", "config.yaml:2: mqtt.tls.ca: there is no such file"),
     (f"mqtt:\n  tls: {{ca: {'x' * 300}}}", "config.yaml:2: mqtt.tls.ca: the file cannot be read: File name too long"),
-    ("mqtt:\n  tls: {key: config.yaml}", "config.yaml:2: mqtt.tls.certificate: must be given where key is"),
-    ("mqtt: {password: hunter2}", "config.yaml:1: mqtt.username: must be given where password is"),
+    ("mqtt:\n  tls: {key: config.yaml}", "config.yaml:2: mqtt.tls.certificate: must be given if key is given"),
+    ("mqtt: {password: hunter2}", "config.yaml:1: mqtt.username: must be given if password is given"),
     (
         "mqtt: {host: 'mqtt://broker'}",
-        "config.yaml:1: mqtt.host: must be a name or an address alone, without scheme, port or brackets",
+        "config.yaml:1: mqtt.host: must be only a name or an address, without scheme, port or brackets",
     ),
     (
         "mqtt: {host: 'broker:1883'}",
-        "config.yaml:1: mqtt.host: must be a name or an address alone, without scheme, port or brackets",
+        "config.yaml:1: mqtt.host: must be only a name or an address, without scheme, port or brackets",
     ),
     (
         "mqtt: {host: 2026-99-99}",
-        "config.yaml:1: mqtt.host: YAML takes this for a date, which it is not: put it in quotes",
+        "config.yaml:1: mqtt.host: YAML reads this as a date, but it is not a valid one: put it in quotes",
     ),
-    ("mqtt: 7", "config.yaml:1: mqtt: must hold keys of its own, one a line below it"),
+    ("mqtt: 7", "config.yaml:1: mqtt: must be a section: write its keys below it, one a line"),
     ("homeassistant: {discovery: 1}", "config.yaml:1: homeassistant.discovery: must be true or false"),
     ("commands: {deadline: 0.5}", "config.yaml:1: commands.deadline: must be a number of seconds from 1 to 60"),
     (
@@ -157,17 +158,17 @@ WRONG: list[tuple[str, str]] = [
     ("photos: {folders: [nowhere]}", "config.yaml:1: photos.folders.0: there is no such folder"),
     (
         "store: {url: 'sqlite:///:memory:'}",
-        "config.yaml:1: store.url: must be in a file: what is only in memory gets lost",
+        "config.yaml:1: store.url: must be a file: a database in memory is lost when the bridge stops",
     ),
     ("store: {url: 'mysql://x'}", "config.yaml:1: store.url: must begin with sqlite:/// or postgresql://"),
     (
         "web: {host: 0.0.0.0}",
-        "config.yaml:1: web.username: must be given, with password: 0.0.0.0 is open to other machines",
+        "config.yaml:1: web.username: must be given, with password: other machines can reach 0.0.0.0",
     ),
-    ("web: {username: admin}", "config.yaml:1: web.password: must be given where username is"),
+    ("web: {username: admin}", "config.yaml:1: web.password: must be given if username is given"),
     (
         "web: {host: 0.0.0.0, tokens: {robot: {hash: h, role: operator}}}",
-        "config.yaml:1: web.username: must be given, with password: 0.0.0.0 is open to other machines",
+        "config.yaml:1: web.username: must be given, with password: other machines can reach 0.0.0.0",
     ),
     (
         "web: {url: 'http://[::1'}",
@@ -184,11 +185,11 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         "logging: {level: !secret nope}",
-        'config.yaml:1: logging.level: there is no secrets.yaml: make it beside this file, with a line `nope: "…"`',
+        'config.yaml:1: logging.level: there is no secrets.yaml: create it beside this file, with a line `nope: "…"`',
     ),
     (
         "logging: {level: !env_var NOPE}",
-        "config.yaml:1: logging.level: the environment has no NOPE, and no default stands behind it",
+        "config.yaml:1: logging.level: there is no environment variable NOPE: set it, or add a default behind it",
     ),
     (
         "logging: {level: !python/name x}",
@@ -203,16 +204,16 @@ def test_a_fault_names_line_key_and_what_is_allowed(tmp_path: Path, text: str, f
 
 
 WRONG_TERMINALS: list[tuple[str, str]] = [
-    ("known: {12345: {}}", "terminals.known.12345: YAML takes this key for a number: put it in quotes"),
-    ("known: {0123: {}}", "terminals.known.0123: YAML takes this key for a number: put it in quotes"),
+    ("known: {12345: {}}", "terminals.known.12345: YAML reads this key as a number: put it in quotes"),
+    ("known: {0123: {}}", "terminals.known.0123: YAML reads this key as a number: put it in quotes"),
     ("known: {a b: {}}", "terminals.known.a b: an SN has 1 to 64 letters, digits, _ and -"),
-    ("known: {T1: {groups: [all]}}", 'terminals.known.T1.groups.0: "all" is the group of every terminal already'),
+    ("known: {T1: {groups: [all]}}", 'terminals.known.T1.groups.0: "all" is the group of every terminal: choose another name'),
     ("known: {T1: {nmae: x}}", "terminals.known.T1.nmae: unknown key 'nmae' (did you mean 'name'?)"),
-    ("known: {T1: {username: x}}", "terminals.known.T1.password: must be given where username is"),
-    ("known: {T1: {}, T1: {}}", "terminals.known.T1: stands here again, first in line 1"),
-    ("known: {T1: {password: 123}}", "terminals.known.T1.password: must be text, and YAML reads this as a number: put it in quotes"),
+    ("known: {T1: {username: x}}", "terminals.known.T1.password: must be given if username is given"),
+    ("known: {T1: {}, T1: {}}", "terminals.known.T1: this key exists already, in line 1: remove one of them"),
+    ("known: {T1: {password: 123}}", "terminals.known.T1.password: must be text, but YAML reads this as a number: put it in quotes"),
     ("trusted_proxies: [proxy]", "terminals.trusted_proxies.0: must be an address or a network, as 10.0.0.7 or 10.0.0.0/24"),
-    ("path: devs", "terminals.path: must begin with / and hold letters, digits and . _ ~ - / only"),
+    ("path: devs", "terminals.path: must begin with / and contain only letters, digits and . _ ~ - /"),
     ("admit: all", "terminals.admit: must be one of 'known', 'any'"),
     ("idle_timeout: 1", "terminals.idle_timeout: must be a number of seconds from 5 to 3600"),
     ("tls: {certificate: config.yaml}", "terminals.tls.key: must be given"),
@@ -220,7 +221,7 @@ WRONG_TERMINALS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "fault"), WRONG_TERMINALS)
-def test_a_fault_of_the_terminals_door_is_named(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_fault_of_the_section_terminals_names_its_key(tmp_path: Path, text: str, fault: str) -> None:
     faults = faults_of(tmp_path, f"terminals: {{username: dev, password: secret, {text}}}")
     assert faults == [f"config.yaml:1: {fault}"]
 
@@ -228,27 +229,27 @@ def test_a_fault_of_the_terminals_door_is_named(tmp_path: Path, text: str, fault
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "config.yaml:1: terminals.password: must be given, with username: what the terminals log in with"),
+        ("", "config.yaml:1: terminals.password: must be given, with username: terminals log in with them"),
         (
             "terminals:\n  known:\n    T1: {}",
-            "config.yaml:3: terminals.known.T1: needs a username and a password, here or for all in terminals",
+            "config.yaml:3: terminals.known.T1: has no username and password: give it its own, or give terminals.username and terminals.password",
         ),
         (
             "terminals:\n  admit: any\n  known:\n    T1: {username: u, password: p}",
-            "config.yaml:1: terminals.password: must be given, with username: what the terminals log in with",
+            "config.yaml:1: terminals.password: must be given, with username: terminals log in with them",
         ),
     ],
 )
-def test_no_credentials_for_terminals_is_a_fault(tmp_path: Path, text: str, fault: str) -> None:
+def test_missing_credentials_for_terminals_are_a_fault(tmp_path: Path, text: str, fault: str) -> None:
     assert faults_of(tmp_path, text) == [fault]
 
 
-def test_every_known_terminals_own_credentials_are_enough(tmp_path: Path) -> None:
+def test_credentials_of_each_terminal_are_enough(tmp_path: Path) -> None:
     loaded = load(tmp_path, "terminals: {known: {T1: {username: u, password: p}}}")
     assert loaded.terminals.username is None
 
 
-def test_all_faults_are_told_at_once_by_line(tmp_path: Path) -> None:
+def test_all_faults_are_reported_together_by_line(tmp_path: Path) -> None:
     text = """\
 logging:
   level: loud
@@ -284,9 +285,9 @@ terminals:
     ]
 
 
-def test_no_credentials_are_told_beside_other_faults(tmp_path: Path) -> None:
+def test_missing_credentials_are_reported_with_other_faults(tmp_path: Path) -> None:
     assert faults_of(tmp_path, "terminals:\n  port: x\nmqtt: {port: 0}\n") == [
-        "config.yaml:1: terminals.password: must be given, with username: what the terminals log in with",
+        "config.yaml:1: terminals.password: must be given, with username: terminals log in with them",
         "config.yaml:2: terminals.port: must be a whole number from 0 to 65535",
         "config.yaml:3: mqtt.port: must be a whole number from 1 to 65535",
     ]
@@ -303,7 +304,7 @@ def test_no_credentials_are_told_beside_other_faults(tmp_path: Path) -> None:
         (f"{CREDENTIALS}mqtt: !secret nope", "mqtt"),
     ],
 )
-def test_what_cannot_be_read_has_one_fault_only(tmp_path: Path, text: str, key: str) -> None:
+def test_an_unreadable_value_has_only_one_fault(tmp_path: Path, text: str, key: str) -> None:
     assert [fault.split(": ")[1] for fault in faults_of(tmp_path, text)] == [key]
 
 
@@ -330,7 +331,7 @@ KEYS = sorted(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, min_size=1, max_size=4))
-def test_whatever_a_key_holds_only_configuration_errors_come_out(
+def test_any_value_of_a_key_raises_only_configuration_errors(
     tmp_path: Path, values: dict[tuple[str, ...], object]
 ) -> None:
     configuration: dict[str, Any] = {}
@@ -350,7 +351,7 @@ def test_an_absolute_store_stays_where_it_is(tmp_path: Path) -> None:
     assert loaded.store.shown_url == "sqlite:////srv/store.db"
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no such file"):
         load_settings(tmp_path / "nowhere.yaml", {})
 
@@ -360,12 +361,15 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     [
         ("other: x", "secrets.yaml has no 'name': add a line `name: \"…\"`"),
         ("name: 123456", "secrets.yaml: name must be text: put it in quotes"),
-        ("- name", "secrets.yaml must hold lines of `name: value`"),
-        ("name: [", "!secret name needs secrets.yaml:1: is not YAML"),
-        ("name: a\nname: b", "!secret name needs secrets.yaml:2: name: stands here again, first in line 1"),
+        ("- name", "secrets.yaml must contain lines like `name: value`"),
+        ("name: [", "!secret name: secrets.yaml:1: is not valid YAML"),
+        (
+            "name: a\nname: b",
+            "!secret name: secrets.yaml:2: name: this key exists already, in line 1: remove one of them",
+        ),
     ],
 )
-def test_a_secret_that_is_not_there_is_told_where_it_is_used(tmp_path: Path, content: str, fault: str) -> None:
+def test_a_missing_secret_is_reported_where_it_is_used(tmp_path: Path, content: str, fault: str) -> None:
     (tmp_path / "secrets.yaml").write_text(content)
     faults = faults_of(tmp_path, "terminals:\n  username: dev\n  password: !secret name")
     assert len(faults) == 1

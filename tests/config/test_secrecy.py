@@ -1,4 +1,4 @@
-"""A secret shows itself in no fault and in no setting that is printed."""
+"""No fault and no printed setting shows a secret."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from bridge.config.settings import StoreSettings
 from bridge.model.secret import Secret
 from tests.config.loading import faults_of, load
 
-MARK = "hunter2hunter2"
+SECRET = "hunter2hunter2"
 
 SECRET_KEYS = {
     "mqtt.password": "terminals: {{username: dev, password: x}}\nmqtt:\n  username: u\n  password: {}\n",
@@ -44,9 +44,9 @@ def faults_if_any(folder: Path, text: str, environment: dict[str, str] | None = 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
 @pytest.mark.parametrize("form", WRONG_FORMS)
-def test_no_fault_shows_what_stands_where_a_secret_should(tmp_path: Path, key: str, form: str) -> None:
-    faults = faults_of(tmp_path, SECRET_KEYS[key].format(form.format(MARK)))
-    assert not any(MARK in fault for fault in faults)
+def test_no_fault_shows_a_secret_of_a_wrong_form(tmp_path: Path, key: str, form: str) -> None:
+    faults = faults_of(tmp_path, SECRET_KEYS[key].format(form.format(SECRET)))
+    assert not any(SECRET in fault for fault in faults)
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
@@ -64,8 +64,8 @@ def test_no_fault_shows_a_secret_that_yaml_does_not_read_as_text(tmp_path: Path,
     after=st.text("!&*|>%@`'\"#[]{},:?-=<~\\ a", max_size=4),
 )
 def test_no_fault_shows_a_secret_however_it_is_written(tmp_path: Path, key: str, before: str, after: str) -> None:
-    faults = faults_if_any(tmp_path, SECRET_KEYS[key].format(f"{before}{MARK}{after}"))
-    assert not any(MARK in fault for fault in faults)
+    faults = faults_if_any(tmp_path, SECRET_KEYS[key].format(f"{before}{SECRET}{after}"))
+    assert not any(SECRET in fault for fault in faults)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,24 +76,24 @@ def test_no_fault_shows_a_secret_however_it_is_written(tmp_path: Path, key: str,
 )
 def test_no_fault_shows_a_secret_from_the_environment(tmp_path: Path, key: str, before: str, after: str) -> None:
     variable = "FACEBRIDGE_" + key.replace(".", "__").upper()
-    value = f"{before}{MARK}{after}"
+    value = f"{before}{SECRET}{after}"
     text = SECRET_KEYS[key].format("x")
     faults = faults_if_any(tmp_path, text, {variable: value})
     faults += faults_if_any(tmp_path, SECRET_KEYS[key].format("!env_var HIDDEN"), {"HIDDEN": value})
-    assert not any(MARK in fault for fault in faults)
+    assert not any(SECRET in fault for fault in faults)
 
 
 @pytest.mark.parametrize(
     "content", ["name: {}: x", "name: *{}", "name: !{} x", "name: [{}]", "{}", "name: 1{}\nname: x"]
 )
-def test_no_fault_shows_what_the_secrets_file_holds(tmp_path: Path, content: str) -> None:
-    (tmp_path / "secrets.yaml").write_text(content.format(MARK))
+def test_no_fault_shows_the_content_of_the_secrets_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secrets.yaml").write_text(content.format(SECRET))
     faults = faults_of(tmp_path, "terminals:\n  username: dev\n  password: !secret name")
-    assert not any(MARK in fault for fault in faults)
+    assert not any(SECRET in fault for fault in faults)
 
 
-def test_a_secret_is_no_key(tmp_path: Path) -> None:
-    (tmp_path / "secrets.yaml").write_text(f"name: {MARK}")
+def test_a_secret_cannot_be_a_key(tmp_path: Path) -> None:
+    (tmp_path / "secrets.yaml").write_text(f"name: {SECRET}")
     faults = faults_of(tmp_path, "terminals: {username: dev, password: x}\nmqtt: {!secret name : x}")
     assert faults == ["config.yaml:2: mqtt: a key must be text, without a tag"]
 
@@ -101,11 +101,11 @@ def test_a_secret_is_no_key(tmp_path: Path) -> None:
 def test_settings_do_not_print_secrets(tmp_path: Path) -> None:
     loaded = load(
         tmp_path,
-        f"terminals: {{username: dev, password: {MARK}, known: {{T1: {{key: {MARK}}}}}}}\n"
-        f'store: {{url: "postgresql://me:{MARK}@db/x", photo_key: [{MARK + "A" * 29}=]}}\n'
-        f"web: {{tokens: {{robot: {{hash: {MARK}, role: admin}}}}}}\n",
+        f"terminals: {{username: dev, password: {SECRET}, known: {{T1: {{key: {SECRET}}}}}}}\n"
+        f'store: {{url: "postgresql://me:{SECRET}@db/x", photo_key: [{SECRET + "A" * 29}=]}}\n'
+        f"web: {{tokens: {{robot: {{hash: {SECRET}, role: admin}}}}}}\n",
     )
-    assert MARK not in repr(loaded)
+    assert SECRET not in repr(loaded)
     assert loaded.store.shown_url == "postgresql://me@db/x"
 
 
@@ -128,13 +128,13 @@ def test_a_shown_url_shows_no_password(url: str, shown: str, password: str) -> N
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        (f"postgresql://me:{MARK}/?@db/x", "postgresql://me@db/x"),
-        (f"postgresql://me:a@{MARK}@db/x", "postgresql://me@db/x"),
-        (f"postgresql://a/b:{MARK}@db/x", "postgresql://db/x"),
-        (f"postgresql://:{MARK}@db/x", "postgresql://db/x"),
+        (f"postgresql://me:{SECRET}/?@db/x", "postgresql://me@db/x"),
+        (f"postgresql://me:a@{SECRET}@db/x", "postgresql://me@db/x"),
+        (f"postgresql://a/b:{SECRET}@db/x", "postgresql://db/x"),
+        (f"postgresql://:{SECRET}@db/x", "postgresql://db/x"),
         ("postgresql://db", "postgresql://db"),
         ("sqlite:////srv/a:b@c/x.db", "sqlite:////srv/a:b@c/x.db"),
     ],
 )
-def test_a_shown_url_is_safe_where_its_password_is_not_escaped(url: str, shown: str) -> None:
+def test_a_shown_url_hides_a_password_that_is_not_escaped(url: str, shown: str) -> None:
     assert StoreSettings(url=Secret(url), photo_key=()).shown_url == shown

@@ -1,4 +1,4 @@
-"""The first start's secrets: made once, for the owner only."""
+"""The first start creates the secrets file once, readable only by its owner."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_it_is_made_once_and_readable_by_its_owner_only(configuration: Path) -> None:
+def test_it_is_created_once_and_only_its_owner_can_read_it(configuration: Path) -> None:
     before = os.umask(0)
     try:
         made = ensure_secrets_file(configuration)
@@ -33,7 +33,7 @@ def test_it_is_made_once_and_readable_by_its_owner_only(configuration: Path) -> 
     assert {file.name for file in configuration.parent.iterdir()} == {"config.yaml", "secrets.yaml"}
 
 
-def test_each_is_another_and_hard_to_guess_and_easy_to_type(tmp_path: Path) -> None:
+def test_each_password_is_different_hard_to_guess_and_easy_to_type(tmp_path: Path) -> None:
     passwords = set()
     for number in range(20):
         (tmp_path / str(number)).mkdir()
@@ -45,23 +45,23 @@ def test_each_is_another_and_hard_to_guess_and_easy_to_type(tmp_path: Path) -> N
     assert not set("".join(passwords)) & set("il1o0")
 
 
-def test_the_configuration_reads_it(configuration: Path) -> None:
+def test_the_configuration_uses_it(configuration: Path) -> None:
     made = ensure_secrets_file(configuration)
     assert made is not None
     assert load_settings(configuration, {}).terminals.password == made.terminal_password
 
 
-def test_it_never_takes_the_place_of_another(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_never_replaces_an_existing_file(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (configuration.parent / "secrets.yaml").write_text("mine: x\n")
     assert ensure_secrets_file(configuration) is None
-    # Also where the other appears between the look and the making.
+    # Also if the other file appears after the check.
     monkeypatch.setattr("os.path.lexists", lambda _: False)
     assert ensure_secrets_file(configuration) is None
     assert (configuration.parent / "secrets.yaml").read_text() == "mine: x\n"
     assert len(list(configuration.parent.iterdir())) == 2
 
 
-def test_nothing_is_left_where_it_cannot_be_made_whole(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_partial_file_is_left_after_an_error(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -71,7 +71,7 @@ def test_nothing_is_left_where_it_cannot_be_made_whole(configuration: Path, monk
     assert [file.name for file in configuration.parent.iterdir()] == ["config.yaml"]
 
 
-def test_what_to_enter_is_shown_once(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_to_enter_is_shown_once(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main() == 0
     shown = capsys.readouterr().err
     password = load_settings(configuration, {}).terminals.password
@@ -83,7 +83,7 @@ def test_what_to_enter_is_shown_once(configuration: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == ""
 
 
-def test_what_to_enter_is_what_the_configuration_says(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_to_enter_follows_the_configuration(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configuration.write_text("terminals: {username: me, port: 9000, path: /x, password: !secret terminal_password}")
     main()
     shown = capsys.readouterr().err
@@ -95,14 +95,14 @@ def test_a_password_that_is_not_used_is_not_shown(configuration: Path, capsys: p
     configuration.write_text("terminals: {username: dev, password: own}")
     main()
     assert capsys.readouterr().err.strip() == (
-        "secrets.yaml is made, with a random terminal_password that config.yaml does not use."
+        "secrets.yaml was created with a random terminal_password, but config.yaml does not use it."
     )
 
 
-def test_a_folder_that_takes_no_file_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = configuration.parent / "nowhere"
     monkeypatch.setattr("sys.argv", ["secrets_file", str(nowhere / "config.yaml")])
     assert main() == 1
-    assert capsys.readouterr().err == f"{nowhere}/secrets.yaml: cannot be made: No such file or directory\n"
+    assert capsys.readouterr().err == f"{nowhere}/secrets.yaml: cannot be created: No such file or directory\n"

@@ -217,7 +217,7 @@ async def test_faults_are_told_by_option_and_end_it_with_2(tmp_path: Path, super
     async with AppProcess(tmp_path / "data", supervisor.url, wrong).running() as app:
         assert await app.ended() == 2
         assert "option commands.deadline: must be a number of seconds from 1 to 60" in app.log
-        assert "option mqtt.username: must be given where password is" in app.log
+        assert "option mqtt.username: must be given if password is given" in app.log
         assert "option known_terminals.T 1: an SN has 1 to 64 letters, digits, _ and -" in app.log
         assert "correct this on the app's Configuration page" in app.log
         assert "hunter2" not in app.log
