@@ -5,9 +5,8 @@ from typing import Any
 
 from bridge.core.commands import COMMAND_NAME_SCHEMA, COMMANDS
 from bridge.model.json_schema import JsonSchema
-from bridge.model.person_entry import PERSON_ENTRY_SCHEMA
 from bridge.mqtt.topics import PUBLICATIONS
-from bridge.persons.schema import PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
+from bridge.persons.schema import PERSON_ENTRY_SCHEMA, PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
 
 _OF_MAPS = frozenset(("properties", "patternProperties"))
 _OF_LISTS = frozenset(("anyOf", "oneOf", "allOf"))

@@ -207,7 +207,7 @@ def _with_store(
         file: the file of persons that `work` reads or writes.
     """
     from bridge.cli.store_session import UnknownTargetError, open_store
-    from bridge.import_export.errors import PersonFileError
+    from bridge.import_export.rows import PersonFileError
 
     async def open_and_work() -> None:
         async with open_store(settings, command) as store:

@@ -82,10 +82,10 @@ async def import_persons(store: OpenStore, sns: Sequence[str], settings: Setting
                 late_faults = await apply_import(store.context, checked.persons, differences, spool, progress)
     finally:
         preparer.close()
-    if checked.strays:
+    if checked.unclaimed_pictures:
         click.echo(
-            f"note: {counted(len(checked.strays), 'picture')} without a person in the file:"
-            f" {some(checked.strays, _NAMED)}"
+            f"note: {counted(len(checked.unclaimed_pictures), 'picture')} without a person in the file:"
+            f" {some(checked.unclaimed_pictures, _NAMED)}"
         )
     if options.dry_run:
         _show_persons(differences)

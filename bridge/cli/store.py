@@ -17,7 +17,7 @@ from bridge.core.commands import COMMANDS
 from bridge.model.audit import AuditRecord
 from bridge.model.faults import InvalidError
 from bridge.model.outcome import Outcome
-from bridge.persons.timestamps import LocalTimezone, parse_moment
+from bridge.persons.timestamps import LocalTimezone, parse_timestamp
 
 if TYPE_CHECKING:
     from bridge.store.audit import AuditFilter
@@ -47,7 +47,7 @@ class _Time(click.ParamType[datetime]):
         if ago := _AGO.fullmatch(value):
             return Clock().now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         try:
-            seconds = parse_moment(value, LocalTimezone(), end_of_day=self._end_of_day)
+            seconds = parse_timestamp(value, LocalTimezone(), end_of_day=self._end_of_day)
         except InvalidError:
             seconds = None
         if seconds is None:

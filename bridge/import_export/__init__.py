@@ -1,5 +1,6 @@
-"""Files of persons, read and written: CSV, JSON, or a ZIP of a table and pictures (CONTRACT, section 7).
+"""Files of persons: CSV, JSON, or a ZIP of a table and pictures (docs/persons.md).
 
-Formats only: what a row means for the roster, and what differs from it, is decided by whoever reads. What is read
-becomes what `parse_person` takes, row by row, so that a file of gigabytes needs the memory of one row.
+`reading` and `writing` handle the formats and know nothing of terminals: a row becomes what `parse_person` takes. They
+work row by row, so a file of several gigabytes needs the memory of one row. The other modules compare rows with the
+store, and change the store.
 """

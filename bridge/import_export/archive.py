@@ -1,4 +1,4 @@
-"""Reads a ZIP of a table and pictures, which may be broken, or made to burst."""
+"""Reads a ZIP of a table and pictures, which may be damaged, or made to fill memory or disk when it is unpacked."""
 
 import re
 import threading
@@ -11,35 +11,35 @@ from typing import IO, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from bridge.import_export.byte_source import ByteSource
-from bridge.import_export.errors import PersonFileError
-from bridge.import_export.pictures import Pictures, picture_id
+from bridge.import_export.pictures import MAXIMUM_SHOWN_NAME_LENGTH, Pictures, picture_id
+from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError, shorten
 from bridge.persons.photos.sources import AttachedPhoto, check_size
 
 MAXIMUM_MEMBERS = 100_001
-"""Of an archive: a table, and a picture for each of the most persons that are written into one."""
+"""Members of an archive: the table, and a picture for each person of the largest archive that an export writes."""
 
-_LARGEST_TABLE = 2 * 1024**3
-"""Bytes of a table, unpacked: the largest import with photos inside has 1.4 GB."""
+_MAXIMUM_TABLE_BYTES = 2 * 1024**3
+"""Of a table, unpacked. The largest import that the bridge is designed for has 1.4 GB, with its photos as base64."""
 
-_LARGEST_READ = 16 * 1024 * 1024
-"""Bytes that are asked of the file at once. Only the list of members is read whole, before it can be counted; a member
-takes some 150."""
+_MAXIMUM_READ_BYTES = 16 * 1024 * 1024
+"""Bytes that zipfile may read from the file at once. It reads the whole list of members before their number is known;
+a member takes about 150 bytes."""
 
-_PIECE = 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 """Bytes of a picture that are read at once."""
 
 _ENCRYPTED = 0x1
 _READABLE = (ZIP_STORED, ZIP_DEFLATED)
-"""What every tool writes. The others are rare, and may ask for gigabytes of memory to unpack a picture."""
+"""The methods that every tool writes. The others are rare and can need gigabytes of memory to unpack one picture."""
 
 _BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
-"""What zipfile raises for archives that are cut off, mangled, closed or strange."""
-_DAMAGED = "the archive is damaged; make it anew"
+"""What zipfile raises for archives that are cut off, damaged, closed or unusual."""
+_DAMAGED = "the archive is damaged; create it again"
 
 
 class _BoundedFile:
-    """A file of which nothing large is read at once."""
+    """A file that refuses to read large pieces at once."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -50,18 +50,18 @@ class _BoundedFile:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if size > _LARGEST_READ:
+        if size > _MAXIMUM_READ_BYTES:
             raise PersonFileError("the archive has too many members; split it up")
         return self._stream.read(size)
 
 
 class Archive:
-    """A table and pictures in an archive; pictures may be read from several threads."""
+    """A table and pictures in an archive. Several threads may read pictures at once."""
 
     def __init__(self, archive: ZipFile) -> None:
         """Find the table and the pictures. Raises PersonFileError."""
         self._archive = archive
-        # zipfile counts its open members without a lock.
+        # zipfile counts its open members without a lock of its own.
         self._lock = threading.Lock()
         members = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in _parts(one.filename)]
         if len(members) > MAXIMUM_MEMBERS:
@@ -72,18 +72,18 @@ class Archive:
             raise PersonFileError(f"the archive must hold one table, a .csv or a .json; found {found}")
         self._table = tables[0]
         _check_member(self._table)
-        if self._table.file_size > _LARGEST_TABLE:
-            raise PersonFileError(f"the table has more than {_LARGEST_TABLE // 1024**3} GB unpacked; split it up")
+        if self._table.file_size > _MAXIMUM_TABLE_BYTES:
+            raise PersonFileError(f"the table has more than {_MAXIMUM_TABLE_BYTES // 1024**3} GB unpacked; split it up")
         self.pictures = Pictures(self._pictures(members))
 
     @property
     def table_name(self) -> str:
-        """What the table is called."""
+        """The file name of the table."""
         return self._table.filename
 
     @contextmanager
     def open_table(self) -> Iterator[ByteSource]:
-        """Give the table's bytes. Raises PersonFileError, later too."""
+        """Return the table's bytes. Raises PersonFileError, also while they are read."""
         stream = self._open_table()
         try:
             yield ByteSource(partial(_read_table, stream), self._table.file_size)
@@ -103,20 +103,25 @@ class Archive:
             person_id = picture_id(_parts(member.filename)[-1])
             if person_id is not None:
                 _check_member(member)
-                yield person_id, AttachedPhoto(shorten(member.filename, 255), partial(self._read_picture, member))
+                yield (
+                    person_id,
+                    AttachedPhoto(
+                        shorten(member.filename, MAXIMUM_SHOWN_NAME_LENGTH), partial(self._read_picture, member)
+                    ),
+                )
 
     def _read_picture(self, member: ZipInfo, max_bytes: int) -> bytes:
         check_size(member.file_size, max_bytes)
         try:
-            # One at a time, which costs little: the work is in putting pictures right.
+            # One at a time. This costs little: preparing a picture takes far longer than reading it.
             with self._lock, self._archive.open(member) as stream:
-                # zipfile stops at the size that the archive tells, and checks the sum once there.
-                return b"".join(iter(partial(stream.read, _PIECE), b""))
+                # zipfile stops at the size that the archive states, and checks the CRC there.
+                return b"".join(iter(partial(stream.read, _PIECE_BYTES), b""))
         except _BROKEN:
-            raise InvalidError.at("", "cannot be read: the archive is damaged here; make it anew") from None
+            raise InvalidError.at("", "cannot be read: the archive is damaged here; create it again") from None
 
     def close(self) -> None:
-        """Let go of the file; pictures cannot be read any more."""
+        """Close the file; its pictures cannot be read any more."""
         with self._lock:
             self._archive.close()
 
@@ -128,7 +133,7 @@ def open_archive(file: Path) -> Iterator[Archive]:
         try:
             archive = ZipFile(_BoundedFile(stream))
         except _BROKEN:
-            raise PersonFileError("is no ZIP, or a damaged one; make it anew") from None
+            raise PersonFileError("is not a ZIP, or is damaged; create it again") from None
         opened = Archive(archive)
         try:
             yield opened
@@ -141,23 +146,23 @@ def open_file(file: Path) -> BinaryIO:
     try:
         return file.open("rb")
     except FileNotFoundError:
-        raise PersonFileError("there is no such file") from None
+        raise PersonFileError("does not exist") from None
     except OSError as error:
         raise PersonFileError(f"cannot be read: {error.strerror}") from None
 
 
 def _parts(name: str) -> list[str]:
-    # Some tools on Windows write backslashes; no id has one.
+    # Some tools on Windows write backslashes; an id never contains one.
     return re.split(r"[/\\]", name)
 
 
 def _check_member(member: ZipInfo) -> None:
     name = shorten(member.filename)
     if member.flag_bits & _ENCRYPTED:
-        raise PersonFileError(f"{name} in the archive is encrypted; make it without a password")
+        raise PersonFileError(f"{name} in the archive is encrypted; create it without a password")
     if member.compress_type not in _READABLE:
         raise PersonFileError(
-            f"{name} in the archive is compressed in a way that is not read; use ordinary ZIP (deflate)"
+            f"{name} in the archive is compressed with a method that is not supported; use ordinary ZIP (deflate)"
         )
 
 

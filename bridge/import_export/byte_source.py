@@ -1,61 +1,60 @@
-"""The bytes of a table, in pieces: counted for a progress bar, bounded for each row."""
+"""The bytes of a table, read in pieces: counted for a progress bar, and bounded for each row."""
 
 import codecs
 from collections.abc import Callable
 
-from bridge.import_export.errors import PersonFileError
+from bridge.import_export.rows import PersonFileError
 
-LONGEST_ROW = 72_000_000
-"""Bytes of a row, and so of a cell: the largest picture that can be configured (50 MB), as base64 in lines."""
+MAXIMUM_ROW_BYTES = 72_000_000
+"""Of a row, and so of a cell: the largest picture that can be configured (50 MB), as base64 with line breaks."""
 
-_PIECE = 64 * 1024
-"""Bytes that are read at once."""
+_PIECE_BYTES = 64 * 1024
 
 
 class ByteSource:
-    """Hands out a table's bytes, without a byte order mark."""
+    """A table's bytes, without a byte order mark."""
 
     def __init__(self, read: Callable[[int], bytes], size: int) -> None:
         """Begin at the table's first byte.
 
         Args:
-            read: returns at most so many bytes, none at the end; raises PersonFileError.
+            read: returns at most the given number of bytes, and none at the end; raises PersonFileError.
             size: of the table, in bytes.
         """
         self._read = read
         self._size = size
-        self._taken = 0
-        self._begun_at = 0
-        self._where = ""
+        self._position = 0
+        self._row_start = 0
+        self._row_name = ""
 
-    def begin(self, where: str) -> None:
-        """Note that a row begins, and what an error in it is to call it."""
-        self._where = where
-        self._begun_at = self._taken
+    def begin(self, row_name: str) -> None:
+        """Note that a row begins; `error` puts its name before the message."""
+        self._row_name = row_name
+        self._row_start = self._position
 
-    def read(self, size: int = _PIECE) -> bytes:
+    def read(self, size: int = _PIECE_BYTES) -> bytes:
         """Return the next bytes, none at the end.
 
         Raises:
             PersonFileError: they cannot be read, or the row has too many.
         """
-        if self._taken - self._begun_at > LONGEST_ROW:
+        if self._position - self._row_start > MAXIMUM_ROW_BYTES:
             raise self.error(
-                f"is longer than {LONGEST_ROW // 1_000_000} MB; is a quotation mark or a bracket not closed?"
+                f"is longer than {MAXIMUM_ROW_BYTES // 1_000_000} MB; is a quotation mark or a bracket not closed?"
             )
         piece = self._read(size)
-        first = self._taken == 0
-        self._taken += len(piece)
-        if not first:
+        is_first = self._position == 0
+        self._position += len(piece)
+        if not is_first:
             return piece
         if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise PersonFileError("is in UTF-16; save it as UTF-8")
         return piece.removeprefix(codecs.BOM_UTF8)
 
     def error(self, message: str) -> PersonFileError:
-        """Return the error for something wrong in the row that was begun."""
-        return PersonFileError(f"{self._where}: {message}" if self._where else message)
+        """Return the error for a fault in the row that was begun."""
+        return PersonFileError(f"{self._row_name}: {message}" if self._row_name else message)
 
     def progress(self) -> float:
-        """Return how much was handed out, 0 to 1."""
-        return min(self._taken / self._size, 1.0) if self._size else 1.0
+        """Return the share that was read, 0 to 1."""
+        return min(self._position / self._size, 1.0) if self._size else 1.0

@@ -60,12 +60,12 @@ class CheckedFile:
     Attributes:
         persons: the rows that are right, in the file's order.
         faults: what is wrong with the others, by row.
-        strays: pictures that belong to nobody in it.
+        unclaimed_pictures: pictures that belong to nobody in it.
     """
 
     persons: Sequence[CheckedPerson]
     faults: Sequence[RowFault]
-    strays: Sequence[str]
+    unclaimed_pictures: Sequence[str]
 
 
 async def check_file(
@@ -101,7 +101,7 @@ async def check_file(
         raise several.exceptions[0] from None
     persons.sort(key=lambda person: person.row)
     faults.sort(key=lambda fault: fault.row)
-    return CheckedFile(persons, faults, file.strays)
+    return CheckedFile(persons, faults, file.unclaimed_pictures)
 
 
 async def _check(row: Row, photos: PhotoPreparer, spool: PhotoSpool, timezone: tzinfo) -> CheckedPerson:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. They hold names and faces: only their owner may read them."""
+"""Files that appear complete or not at all. They contain names and photos, so only their owner may read them."""
 
 import os
 import shutil
@@ -8,72 +8,72 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bridge.import_export.errors import PersonFileError
 from bridge.import_export.pictures import picture_id
+from bridge.import_export.rows import PersonFileError
 
 _PREFIX = ".facebridge-"
 
-_SYNCS = 8
-"""Pictures that are forced to the disk at once. File systems do those that wait together in one go; one by one, ten
-thousand would take minutes on a small machine's card."""
+_SYNC_THREADS = 8
+"""Pictures that are forced to the disk at once. File systems write those that wait together in one step; one by one,
+ten thousand would take minutes on a small machine's memory card."""
 
 
 @contextmanager
-def told(what: str = "") -> Iterator[None]:
-    """Raise PersonFileError where the disk is full, a folder is missing or may not be written, and the like.
+def map_write_errors(path: str = "") -> Iterator[None]:
+    """Raise PersonFileError for OSError: the disk is full, a folder is missing or read-only, and the like.
 
     Args:
-        what: cannot be written; empty for the file itself.
+        path: names what cannot be written; empty for the file itself.
     """
     try:
         yield
     except OSError as error:
-        raise PersonFileError(f"{what} cannot be written: {error.strerror}".lstrip()) from None
+        raise PersonFileError(f"{path} cannot be written: {error.strerror}".lstrip()) from None
 
 
 class FileDraft:
-    """A file that is written beside its place and renamed into it once it is whole."""
+    """A file that is written under another name beside its path, and renamed when it is complete."""
 
     def __init__(self, file: Path) -> None:
-        """Begin an empty draft. Raises PersonFileError where none can be made there."""
+        """Begin an empty draft. Raises PersonFileError if the folder does not allow it."""
         self._file = file
-        with told():
+        with map_write_errors():
             if file.is_dir():
                 raise PersonFileError("is a folder; give the name of a file")
-            # Made with mode 0600.
+            # `mkstemp` creates the file with mode 0600.
             descriptor, draft = tempfile.mkstemp(prefix=_PREFIX, dir=file.parent)
         self._draft = Path(draft)
         self.stream = os.fdopen(descriptor, "w+b")
 
     def finish(self) -> None:
-        """Have all of it on the disk. Raises OSError."""
+        """Force the draft to the disk. Raises OSError."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
 
-    def place(self) -> None:
-        """Put it in its place. Raises OSError."""
+    def publish(self) -> None:
+        """Rename the draft to its path. Raises OSError."""
         self._draft.replace(self._file)
         _sync(self._file.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind, unless it is in its place."""
-        # What is still to be written may find no room either.
+        """Delete the draft if it was not published."""
+        # Closing writes the buffer, and the disk may be full.
         with suppress(OSError):
             self.stream.close()
         self._draft.unlink(missing_ok=True)
 
 
 class PictureFolderDraft:
-    """Pictures that are written into a folder within their folder, and renamed once all are whole."""
+    """Pictures that are written to a folder within their folder, and renamed when all are complete."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder where it is missing. Raises PersonFileError."""
+        """Create the folder if it is missing. Raises PersonFileError."""
         self._folder = folder
-        self._told_of = f"the folder of pictures {folder}"
-        self._placed = False
-        with told(self._told_of):
-            self._made = not folder.is_dir()
-            if self._made:
+        self._title = f"the folder of pictures {folder}"
+        self._published = False
+        with map_write_errors(self._title):
+            self._created = not folder.is_dir()
+            if self._created:
                 folder.mkdir(mode=0o700)
             self._others = {
                 person_id: entry.name
@@ -86,31 +86,31 @@ class PictureFolderDraft:
         """Write a person's picture. Raises PersonFileError."""
         if person_id in self._others:
             raise PersonFileError(
-                f"{self._folder} has another picture of the same person already, {self._others[person_id]}; "
+                f"{self._folder} already contains another picture of this person, {self._others[person_id]}; "
                 "give an empty folder"
             )
-        with told(self._told_of):
+        with map_write_errors(self._title):
             descriptor = os.open(self._draft / _picture_name(person_id), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(jpeg)
 
     def finish(self) -> None:
-        """Have all of them on the disk. Raises OSError."""
-        with ThreadPoolExecutor(_SYNCS) as pool:
+        """Force all pictures to the disk. Raises OSError."""
+        with ThreadPoolExecutor(_SYNC_THREADS) as pool:
             list(pool.map(_sync, self._draft.iterdir()))
 
-    def place(self) -> None:
-        """Put all of them in their places. Raises OSError."""
-        self._placed = True
+    def publish(self) -> None:
+        """Rename all pictures to their paths. Raises OSError."""
+        self._published = True
         for picture in list(self._draft.iterdir()):
             picture.replace(self._folder / picture.name)
         _sync(self._folder)
 
     def discard(self) -> None:
-        """Leave nothing behind but what is in its place."""
+        """Delete what was not published."""
         shutil.rmtree(self._draft, ignore_errors=True)
-        if self._made and not self._placed:
-            # Unless somebody has put something in meanwhile.
+        if self._created and not self._published:
+            # Fails if another program has written to the folder; then it stays.
             with suppress(OSError):
                 self._folder.rmdir()
 

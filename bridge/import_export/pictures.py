@@ -1,32 +1,35 @@
-"""Pictures that lie beside a table, named by id: `p1.jpg` is the picture of p1."""
+"""Pictures beside a table, named by id: `p1.jpg` is the picture of the person p1."""
 
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bridge.import_export.errors import PersonFileError
+from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError, shorten
 from bridge.persons.photos.sources import AttachedPhoto, check_size
 
 MAXIMUM_PICTURES = 100_000
-"""Pictures in a folder or an archive: ten times what the largest import is made for."""
+"""Pictures in a folder or an archive: ten times as many as the largest import that the bridge is designed for."""
+
+MAXIMUM_SHOWN_NAME_LENGTH = 255
+"""Characters of a file's name in a message: Linux's own limit."""
 
 _SUFFIXES = frozenset(("jpg", "jpeg", "png", "webp", "heic", "heif"))
 
 
 def picture_id(name: str) -> str | None:
-    """Return whose picture a file of this name is, None where it is no picture."""
-    # An id may begin with dots, where `Path.suffix` sees none: `..jpg` is the picture of `.`.
+    """Return the id of the person whose picture has this file name; None if the name is not that of a picture."""
+    # Not `Path.suffix`: an id may begin with dots, and `..jpg` is the picture of the person `.`.
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and suffix.lower() in _SUFFIXES else None
 
 
 class Pictures:
-    """The pictures beside a table, and which of them belong to nobody in it."""
+    """The pictures beside a table, and which of them a row has claimed."""
 
     def __init__(self, pictures: Iterable[tuple[str, AttachedPhoto]] = ()) -> None:
-        """Take the pictures, each with the id that it is named by. Raises PersonFileError where there are too many."""
+        """Take pairs of a person's id and a picture. Raises PersonFileError if there are too many."""
         self._by_id: dict[str, list[AttachedPhoto]] = {}
         self._claimed: set[str] = set()
         for count, (person_id, picture) in enumerate(pictures, 1):
@@ -44,8 +47,8 @@ class Pictures:
         self._claimed.add(person_id)
         return self._by_id[person_id]
 
-    def strays(self) -> list[str]:
-        """Return the names of those that nobody claimed, sorted."""
+    def unclaimed(self) -> list[str]:
+        """Return the names of the pictures that no row has claimed, sorted."""
         return sorted(
             picture.name
             for person_id, pictures in self._by_id.items()
@@ -55,7 +58,7 @@ class Pictures:
 
 
 def pictures_in(folder: Path) -> Pictures:
-    """Return the pictures directly in a folder; links are followed, as whoever gave the folder may read them.
+    """Return the pictures directly in a folder. Links are followed: the user gave the folder and may read it.
 
     Raises:
         PersonFileError: the folder cannot be read.
@@ -63,14 +66,17 @@ def pictures_in(folder: Path) -> Pictures:
     try:
         with os.scandir(folder) as entries:
             return Pictures(
-                (person_id, AttachedPhoto(shorten(entry.name, 255), partial(_read, Path(entry.path))))
+                (
+                    person_id,
+                    AttachedPhoto(shorten(entry.name, MAXIMUM_SHOWN_NAME_LENGTH), partial(_read, Path(entry.path))),
+                )
                 for entry in entries
                 if (person_id := picture_id(entry.name)) is not None and _is_file(entry)
             )
     except FileNotFoundError:
-        raise PersonFileError(f"the folder of pictures {folder} is not there") from None
+        raise PersonFileError(f"the folder of pictures {folder} does not exist") from None
     except NotADirectoryError:
-        raise PersonFileError(f"{folder} is no folder; --photos names a folder of pictures") from None
+        raise PersonFileError(f"{folder} is not a folder; --photos takes a folder of pictures") from None
     except OSError as error:
         raise PersonFileError(f"the folder of pictures {folder} cannot be read: {error.strerror}") from None
 
@@ -79,7 +85,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:
-        # Reading it will tell what is wrong with it.
+        # `_read` will raise the same error and report it.
         return True
 
 
@@ -87,7 +93,7 @@ def _read(file: Path, max_bytes: int) -> bytes:
     try:
         with file.open("rb") as stream:
             check_size(os.fstat(stream.fileno()).st_size, max_bytes)
-            # It may have grown since.
+            # The file may have grown since.
             data = stream.read(max_bytes + 1)
     except OSError as error:
         raise InvalidError.at("", f"cannot be read: {error.strerror}") from None

@@ -24,6 +24,14 @@ def nullable(schema: JsonSchema) -> JsonSchema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def allows_null(schema: JsonSchema) -> bool:
+    """Return whether the schema allows null."""
+    types = schema.get("type", [])
+    if types == "null" or (isinstance(types, list) and "null" in types):
+        return True
+    return any(allows_null(choice) for choice in schema.get("anyOf", ()))
+
+
 def described(schema: JsonSchema, description: str) -> JsonSchema:
     """Return the schema with a description of what it means in this place."""
     if "title" in schema or "$ref" in schema:

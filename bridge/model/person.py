@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
-from bridge.model.names import PERSON_ID_SCHEMA
+from bridge.model.json_schema import JsonSchema, output_schema, text
 from bridge.model.reply import format_time
 from bridge.model.stored_json import split_stored
 
@@ -156,18 +155,3 @@ SHOWN_FIELDS = tuple(
 """The names of the fields that replies and exports show, in their order."""
 
 _FORMS: Mapping[str, _JsonForm] = {one.name: one.metadata["form"] for one in fields(Person) if "form" in one.metadata}
-
-
-PERSON_PROPERTIES: Mapping[str, JsonSchema] = {
-    "id": PERSON_ID_SCHEMA,
-    "name": {"type": "string", "description": "what the terminal shows"},
-    "card": {"type": ["string", "null"], "description": "card number"},
-    "id_number": {"type": ["string", "null"], "description": "identity-card number"},
-    "valid_from": described(nullable(TIME), "may pass from then on; null for no limit"),
-    "valid_until": described(nullable(TIME), "may pass until then; null for no limit"),
-    "pass_count": {"type": ["integer", "null"], "minimum": 0, "description": "passes allowed; null for no limit"},
-    "visitor": {"type": "boolean", "description": "whether they are a visitor"},
-    "weekly": nullable(WEEKLY_SCHEMA),
-    "enabled": {"type": "boolean", "description": "false: kept by the bridge, but not on the terminal"},
-}
-"""What `Person.as_json` gives."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bridge.model.json_schema import TIME, JsonSchema, Vocabulary, described, output_schema
+from bridge.model.json_schema import Vocabulary
 from bridge.model.origin import Origin
-from bridge.model.person import PERSON_PROPERTIES, Person
-from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA, Reply, format_time
+from bridge.model.person import Person
+from bridge.model.reply import Reply, format_time
 from bridge.model.stored_json import split_stored
 from bridge.model.terminal import PersonCounts
 
@@ -112,20 +112,6 @@ class PersonEntry:
             pending=int(self.delivery is DeliveryState.PENDING),
             refused=int(self.delivery is DeliveryState.REFUSED),
         )
-
-
-PERSON_ENTRY_SCHEMA: JsonSchema = output_schema(
-    {
-        **PERSON_PROPERTIES,
-        "delivery": DeliveryState.schema("How far the last change of the person is.", title="Delivery"),
-        "status": STATUS_SCHEMA,
-        "message": MESSAGE_SCHEMA,
-        "changed_at": described(TIME, "when the change was asked for, or last answered"),
-    },
-    title="PersonEntry",
-    description="A person as a terminal should hold them, and how far that is. Photos are not shown.",
-)
-"""What `PersonEntry.as_json` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

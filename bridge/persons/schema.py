@@ -1,63 +1,41 @@
-"""Persons as users write them (CONTRACT, section 4): checked, then merged into what is kept.
+"""A person as users write it: read, then merged into the stored person (docs/mqtt.md, "A person").
 
-The vendor's own field names are understood beside ours, with what the vendor means by -1, 10000 and 00000000.
+The terminals' vendor's field names are accepted, too, and so are the vendor's values for "none": -1, 10000 and
+00000000.
 """
 
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Any
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
-from bridge.model.json_schema import JsonSchema, described, input_schema, nullable, text
-from bridge.model.names import PERSON_ID_SCHEMA, REQUEST_ID_SCHEMA, is_person_id
+from bridge.model.json_schema import TIME, described, input_schema, output_schema
+from bridge.model.names import REQUEST_ID_SCHEMA
 from bridge.model.person import Person, PhotoReference
-from bridge.persons.photos.sources import InlinePhoto, PhotoFile, PhotoSource
-from bridge.persons.timestamps import MOMENT_SCHEMA, parse_moment
-from bridge.persons.weekly import WEEKLY_RULE_SCHEMA, parse_weekly
-from bridge.protocol.requests import NO_NUMBER, UNLIMITED_PASSES
-
-MAXIMUM_NAME_LENGTH = 128
-"""Characters of a name: no register's longest needs more. What a terminal shows of it is the terminal's business."""
-
-MAXIMUM_NUMBER_LENGTH = 64
-"""Characters of a card or identity number: twice the longest in use."""
-
-MAXIMUM_PATH_LENGTH = 4096
-"""Characters of `photo_file`: Linux's own limit."""
+from bridge.model.person_entry import DeliveryState
+from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA
+from bridge.persons.field_kinds import ID_RULE
+from bridge.persons.fields import FIELDS, FIELDS_BY_KEY, SHOWN_FIELDS
+from bridge.persons.photos.sources import PhotoSource
 
 MAXIMUM_KEYS = 32
-"""Keys of a person that are looked at: more than there are, so that each mistyped one is named."""
-
-VENDOR_NAMES = {
-    "IC_NO": "card",
-    "ID_NO": "id_number",
-    "startTs": "valid_from",
-    "endTs": "valid_until",
-    "passCount": "pass_count",
-}
-"""The vendor's names of fields (PROTOCOL, setPerson) that have another name here."""
+"""Keys of a person that are read: more than there are fields, so that a message can name each misspelt one."""
 
 _MISPLACED = {
     "key": "belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit",
     "request_id": 'belongs beside "persons", once for all of them',
 }
 
-_JOINERS = "\u200c\u200d"
-"""Invisible, but part of how Persian and Indian names are written."""
-_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Cn", "Zl", "Zp"))
-"""Unicode's categories of control, format, surrogate and unassigned characters and of line breaks."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonPatch:
-    """What was given of a person; all else stays as it is.
+    """The fields that a user gave; all others stay unchanged.
 
     Attributes:
-        id: who.
-        changes: the attributes of `Person` that were given, None among them where null was, the photo not.
-        photo_source: the picture, where one was given.
+        id: the person's id.
+        changes: the given attributes of `Person`, without the photo.
+        photo_source: the given photo.
     """
 
     id: str
@@ -73,47 +51,53 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
         timezone: of times without an offset.
 
     Raises:
-        InvalidError: with all that is wrong, paths like `valid_from` and `weekly.Monday`.
+        InvalidError: with all faults, at paths like `valid_from` and `weekly.Monday`.
     """
     if not isinstance(data, Mapping):
         raise InvalidError.at("", 'must be an object like {"id": "1001", "name": "Ada"}')
     if len(data) > MAXIMUM_KEYS:
-        raise InvalidError.at("", f"has {len(data)} keys; a person has at most {len(_FIELDS)}")
+        raise InvalidError.at("", f"has {len(data)} keys; a person has at most {len(FIELDS)}")
     faults: list[Fault] = []
-    values: dict[str, Any] = {}
-    entries: Mapping[str, object] = data
-    for key, value in entries.items():
-        name = VENDOR_NAMES.get(key, key)
-        if name not in _FIELDS:
-            faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, KNOWN_KEYS)))
-        elif name != key and name in data:
-            faults.append(Fault(key, f"is the same as {name!r}; give one of them"))
+    changes: dict[str, Any] = {}
+    photos: list[PhotoSource] = []
+    given: Mapping[str, object] = data
+    for key, value in given.items():
+        person_field = FIELDS_BY_KEY.get(key)
+        if person_field is None:
+            faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, FIELDS_BY_KEY)))
+        elif person_field.name != key and person_field.name in data:
+            faults.append(Fault(key, f"is the same as {person_field.name!r}; give one of them"))
+        elif value is None and person_field.kind.accepts_null:
+            changes[person_field.name] = person_field.default
         else:
             try:
-                values[name] = _FIELDS[name].parse(value, timezone)
+                parsed = person_field.kind.parse(value, timezone)
             except InvalidError as error:
                 faults += (fault.below(key) for fault in error.faults)
+                continue
+            if person_field.is_photo:
+                photos.append(parsed)
+            else:
+                changes[person_field.name] = parsed
     if "id" not in data:
-        faults.append(Fault("id", f"is missing; {_ID_RULE}"))
+        faults.append(Fault("id", f"is missing; {ID_RULE}"))
     if "photo" in data and "photo_file" in data:
-        faults.append(Fault("photo_file", "is a photo too; give 'photo' or 'photo_file'"))
+        faults.append(Fault("photo_file", "is a photo, too; give 'photo' or 'photo_file'"))
     if faults:
         raise InvalidError(faults)
-    person_id = values.pop("id")
-    inline, file = values.pop("photo", None), values.pop("photo_file", None)
-    return PersonPatch(id=person_id, changes=values, photo_source=inline or file)
+    return PersonPatch(id=changes.pop("id"), changes=changes, photo_source=photos[0] if photos else None)
 
 
 def merge(patch: PersonPatch, stored: Person | None, photo: PhotoReference | None) -> Person:
-    """Return the person as it is with what was given.
+    """Return the person with the given fields changed.
 
     Args:
-        patch: what was given.
+        patch: the given fields.
         stored: the person so far; None for a new one.
-        photo: the patch's picture, prepared; None where none was given.
+        photo: the patch's photo, prepared; None if the patch has none.
 
     Raises:
-        InvalidError: a new person lacks its name or photo, or the time range is backwards.
+        InvalidError: a new person lacks its name or photo, or the validity ends before it starts.
     """
     changes = dict(patch.changes)
     if photo is not None:
@@ -141,172 +125,23 @@ def _new_person(person_id: str, changes: Mapping[str, Any]) -> Person:
     return Person(id=person_id, **changes)
 
 
-_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
-
-
-def _parse_id(value: object, _: tzinfo) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        # Leading zeros are lost in a number, and with them who it is.
-        raise InvalidError.at("", f"{_ID_RULE}; put the number in quotation marks")
-    if not isinstance(value, str) or not is_person_id(value):
-        raise InvalidError.at("", _ID_RULE)
-    return value
-
-
-def _parse_name(value: object, _: tzinfo) -> str:
-    text = _parse_text(value, MAXIMUM_NAME_LENGTH)
-    if not text:
-        raise InvalidError.at("", "must not be empty")
-    return text
-
-
-def _parse_number(value: object, _: tzinfo) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise InvalidError.at("", "must be text: put the number in quotation marks, or its leading zeros are lost")
-    text = _parse_text(value, MAXIMUM_NUMBER_LENGTH)
-    return None if text in ("", NO_NUMBER) else text
-
-
-def _parse_text(value: object, maximum: int) -> str:
-    if not isinstance(value, str):
-        raise InvalidError.at("", f"must be text of at most {maximum} characters")
-    text = value[: maximum * 2].strip()
-    if len(text) > maximum or len(value) > maximum * 2:
-        raise InvalidError.at("", f"must have at most {maximum} characters")
-    for character in text:
-        if unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS:
-            raise InvalidError.at("", f"must not hold control characters (U+{ord(character):04X})")
-    return text
-
-
-def _parse_pass_count(value: object, _: tzinfo) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        # To JSON 3.0 is as whole as 3, and some write it so.
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UNLIMITED_PASSES:
-        raise InvalidError.at("", f"must be a whole number from 0 to {UNLIMITED_PASSES - 1}, or null for no limit")
-    return None if value == UNLIMITED_PASSES else value
-
-
-def _parse_visitor(value: object, _: tzinfo) -> bool:
-    if value is None:
-        return False
-    return _parse_boolean(value)
-
-
-def _parse_enabled(value: object, _: tzinfo) -> bool:
-    # Nobody is let in again by an empty value.
-    return _parse_boolean(value)
-
-
-def _parse_boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidError.at("", "must be true or false, without quotation marks")
-    return value
-
-
-def _parse_photo(value: object, _: tzinfo) -> InlinePhoto:
-    if not isinstance(value, str) or not value:
-        raise InvalidError.at("", "must be base64 or a data URI; leave it out to keep the photo as it is")
-    return InlinePhoto(value)
-
-
-def _parse_photo_file(value: object, _: tzinfo) -> PhotoFile:
-    if not isinstance(value, str) or not value:
-        raise InvalidError.at("", "must be a path inside photos.folders; leave it out to keep the photo as it is")
-    if len(value) > MAXIMUM_PATH_LENGTH or "\0" in value:
-        raise InvalidError.at("", f"must be a path of at most {MAXIMUM_PATH_LENGTH} characters")
-    return PhotoFile(value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """How a field is read, and the schema of what is taken."""
-
-    parse: Callable[[object, tzinfo], Any]
-    schema: JsonSchema
-
-
-def _number_schema(what: str) -> JsonSchema:
-    description = f"{what}; text, for leading zeros count; null, empty and `{NO_NUMBER}` for none"
-    return nullable(text(description, longest=MAXIMUM_NUMBER_LENGTH))
-
-
-_FIELDS: Mapping[str, _Field] = {
-    "id": _Field(_parse_id, PERSON_ID_SCHEMA),
-    "name": _Field(
-        _parse_name,
-        {
-            **text(
-                "what the terminal shows; needed for a new person; no control characters", longest=MAXIMUM_NAME_LENGTH
-            ),
-            "pattern": "\\S",
-        },
-    ),
-    "card": _Field(_parse_number, _number_schema("card number, sent to the gate as a Wiegand number")),
-    "id_number": _Field(_parse_number, _number_schema("identity-card number")),
-    "photo": _Field(
-        _parse_photo,
-        text(
-            "the picture, as base64 or a data URI: JPEG, PNG, WebP, or HEIC where that is installed, at least 32 "
-            "pixels on a side; needed for a new person, here or as `photo_file`",
-            shortest=1,
-        ),
-    ),
-    "photo_file": _Field(
-        _parse_photo_file,
-        text("instead of `photo`: a path inside one of `photos.folders`", shortest=1, longest=MAXIMUM_PATH_LENGTH),
-    ),
-    "valid_from": _Field(
-        lambda value, timezone: parse_moment(value, timezone, end_of_day=False),
-        described(MOMENT_SCHEMA, "may pass from then on, of a date alone its start; earlier than `valid_until`"),
-    ),
-    "valid_until": _Field(
-        lambda value, timezone: parse_moment(value, timezone, end_of_day=True),
-        described(MOMENT_SCHEMA, "may pass until then, of a date alone its end; later than `valid_from`"),
-    ),
-    "pass_count": _Field(
-        _parse_pass_count,
-        {
-            "type": ["integer", "null"],
-            "minimum": 0,
-            "maximum": UNLIMITED_PASSES,
-            "description": f"passes allowed within that time; null and {UNLIMITED_PASSES} for no limit",
-        },
-    ),
-    "visitor": _Field(
-        _parse_visitor, {"type": ["boolean", "null"], "description": "whether they are a visitor; null for not"}
-    ),
-    "weekly": _Field(lambda value, _: parse_weekly(value), nullable(WEEKLY_RULE_SCHEMA)),
-    "enabled": _Field(
-        _parse_enabled,
-        {"type": "boolean", "description": "false keeps them here, photo and all, but removes them from the terminal"},
-    ),
-}
-"""How each field is read; the order is that of messages."""
-
-KNOWN_KEYS = (*_FIELDS, *VENDOR_NAMES)
-"""Every name that a field of a person is understood by."""
-
-_PROPERTIES: Mapping[str, JsonSchema] = {
-    **{name: field.schema for name, field in _FIELDS.items()},
+_PROPERTIES = {
+    **{one.name: one.input_schema for one in FIELDS},
     **{
-        vendors: described(_FIELDS[name].schema, f"the vendor's name of `{name}`")
-        for vendors, name in VENDOR_NAMES.items()
+        one.vendor_name: described(one.kind.input_schema, f"the vendor's name of `{one.name}`")
+        for one in FIELDS
+        if one.vendor_name is not None
     },
 }
-_AT_MOST_ONE_OF = [{"not": {"required": list(pair)}} for pair in (*VENDOR_NAMES.items(), ("photo", "photo_file"))]
+_SAME = [(one.vendor_name, one.name) for one in FIELDS if one.vendor_name is not None]
+_AT_MOST_ONE_OF = [{"not": {"required": list(pair)}} for pair in (*_SAME, ("photo", "photo_file"))]
 
 PERSON_SCHEMA = input_schema(
     _PROPERTIES,
     required=["id"],
     title="Person",
-    description="A person as users write them. A new one needs `name` and a photo; of a known one what is absent stays "
-    "as it is. No field is given under two names.",
+    description="A person as users write it. A new person needs `name` and a photo; of a known person, absent fields "
+    "stay unchanged. No field may be given under two names.",
     allOf=_AT_MOST_ONE_OF,
     examples=[
         {
@@ -318,13 +153,26 @@ PERSON_SCHEMA = input_schema(
         }
     ],
 )
-"""What `parse_person` reads."""
+"""The schema of what `parse_person` reads."""
 
 SINGLE_PERSON_SCHEMA = input_schema(
     {**_PROPERTIES, "request_id": REQUEST_ID_SCHEMA},
     required=["id"],
     title="SinglePerson",
-    description="A person, with the command's `request_id` beside their fields.",
+    description="A person, with the command's `request_id` beside its fields.",
     allOf=_AT_MOST_ONE_OF,
 )
-"""A person that is a command all by itself."""
+"""The schema of a person that is a whole command."""
+
+PERSON_ENTRY_SCHEMA = output_schema(
+    {
+        **{one.name: one.output_schema for one in SHOWN_FIELDS},
+        "delivery": DeliveryState.schema("The state of the last change of the person.", title="Delivery"),
+        "status": STATUS_SCHEMA,
+        "message": MESSAGE_SCHEMA,
+        "changed_at": described(TIME, "when the change was requested, or last answered"),
+    },
+    title="PersonEntry",
+    description="A person that a terminal should hold, and the state of the delivery. Photos are not shown.",
+)
+"""The schema of `PersonEntry.as_json`."""

@@ -7,7 +7,7 @@ from bridge.model.faults import InvalidError, shorten
 from bridge.model.json_schema import JsonSchema
 from bridge.protocol.requests import NO_LIMIT
 
-LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+LATEST_SECONDS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 """The latest time that can be given, in seconds since the epoch: the last second that ISO 8601 writes with a year of
 four digits. The earliest is the epoch itself, as no terminal's clock was set before."""
 
@@ -21,26 +21,26 @@ _DATE_TIME = re.compile(
 )
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
 
-MOMENT_SCHEMA: JsonSchema = {
+TIMESTAMP_SCHEMA: JsonSchema = {
     "title": "Moment",
     "description": "A time between 1970 and 9999; null and -1 for no limit. Without an offset it is the bridge's local "
     "time.",
     "anyOf": [
         {"type": "null"},
         {"const": NO_LIMIT},
-        {"type": "number", "minimum": 0, "maximum": LATEST, "description": "seconds since 1970"},
+        {"type": "number", "minimum": 0, "maximum": LATEST_SECONDS, "description": "seconds since 1970"},
         {"type": "string", "pattern": f"^{_DATE.pattern}$", "description": "a date that there is"},
         {"type": "string", "pattern": f"^{_DATE_TIME.pattern}$", "description": "ISO 8601, a time that there is"},
     ],
     "examples": ["2026-11-24T08:00+01:00", "2026-11-24", 1795500000, None],
 }
-"""What `parse_moment` reads."""
+"""What `parse_timestamp` reads."""
 
 _EXPECTED = 'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
 _OUT_OF_RANGE = "must lie between 1970 and 9999; null for no limit"
 
 
-def parse_moment(value: object, timezone: tzinfo, *, end_of_day: bool) -> float | None:
+def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> float | None:
     """Read a time.
 
     Of a local time that comes twice, as clocks are put back, the first is meant; one that clocks put forward leave out
@@ -65,10 +65,10 @@ def parse_moment(value: object, timezone: tzinfo, *, end_of_day: bool) -> float 
         seconds = value
     else:
         raise InvalidError.at("", _EXPECTED)
-    if LATEST < seconds <= LATEST * 1000 and not isinstance(value, str):
+    if LATEST_SECONDS < seconds <= LATEST_SECONDS * 1000 and not isinstance(value, str):
         raise InvalidError.at("", "must be seconds since 1970; these look like milliseconds")
     # NaN is not within bounds either.
-    if not 0 <= seconds <= LATEST:
+    if not 0 <= seconds <= LATEST_SECONDS:
         raise InvalidError.at("", _OUT_OF_RANGE)
     return round(float(seconds), 3)
 

@@ -12,7 +12,7 @@ from bridge.model.events import PUBLIC_EVENTS, Event, PublicEvent
 from bridge.model.json_schema import Vocabulary, reference
 from bridge.model.outcome import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Topics
-from bridge.persons.schema import KNOWN_KEYS
+from bridge.persons.fields import FIELDS_BY_KEY
 from tests.support.contract import validator
 from tools.asyncapi import asyncapi_document
 from tools.catalogue import Catalogue, catalogue
@@ -78,7 +78,7 @@ def test_every_command_topic_and_event_is_in_the_asyncapi_document() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["Outcome"]["enum"] == [outcome.value for outcome in Outcome]
     assert schemas["CommandName"]["enum"] == [definition.name for definition in COMMANDS]
-    assert set(schemas["Person"]["properties"]) == set(KNOWN_KEYS)
+    assert set(schemas["Person"]["properties"]) == set(FIELDS_BY_KEY)
 
 
 def test_every_public_event_is_published() -> None:

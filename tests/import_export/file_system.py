@@ -25,9 +25,9 @@ def read(file: Path, photos: Path | None = None) -> list[Row]:
         return list(opened.rows())
 
 
-def read_with_strays(file: Path, photos: Path | None = None) -> tuple[list[Row], list[str]]:
+def read_with_unclaimed_pictures(file: Path, photos: Path | None = None) -> tuple[list[Row], list[str]]:
     with open_person_file(file, photos) as opened:
-        return list(opened.rows()), list(opened.strays)
+        return list(opened.rows()), list(opened.unclaimed_pictures)
 
 
 def bytes_of(picture: AttachedPhoto | None) -> bytes:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.import_export import byte_source, csv_table
-from bridge.import_export.errors import PersonFileError
+from bridge.import_export import byte_source, csv_reading
 from bridge.import_export.reading import open_person_file
+from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError
 from bridge.persons.schema import parse_person
 from tests.import_export.file_system import read
@@ -170,8 +170,8 @@ def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
     assert [[(fault.path, fault.message) for fault in row.faults] for row in rows] == [
         [],
         [],
-        [("id", "is that of row 2 too; a person has one row")],
-        [("id", "is that of row 2 too; a person has one row")],
+        [("id", "is also the id of row 2; keep one row for each person")],
+        [("id", "is also the id of row 2; keep one row for each person")],
     ]
 
 
@@ -190,14 +190,14 @@ def test_a_header_alone_is_nobody(table: Path) -> None:
         ("id;Name\n", "row 1, column 2: unknown key 'Name' (did you mean 'name'?)"),
         ("ID;Name\n", "row 1, column 1: unknown key 'ID' (did you mean 'id'?)"),
         ("id,,name\n", "row 1, column 2: has no name"),
-        ("id,name,name\n", "row 1, column 3: 'name' comes twice"),
-        ("id,card,IC_NO\n", "row 1, column 3: 'IC_NO' comes twice"),
+        ("id,name,name\n", "row 1, column 3: 'name' is given twice"),
+        ("id,card,IC_NO\n", "row 1, column 3: 'IC_NO' is given twice"),
         ("name,card\n", "row 1: has no column 'id'"),
         ('id,name\n1,"Ada\n2,Grace\n', "row 2: has a quotation mark that is not closed"),
         ('id,"name\n', "row 1: has a quotation mark that is not closed"),
         ('id,name\n\n1,"Ada" L.\n', "row 3: has text behind a closing quotation mark"),
         (b"id,name\n1,Ada\n2,Gr\xe4ce\n", "row 3: is not UTF-8"),
-        (b"id,name\n1,Ada\x00\n", "row 2: holds a NUL byte"),
+        (b"id,name\n1,Ada\x00\n", "row 2: contains a NUL byte"),
         ("id,name\n1,Ada\n".encode("utf-16"), "is in UTF-16"),
     ],
 )
@@ -225,7 +225,7 @@ def test_a_photo_of_many_megabytes_fits_into_a_cell(table: Path) -> None:
 def test_a_row_that_never_ends_is_not_read_to_its_end(
     table: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
-    monkeypatch.setattr(byte_source, "LONGEST_ROW", 200_000)
+    monkeypatch.setattr(byte_source, "MAXIMUM_ROW_BYTES", 200_000)
     assert "MB; is a quotation mark" in error_of(
         table, content.format("Ada\r\n," * 100_000 if '"' in content else "x" * 600_000)
     )
@@ -233,7 +233,7 @@ def test_a_row_that_never_ends_is_not_read_to_its_end(
 
 def test_a_cell_beyond_the_limit_is_told_with_its_row(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = csv.field_size_limit(100_000)
-    monkeypatch.setattr(csv_table, "LONGEST_ROW", 150_000)
+    monkeypatch.setattr(csv_reading, "MAXIMUM_ROW_BYTES", 150_000)
     try:
         assert error_of(table, f"id,name\n1,{'x' * 149_999}\n2,{'x' * 150_001}\n").startswith("row 3: has a cell")
     finally:
@@ -271,7 +271,7 @@ def test_what_the_csv_module_writes_is_read_however_it_comes_in_pieces(
         taken, rest = bytes(rest[:piece]), rest[piece:]
         return taken
 
-    rows = list(csv_table.read_csv(byte_source.ByteSource(take, len(content))))
+    rows = list(csv_reading.read_csv(byte_source.ByteSource(take, len(content))))
     assert [(row.number, row.data["id"], row.data["name"]) for row in rows] == [
         (number, one, name.strip()) for number, (one, name) in enumerate(cells, 2)
     ]
@@ -288,7 +288,7 @@ def test_whatever_the_bytes_nothing_but_rows_or_an_error_comes_out(content: byte
         return taken
 
     try:
-        for row in csv_table.read_csv(byte_source.ByteSource(take, 100)):
+        for row in csv_reading.read_csv(byte_source.ByteSource(take, 100)):
             assert row.data or row.faults
     except PersonFileError as error:
         assert str(error)  # noqa: PT017  both ends are right, each in its way

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from bridge.import_export.reading import open_person_file
 from bridge.import_export.writing import write_person_file
 from bridge.model.person import ALWAYS, WEEKDAYS, Person, Weekly
+from bridge.persons.field_kinds import MAXIMUM_NAME_LENGTH, MAXIMUM_NUMBER_LENGTH
 from bridge.persons.photos.sources import InlinePhoto
-from bridge.persons.schema import MAXIMUM_NAME_LENGTH, MAXIMUM_NUMBER_LENGTH, merge, parse_person
-from bridge.persons.timestamps import LATEST
+from bridge.persons.schema import merge, parse_person
+from bridge.persons.timestamps import LATEST_SECONDS
 from tests.import_export.file_system import MAXIMUM, PHOTO, person
 
 ODD_IDS = [".", "..", "-", "_", "@", "a@b.c", ".hidden", "0042", "1e5", "true", "id", "x.jpg", "A", "a", "x" * 64]
@@ -50,7 +51,7 @@ def printable(maximum: int) -> st.SearchStrategy[str]:
 
 numbers = st.none() | printable(MAXIMUM_NUMBER_LENGTH).filter(lambda text: text != "00000000")
 ids = st.sampled_from(ODD_IDS) | st.from_regex(r"[A-Za-z0-9_.@-]{1,64}", fullmatch=True)
-moments = st.integers(0, int(LATEST * 1000)).map(lambda milliseconds: milliseconds / 1000)
+moments = st.integers(0, int(LATEST_SECONDS * 1000)).map(lambda milliseconds: milliseconds / 1000)
 days = st.sampled_from(["", "00:00-23:59", "09:00-12:35;13:25-16:25", "00:00-00:01;23:58-23:59"])
 
 
@@ -98,7 +99,7 @@ def test_what_was_written_reads_back_without_a_difference(name: str, folder: boo
                 writer.add(one, jpeg_of(one))
         with open_person_file(Path(place, name), photos) as opened:
             rows = list(opened.rows())
-            assert opened.strays == []
+            assert opened.unclaimed_pictures == []
             assert [row.data["id"] for row in rows] == [one.id for one in everyone]
             for row, one in zip(rows, everyone, strict=True):
                 assert row.faults == ()

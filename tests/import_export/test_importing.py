@@ -161,7 +161,7 @@ async def test_pictures_that_belong_to_nobody_are_named(tmp_path: Path) -> None:
         photos = system.picture("1")
         system.picture("9")
         checked, _ = await system.check(system.write({"id": "1", "name": "Ada"}), photos=photos)
-        assert list(checked.strays) == ["9.jpg"]
+        assert list(checked.unclaimed_pictures) == ["9.jpg"]
 
 
 def test_what_waits_on_the_disk_is_nobody_elses_to_read(tmp_path: Path) -> None:

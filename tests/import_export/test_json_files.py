@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bridge.import_export import byte_source
 from bridge.import_export.byte_source import ByteSource
-from bridge.import_export.errors import PersonFileError
-from bridge.import_export.json_table import read_json
+from bridge.import_export.json_reading import read_json
 from bridge.import_export.reading import open_person_file
+from bridge.import_export.rows import PersonFileError
 from tests.import_export.file_system import read
 
 ADA: dict[str, Any] = {"id": "1001", "name": "Ada", "valid_from": 1700000000.5, "valid_until": -1, "weekly": None}
@@ -95,9 +95,12 @@ def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
         (b'[{"id": "1"}, {"name": "Ev\xe4, Eve"}]', "person 2: is not UTF-8"),
         (b'[{"id": "1"}, {"name": "Eve\x00"}]', "person 2: is not JSON"),
         ('[{"id": "1", "name": "Eve"}]'.encode("utf-16"), "is in UTF-16"),
-        (b'[{"a": ' + DEEP, "person 1: has more in it"),
-        (b"[" + DEEP, "person 1: has more in it"),
-        ("[{" + ",".join(f'"{number}": 0' for number in range(10_000)) + "}]", "person 1: has more in it"),
+        (b'[{"a": ' + DEEP, "person 1: contains more than a person can have"),
+        (b"[" + DEEP, "person 1: contains more than a person can have"),
+        (
+            "[{" + ",".join(f'"{number}": 0' for number in range(10_000)) + "}]",
+            "person 1: contains more than a person can have",
+        ),
     ],
 )
 def test_what_is_no_json_of_persons_is_told(table: Path, content: str | bytes, hint: str) -> None:
@@ -116,7 +119,7 @@ def test_persons_before_a_broken_one_are_read(table: Path) -> None:
 
 
 def test_a_person_that_never_ends_is_not_read_to_its_end(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_source, "LONGEST_ROW", 200_000)
+    monkeypatch.setattr(byte_source, "MAXIMUM_ROW_BYTES", 200_000)
     # Not one person too long, though all of them are.
     table.write_text(json.dumps([{"id": str(number), "photo": "x" * 100_000} for number in range(10)]))
     assert len(read(table)) == 10

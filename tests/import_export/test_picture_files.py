@@ -13,10 +13,10 @@ import pytest
 
 from bridge.import_export import archive as archives
 from bridge.import_export import pictures
-from bridge.import_export.errors import PersonFileError
 from bridge.import_export.reading import open_person_file
+from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError
-from tests.import_export.file_system import MAXIMUM, bytes_of, read, read_with_strays, write_zip
+from tests.import_export.file_system import MAXIMUM, bytes_of, read, read_with_unclaimed_pictures, write_zip
 
 CSV = b"id,name\np1,Ada\nP1,Grace\n"
 
@@ -62,9 +62,9 @@ def test_ids_that_differ_in_case_are_different_persons(table: Path, folder: Path
 def test_any_id_can_name_a_picture(tmp_path: Path, folder: Path, person_id: str) -> None:
     (tmp_path / "odd.csv").write_text(f"id\n{person_id}\n")
     (folder / f"{person_id}.jpg").write_bytes(b"odd")
-    (row,), strays = read_with_strays(tmp_path / "odd.csv", folder)
+    (row,), unclaimed = read_with_unclaimed_pictures(tmp_path / "odd.csv", folder)
     assert bytes_of(row.picture) == b"odd"
-    assert strays == []
+    assert unclaimed == []
 
 
 def test_pictures_of_nobody_are_named(table: Path, folder: Path) -> None:
@@ -73,7 +73,14 @@ def test_pictures_of_nobody_are_named(table: Path, folder: Path) -> None:
     (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
     (folder / "p5.jpg").mkdir()
     os.mkfifo(folder / "p6.jpg")
-    assert read_with_strays(table, folder)[1] == ["Ada Lovelace.jpg", "bell�.jpg", "p2.jpg", "p3.png", "�.jpg"]
+    _, unclaimed = read_with_unclaimed_pictures(table, folder)
+    assert unclaimed == [
+        "Ada Lovelace.jpg",
+        "bell�.jpg",
+        "p2.jpg",
+        "p3.png",
+        "�.jpg",
+    ]
 
 
 def test_a_second_picture_of_the_same_person_is_a_fault(table: Path, folder: Path) -> None:
@@ -103,10 +110,10 @@ def test_a_folder_beside_json(tmp_path: Path, folder: Path) -> None:
     table.write_text('[{"id": "p1"}, {"id": 7}, {"name": "Ada"}]')
     (folder / "p1.jpg").write_bytes(b"ada")
     (folder / "7.jpg").write_bytes(b"seven")
-    rows, strays = read_with_strays(table, folder)
+    rows, unclaimed = read_with_unclaimed_pictures(table, folder)
     assert bytes_of(rows[0].picture) == b"ada"
     assert [row.picture for row in rows[1:]] == [None, None]
-    assert strays == ["7.jpg"]
+    assert unclaimed == ["7.jpg"]
 
 
 def test_links_are_followed_and_what_is_gone_is_told(table: Path, folder: Path, tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_a_picture_has_at_most_so_many_bytes(table: Path, folder: Path, tmp_path
                     bytes_of(picture)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("missing", "is not there"), ("persons.csv", "is no folder")])
+@pytest.mark.parametrize(("name", "hint"), [("missing", "does not exist"), ("persons.csv", "is not a folder")])
 def test_a_folder_that_is_none_is_told(table: Path, tmp_path: Path, name: str, hint: str) -> None:
     assert hint in error_of(table, tmp_path / name)
 
@@ -150,12 +157,14 @@ def test_a_folder_is_bounded(table: Path, folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(pictures, "MAXIMUM_PICTURES", 3)
     for number in range(3):
         (folder / f"{number}.jpg").touch()
-    assert len(read_with_strays(table, folder)[1]) == 3
+    assert len(read_with_unclaimed_pictures(table, folder)[1]) == 3
     (folder / "3.jpg").touch()
     assert "more than 3 pictures" in error_of(table, folder)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("persons.xlsx", ".csv"), ("persons", ".csv"), ("missing.csv", "no such")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("persons.xlsx", ".csv"), ("persons", ".csv"), ("missing.csv", "does not exist")]
+)
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str, hint: str) -> None:
     assert hint in error_of(tmp_path / name)
 
@@ -187,14 +196,14 @@ def test_a_zip_holds_a_table_and_pictures_anywhere(tmp_path: Path, compression: 
     with open_person_file(file, None) as opened:
         rows = list(opened.rows())
         assert [bytes_of(row.picture) for row in rows] == [b"ada", b"grace"]
-        assert opened.strays == ["p9.jpg"]
+        assert opened.unclaimed_pictures == ["p9.jpg"]
         assert opened.progress() == 1.0
 
 
 def test_a_zip_of_json(tmp_path: Path, folder: Path) -> None:
     file = write_zip(tmp_path / "all.zip", {"persons.json": b'[{"id": "p1"}]', "p1.jpg": b"ada"})
     assert [row.picture is not None for row in read(file)] == [True]
-    assert "pictures of its own" in error_of(file, folder)
+    assert "the archive contains pictures" in error_of(file, folder)
 
 
 def test_a_folder_may_lie_beside_a_zip_without_pictures(tmp_path: Path, folder: Path) -> None:
@@ -228,7 +237,7 @@ def test_an_uncommon_compression_is_told(tmp_path: Path, compression: int, odd: 
     with zipfile.ZipFile(file, "w") as archive:
         for name in ("persons.csv", "p1.jpg"):
             archive.writestr(name, CSV, compression if name == odd else zipfile.ZIP_DEFLATED)
-    assert f"{odd} in the archive is compressed in a way" in error_of(file)
+    assert f"{odd} in the archive is compressed with a method" in error_of(file)
 
 
 def patched(content: bytes, name: bytes, central_offset: int, value: bytes) -> bytes:
@@ -241,7 +250,7 @@ def patched(content: bytes, name: bytes, central_offset: int, value: bytes) -> b
 def test_an_encrypted_member_is_told(tmp_path: Path, name: bytes) -> None:
     file = write_zip(tmp_path / "all.zip", {"persons.csv": CSV, "p1.jpg": b"ada"})
     file.write_bytes(patched(file.read_bytes(), name, 8, b"\x01\x00"))
-    assert error_of(file) == f"{name.decode()} in the archive is encrypted; make it without a password"
+    assert error_of(file) == f"{name.decode()} in the archive is encrypted; create it without a password"
 
 
 def test_a_broken_picture_is_a_fault_of_its_row_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.import_export import writing
-from bridge.import_export.errors import PersonFileError
+from bridge.import_export.rows import PersonFileError
 from bridge.import_export.writing import write_person_file
 from tests.import_export.file_system import JPEG, person
 from tests.support.file_size import file_size_limit
@@ -198,7 +198,7 @@ def test_a_second_picture_of_the_same_person_is_not_made(tmp_path: Path, other: 
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / other).write_bytes(b"grace")
-    with pytest.raises(PersonFileError, match=f"another picture of the same person already, {other}"):
+    with pytest.raises(PersonFileError, match=f"another picture of this person, {other}"):
         write(tmp_path / "persons.csv", photos)
     assert everything_below(tmp_path) == {"photos": None, f"photos/{other}": b"grace"}
 
@@ -243,7 +243,7 @@ def test_an_archive_takes_no_more_than_can_be_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(writing, "MAXIMUM_MEMBERS", 3)
     write(tmp_path / "persons.zip")
     with (  # noqa: PT012  only the third is too many
-        pytest.raises(PersonFileError, match="an archive takes 2 persons"),
+        pytest.raises(PersonFileError, match="an archive holds at most 2 persons"),
         write_person_file(tmp_path / "more.zip", None) as writer,
     ):
         for number in range(3):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.person import ALWAYS, Person, Weekly
+from bridge.persons.field_kinds import MAXIMUM_NAME_LENGTH
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
-from bridge.persons.schema import MAXIMUM_NAME_LENGTH, PersonPatch, merge, parse_person
-from bridge.persons.timestamps import LATEST
+from bridge.persons.schema import PersonPatch, merge, parse_person
+from bridge.persons.timestamps import LATEST_SECONDS
 from bridge.protocol.photos import escape_photo
 from bridge.protocol.requests import PersonFields, decode_request, encode_set_person
 
@@ -240,13 +241,13 @@ def test_a_range_may_be_moved_as_a_whole() -> None:
 
 
 NUMBERS = st.none() | st.from_regex(r"[0-9]{1,12}", fullmatch=True)
-HALF = int(LATEST // 2)
+HALF = int(LATEST_SECONDS // 2)
 FIELDS = {
     "name": st.from_regex(r"[A-Za-z]{1,20}", fullmatch=True),
     "card": NUMBERS,
     "id_number": NUMBERS,
     "valid_from": st.none() | st.integers(0, HALF),
-    "valid_until": st.none() | st.integers(HALF + 1, int(LATEST)),
+    "valid_until": st.none() | st.integers(HALF + 1, int(LATEST_SECONDS)),
     "pass_count": st.none() | st.integers(0, 10000),
     "visitor": st.none() | st.booleans(),
     "weekly": st.none() | st.just({"default": None}) | st.just({"Sunday": "", "default": "08:00-17:00"}),

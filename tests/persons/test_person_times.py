@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.model.faults import InvalidError
 from bridge.model.person import Person
-from bridge.persons.timestamps import LATEST, LocalTimezone, parse_moment
+from bridge.persons.timestamps import LATEST_SECONDS, LocalTimezone, parse_timestamp
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HAVANA = ZoneInfo("America/Havana")
@@ -46,7 +46,7 @@ def at(text: str) -> float:
 )
 @pytest.mark.parametrize("end_of_day", [False, True])
 def test_a_time_is_read(value: object, expected: str, end_of_day: bool) -> None:
-    assert parse_moment(value, BERLIN, end_of_day=end_of_day) == at(expected)
+    assert parse_timestamp(value, BERLIN, end_of_day=end_of_day) == at(expected)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_a_time_is_read(value: object, expected: str, end_of_day: bool) -> None:
     ],
 )
 def test_a_date_alone_is_its_start_or_its_end(zone: ZoneInfo, day: str, start: str, end: str) -> None:
-    assert parse_moment(day, zone, end_of_day=False) == at(start)
-    assert parse_moment(day, zone, end_of_day=True) == at(end)
+    assert parse_timestamp(day, zone, end_of_day=False) == at(start)
+    assert parse_timestamp(day, zone, end_of_day=True) == at(end)
 
 
 @pytest.mark.parametrize("value", [None, -1, -1.0])
 def test_no_limit(value: object) -> None:
-    assert parse_moment(value, UTC, end_of_day=True) is None
+    assert parse_timestamp(value, UTC, end_of_day=True) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_no_limit(value: object) -> None:
 )
 def test_what_is_no_time_is_told(value: object, hint: str) -> None:
     with pytest.raises(InvalidError) as caught:
-        parse_moment(value, timezone(timedelta(hours=5)), end_of_day=False)
+        parse_timestamp(value, timezone(timedelta(hours=5)), end_of_day=False)
     (fault,) = caught.value.faults
     assert hint in fault.message
     assert len(fault.message) < 250
@@ -121,7 +121,7 @@ def test_what_is_no_time_is_told(value: object, hint: str) -> None:
 
 @given(LOCAL, ZONES)
 def test_a_local_time_is_the_zones(moment: datetime, zone: ZoneInfo) -> None:
-    seconds = parse_moment(moment.isoformat(), zone, end_of_day=False)
+    seconds = parse_timestamp(moment.isoformat(), zone, end_of_day=False)
     assert seconds is not None
     shown = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None)
     # What clocks leave out is the only time that is read as another.
@@ -131,26 +131,26 @@ def test_a_local_time_is_the_zones(moment: datetime, zone: ZoneInfo) -> None:
 
 @given(st.dates(datetime(1971, 1, 1).date(), datetime(2037, 12, 30).date()), ZONES)  # noqa: DTZ001  as above
 def test_days_follow_one_another_without_gap_or_overlap(day: datetime, zone: ZoneInfo) -> None:
-    end = parse_moment(day.isoformat(), zone, end_of_day=True)
+    end = parse_timestamp(day.isoformat(), zone, end_of_day=True)
     assert end is not None
-    assert end + 1 == parse_moment((day + timedelta(days=1)).isoformat(), zone, end_of_day=False)
+    assert end + 1 == parse_timestamp((day + timedelta(days=1)).isoformat(), zone, end_of_day=False)
     assert datetime.fromtimestamp(end, zone).date() == day
 
 
-@given(st.floats(0, LATEST) | st.integers(0, int(LATEST)), ZONES)
+@given(st.floats(0, LATEST_SECONDS) | st.integers(0, int(LATEST_SECONDS)), ZONES)
 def test_a_time_that_was_read_is_shown_and_read_again_as_the_same(seconds: float, zone: ZoneInfo) -> None:
-    once = parse_moment(seconds, zone, end_of_day=False)
+    once = parse_timestamp(seconds, zone, end_of_day=False)
     shown = Person(id="1", name="Ada", photo="", valid_from=once).as_json()["valid_from"]
-    assert parse_moment(shown, zone, end_of_day=True) == once
+    assert parse_timestamp(shown, zone, end_of_day=True) == once
 
 
 @given(st.text() | st.floats() | st.integers() | st.booleans(), ZONES, st.booleans())
 def test_nothing_but_a_time_or_a_fault_comes_out(value: object, zone: ZoneInfo, end_of_day: bool) -> None:
     try:
-        seconds = parse_moment(value, zone, end_of_day=end_of_day)
+        seconds = parse_timestamp(value, zone, end_of_day=end_of_day)
     except InvalidError:
         return
-    assert seconds is None or 0 <= seconds <= LATEST
+    assert seconds is None or 0 <= seconds <= LATEST_SECONDS
 
 
 @contextmanager
@@ -174,8 +174,8 @@ def test_the_machines_own_time_is_that_of_its_zone(moment: datetime, zone: str, 
     text = moment.isoformat() if with_time else moment.date().isoformat()
     with machine_in(zone):
         for end_of_day in (False, True):
-            local = parse_moment(text, LocalTimezone(), end_of_day=end_of_day)
-            assert local == parse_moment(text, ZoneInfo(zone), end_of_day=end_of_day)
+            local = parse_timestamp(text, LocalTimezone(), end_of_day=end_of_day)
+            assert local == parse_timestamp(text, ZoneInfo(zone), end_of_day=end_of_day)
 
 
 @pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "9999-12-31T23:59:59", "0001-01-01T00:00"])
@@ -183,7 +183,7 @@ def test_the_machines_own_time_is_that_of_its_zone(moment: datetime, zone: str, 
 def test_the_ends_of_the_calendar_are_times_or_faults(text: str, zone: str) -> None:
     with machine_in(zone):
         try:
-            assert parse_moment(text, LocalTimezone(), end_of_day=True) is not None
+            assert parse_timestamp(text, LocalTimezone(), end_of_day=True) is not None
         except InvalidError as error:
             assert error.faults  # noqa: PT017  both ends are right, each in its way
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from bridge.model.faults import InvalidError
-from bridge.persons.photos.correction import MAXIMUM_PIXELS, MAXIMUM_SCANS, TARGET_BYTES, put_right
+from bridge.persons.photos.conversion import MAXIMUM_PIXELS, MAXIMUM_SCANS, TARGET_BYTES, convert_photo
 from bridge.persons.photos.jpeg_markers import plain_size
-from bridge.persons.photos.preparation import PhotoPreparer, wire_photo
+from bridge.persons.photos.preparation import PhotoPreparer, encode_base64
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
 from bridge.protocol.photos import escape_photo, unescape_photo
 from bridge.simulator.faces import sample_photo
@@ -347,7 +347,7 @@ def pictures(draw: st.DrawFn) -> bytes:
 @given(pictures(), st.sampled_from([LARGEST, (640, 480), (480, 640)]))
 def test_a_photo_conforms_so_that_preparing_it_again_changes_nothing(data: bytes, box: tuple[int, int]) -> None:
     try:
-        jpeg = put_right(data, box)
+        jpeg = convert_photo(data, box)
     except InvalidError as error:
         assert "too narrow" in str(error)  # noqa: PT017  both ends are right, each in its way
         return
@@ -356,7 +356,7 @@ def test_a_photo_conforms_so_that_preparing_it_again_changes_nothing(data: bytes
     assert size[0] <= box[0]
     assert size[1] <= box[1]
     assert min(size) >= 32
-    assert put_right(jpeg, box) == jpeg
+    assert convert_photo(jpeg, box) == jpeg
 
 
 # -- what is refused
@@ -413,11 +413,11 @@ def test_whatever_is_damaged_gives_a_photo_or_a_fault(kind: str, changes: list[t
     for share, value in changes:
         data[int(share * len(data))] = value
     try:
-        jpeg = put_right(bytes(data), LARGEST)
+        jpeg = convert_photo(bytes(data), LARGEST)
     except InvalidError as error:
         assert error.faults  # noqa: PT017  both ends are right, each in its way
         return
-    assert put_right(jpeg, LARGEST) == jpeg
+    assert convert_photo(jpeg, LARGEST) == jpeg
 
 
 def png_bomb(width: int, height: int) -> bytes:
@@ -520,4 +520,4 @@ async def test_after_closing_nothing_is_begun(preparer: PhotoPreparer) -> None:
 
 def test_a_photo_goes_over_the_wire_as_it_is() -> None:
     jpeg = sample_photo(1)
-    assert unescape_photo(escape_photo(wire_photo(jpeg))) == jpeg
+    assert unescape_photo(escape_photo(encode_base64(jpeg))) == jpeg

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import PersonEntry
 from bridge.model.secret import Secret
-from bridge.persons.photos.preparation import wire_photo
+from bridge.persons.photos.preparation import encode_base64
 from bridge.persons.ports import PersonStore
 from bridge.protocol.errors import LocalProtocolError
 from bridge.protocol.photos import EscapedPhoto, escape_photo
@@ -85,7 +85,7 @@ class FrameWriter:
         jpeg = await self._store.photo(sha256)
         if jpeg is None:
             raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
-        photo = escape_photo(wire_photo(jpeg))
+        photo = escape_photo(encode_base64(jpeg))
         self._cache[sha256] = photo
         self._cached_length += len(photo)
         while self._cached_length > _CACHE_LENGTH:

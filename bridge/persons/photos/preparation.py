@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bridge.model.faults import InvalidError
 from bridge.model.person import PhotoReference
-from bridge.persons.photos.correction import MAXIMUM_SIDE, MINIMUM_SIDE, put_right, silence_decoders
+from bridge.persons.photos.conversion import MAXIMUM_SIDE, MINIMUM_SIDE, convert_photo, ignore_decoder_warnings
 from bridge.persons.photos.sources import AttachedPhoto, InlinePhoto, PhotoSource, read_file, read_inline
 
 MAXIMUM_BYTES = 10 * 1024 * 1024
@@ -61,7 +61,7 @@ class PhotoPreparer:
         self._box = (min(width, MAXIMUM_SIDE), min(height, MAXIMUM_SIDE))
         if min(self._box) < MINIMUM_SIDE:
             raise ValueError(f"a photo has at least {MINIMUM_SIDE} pixels on each side")
-        silence_decoders()
+        ignore_decoder_warnings()
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="photo")
 
     async def prepare(self, source: PhotoSource) -> PreparedPhoto:
@@ -86,12 +86,12 @@ class PhotoPreparer:
                 data = source.read(self._max_bytes)
             else:
                 data = read_file(source.path, self._folders, self._max_bytes)
-            jpeg = put_right(data, self._box)
+            jpeg = convert_photo(data, self._box)
         except InvalidError as error:
             raise InvalidError([fault.below(source.FIELD) for fault in error.faults]) from None
         return PreparedPhoto(hashlib.sha256(jpeg).hexdigest(), jpeg)
 
 
-def wire_photo(jpeg: bytes) -> str:
+def encode_base64(jpeg: bytes) -> str:
     """Return the base64 text of a prepared photo, for the codec's `escape_photo`."""
     return b64encode(jpeg).decode("ascii")

@@ -90,7 +90,7 @@ _OTHER_FORMATS = (
 _ACCEPTED = "give a JPEG, PNG, WebP or HEIC"
 
 
-def silence_decoders() -> None:
+def ignore_decoder_warnings() -> None:
     """Have Pillow's warnings of odd metadata ignored, which would put what strangers sent on stderr.
 
     In the whole process, as `warnings.catch_warnings` does not work in threads.
@@ -98,7 +98,7 @@ def silence_decoders() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def put_right(data: bytes, box: tuple[int, int]) -> bytes:
+def convert_photo(data: bytes, box: tuple[int, int]) -> bytes:
     """Turn a picture as its EXIF says, scale it down to fit, and make it a baseline JPEG without metadata.
 
     The same picture gives the same bytes (with the same Pillow). One that conforms already is returned as it is.

@@ -1,0 +1,171 @@
+"""Reads a CSV as spreadsheets write it: with commas, semicolons or tabs, and any kind of line end."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from bridge.import_export.byte_source import MAXIMUM_ROW_BYTES, ByteSource
+from bridge.import_export.rows import PersonFileError, Row
+from bridge.model.faults import Fault, InvalidError, unknown_key
+from bridge.persons.fields import FIELDS_BY_KEY, PersonField
+
+_DELIMITERS = ",;\t"
+"""A spreadsheet writes semicolons where the comma is the decimal separator."""
+
+_MAXIMUM_HEADER_LENGTH = 1000
+"""Characters of the header in which the delimiter is searched. All names together have about 200."""
+
+_LOWER_NAMES = frozenset(name.lower() for name in FIELDS_BY_KEY)
+
+_HEADER_EXAMPLE = "id,name,card,valid_until"
+
+
+def read_csv(source: ByteSource) -> Iterator[Row]:
+    """Read row by row.
+
+    Raises:
+        PersonFileError: the header, or the file from some row on, is not a CSV of persons.
+    """
+    # The limit holds for every reader in the process. Its default of 131,072 characters is less than a photo. It is
+    # never lowered again, because another reader may be in the middle of its file; the source bounds our rows anyway.
+    csv.field_size_limit(max(csv.field_size_limit(), MAXIMUM_ROW_BYTES))
+    records = _read_records(source)
+    header = next(records, None)
+    if header is None:
+        raise PersonFileError(f"is empty; its first row must be the header, with names like {_HEADER_EXAMPLE}")
+    columns = read_header(header[1])
+    for number, cells in records:
+        trimmed = [cell.strip() for cell in cells]
+        while len(trimmed) > len(columns) and not trimmed[-1]:
+            trimmed.pop()
+        if not any(trimmed):
+            continue
+        data, faults = read_cells(columns, trimmed)
+        if len(trimmed) != len(columns):
+            faults.insert(0, Fault("", _wrong_count(len(trimmed), len(columns))))
+        yield Row(number=number, data=data, picture=None, faults=tuple(faults))
+
+
+def read_header(cells: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns.
+
+    Raises:
+        PersonFileError: a name is unknown or given twice, or there is no `id`.
+    """
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if not any(_is_field_name(name) for name in names):
+        # The message shows nothing of the row, which may hold a person's name.
+        raise PersonFileError(f"row 1: must be the header, with names like {_HEADER_EXAMPLE}")
+    given: set[str] = set()
+    for column, name in enumerate(names, 1):
+        if not name:
+            raise PersonFileError(f"row 1, column {column}: has no name")
+        field = FIELDS_BY_KEY.get(name)
+        if field is None:
+            raise PersonFileError(f"row 1, column {column}: {unknown_key(name, FIELDS_BY_KEY)}")
+        if field.name in given:
+            raise PersonFileError(f"row 1, column {column}: {name!r} is given twice; keep one such column")
+        given.add(field.name)
+    if "id" not in given:
+        raise PersonFileError("row 1: has no column 'id', which says which person the row is")
+    return tuple(names)
+
+
+def read_cells(columns: Sequence[str], cells: Sequence[str]) -> tuple[dict[str, object], list[Fault]]:
+    """Return what `parse_person` takes for a row's trimmed cells, and the faults of the cells."""
+    data: dict[str, object] = {}
+    faults: list[Fault] = []
+    for column, text in zip(columns, cells, strict=False):
+        field = FIELDS_BY_KEY[column]
+        if not text and field.is_photo:
+            # A person cannot be without a photo, so an empty cell leaves the photo unchanged.
+            continue
+        try:
+            data[column] = _read_cell(field, text)
+        except InvalidError as error:
+            faults += (fault.below(column) for fault in error.faults)
+    return data, faults
+
+
+def _read_cell(field: PersonField, text: str) -> object:
+    return None if not text and field.kind.accepts_null else field.kind.read_cell(text)
+
+
+def _is_field_name(text: str) -> bool:
+    return text.strip().lower() in _LOWER_NAMES
+
+
+def _wrong_count(cells: int, columns: int) -> str:
+    if cells > columns:
+        return f"has {cells} cells and the header {columns}; a cell that contains a separator needs quotation marks"
+    return f"has {cells} cells and the header {columns}; a field without a value still needs its empty cell"
+
+
+def _read_records(source: ByteSource) -> Iterator[tuple[int, list[str]]]:
+    """Return the cells of each row with the row's number; blank rows count."""
+    source.begin("row 1")
+    lines = _decode_lines(source)
+    first = next(lines, None)
+    if first is None:
+        return
+    reader = csv.reader(chain([first], lines), delimiter=_find_delimiter(first), strict=True, skipinitialspace=True)
+    number = 1
+    while True:
+        source.begin(f"row {number}")
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise source.error(_explain(error)) from None
+        yield number, cells
+        number += 1
+
+
+def _explain(error: csv.Error) -> str:
+    message = str(error)
+    if "unexpected end of data" in message:
+        return "has a quotation mark that is not closed"
+    if "field limit" in message:
+        return f"has a cell of more than {MAXIMUM_ROW_BYTES // 1_000_000} MB; is a quotation mark not closed?"
+    return "has text behind a closing quotation mark; write a quotation mark within a cell twice"
+
+
+def _find_delimiter(header: str) -> str:
+    def fitness(delimiter: str) -> tuple[int, int]:
+        cells = next(csv.reader([header[:_MAXIMUM_HEADER_LENGTH]], delimiter=delimiter, skipinitialspace=True), [])
+        return sum(map(_is_field_name, cells)), len(cells)
+
+    return max(_DELIMITERS, key=fitness)
+
+
+def _decode_lines(source: ByteSource) -> Iterator[str]:
+    for line in _split_lines(source):
+        if b"\0" in line:
+            raise source.error("contains a NUL byte, so it is not CSV")
+        try:
+            yield line.decode()
+        except UnicodeDecodeError:
+            raise source.error('is not UTF-8; save the file as "CSV UTF-8"') from None
+
+
+def _split_lines(source: ByteSource) -> Iterator[bytes]:
+    """Split after each LF, CR or CRLF. These bytes are never part of another character in UTF-8."""
+    pending: list[bytes] = []
+    while piece := source.read():
+        if pending and pending[-1].endswith(b"\r") and not piece.startswith(b"\n"):
+            yield b"".join(pending)
+            pending.clear()
+        *whole, last = piece.splitlines(keepends=True)
+        for line in whole:
+            yield b"".join((*pending, line))
+            pending.clear()
+        pending.append(last)
+        # After a CR the next piece may begin with its LF.
+        if last.endswith(b"\n"):
+            yield b"".join(pending)
+            pending.clear()
+    if pending:
+        yield b"".join(pending)
