@@ -24,8 +24,9 @@ from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.faults import UnavailableError
 from bridge.mqtt.adapter import CoreServices, MqttAdapter
+from bridge.net.listening import ListenError
 from bridge.net.passwords import PasswordVerifier
-from bridge.net.service_manager import tell_service_manager
+from bridge.net.service_manager import notify_service_manager
 from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonService
@@ -38,7 +39,8 @@ from bridge.store.persons import StoredPersons
 from bridge.store.photo_cipher import PhotoCipher
 from bridge.store.photo_rotation import PhotoRotation
 from bridge.store.terminals import StoredTerminals
-from bridge.terminals.server import ListenError, TerminalServer
+from bridge.terminals.server import TerminalServer, TerminalServerLimits
+from bridge.web.context import BridgeStatus, WebServices
 from bridge.web.server import WebServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -110,11 +112,11 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
         for task in (stopping, online):
             task.cancel()
         announce(bridge.describe())
-        tell_service_manager("READY=1")
+        notify_service_manager("READY=1")
         gc.freeze()
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
         await stop.wait()
-        tell_service_manager("STOPPING=1")
+        notify_service_manager("STOPPING=1")
         _LOGGER.info("stopping")
 
 
@@ -198,7 +200,8 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         except UnavailableError as error:
             raise StartError(str(error)) from None
         stack.push_async_callback(_stop_roster, person_service)
-        terminals = TerminalServer(settings.terminals, registry, admission, verifier, clock, settings.commands.deadline)
+        limits = TerminalServerLimits(deadline_seconds=settings.commands.deadline)
+        terminals = TerminalServer(settings.terminals, registry, admission, verifier, clock, limits)
         core = CoreServices(
             registry=registry,
             presses=presses,
@@ -224,17 +227,21 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         stall = StallDetector(clock)
         web = WebServer(
             settings.web,
-            registry=registry,
-            presses=presses,
-            admission=admission,
-            person_service=person_service,
-            events=events,
-            clock=clock,
-            stall=stall,
-            verify=verifier.verify,
-            store_reachable=database.reachable,
-            broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
-            queue_lengths=lambda: _queue_lengths(mqtt, terminals),
+            WebServices(
+                registry=registry,
+                presses=presses,
+                admission=admission,
+                person_service=person_service,
+                events=events,
+                verify=verifier.verify,
+            ),
+            BridgeStatus(
+                broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
+                store_reachable=database.reachable,
+                queue_lengths=lambda: _queue_lengths(mqtt, terminals),
+            ),
+            clock,
+            stall,
         )
         tasks = BackgroundTasks()
         stack.push_async_callback(tasks.stop)

@@ -1,1 +1,1 @@
-"""What the two servers and the command line share: sockets, passwords, proxies, the service manager."""
+"""Code that the servers and the command line share: sockets, passwords, throttling, client identity, systemd."""

@@ -1,18 +1,19 @@
-"""Telling a service manager that started the bridge how it is (sd_notify(3)); without one nobody is told."""
+"""State notifications to the service manager that started the bridge (sd_notify(3))."""
 
 import os
 import socket
 from contextlib import suppress
 
 
-def tell_service_manager(state: str) -> None:
+def notify_service_manager(state: str) -> None:
     """Send a state, such as `READY=1`, to the socket that systemd names in `NOTIFY_SOCKET`.
 
-    A service manager that cannot be told is no reason to fail: it notices by itself that nothing came.
+    Does nothing without that variable. Errors are ignored: the service manager has a timeout of its own for a
+    notification that does not arrive.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        # An abstract socket is written with @, and begins with a zero byte.
+        # The variable writes an abstract socket with "@"; the kernel expects a zero byte.
         out.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

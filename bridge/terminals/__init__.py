@@ -1,1 +1,1 @@
-"""Face: the WebSocket server the terminals connect to (CONTRACT, section 8)."""
+"""Adapter: the WebSocket server that the terminals connect to (docs/protocol.md)."""

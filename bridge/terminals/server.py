@@ -1,13 +1,13 @@
-"""The server itself: listening, upgrading, and one `Session` a connection."""
+"""The terminals' WebSocket server: accepts connections, answers handshakes, and runs one `Session` a connection."""
 
 import asyncio
 import errno
 import logging
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import hdrs
 from aiohttp.web import (
@@ -25,54 +25,74 @@ from bridge.core.admission import Admission
 from bridge.core.clock import Clock
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
+from bridge.net.listening import ListenError, listen, wait_for_tasks
 from bridge.net.passwords import PasswordVerifier, is_usable
-from bridge.terminals.authentication import SERVER, PeerIdentity, TerminalAuthentication, turned_away
-from bridge.terminals.certificate import Certificate, CertificateError
-from bridge.terminals.handshakes import Handshakes
-from bridge.terminals.send_buffer import SendBuffer, set_up
-from bridge.terminals.session import MAXIMUM_FRAME, Session
-from bridge.terminals.tls import accept, shake_hands
+from bridge.terminals.authentication import SERVER, PeerIdentity, TerminalAuthentication, refuse
+from bridge.terminals.send_buffer import SendBuffer, configure_socket
+from bridge.terminals.session import MAX_FRAME_BYTES, Session, SessionLimits
+from bridge.terminals.tls import Certificate, CertificateError, accept_without_reading, start_tls
 
 _LOGGER = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-"""Connections the kernel keeps until they are accepted: with aiohttp's 128 it drops the SYNs of a reconnect storm, and
-10,000 terminals take 30 s and more to come back instead of 4."""
+"""Connections that the kernel keeps until the server accepts them. With aiohttp's 128 the kernel drops SYNs when all
+terminals reconnect, and 10,000 terminals need 30 s and more instead of 4."""
 
-_NEVER_REACHED = 1 << 62
-"""Bytes after which aiohttp would wait before it writes on: a press must be written at once. What waits is bounded by
-the hub: one person frame and some presses."""
+_WRITER_LIMIT_BYTES = 1 << 62
+"""Never reached: at its limit aiohttp waits for the peer before it goes on, but a press must be written at once. The
+core bounds the waiting bytes: one person frame and a few presses."""
 
-_OF_ONE_CONNECTION = frozenset(
+_PEER_GONE = frozenset(
     {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 )
-"""Why `accept` fails for somebody who has gone away already (accept(2)); others may still wait behind them."""
+"""Errors of `accept` for a peer that has gone already (accept(2)); others may still wait behind it."""
 
-_ACCEPT_AGAIN = 0.5
-"""Seconds to wait where nobody can be accepted: there are no more files, most often, and what is open must end."""
+_ACCEPT_RETRY_SECONDS = 0.5
+"""Pause when `accept` fails for another reason, mostly because the process has no free file descriptor."""
 
-_TELL_AGAIN = 60.0
-"""Seconds before that is told again."""
+_ACCEPT_WARNING_SECONDS = 60.0
+"""Pause between two warnings about that."""
 
-_FAREWELL = 2.0
-"""Seconds that all sessions together have to end in order when the bridge stops."""
+_STOP_SECONDS = 2.0
+"""Time that all sessions together have to close when the bridge stops."""
 
 
-class ListenError(Exception):
-    """The door cannot be opened; the message says why."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalServerLimits:
+    """Time-outs and limits of the terminal server.
+
+    Attributes:
+        deadline_seconds: `commands.deadline`; a connection ends when bytes stay unacknowledged for so long.
+        handshake_seconds: from the TCP connection to the WebSocket, TLS included.
+        max_half_open: connections without a finished handshake; then the oldest is closed. Ten thousand terminals that
+            reconnect at once pass in seconds.
+        certificate_check_seconds: time between two checks for a new certificate; certificates are renewed weeks before
+            they expire.
+        frame_burst: see `SessionLimits`.
+        frames_per_second: likewise.
+    """
+
+    deadline_seconds: float
+    handshake_seconds: float = 10.0
+    max_half_open: int = 4096
+    certificate_check_seconds: float = 10.0
+    frame_burst: int = 5000
+    frames_per_second: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatistics:
-    """A snapshot of the terminals' door.
+    """A snapshot of the terminal server.
 
     Attributes:
-        sessions: terminals that are connected.
-        half_open: connections that are not a terminal's yet.
-        refused: how often which HTTP status turned somebody away.
-        non_replies: frames of terminals that were no replies.
+        connections: open HTTP and WebSocket connections; during its TLS handshake a connection is not yet counted.
+        sessions: connected terminals.
+        half_open: connections without a finished handshake.
+        refused: number of refused handshakes by HTTP status.
+        non_replies: frames from terminals that were no replies.
     """
 
+    connections: int
     sessions: int
     half_open: int
     refused: Mapping[int, int]
@@ -80,7 +100,7 @@ class ServerStatistics:
 
 
 class TerminalServer:
-    """Lets terminals in while it is started."""
+    """The server, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -89,29 +109,34 @@ class TerminalServer:
         admission: Admission,
         verifier: PasswordVerifier,
         clock: Clock,
-        deadline: float,
+        limits: TerminalServerLimits,
     ) -> None:
         """Build the server.
 
         Args:
-            settings: of the door.
-            registry: told of connections and replies.
-            admission: asked who may connect.
-            verifier: of passwords.
-            clock: of sessions.
-            deadline: `commands.deadline` in seconds, after which unacknowledged bytes end a connection.
+            settings: address, TLS, credentials and idle time-out.
+            registry: receives connections and replies.
+            admission: decides which terminals may connect.
+            verifier: verifies passwords.
+            clock: for sessions and throttling.
+            limits: time-outs and limits.
         """
         self._settings = settings
         self._registry = registry
         self._clock = clock
-        self._deadline = deadline
-        self._door = TerminalAuthentication(settings, registry, admission, verifier, clock)
-        self._handshakes = Handshakes()
+        self._limits = limits
+        self._session_limits = SessionLimits(
+            idle_seconds=settings.idle_timeout,
+            frame_burst=limits.frame_burst,
+            frames_per_second=limits.frames_per_second,
+        )
+        self._authentication = TerminalAuthentication(settings, registry, admission, verifier, clock)
+        self._half_open = _HalfOpenConnections(limits.max_half_open, limits.handshake_seconds)
         self._listeners: Sequence[socket.socket] = ()
         self._tasks = BackgroundTasks()
         self._http: _Http | None = None
         self._certificate: Certificate | None = None
-        # What belongs to a connection, by its handler: the transport of its socket, and its session once it has one.
+        # For each connection's handler: the transport of its socket, and its session once it has one.
         self._below: dict[RequestHandler, asyncio.Transport] = {}
         self._sessions: dict[RequestHandler, Session] = {}
         self._refused: dict[int, int] = {}
@@ -120,21 +145,22 @@ class TerminalServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that the server listens on."""
         port: int = self._listeners[0].getsockname()[1]
         return port
 
     def statistics(self) -> ServerStatistics:
         """Return a snapshot."""
         return ServerStatistics(
+            connections=len(self._below),
             sessions=len(self._sessions),
-            half_open=len(self._handshakes),
+            half_open=len(self._half_open),
             refused=dict(self._refused),
             non_replies=self._non_replies + sum(session.non_replies for session in self._sessions.values()),
         )
 
     async def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
             ListenError: the address, the certificate or a password cannot be used.
@@ -142,22 +168,22 @@ class TerminalServer:
         self._check_passwords()
         if self._settings.tls is not None:
             try:
-                self._certificate = Certificate(self._settings.tls)
+                self._certificate = Certificate(self._settings.tls, self._limits.certificate_check_seconds)
             except CertificateError as error:
                 raise ListenError(str(error)) from None
             self._tasks.start(self._certificate.follow(), name="terminals' certificate")
         self._http = _Http(self)
-        self._listeners = await _listen(self._settings.host, self._settings.port)
+        settings = self._settings
+        self._listeners = await listen(settings.host, settings.port, key="terminals.port", backlog=_BACKLOG)
         for listener in self._listeners:
-            self._tasks.start(self._accept(listener), name="terminals' door")
+            self._tasks.start(self._accept(listener), name="accepting terminals")
 
     async def stop(self) -> None:
-        """Turn newcomers away, end every session, and stop listening."""
+        """Refuse new handshakes, close every session, and stop to listen."""
         self._stopping = True
         sessions = list(self._sessions.values())
-        if sessions:
-            closing = [self._tasks.start(one.close("the bridge stops"), name=f"end of {one.sn}") for one in sessions]
-            await asyncio.wait(closing, timeout=_FAREWELL)
+        closing = [self._tasks.start(one.close("the bridge stops"), name=f"end of {one.sn}") for one in sessions]
+        await wait_for_tasks(closing, _STOP_SECONDS)
         await self._tasks.stop()
         for listener in self._listeners:
             listener.close()
@@ -167,123 +193,117 @@ class TerminalServer:
     def _check_passwords(self) -> None:
         passwords = {"terminals.password": self._settings.password}
         passwords |= {f"terminals.known.{one.sn}.password": one.password for one in self._settings.known}
-        for path, password in passwords.items():
+        for key, password in passwords.items():
             if password is not None and not is_usable(password):
-                raise ListenError(f"{path}: is a hash that is not whole; `facebridge hash-password` makes one")
+                raise ListenError(f"{key}: an incomplete hash; `facebridge hash-password` makes a new one")
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        told_at = -_TELL_AGAIN
+        warned_at = -_ACCEPT_WARNING_SECONDS
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:
-                if error.errno in _OF_ONE_CONNECTION:
+                if error.errno in _PEER_GONE:
                     continue
-                if self._clock.boottime() - told_at >= _TELL_AGAIN:
-                    told_at = self._clock.boottime()
-                    _LOGGER.warning("no more terminals can connect just now: %s", error.strerror)
-                await asyncio.sleep(_ACCEPT_AGAIN)
+                if self._clock.boottime() - warned_at >= _ACCEPT_WARNING_SECONDS:
+                    warned_at = self._clock.boottime()
+                    _LOGGER.warning("no more terminals can connect now: %s", error.strerror)
+                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
-            self._tasks.start(self._welcome(connection), name="handshake")
+            self._tasks.start(self._open(connection), name="handshake")
 
-    async def _welcome(self, connection: socket.socket) -> None:
+    async def _open(self, connection: socket.socket) -> None:
         assert self._http is not None
         try:
-            set_up(connection, self._deadline)
+            configure_socket(connection, self._limits.deadline_seconds)
             if self._certificate is None:
                 await asyncio.get_running_loop().connect_accepted_socket(self._http, connection)
             else:
-                await self._welcome_over_tls(connection, self._certificate.context)
+                await self._open_with_tls(connection, self._certificate.context)
         except OSError as error:
-            # ssl.SSLError is one: a stranger who speaks no TLS, or who went away.
+            # ssl.SSLError is an OSError: the client does not use TLS, or it has disconnected.
             _LOGGER.debug("a handshake failed: %s", type(error).__name__)
             connection.close()
 
-    async def _welcome_over_tls(self, connection: socket.socket, context: ssl.SSLContext) -> None:
-        below = await accept(connection)
-        self._handshakes.began(below, below.abort)
-        welcome = False
+    async def _open_with_tls(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        below = await accept_without_reading(connection)
+        self._half_open.add(below, below.abort)
+        handed_over = False
         try:
-            welcome = await shake_hands(below, context, lambda: self._http_over_tls(below), _FAREWELL)
+            handed_over = await start_tls(below, context, lambda: self._handler_above_tls(below), _STOP_SECONDS)
         finally:
-            if not welcome:
-                self._handshakes.ended(below)
+            if not handed_over:
+                self._half_open.remove(below)
                 below.abort()
 
-    def _http_over_tls(self, below: asyncio.Transport) -> RequestHandler:
+    def _handler_above_tls(self, below: asyncio.Transport) -> RequestHandler:
         assert self._http is not None
         handler = self._http()
         self._below[handler] = below
         return handler
 
     async def handle(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
-        """Answer one request: let a terminal in and stay with it, or turn somebody away."""
-        response = await self._let_in(request, handler)
+        """Answer a handshake; for a terminal that may connect, run its session to the end."""
+        response = await self._connect(request, handler)
         if isinstance(response, Response):
             self._refused[response.status] = self._refused.get(response.status, 0) + 1
         return response
 
-    async def _let_in(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
-        answer = self._stops() or await self._door.answer(request)
-        if isinstance(answer, PeerIdentity):
-            # It may have begun to stop while a password was verified.
-            answer = self._stops() or answer
-        if not isinstance(answer, PeerIdentity):
-            return answer
+    async def _connect(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
+        identity = self._refuse_if_stopping() or await self._authentication.authenticate(request)
+        if isinstance(identity, PeerIdentity):
+            # The bridge may have begun to stop during the verification of the password.
+            identity = self._refuse_if_stopping() or identity
+        if not isinstance(identity, PeerIdentity):
+            return identity
         transport, below = request.transport, self._below.get(handler)
         if transport is None or below is None:
-            return turned_away(400, "gone")
+            return refuse(400, "the connection has ended")
         offered = [one.strip() for one in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
         websocket = WebSocketResponse(
-            timeout=_FAREWELL,
+            timeout=_STOP_SECONDS,
             autoclose=False,
             autoping=False,
-            # aiohttp selects the first that was offered and stands here.
+            # aiohttp selects the first offered protocol that is in this list. A terminal may drop a connection whose
+            # response selects none of its protocols.
             protocols=[one for one in offered if one] or offered,
             compress=False,
-            max_msg_size=MAXIMUM_FRAME,
-            writer_limit=_NEVER_REACHED,
+            max_msg_size=MAX_FRAME_BYTES,
+            writer_limit=_WRITER_LIMIT_BYTES,
             decode_text=False,
         )
         websocket.headers[hdrs.SERVER] = SERVER
         try:
             await websocket.prepare(request)
         except (HTTPException, ValueError):
-            return turned_away(400, "no handshake of WebSocket version 13 (RFC 6455)")
-        self._handshakes.ended(below)
+            return refuse(400, "this is not a WebSocket handshake of version 13 (RFC 6455)")
+        self._half_open.remove(below)
         session = Session(
-            websocket,
-            SendBuffer(transport, below),
-            transport,
-            answer.sn,
-            answer.address,
-            self._registry,
-            self._clock,
-            self._settings.idle_timeout,
+            websocket, SendBuffer(transport, below), identity, self._registry, self._clock, self._session_limits
         )
         self._sessions[handler] = session
         try:
             self._registry.connected(session)
         except KeyError:
-            # Forgotten between the answer and the upgrade.
+            # The terminal was forgotten between its authentication and the upgrade.
             await session.close("not known any more")
             return websocket
         await session.run()
         return websocket
 
-    def _stops(self) -> Response | None:
-        return turned_away(503, "the bridge stops", {hdrs.RETRY_AFTER: "5"}) if self._stopping else None
+    def _refuse_if_stopping(self) -> Response | None:
+        return refuse(503, "the bridge stops", {hdrs.RETRY_AFTER: "5"}) if self._stopping else None
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Give a new connection its time to become a terminal's; below TLS it runs already."""
+        """Start the handshake time-out of a new connection; with TLS it has started already."""
         if handler not in self._below:
             self._below[handler] = transport
-            self._handshakes.began(transport, transport.abort)
+            self._half_open.add(transport, transport.abort)
 
     def connection_lost(self, handler: RequestHandler, error: BaseException | None) -> None:
-        """Tell its session, if it has one, that a connection has ended."""
-        self._handshakes.ended(self._below.pop(handler, None))
+        """Forget a connection that has ended, and end its session."""
+        self._half_open.remove(self._below.pop(handler, None))
         session = self._sessions.pop(handler, None)
         if session is not None:
             self._non_replies += session.non_replies
@@ -291,10 +311,10 @@ class TerminalServer:
 
 
 class _Http(Server):
-    """aiohttp's server, whose connections are seen from their first byte to their last."""
+    """aiohttp's server, which reports the start and end of each connection to its owner."""
 
     def __init__(self, owner: TerminalServer) -> None:
-        # A stranger's bytes are nobody's traceback; what fails here is logged by `_answer`.
+        # Silent, so that a malformed request logs no traceback. `_answer` logs failures of the bridge.
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
         super().__init__(
@@ -321,26 +341,34 @@ class _Http(Server):
             raise
         except Exception:
             _LOGGER.exception("a terminal's connection failed")
-            return turned_away(500, "the bridge failed; its log says why")
+            return refuse(500, "the bridge failed; its log has the details")
 
 
-async def _listen(host: str, port: int) -> Sequence[socket.socket]:
-    loop = asyncio.get_running_loop()
-    listeners: list[socket.socket] = []
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            listener = _bind(family, (address[0], port, *address[2:]), dual=host == "::")
-            listener.setblocking(False)
-            listeners.append(listener)
-            # With a free port, every address gets the same.
-            port = listener.getsockname()[1]
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        raise ListenError(f"terminals.port: cannot listen on {host}:{port}: {error.strerror}") from None
-    return listeners
+class _HalfOpenConnections:
+    """Connections without a finished handshake, bounded in time and number."""
 
+    def __init__(self, maximum: int, timeout_seconds: float) -> None:
+        self._maximum = maximum
+        self._timeout_seconds = timeout_seconds
+        self._open: OrderedDict[object, tuple[Callable[[], object], asyncio.TimerHandle]] = OrderedDict()
 
-def _bind(family: int, address: Any, *, dual: bool) -> socket.socket:
-    return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, key: object, abort: Callable[[], object]) -> None:
+        """Add a connection; `abort` is called at the time-out, or when newer connections need the room."""
+        timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._abort, key)
+        self._open[key] = (abort, timer)
+        if len(self._open) > self._maximum:
+            self._abort(next(iter(self._open)))
+
+    def remove(self, key: object) -> None:
+        """Remove a connection whose handshake is done, or that has ended."""
+        entry = self._open.pop(key, None)
+        if entry is not None:
+            entry[1].cancel()
+
+    def _abort(self, key: object) -> None:
+        abort, timer = self._open.pop(key)
+        timer.cancel()
+        abort()

@@ -1,8 +1,9 @@
-"""One connection of one terminal, from its upgrade until it is gone."""
+"""One connection of one terminal, from its upgrade to its end."""
 
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from aiohttp import ClientError, WSMessage, WSMsgType
@@ -14,117 +15,125 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.replies import decode_reply, is_sign_of_life
-from bridge.terminals.send_buffer import SendBuffer, was_given_up
+from bridge.terminals.authentication import PeerIdentity
+from bridge.terminals.send_buffer import SendBuffer, has_timed_out
 
 _LOGGER = logging.getLogger(__name__)
 
-MAXIMUM_FRAME = 64 * 1024
-"""Bytes of a frame from a terminal: replies have some hundred. A longer one ends the connection (1009)."""
+MAX_FRAME_BYTES = 64 * 1024
+"""Largest frame from a terminal; replies have some hundred bytes. A larger frame ends the connection (close code
+1009)."""
 
-FRAMES_AT_ONCE = 5000
-FRAMES_A_SECOND = 1000
-"""Frames that are read, in a burst and in the long run: far more than a terminal has to say, and a twentieth of a
-processor. One that sends more is read more slowly, so that TCP holds it back."""
+_CLOSE_SECONDS = 1.0
+"""How long a terminal has to answer a close frame; the whole bridge stops within five seconds."""
 
-_FAREWELL = 1.0
-"""Seconds a terminal has to answer a close frame; the whole bridge ends within five."""
+_LOGGED_NON_REPLIES = 3
+"""Frames of one connection that are logged as no reply; further ones are only counted."""
 
-_TOLD = 3
-"""Frames that are no replies, of one connection, that are worth a line in the log; all are counted."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Limits of one connection.
+
+    Attributes:
+        idle_seconds: time without any frame after which the terminal counts as gone.
+        frame_burst: frames that are read at once.
+        frames_per_second: frames that are read in the long run: far more than a terminal needs, and a twentieth of a
+            processor. Frames above the limit are read more slowly, so that TCP slows the terminal down.
+    """
+
+    idle_seconds: float
+    frame_burst: int
+    frames_per_second: int
 
 
 class Session:
-    """A `Connection` of the hub; it dies with its socket and is never used again."""
+    """The core's `Connection` to a terminal; it ends with its socket and is never used again."""
 
     def __init__(
         self,
         websocket: WebSocketResponse,
-        outgoing: SendBuffer,
-        transport: asyncio.Transport,
-        sn: str,
-        address: str,
+        send_buffer: SendBuffer,
+        identity: PeerIdentity,
         registry: TerminalRegistry,
         clock: Clock,
-        idle_timeout: float,
+        limits: SessionLimits,
     ) -> None:
-        """Take over a connection whose upgrade is done.
+        """Take over a connection after its upgrade.
 
         Args:
-            websocket: to talk over.
-            outgoing: what becomes of its bytes.
-            transport: below it.
-            sn: the terminal.
-            address: where it connects from.
-            registry: told of replies and of the end.
-            clock: that idleness is read from.
-            idle_timeout: seconds without any frame after which the terminal counts as gone.
+            websocket: the upgraded connection.
+            send_buffer: its outgoing bytes.
+            identity: the terminal.
+            registry: receives the replies and the end of the connection.
+            clock: measures idle time and frame rates.
+            limits: of idle time and frame rates.
         """
-        self.sn = sn
-        self.address = address
+        self.sn = identity.sn
+        self.address = identity.address
         self.connected_at = clock.now()
         self.last_seen: datetime = self.connected_at
         self.non_replies = 0
+        self.send_buffer = send_buffer
         self._websocket = websocket
-        self._outgoing = outgoing
-        self._transport = transport
         self._registry = registry
         self._clock = clock
-        self._idle_timeout = idle_timeout
-        self._heard_at = clock.boottime()
-        self._frames_left = float(FRAMES_AT_ONCE)
+        self._limits = limits
+        self._last_frame_at = clock.boottime()
+        self._frames_left = float(limits.frame_burst)
         self._ended = False
-        self._thrown_away = False
-        # However it ends, be it that this process is killed: what is not taken by then must not arrive later.
-        outgoing.throw_away()
+        self._discarded = False
+        # Unacknowledged bytes must not arrive after the end, even if this process is killed.
+        send_buffer.discard_at_end()
 
     async def send(self, frame: bytes) -> int:
         """Write a text frame; see `Connection.send`."""
         if self._ended:
             raise ConnectionLostError
         try:
-            # The response was built with a limit that is never reached, so this writes before it can wait.
+            # `writer_limit` of the response is never reached, so this writes the frame without waiting.
             await self._websocket.send_frame(frame, WSMsgType.TEXT)
         except (ClientError, OSError, RuntimeError):
             raise ConnectionLostError from None
-        return self._outgoing.position()
+        return self.send_buffer.position()
 
     def acknowledged(self, position: int) -> bool | None:
-        """Tell what the far side has taken; see `Connection.acknowledged`."""
-        acknowledged = self._outgoing.acknowledged(position)
-        # Where the other side ended it, the last bytes may have arrived without their acknowledgement.
-        return None if acknowledged is False and self._ended and not self._thrown_away else acknowledged
+        """Return whether the terminal's kernel has acknowledged a position; see `Connection.acknowledged`."""
+        acknowledged = self.send_buffer.acknowledged(position)
+        # If the terminal ended the connection, its last acknowledgements may be missing here.
+        return None if acknowledged is False and self._ended and not self._discarded else acknowledged
 
     def reset(self, reason: str) -> None:
-        """End it now and throw away what is not acknowledged; see `Connection.reset`."""
+        """End the connection now and discard unacknowledged bytes; see `Connection.reset`."""
         if self._ended:
             return
-        self._thrown_away = True
+        self._discarded = True
         self._end(reason)
-        self._transport.abort()
+        self.send_buffer.abort()
 
     async def close(self, reason: str) -> None:
-        """End it in order; see `Connection.close`."""
+        """End the connection with a close frame; see `Connection.close`."""
         if self._ended:
             return
-        if self._outgoing.unacknowledged():
-            # A farewell would leave these bytes to the kernel, which delivers them whenever it can.
+        if self.send_buffer.unacknowledged():
+            # A close frame would leave these bytes to the kernel, which would deliver them at any later time.
             self.reset(reason)
             return
-        self._outgoing.let_through()
+        self.send_buffer.deliver_at_end()
         self._end(reason)
         with suppress(TimeoutError, ClientError, OSError):
-            async with asyncio.timeout(_FAREWELL):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._websocket.close(message=reason.encode()[:100])
 
     def lost(self, error: BaseException | None) -> None:
-        """Note that the transport has ended, while its socket can still be asked."""
-        self._outgoing.ended()
-        given_up = was_given_up(error)
-        self._thrown_away = self._thrown_away or given_up
-        self._end("the link is dead" if given_up else "the connection broke")
+        """Record that the transport has ended; to be called while its socket is still open."""
+        self.send_buffer.ended()
+        timed_out = has_timed_out(error)
+        self._discarded = self._discarded or timed_out
+        self._end("the link is dead" if timed_out else "the connection broke")
 
     async def run(self) -> None:
-        """Read until the connection ends."""
+        """Read frames until the connection ends."""
         reason = "closed by the bridge"
         try:
             reason = await self._read()
@@ -132,71 +141,73 @@ class Session:
             await self.close(reason)
 
     async def _read(self) -> str:
+        """Read frames, and return the reason of the end."""
         while not self._ended:
             try:
-                message = await self._websocket.receive(timeout=self._idle_timeout / 3)
+                message = await self._websocket.receive(timeout=self._limits.idle_seconds / 3)
             except TimeoutError:
-                if self._clock.boottime() - self._heard_at >= self._idle_timeout:
-                    self.reset(f"nothing heard for {self._idle_timeout:g} s")
+                if self._clock.boottime() - self._last_frame_at >= self._limits.idle_seconds:
+                    self.reset(f"no frame for {self._limits.idle_seconds:g} s")
                 else:
-                    await self._control(b"", WSMsgType.PING)
+                    await self._send_control(b"", WSMsgType.PING)
                 continue
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
                 return "closed by the terminal"
             if message.type is WSMsgType.ERROR:
-                return "closed for a frame that is too large or breaks WebSocket's rules"
-            await self._take(message)
+                return "closed because of a frame that is too large or malformed"
+            await self._handle(message)
         return "ended"
 
-    async def _take(self, message: WSMessage) -> None:
-        await self._slow_down()
+    async def _handle(self, message: WSMessage) -> None:
+        await self._limit_rate()
         self.last_seen = self._clock.now()
         if message.type is WSMsgType.PING:
-            await self._control(message.data, WSMsgType.PONG)
+            await self._send_control(message.data, WSMsgType.PONG)
         elif message.type is WSMsgType.TEXT:
-            self._take_text(message.data)
+            self._handle_text(message.data)
         elif message.type is WSMsgType.BINARY:
-            self._is_no_reply("a binary frame")
+            self._count_non_reply("a binary frame")
 
-    def _take_text(self, frame: bytes) -> None:
+    def _handle_text(self, frame: bytes) -> None:
         if is_sign_of_life(frame):
             return
         try:
             reply = decode_reply(frame)
         except RemoteProtocolError as error:
-            self._is_no_reply(str(error))
+            self._count_non_reply(str(error))
             return
         if reply.sn is not None and reply.sn != self.sn:
-            # Nobody answers for another terminal; msgids cannot be guessed, so it is a mix-up, not an attack.
-            self._is_no_reply("it names another SN")
+            # A terminal cannot guess the msgids of another one, so this is a configuration mistake and no attack.
+            self._count_non_reply("it names another SN")
             return
         self._registry.received(self, reply)
 
-    def _is_no_reply(self, why: str) -> None:
+    def _count_non_reply(self, reason: str) -> None:
         self.non_replies += 1
-        if self.non_replies <= _TOLD:
+        if self.non_replies <= _LOGGED_NON_REPLIES:
             _LOGGER.warning(
                 "terminal %s sent a frame that is no reply: %s%s",
                 self.sn,
-                shorten(why, 100),
-                "; further ones are only counted" if self.non_replies == _TOLD else "",
+                shorten(reason, 100),
+                "; further ones are only counted" if self.non_replies == _LOGGED_NON_REPLIES else "",
                 extra={"sn": self.sn},
             )
 
-    async def _control(self, data: bytes, kind: WSMsgType) -> None:
+    async def _send_control(self, data: bytes, kind: WSMsgType) -> None:
         with suppress(ClientError, OSError, RuntimeError):
             await self._websocket.send_frame(data, kind)
 
-    async def _slow_down(self) -> None:
+    async def _limit_rate(self) -> None:
+        """Wait if the terminal sends too many frames (token bucket)."""
         now = self._clock.boottime()
-        earned = (now - self._heard_at) * FRAMES_A_SECOND
-        self._heard_at = now
-        self._frames_left = min(FRAMES_AT_ONCE, self._frames_left + earned) - 1
+        earned = (now - self._last_frame_at) * self._limits.frames_per_second
+        self._last_frame_at = now
+        self._frames_left = min(self._limits.frame_burst, self._frames_left + earned) - 1
         if self._frames_left < 0:
-            await asyncio.sleep(-self._frames_left / FRAMES_A_SECOND)
+            await asyncio.sleep(-self._frames_left / self._limits.frames_per_second)
 
     def _end(self, reason: str) -> None:
         if not self._ended:
-            self._outgoing.ended()
+            self.send_buffer.ended()
             self._ended = True
             self._registry.disconnected(self, reason)

@@ -1,1 +1,1 @@
-"""Face: the bridge over HTTP (CONTRACT, section 6). A file per resource; commands come from the hub's table."""
+"""Adapter: the bridge over HTTP (docs/http.md). One file per resource; commands come from the core's table."""

@@ -1,4 +1,4 @@
-"""Answers over HTTP: replies as MQTT has them, with the status codes of CONTRACT, section 6."""
+"""JSON responses: replies as over MQTT with their status codes (docs/http.md), and errors of requests."""
 
 from collections.abc import Mapping
 
@@ -20,6 +20,7 @@ STATUS: Mapping[Outcome, int] = {
     Outcome.TIMEOUT: 504,
     Outcome.EXPIRED: 504,
 }
+"""The HTTP status of each outcome."""
 
 WORST_FIRST = (
     Outcome.UNAVAILABLE,
@@ -33,17 +34,17 @@ WORST_FIRST = (
     Outcome.SUPERSEDED,
     Outcome.OK,
 )
-"""Which outcome gives a group its status: 200 means that every member did it."""
+"""The order in which an outcome of a member decides a group's status; 200 means success at every member."""
 
 
 class RequestError(Exception):
-    """A request that came to nothing before there was a command to reply to.
+    """A request that failed before there was a command to reply to.
 
     Attributes:
         status: of the response.
-        message: what is wrong, and what would be right.
-        path: which part of the request: a header's name, a part of its path; empty for the whole.
-        headers: that go with the status.
+        message: the fault and the remedy.
+        path: the part of the request with the fault: a header, a part of the URL path; empty for the whole request.
+        headers: additional headers of the response.
     """
 
     def __init__(self, status: int, message: str, *, path: str = "", headers: Mapping[str, str] | None = None) -> None:
@@ -54,23 +55,23 @@ class RequestError(Exception):
         self.headers = headers
 
     def response(self) -> web.Response:
-        """Build the response: the part of an `invalid` reply that holds without a command."""
+        """Return the response: the keys of an `invalid` or `unavailable` reply that need no command."""
         outcome = Outcome.UNAVAILABLE if self.status >= 500 else Outcome.INVALID
         errors = [{"path": self.path, "message": self.message}]
         return json_response({"outcome": outcome.value, "errors": errors}, self.status, self.headers)
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Build a JSON response."""
+    """Return a JSON response."""
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json", headers=headers)
 
 
 def reply_response(reply: Reply, status: int | None = None) -> web.Response:
-    """Build the response of one reply; its status is that of its outcome unless another is given."""
+    """Return the response for a reply; its status is that of the outcome, unless `status` is given."""
     return json_response(reply.as_json(), STATUS[reply.outcome] if status is None else status)
 
 
 def summary_response(summary: GroupSummary) -> web.Response:
-    """Build the response of a group's summary; its status is that of the worst outcome."""
+    """Return the response for a group's summary; its status is that of the worst outcome."""
     worst = next(outcome for outcome in WORST_FIRST if summary.outcomes.get(outcome))
     return json_response(summary.as_json(), STATUS[worst])

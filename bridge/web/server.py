@@ -2,119 +2,118 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Set
 
 from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
-from bridge.core.admission import Admission
 from bridge.core.clock import Clock, StallDetector
-from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonsPort
-from bridge.core.presses import Presses
-from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
+from bridge.net.listening import listen
 from bridge.web.api.presses import ARRIVED_AT, PressRoutes
 from bridge.web.api.terminals import TerminalRoutes
-from bridge.web.authentication import Security, Verify
-from bridge.web.connections import BACKLOG, Connections, finish, listen
+from bridge.web.authentication import Security
+from bridge.web.connections import ConnectionFactory, finish
+from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.health import HealthRoutes
 from bridge.web.metrics import MetricsRoutes
 
 _LOGGER = logging.getLogger(__name__)
 
-_FAREWELL = 1.0
-"""Seconds that presses have to end when the bridge stops; all of it ends within five."""
-_LAST_ANSWERS = 0.5
-"""Seconds that the answers then have to be taken; aiohttp takes up to twice as long."""
+_BACKLOG = 1_024
+"""Connections that the kernel keeps until the server accepts them. With aiohttp's 128 the kernel drops some of a burst,
+and their presses arrive only when the client's kernel tries again."""
 
+_SEND_TIMEOUT_SECONDS = 30.0
+"""Time in which a client must acknowledge some bytes of its response (TCP_USER_TIMEOUT)."""
 
-class ListenError(OSError):
-    """The server cannot listen; the message says why."""
+_STOP_PRESSES_SECONDS = 1.0
+"""Time that running presses have to end when the bridge stops; the whole bridge ends within five seconds."""
+_STOP_RESPONSES_SECONDS = 0.5
+"""Time that clients then have to read their responses; aiohttp takes up to twice as long."""
 
 
 class WebServer:
-    """Serves the hub over HTTP while it is started."""
+    """The core over HTTP, from `start` to `stop`."""
 
     def __init__(
         self,
         settings: WebSettings,
-        *,
-        registry: TerminalRegistry,
-        presses: Presses,
-        admission: Admission,
-        person_service: PersonsPort,
-        events: EventBus,
+        services: WebServices,
+        status: BridgeStatus,
         clock: Clock,
         stall: StallDetector,
-        verify: Verify,
-        store_reachable: Callable[[], Awaitable[bool]],
-        broker_statuses: Callable[[], Mapping[str, str | None]],
-        queue_lengths: Callable[[], Mapping[str, int]],
+        limits: WebLimits | None = None,
     ) -> None:
         """Build the server.
 
         Args:
-            settings: where it listens, and who may log in.
-            registry: of the terminals.
-            presses: carries them out.
-            admission: knows who waits for approval.
-            person_service: knows how far each terminal is.
-            events: counted for the metrics, and told of presses that cannot be obeyed.
-            clock: of throttling and of replies.
-            stall: tells since when a request may have waited; it must run.
-            verify: of passwords and tokens.
-            store_reachable: for `/readyz`.
-            broker_statuses: for `/readyz` and the metrics: what is wrong with each connection, None for nothing.
-            queue_lengths: for the metrics.
+            settings: address and logins.
+            services: the core's services.
+            status: the state of the bridge's other parts.
+            clock: for throttling and replies.
+            stall: knows since when a request may have waited; its `run` must be running.
+            limits: of connections, time and presses.
         """
         self._settings = settings
         self._stall = stall
-        self._security = Security(settings, verify, clock)
-        self._presses = PressRoutes(presses, events, clock)
-        self._health = HealthRoutes(broker_statuses, store_reachable)
+        self._limits = limits or WebLimits()
+        self._security = Security(settings, services.verify, clock)
+        self._presses = PressRoutes(services.presses, services.events, clock, self._limits)
+        self._health = HealthRoutes(status)
         app = web.Application(middlewares=[self._handle])
         self._presses.add_to(app.router)
         self._health.add_to(app.router)
-        TerminalRoutes(registry, person_service).add_to(app.router)
-        MetricsRoutes(registry, admission, person_service, events, broker_statuses, queue_lengths).add_to(app.router)
-        self._runner = web.AppRunner(app, shutdown_timeout=_LAST_ANSWERS)
-        self._connections: Connections | None = None
+        TerminalRoutes(services.registry, services.person_service).add_to(app.router)
+        MetricsRoutes(services, status).add_to(app.router)
+        self._router = app.router
+        self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
+        self._connections: ConnectionFactory | None = None
         self._listening: list[asyncio.Server] = []
         self._port = 0
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that the server listens on."""
         return self._port
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return 0 if self._connections is None else len(self._connections)
+
+    @property
+    def routes(self) -> Set[tuple[str, str]]:
+        """Method and path of every route; variable parts of a path are written as `{name}`."""
+        return {
+            (route.method, route.resource.canonical) for route in self._router.routes() if route.resource is not None
+        }
+
     async def start(self) -> None:
-        """Begin to listen. Raises ListenError."""
-        where = f"{self._settings.host}:{self._settings.port}"
-        try:
-            listeners = await listen(self._settings.host, self._settings.port)
-        except OSError as error:
-            # The numbers of name resolution are negative, and not the system's.
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
-            raise ListenError(f"web.port: cannot listen on {where}: {reason}") from None
+        """Start to listen. Raises ListenError."""
+        host, port = self._settings.host, self._settings.port
+        listeners = await listen(host, port, key="web.port", backlog=_BACKLOG)
+        for listener in listeners:
+            # Accepted connections inherit the option.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_SEND_TIMEOUT_SECONDS * 1000))
         self._port = listeners[0].getsockname()[1]
         await self._runner.setup()
         assert self._runner.server is not None
-        # A stranger's bytes are nobody's traceback; what fails in a handler is logged by `_handle`.
+        # Silent, so that a malformed request logs no traceback. `_answer` logs failures of handlers.
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
-        self._connections = Connections(self._runner.server, silent)
+        self._connections = ConnectionFactory(self._runner.server, silent, self._limits)
         loop = asyncio.get_running_loop()
         for listener in listeners:
-            self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=BACKLOG))
+            self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=_BACKLOG))
 
     async def stop(self) -> None:
-        """Stop listening, and let requests end."""
+        """Stop to listen, and let running requests end."""
         for one in self._listening:
             one.close()
-        await self._presses.stop(_FAREWELL)
+        await self._presses.stop(_STOP_PRESSES_SECONDS)
         await self._health.stop()
         await self._runner.cleanup()
 
@@ -138,17 +137,18 @@ class WebServer:
         except web.HTTPException as error:
             return _route_error(request, error).response()
         except ConnectionError:
-            # Whoever asked is gone.
+            # The client has disconnected.
             raise
         except Exception:
             _LOGGER.exception("a request failed")
-            return RequestError(500, "the bridge failed; its log says why").response()
+            return RequestError(500, "the bridge failed; its log has the details").response()
 
 
 def _route_error(request: web.Request, error: web.HTTPException) -> RequestError:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed: dict[str, str] = {hdrs.ALLOW: ",".join(sorted(error.allowed_methods))}
-        return RequestError(error.status, f"{shorten(request.method, 20)} is not for this path", headers=allowed)
+        message = f"the method {shorten(request.method, 20)} is not allowed for this path"
+        return RequestError(error.status, message, headers=allowed)
     if isinstance(error, web.HTTPNotFound):
-        return RequestError(error.status, "there is nothing at this path")
+        return RequestError(error.status, "unknown path; docs/http.md lists the paths")
     return RequestError(error.status, error.reason)

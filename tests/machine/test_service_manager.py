@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.net.service_manager import tell_service_manager
+from bridge.net.service_manager import notify_service_manager
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto
 
@@ -33,11 +33,11 @@ def test_an_abstract_socket_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
         manager.settimeout(5)
         manager.bind(f"\0{tmp_path}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{tmp_path}")
-        tell_service_manager("READY=1")
+        notify_service_manager("READY=1")
         assert manager.recv(100) == b"READY=1"
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nobody/listens/here", "/" + "x" * 300])
 def test_one_that_cannot_be_told_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    tell_service_manager("READY=1")
+    notify_service_manager("READY=1")

@@ -1,10 +1,14 @@
-"""The terminals' door with a hub behind it, for tests from the outside."""
+"""The terminal server with a real core, for tests from the outside."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
-from typing import Literal
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import aiohttp
+import trustme
 
 from bridge.config.settings import ServerTlsSettings, TerminalsSettings
 from bridge.core.admission import Admission
@@ -15,39 +19,56 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
 from bridge.net.passwords import PasswordVerifier
-from bridge.terminals.server import TerminalServer
+from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from tests.support.persons import NoPersons
 from tests.support.terminals import KeptTerminals
 
 USERNAME, PASSWORD = "dev", "123"
+AUTHORIZATION = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
 
 
-class House:
-    """What the tests look at."""
+def issue_certificate(folder: Path, authority: trustme.CA, host: str = "127.0.0.1") -> ServerTlsSettings:
+    """Write a certificate and its key into a folder."""
+    issued = authority.issue_cert(host)
+    issued.private_key_pem.write_to_path(folder / "server.key")
+    issued.cert_chain_pems[0].write_to_path(folder / "server.pem")
+    return ServerTlsSettings(certificate=folder / "server.pem", key=folder / "server.key")
+
+
+class TerminalServerUnderTest:
+    """A terminal server on a free port, and the parts of the core behind it.
+
+    Args:
+        known: the known terminals.
+        password: of the terminals' common login; None for no common login.
+        deadline: `commands.deadline` in seconds.
+        trusted_proxies: addresses or networks.
+        limits: of the server, by name.
+        settings: other values of `TerminalsSettings`, by name.
+    """
 
     def __init__(
         self,
         *known: Terminal,
-        admit: Literal["known", "any"] = "known",
         password: str | None = PASSWORD,
-        idle_timeout: float = 90,
         deadline: float = 5,
-        tls: ServerTlsSettings | None = None,
         trusted_proxies: tuple[str, ...] = (),
-        host: str = "127.0.0.1",
+        limits: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        settings = TerminalsSettings(
-            host=host,
-            port=0,
-            path="/devs",
-            tls=tls,
-            username=USERNAME if password else None,
-            password=Secret(password) if password else None,
-            admit=admit,
-            idle_timeout=idle_timeout,
-            trusted_proxies=tuple(ip_network(one) for one in trusted_proxies),
-            known=known,
-        )
+        defaults: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "path": "/devs",
+            "tls": None,
+            "username": USERNAME if password else None,
+            "password": Secret(password) if password else None,
+            "admit": "known",
+            "idle_timeout": 90.0,
+            "trusted_proxies": tuple(ip_network(one) for one in trusted_proxies),
+            "known": known,
+        }
+        values = TerminalsSettings(**{**defaults, **settings})
         clock = Clock()
         self.clock = clock
         self.events = EventBus()
@@ -55,12 +76,13 @@ class House:
         self.verifier = PasswordVerifier()
         self.store = KeptTerminals()
         self.admission = Admission(
-            self.registry, self.events, clock, self.store, NoPersons(), self.verifier, settings.admit
+            self.registry, self.events, clock, self.store, NoPersons(), self.verifier, values.admit
         )
         for terminal in known:
             self.registry.put(terminal)
         self.presses = Presses(self.registry, self.events, clock, lambda: uuid4().hex, deadline)
-        self.server = TerminalServer(settings, self.registry, self.admission, self.verifier, clock, deadline)
+        server_limits = TerminalServerLimits(deadline_seconds=deadline, **(limits or {}))
+        self.server = TerminalServer(values, self.registry, self.admission, self.verifier, clock, server_limits)
 
     @property
     def url(self) -> str:
@@ -71,7 +93,7 @@ class House:
         return f"ws://{USERNAME}:{PASSWORD}@127.0.0.1:{self.server.port}/devs/"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["House"]:
+    async def open(self) -> AsyncIterator["TerminalServerUnderTest"]:
         await self.server.start()
         try:
             yield self

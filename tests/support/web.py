@@ -1,7 +1,7 @@
-"""The HTTP server with a hub behind it."""
+"""The HTTP server with a real core, for tests from the outside."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
+from bridge.model.secret import Secret
 from bridge.net.passwords import PasswordVerifier
+from bridge.web.context import BridgeStatus, Verify, WebLimits, WebServices
 from bridge.web.server import WebServer
 from tests.support.core import WrittenConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
@@ -22,14 +24,21 @@ from tests.support.terminals import KeptTerminals
 from tests.support.waiting import PATIENCE
 
 
-class Site:
-    """T1 is connected, T2 is known."""
+class WebServerUnderTest:
+    """An HTTP server on a free port, and the parts of the core behind it: T1 is connected, T2 is known.
+
+    Attributes:
+        statuses: the problem of each connection to the broker.
+        store_reachable: the check of the store for `/readyz`.
+        verify: the verification of passwords and tokens.
+    """
 
     def __init__(
         self,
         admit: Literal["known", "any"] = "known",
         deadline: float = 5,
         clock: Clock | None = None,
+        limits: WebLimits | None = None,
         **settings: Any,
     ) -> None:
         values: dict[str, Any] = {
@@ -55,19 +64,26 @@ class Site:
         self._tasks = BackgroundTasks()
         self.statuses: dict[str, str | None] = {"live": None, "intake": None}
         self.store_answers = True
+        self.store_reachable: Callable[[], Awaitable[bool]] = self._store_answers
+        self.verify: Verify = self.verifier.verify
         self.server = WebServer(
             WebSettings(**{**values, **settings}),
-            registry=self.registry,
-            presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
-            admission=self.admission,
-            person_service=NoPersons(),
-            events=self.events,
-            clock=self.clock,
-            stall=self.stall,
-            verify=self.verifier.verify,
-            store_reachable=self._store_reachable,
-            broker_statuses=lambda: self.statuses,
-            queue_lengths=lambda: {"presses": 3},
+            WebServices(
+                registry=self.registry,
+                presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
+                admission=self.admission,
+                person_service=NoPersons(),
+                events=self.events,
+                verify=self._verify,
+            ),
+            BridgeStatus(
+                broker_statuses=lambda: self.statuses,
+                store_reachable=self._store_reachable,
+                queue_lengths=lambda: {"presses": 3},
+            ),
+            self.clock,
+            self.stall,
+            limits,
         )
 
     @property
@@ -76,7 +92,7 @@ class Site:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[aiohttp.ClientSession]:
-        self._tasks.start(self.stall.run(), name="stall watch")
+        self._tasks.start(self.stall.run(), name="stall detector")
         await self.server.start()
         try:
             async with aiohttp.ClientSession(self.url) as session:
@@ -87,7 +103,7 @@ class Site:
             self.verifier.close()
 
     async def send(self, *parts: bytes) -> bytes:
-        """Send bytes over a connection of their own, part after part; return all that comes back."""
+        """Send bytes on a new connection, part by part; return all bytes of the answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         try:
             for part in parts:
@@ -98,5 +114,11 @@ class Site:
         finally:
             writer.close()
 
+    async def _verify(self, stored: Secret, given: str) -> bool:
+        return await self.verify(stored, given)
+
     async def _store_reachable(self) -> bool:
+        return await self.store_reachable()
+
+    async def _store_answers(self) -> bool:
         return self.store_answers

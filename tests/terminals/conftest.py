@@ -1,4 +1,4 @@
-"""The terminals' tests run on both event loops: what the kernel is asked about differs in who holds the bytes."""
+"""The tests of the terminal server run on both event loops, which keep unsent bytes in different places."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Every row of CONTRACT, section 8, from the outside."""
+"""Connections of terminals from the outside: handshakes, authentication, limits, TLS and the end."""
 
 import asyncio
 import base64
@@ -12,24 +12,30 @@ import aiohttp
 import pytest
 import trustme
 
-from bridge.config.settings import ServerTlsSettings
 from bridge.core.ports import Connection
 from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalPending, TerminalRefused
 from bridge.model.secret import Secret
 from bridge.net.passwords import hash_password
 from bridge.simulator.terminal import SimulatedTerminal
-from bridge.terminals import handshakes, session
-from bridge.terminals.session import MAXIMUM_FRAME
+from bridge.terminals.session import MAX_FRAME_BYTES
 from tests.support.core import collect, known_terminal
-from tests.support.terminal_server import PASSWORD, USERNAME, House
+from tests.support.terminal_server import (
+    AUTHORIZATION,
+    PASSWORD,
+    USERNAME,
+    TerminalServerUnderTest,
+    issue_certificate,
+)
 from tests.support.waiting import PATIENCE, until
 
-RIGHT = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
 WRONG = aiohttp.encode_basic_auth(USERNAME, "wrong")
 
 
 async def status_of(
-    system: House, path: str, authorization: str = RIGHT, headers: Mapping[str, str] | None = None
+    system: TerminalServerUnderTest,
+    path: str,
+    authorization: str = AUTHORIZATION,
+    headers: Mapping[str, str] | None = None,
 ) -> int:
     """Try to connect; return the HTTP status."""
     url = f"{system.url.removesuffix('/devs')}{path}"
@@ -43,13 +49,13 @@ async def status_of(
 
 @asynccontextmanager
 async def connected(
-    system: House, sn: str = "T1", protocols: tuple[str, ...] = ()
+    system: TerminalServerUnderTest, sn: str = "T1", protocols: tuple[str, ...] = ()
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
         aiohttp.ClientSession() as client,
         client.ws_connect(
             f"{system.url}/{sn}",
-            headers={"Authorization": RIGHT},
+            headers={"Authorization": AUTHORIZATION},
             autoping=False,
             protocols=protocols,
         ) as websocket,
@@ -57,7 +63,7 @@ async def connected(
         yield websocket
 
 
-async def wait_online(system: House, sn: str = "T1") -> Connection:
+async def wait_online(system: TerminalServerUnderTest, sn: str = "T1") -> Connection:
     known = system.registry.get(sn)
     assert known is not None
     await until(lambda: known.connection is not None)
@@ -65,7 +71,7 @@ async def wait_online(system: House, sn: str = "T1") -> Connection:
     return known.connection
 
 
-async def wait_offline(system: House, sn: str = "T1") -> None:
+async def wait_offline(system: TerminalServerUnderTest, sn: str = "T1") -> None:
     known = system.registry.get(sn)
     assert known is not None
     await until(lambda: known.connection is None)
@@ -74,44 +80,44 @@ async def wait_offline(system: House, sn: str = "T1") -> None:
 @pytest.mark.parametrize(
     ("path", "auth", "status"),
     [
-        ("/devs/T1", RIGHT, 101),
-        ("/devs/T1?x=/y", RIGHT, 101),
+        ("/devs/T1", AUTHORIZATION, 101),
+        ("/devs/T1?x=/y", AUTHORIZATION, 101),
         ("/devs/T1", None, 401),
         ("/devs/T1", WRONG, 401),
         ("/devs/T1", aiohttp.encode_basic_auth("other", PASSWORD), 401),
         ("/devs/T1", aiohttp.encode_basic_auth(USERNAME, ""), 401),
-        ("/devs/T9", RIGHT, 403),
+        ("/devs/T9", AUTHORIZATION, 403),
         ("/devs/T9", WRONG, 401),
-        ("/devs/a+b", RIGHT, 400),
-        ("/devs/a%2Fb", RIGHT, 400),
-        ("/devs/%2e%2e", RIGHT, 400),
-        ("/devs/a%23b", RIGHT, 400),
-        ("/devs/%FF", RIGHT, 400),
-        ("/devs/%00", RIGHT, 400),
-        (f"/devs/{'x' * 65}", RIGHT, 400),
-        ("/devs/", RIGHT, 400),
-        ("/devs/a/b", RIGHT, 404),
-        ("/devs", RIGHT, 404),
-        ("/", RIGHT, 404),
-        ("/other/T1", RIGHT, 404),
-        ("/devsT1", RIGHT, 404),
+        ("/devs/a+b", AUTHORIZATION, 400),
+        ("/devs/a%2Fb", AUTHORIZATION, 400),
+        ("/devs/%2e%2e", AUTHORIZATION, 400),
+        ("/devs/a%23b", AUTHORIZATION, 400),
+        ("/devs/%FF", AUTHORIZATION, 400),
+        ("/devs/%00", AUTHORIZATION, 400),
+        (f"/devs/{'x' * 65}", AUTHORIZATION, 400),
+        ("/devs/", AUTHORIZATION, 400),
+        ("/devs/a/b", AUTHORIZATION, 404),
+        ("/devs", AUTHORIZATION, 404),
+        ("/", AUTHORIZATION, 404),
+        ("/other/T1", AUTHORIZATION, 404),
+        ("/devsT1", AUTHORIZATION, 404),
     ],
 )
-async def test_a_handshake_gets_its_answer(
+async def test_the_response_to_a_handshake(
     path: str, auth: str | None, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with House(known_terminal("T1")).open() as system:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
         assert await raw_status(system, path, auth) == status
     assert "Traceback" not in caplog.text
 
 
-async def raw_status(system: House, path: str, auth: str | None) -> int:
-    """Send a handshake as it stands: a client would put the path in order."""
+async def raw_status(system: TerminalServerUnderTest, path: str, auth: str | None) -> int:
+    """Send a handshake byte for byte, because an HTTP client would normalise the path."""
     head = await raw(system, path, f"Authorization: {auth}\r\n" if auth else "")
     return int(head.split()[1])
 
 
-async def raw(system: House, path: str, more: str = "", method: str = "GET") -> str:
+async def raw(system: TerminalServerUnderTest, path: str, more: str = "", method: str = "GET") -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
     writer.write(
         f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -123,8 +129,8 @@ async def raw(system: House, path: str, more: str = "", method: str = "GET") -> 
     return head
 
 
-async def test_the_documents_own_handshake_is_taken() -> None:
-    async with House(known_terminal("FEDCBA9876543210")).open() as system:
+async def test_the_vendor_documents_handshake_is_accepted() -> None:
+    async with TerminalServerUnderTest(known_terminal("FEDCBA9876543210")).open() as system:
         head = await raw(
             system,
             "/devs/FEDCBA9876543210",
@@ -138,7 +144,7 @@ async def test_the_documents_own_handshake_is_taken() -> None:
 
 
 async def test_the_first_subprotocol_offered_is_selected() -> None:
-    async with House(known_terminal("T1")).open() as system:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
         async with connected(system, protocols=("b", "a")) as websocket:
             assert websocket.protocol == "b"
         async with connected(system) as websocket:
@@ -146,17 +152,17 @@ async def test_the_first_subprotocol_offered_is_selected() -> None:
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic ZGV2", "Bearer ZGV2OjEyMw==", "Basic " + "A" * 7000])
-async def test_odd_credentials_are_wrong_ones(header: str) -> None:
-    async with House(known_terminal("T1")).open() as system:
+async def test_malformed_credentials_get_401(header: str) -> None:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
         head = await raw(system, "/devs/T1", f"Authorization: {header}\r\n")
         assert head.startswith("HTTP/1.1 401")
         assert "WWW-Authenticate: Basic" in head
 
 
-async def test_other_methods_and_no_upgrade_are_told() -> None:
+async def test_other_methods_and_a_missing_upgrade_are_refused() -> None:
     async with (
-        House(known_terminal("T1")).open() as system,
-        aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client,
+        TerminalServerUnderTest(known_terminal("T1")).open() as system,
+        aiohttp.ClientSession(headers={"Authorization": AUTHORIZATION}) as client,
     ):
         async with client.post(f"{system.url}/T1") as response:
             assert (response.status, response.headers["Allow"]) == (405, "GET")
@@ -166,17 +172,17 @@ async def test_other_methods_and_no_upgrade_are_told() -> None:
 
 async def test_a_terminal_with_its_own_credentials_uses_only_those() -> None:
     own = Secret(await asyncio.to_thread(hash_password, "own"))
-    async with House(known_terminal("T1", username="gate", password=own)).open() as system:
+    async with TerminalServerUnderTest(known_terminal("T1", username="gate", password=own)).open() as system:
         assert await status_of(system, "/devs/T1", aiohttp.encode_basic_auth("gate", "own")) == 101
-        assert await status_of(system, "/devs/T1", RIGHT) == 401
+        assert await status_of(system, "/devs/T1", AUTHORIZATION) == 401
 
 
-async def test_an_unknown_one_waits_for_approval_and_is_told_apart_from_a_stranger() -> None:
-    async with House(known_terminal("T1")).open() as system:
-        told = collect(system.events, TerminalPending, TerminalRefused)
+async def test_an_unknown_terminal_waits_for_approval_and_wrong_credentials_are_refused() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
+        events = collect(system.events, TerminalPending, TerminalRefused)
         assert await status_of(system, "/devs/T9") == 403
         assert await status_of(system, "/devs/T8", WRONG) == 401
-    pending, refused = told
+    pending, refused = events
     assert isinstance(pending, TerminalPending)
     assert (pending.sn, pending.address) == ("T9", "127.0.0.1")
     assert isinstance(refused, TerminalRefused)
@@ -184,57 +190,59 @@ async def test_an_unknown_one_waits_for_approval_and_is_told_apart_from_a_strang
     assert [one.sn for one in system.admission.pending] == ["T9"]
 
 
-async def test_with_any_whoever_has_the_credentials_is_let_in() -> None:
-    async with House(admit="any").open() as system:
+async def test_admit_any_admits_every_terminal_with_right_credentials() -> None:
+    async with TerminalServerUnderTest(admit="any").open() as system:
         assert await status_of(system, "/devs/T9") == 101
         assert "T9" in system.store.terminals
         system.store.full = True
         assert await status_of(system, "/devs/T10") == 503
 
 
-async def test_too_many_wrong_passwords_shut_out_that_address_for_that_sn_only() -> None:
-    async with House(known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)).open() as system:
-        online = await asyncio.wait_for(_stay(system, "T1"), PATIENCE)
-        attacker = {"X-Forwarded-For": "192.0.2.66"}
-        statuses = [await status_of(system, "/devs/T1", WRONG, headers=attacker) for _ in range(12)]
+async def test_too_many_wrong_passwords_block_that_address_for_that_sn_only() -> None:
+    async with TerminalServerUnderTest(
+        known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)
+    ).open() as system:
+        online = await asyncio.wait_for(_run_terminal(system, "T1"), PATIENCE)
+        forged = {"X-Forwarded-For": "192.0.2.66"}
+        statuses = [await status_of(system, "/devs/T1", WRONG, headers=forged) for _ in range(12)]
         assert statuses == [401] * 10 + [429] * 2
-        head = await raw(system, "/devs/T1", f"Authorization: {RIGHT}\r\nX-Forwarded-For: 192.0.2.66\r\n")
+        head = await raw(system, "/devs/T1", f"Authorization: {AUTHORIZATION}\r\nX-Forwarded-For: 192.0.2.66\r\n")
         assert head.startswith("HTTP/1.1 429")
         assert 1 <= int(head.partition("Retry-After: ")[2].split()[0]) <= 60
-        assert await status_of(system, "/devs/T2", RIGHT, headers=attacker) == 101
+        assert await status_of(system, "/devs/T2", AUTHORIZATION, headers=forged) == 101
         assert online.connections == 1
         assert online.connected
-        assert await status_of(system, "/devs/T1", RIGHT) == 101
+        assert await status_of(system, "/devs/T1", AUTHORIZATION) == 101
 
 
-async def _stay(system: House, sn: str) -> SimulatedTerminal:
+async def _run_terminal(system: TerminalServerUnderTest, sn: str) -> SimulatedTerminal:
     terminal = SimulatedTerminal(system.terminal_url, sn)
     task = asyncio.get_running_loop().create_task(terminal.run())
-    _STAYING.append(task)
+    _RUNNING.append(task)
     await terminal.wait_connected()
     return terminal
 
 
-_STAYING: list[asyncio.Task[None]] = []
+_RUNNING: list[asyncio.Task[None]] = []
 
 
 @pytest.fixture(autouse=True)
-async def nobody_stays() -> AsyncIterator[None]:
+async def stop_running_terminals() -> AsyncIterator[None]:
     yield
-    while _STAYING:
-        task = _STAYING.pop()
+    while _RUNNING:
+        task = _RUNNING.pop()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_storm_of_strangers_costs_no_rightful_terminal_its_place() -> None:
+async def test_a_storm_of_unauthenticated_clients_does_not_keep_a_terminal_out() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
-    async with House(known_terminal("T1"), password=hashed).open() as system:
+    async with TerminalServerUnderTest(known_terminal("T1"), password=hashed).open() as system:
 
-        async def stranger(number: int) -> int:
+        async def wrong_login(number: int) -> int:
             return await status_of(system, f"/devs/X{number}", aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
 
-        storm = [asyncio.get_running_loop().create_task(stranger(number)) for number in range(100)]
+        storm = [asyncio.get_running_loop().create_task(wrong_login(number)) for number in range(100)]
         await until(lambda: system.server.statistics().refused.get(503, 0) > 0)
         assert await status_of(system, "/devs/T1") == 101
         assert set(await asyncio.gather(*storm)) == {401, 503}
@@ -243,15 +251,15 @@ async def test_a_storm_of_strangers_costs_no_rightful_terminal_its_place() -> No
 async def test_a_reconnect_storm_costs_one_hash() -> None:
     hashed = await asyncio.to_thread(hash_password, PASSWORD)
     terminals = [known_terminal(f"T{number}") for number in range(200)]
-    async with House(*terminals, password=hashed).open() as system:
+    async with TerminalServerUnderTest(*terminals, password=hashed).open() as system:
         for _ in range(2):
             statuses = await asyncio.gather(*(status_of(system, f"/devs/T{number}") for number in range(200)))
             assert set(statuses) == {101}
-        assert system.verifier.hashed == 1
+        assert system.verifier.statistics().hashed == 1
 
 
 async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
-    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
         await websocket.send_str("ping")
         await websocket.send_str("")
         await websocket.ping(b"x")
@@ -259,19 +267,22 @@ async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
         assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"x")
 
 
-async def test_a_silent_terminal_is_pinged_and_then_gone() -> None:
-    async with House(known_terminal("T1"), idle_timeout=0.6).open() as system:
+async def test_a_silent_terminal_is_pinged_and_then_disconnected() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1"), idle_timeout=0.6).open() as system:
         gone = collect(system.events, TerminalDisconnected)
         async with connected(system) as websocket:
             message = await websocket.receive(timeout=PATIENCE)
             assert message.type is aiohttp.WSMsgType.PING
             await wait_offline(system)
     assert isinstance(gone[0], TerminalDisconnected)
-    assert gone[0].reason == "nothing heard for 0.6 s"
+    assert gone[0].reason == "no frame for 0.6 s"
 
 
 async def test_a_terminal_that_answers_pings_stays() -> None:
-    async with House(known_terminal("T1"), idle_timeout=0.6).open() as system, connected(system) as websocket:
+    async with (
+        TerminalServerUnderTest(known_terminal("T1"), idle_timeout=0.6).open() as system,
+        connected(system) as websocket,
+    ):
         for _ in range(5):
             message = await websocket.receive(timeout=PATIENCE)
             assert message.type is aiohttp.WSMsgType.PING
@@ -282,30 +293,31 @@ async def test_a_terminal_that_answers_pings_stays() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"{}", b"[" * 5000, b"\xff\xfe", b'{"msgid": 1}', b"null", b"secret-face " * 100])
-async def test_a_frame_that_is_no_reply_ends_nothing(frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_frame_that_is_no_reply_does_not_end_the_connection(
+    frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
         for _ in range(5):
             await websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
             await websocket.send_frame(frame, aiohttp.WSMsgType.BINARY)
         await websocket.ping(b"still there")
         assert (await websocket.receive(timeout=PATIENCE)).data == b"still there"
     assert "secret-face secret-face" not in caplog.text
-    assert caplog.text.count("is no reply") == 3, "further ones are only counted"
+    assert caplog.text.count("is no reply") == 3, "further frames are only counted"
 
 
-async def test_a_frame_beyond_the_limit_ends_the_connection() -> None:
-    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
-        await websocket.send_str("x" * (MAXIMUM_FRAME + 1))
+async def test_a_frame_above_the_limit_ends_the_connection() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
+        await websocket.send_str("x" * (MAX_FRAME_BYTES + 1))
         message = await websocket.receive(timeout=PATIENCE)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1009)
         await wait_offline(system)
 
 
-async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "FRAMES_AT_ONCE", 20)
-    monkeypatch.setattr(session, "FRAMES_A_SECOND", 50)
-    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
+async def test_a_flood_is_read_slowly_and_not_disconnected() -> None:
+    system = TerminalServerUnderTest(known_terminal("T1"), limits={"frame_burst": 20, "frames_per_second": 50})
+    async with system.open(), connected(system) as websocket:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for _ in range(120):
@@ -317,11 +329,12 @@ async def test_a_flood_is_read_more_slowly_and_not_cut_off(monkeypatch: pytest.M
 
 
 async def test_a_second_connection_takes_over_again_and_again() -> None:
-    async with House(known_terminal("T1")).open() as system:
-        told = collect(system.events, TerminalConnected, TerminalDisconnected)
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
+        events = collect(system.events, TerminalConnected, TerminalDisconnected)
         async with aiohttp.ClientSession() as client:
             sockets = [
-                await client.ws_connect(f"{system.url}/T1", headers={"Authorization": RIGHT}) for _ in range(100)
+                await client.ws_connect(f"{system.url}/T1", headers={"Authorization": AUTHORIZATION})
+                for _ in range(100)
             ]
             await sockets[-1].ping(b"x")
             connection = await wait_online(system)
@@ -331,12 +344,12 @@ async def test_a_second_connection_takes_over_again_and_again() -> None:
             known = system.registry.get("T1")
             assert known is not None
             assert known.connection is connection
-            assert not [event for event in told if isinstance(event, TerminalDisconnected)]
+            assert not [event for event in events if isinstance(event, TerminalDisconnected)]
 
 
 async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = House(known_terminal("T1"))
-    system.server._handshakes = handshakes.Handshakes(maximum=5, timeout=0.5)
+    limits = {"max_half_open": 5, "handshake_seconds": 0.5}
+    system = TerminalServerUnderTest(known_terminal("T1"), limits=limits)
     async with system.open():
         connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(8)]
         for _, writer in connections:
@@ -346,37 +359,37 @@ async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPa
                 with suppress(ConnectionResetError):
                     assert await reader.read() == b""
                 writer.close()
-        assert await status_of(system, "/devs/T1") == 101, "they count against nobody"
+        assert await status_of(system, "/devs/T1") == 101, "they do not count as failed logins"
 
 
-async def test_of_too_many_half_open_connections_the_oldest_goes_first() -> None:
-    system = House(known_terminal("T1"))
-    system.server._handshakes = handshakes.Handshakes(maximum=3, timeout=60)
+async def test_too_many_half_open_connections_close_the_oldest() -> None:
+    limits = {"max_half_open": 3, "handshake_seconds": 60}
+    system = TerminalServerUnderTest(known_terminal("T1"), limits=limits)
     async with system.open():
         connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(4)]
         async with asyncio.timeout(PATIENCE):
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await connections[0][0].readexactly(1)
-        assert len(system.server._handshakes) == 3
+        assert system.server.statistics().half_open == 3
         for _, writer in connections:
             writer.close()
 
 
-async def test_a_connected_terminal_is_no_handshake_any_more() -> None:
-    system = House(known_terminal("T1"))
-    system.server._handshakes = handshakes.Handshakes(maximum=3, timeout=0.3)
+async def test_a_connected_terminal_is_no_longer_half_open() -> None:
+    limits = {"max_half_open": 3, "handshake_seconds": 0.3}
+    system = TerminalServerUnderTest(known_terminal("T1"), limits=limits)
     async with system.open(), connected(system) as websocket:
         await asyncio.sleep(0.5)
         await websocket.ping(b"x")
         assert (await websocket.receive(timeout=PATIENCE)).data == b"x"
-        assert len(system.server._handshakes) == 0
+        assert system.server.statistics().half_open == 0
 
 
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0" * 100, b"GET\r\n\r\n", b"G" * 100_000]
 )
 async def test_garbage_leaves_no_traceback(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async with House(known_terminal("T1")).open() as system:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
         reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(garbage)
         writer.write_eof()
@@ -388,8 +401,8 @@ async def test_garbage_leaves_no_traceback(garbage: bytes, caplog: pytest.LogCap
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
-async def test_at_the_end_sessions_end_in_order_and_newcomers_are_turned_away() -> None:
-    async with House(known_terminal("T1")).open() as system, connected(system) as websocket:
+async def test_stop_closes_sessions_with_a_close_frame() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
         stopping = asyncio.get_running_loop().create_task(system.server.stop())
         await asyncio.sleep(0)
         message = await websocket.receive(timeout=PATIENCE)
@@ -401,56 +414,52 @@ async def test_at_the_end_sessions_end_in_order_and_newcomers_are_turned_away() 
         assert known.connection is None
 
 
-async def test_a_terminals_address_is_what_a_trusted_proxy_says() -> None:
-    async with House(known_terminal("T1"), trusted_proxies=("127.0.0.0/8",)).open() as system:
+async def test_a_trusted_proxy_names_the_terminals_address() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1"), trusted_proxies=("127.0.0.0/8",)).open() as system:
         async with connected(system):
             assert (await wait_online(system)).address == "127.0.0.1"
         await wait_offline(system)
-        headers = {"Authorization": RIGHT, "X-Forwarded-For": "203.0.113.9, 192.0.2.7, 127.0.0.5"}
+        headers = {"Authorization": AUTHORIZATION, "X-Forwarded-For": "203.0.113.9, 192.0.2.7, 127.0.0.5"}
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{system.url}/T1", headers=headers):
             assert (await wait_online(system)).address == "192.0.2.7"
 
 
-def certificate_in(folder: Path, authority: trustme.CA) -> ServerTlsSettings:
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "door.key")
-    issued.cert_chain_pems[0].write_to_path(folder / "door.pem")
-    return ServerTlsSettings(certificate=folder / "door.pem", key=folder / "door.key")
-
-
-async def test_tls_whose_certificate_is_read_again_when_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_changed_certificate_is_loaded_while_the_server_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.terminals.certificate._INTERVAL", 0.05)
     first, second = trustme.CA(), trustme.CA()
-    tls = certificate_in(tmp_path, first)
+    tls = issue_certificate(tmp_path, first)
     caplog.set_level(logging.INFO)
 
     async def is_trusted(authority: trustme.CA) -> bool:
         context = ssl.create_default_context()
         authority.configure_trust(context)
-        async with aiohttp.ClientSession(headers={"Authorization": RIGHT}) as client:
+        async with aiohttp.ClientSession(headers={"Authorization": AUTHORIZATION}) as client:
             try:
                 async with client.ws_connect(f"{system.url.replace('http', 'https')}/T1", ssl=context):
                     return True
             except aiohttp.ClientConnectorCertificateError:
                 return False
 
-    async with House(known_terminal("T1"), tls=tls).open() as system:
+    async with TerminalServerUnderTest(
+        known_terminal("T1"), tls=tls, limits={"certificate_check_seconds": 0.05}
+    ).open() as system:
         assert await is_trusted(first)
         tls.certificate.write_text("broken")
         await until(lambda: "keeping the old certificate" in caplog.text)
         assert await is_trusted(first)
-        certificate_in(tmp_path, second)
+        issue_certificate(tmp_path, second)
         async with asyncio.timeout(PATIENCE):
             while not await is_trusted(second):
                 await asyncio.sleep(0.01)
 
 
-async def test_a_plain_client_at_a_tls_door_leaves_no_traceback(
+async def test_a_client_without_tls_leaves_no_traceback_on_a_tls_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with House(known_terminal("T1"), tls=certificate_in(tmp_path, trustme.CA())).open() as system:
+    async with TerminalServerUnderTest(
+        known_terminal("T1"), tls=issue_certificate(tmp_path, trustme.CA())
+    ).open() as system:
         reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(b"GET /devs/T1 HTTP/1.1\r\n\r\n")
         async with asyncio.timeout(PATIENCE):
@@ -460,5 +469,5 @@ async def test_a_plain_client_at_a_tls_door_leaves_no_traceback(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_the_documents_credentials_are_what_they_seem() -> None:
+def test_the_vendor_documents_credentials_decode_to_these() -> None:
     assert base64.b64decode("ZGV2OjEyMw==") == f"{USERNAME}:{PASSWORD}".encode()

@@ -1,11 +1,9 @@
-"""Promise 1 where the way to the terminal is bad: what was not taken in time never arrives, and whoever asked knows."""
+"""Promise 1 on bad links: a press that is not delivered in time never arrives, and the reply says so."""
 
 import asyncio
 import errno
 import os
-import socket
 import ssl
-import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +13,6 @@ import aiohttp
 import pytest
 import trustme
 
-from bridge.config.settings import ServerTlsSettings
 from bridge.core.ports import Connection, ConnectionLostError
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
@@ -23,20 +20,27 @@ from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.terminal import SimulatedTerminal
-from bridge.terminals.send_buffer import was_given_up
+from bridge.terminals.send_buffer import SendBuffer, has_timed_out
+from bridge.terminals.session import Session
 from tests.support.core import known_terminal
 from tests.support.narrow_link import NarrowLink
 from tests.support.network import Host
-from tests.support.terminal_server import PASSWORD, USERNAME, House
+from tests.support.terminal_server import (
+    AUTHORIZATION,
+    PASSWORD,
+    USERNAME,
+    TerminalServerUnderTest,
+    issue_certificate,
+)
 from tests.support.waiting import PATIENCE, until
 
 PHOTO = b"p" * 150_000
 
 FILLING = b"f" * 20_000
-"""More than a frozen link takes, and less than this machine's kernel does: what comes after lies in the kernel."""
+"""More than a frozen link accepts and less than this machine's kernel: later bytes stay in the kernel."""
 
 
-async def press(system: House, request_id: str = "r1") -> Reply:
+async def press(system: TerminalServerUnderTest, request_id: str = "r1") -> Reply:
     reply = await system.presses.press(
         "T1", Open(request_id=request_id), Origin(source="test"), system.clock.boottime()
     )
@@ -44,7 +48,7 @@ async def press(system: House, request_id: str = "r1") -> Reply:
     return reply
 
 
-async def connection_of(system: House) -> Connection:
+async def connection_of(system: TerminalServerUnderTest) -> Connection:
     known = system.registry.get("T1")
     assert known is not None
     await until(lambda: known.connection is not None)
@@ -53,19 +57,23 @@ async def connection_of(system: House) -> Connection:
 
 
 async def fill(connection: Connection, link: NarrowLink) -> None:
-    """Freeze a link and send so much that the next frame stays in this machine's kernel."""
+    """Freeze a link, and send so many bytes that the next frame stays in this machine's kernel."""
     link.freeze()
     await connection.send(FILLING)
-    transport = connection._transport  # type: ignore[attr-defined]  # where bytes wait has no public name
-    assert transport.get_write_buffer_size() == 0
+    assert send_buffer_of(connection).in_user_space() == 0
+
+
+def send_buffer_of(connection: Connection) -> SendBuffer:
+    assert isinstance(connection, Session)
+    return connection.send_buffer
 
 
 @asynccontextmanager
 async def over_a_link(
     deadline: float, behaviour: Behaviour | None = None
-) -> AsyncIterator[tuple[House, NarrowLink, SimulatedTerminal]]:
+) -> AsyncIterator[tuple[TerminalServerUnderTest, NarrowLink, SimulatedTerminal]]:
     async with (
-        House(known_terminal("T1"), deadline=deadline).open() as system,
+        TerminalServerUnderTest(known_terminal("T1"), deadline=deadline).open() as system,
         NarrowLink(system.server.port).running() as link,
     ):
         terminal = SimulatedTerminal(
@@ -76,7 +84,7 @@ async def over_a_link(
             yield system, link, terminal
 
 
-async def test_a_press_that_a_frozen_link_does_not_take_never_arrives() -> None:
+async def test_a_press_that_a_frozen_link_does_not_acknowledge_never_arrives() -> None:
     async with over_a_link(deadline=1) as (system, link, terminal):
         await fill(await connection_of(system), link)
         reply = await press(system)
@@ -90,7 +98,7 @@ async def test_a_press_that_a_frozen_link_does_not_take_never_arrives() -> None:
         assert terminal.opened == 1
 
 
-async def test_what_was_not_taken_when_the_terminal_went_away_does_not_arrive_either() -> None:
+async def test_unacknowledged_bytes_do_not_arrive_after_the_terminal_has_disconnected() -> None:
     async with over_a_link(deadline=1) as (system, link, _):
         connection = await connection_of(system)
         await fill(connection, link)
@@ -104,42 +112,38 @@ async def test_what_was_not_taken_when_the_terminal_went_away_does_not_arrive_ei
         assert b"the press" not in link.passed
 
 
-async def test_a_press_that_was_taken_and_not_answered_keeps_the_connection() -> None:
+async def test_a_press_that_is_delivered_but_not_answered_keeps_the_connection() -> None:
     async with over_a_link(deadline=1, behaviour=Behaviour(silent=True)) as (system, _, terminal):
         reply = await press(system)
         assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
         assert (terminal.opened, terminal.connections) == (1, 1)
 
 
-async def test_a_press_does_not_wait_for_the_answer_to_a_photo() -> None:
+async def test_a_press_does_not_wait_for_the_reply_to_a_photo() -> None:
     async with over_a_link(deadline=5) as (system, _, terminal):
         await (await connection_of(system)).send(PHOTO)
         assert (await press(system)).outcome is Outcome.OK
         assert terminal.opened == 1
 
 
-async def test_a_killed_bridge_leaves_nothing_behind_that_could_arrive() -> None:
-    # The kernel closes a dead process's sockets as they were set: without this it would go on delivering.
+async def test_the_kernel_discards_unacknowledged_bytes_of_a_killed_bridge() -> None:
+    # The kernel closes the sockets of a dead process with their options. Without this option it would go on delivering.
     async with over_a_link(deadline=1) as (system, _, _):
-        connection = await connection_of(system)
-        outgoing = connection._outgoing  # type: ignore[attr-defined]  # the kernel's view has no public name
-        lingers = outgoing._socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
-        assert struct.unpack("ii", lingers) == (1, 0)
+        assert send_buffer_of(await connection_of(system)).discards_at_end
 
 
 @asynccontextmanager
 async def on_another_host(
     tmp_path: Path, deadline: float, *, tls: bool
-) -> AsyncIterator[tuple[House, Host, asyncio.subprocess.Process]]:
-    """A terminal at the far end of a cable."""
+) -> AsyncIterator[tuple[TerminalServerUnderTest, Host, asyncio.subprocess.Process]]:
+    """Run a terminal on another host, at the end of a cable."""
     async with Host().linked() as host:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-        issued = authority.issue_cert(host.outside)
-        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-        issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
-        settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
-        system = House(known_terminal("T1"), deadline=deadline, host=host.outside, tls=settings if tls else None)
+        settings = issue_certificate(tmp_path, authority, host.outside)
+        system = TerminalServerUnderTest(
+            known_terminal("T1"), deadline=deadline, host=host.outside, tls=settings if tls else None
+        )
         async with system.open():
             url = f"ws{'s' if tls else ''}://{USERNAME}:{PASSWORD}@{host.outside}:{system.server.port}/devs/"
             simulate = (sys.executable, "-m", "bridge", "simulate", "--url", url, "--sn", "T1")
@@ -153,8 +157,8 @@ async def on_another_host(
                 await process.communicate()
 
 
-async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_path: Path) -> None:
-    # TLS here, plain in the end-to-end tests.
+async def test_a_press_on_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_path: Path) -> None:
+    # With TLS here; the end-to-end tests do the same without TLS.
     async with on_another_host(tmp_path, 5, tls=True) as (system, host, process):
         assert (await press(system)).outcome is Outcome.OK
         host.pull()
@@ -164,7 +168,7 @@ async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tm
         assert reply.delivered is False
         assert system.clock.boottime() - began < 5.5
         host.plug()
-        # The terminal notices nothing until it says something; its own ping is 30 s away.
+        # The terminal does not notice the interruption before its next ping, in 30 s.
         await asyncio.sleep(1)
         process.terminate()
         output, _ = await process.communicate()
@@ -172,7 +176,7 @@ async def test_a_press_into_a_pulled_cable_is_withdrawn_and_never_carried_out(tm
         assert b"opened 2," not in output
 
 
-async def test_a_link_that_the_kernel_gives_up_says_that_nothing_was_delivered(tmp_path: Path) -> None:
+async def test_a_link_that_the_kernel_ends_reports_nothing_as_delivered(tmp_path: Path) -> None:
     async with on_another_host(tmp_path, 4, tls=False) as (system, host, _):
         connection = await connection_of(system)
         known = system.registry.get("T1")
@@ -189,7 +193,7 @@ async def test_a_link_that_the_kernel_gives_up_says_that_nothing_was_delivered(t
 
 
 @pytest.mark.parametrize(
-    ("error", "given_up"),
+    ("error", "timed_out"),
     [
         (TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), True),
         (OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)), True),
@@ -200,26 +204,25 @@ async def test_a_link_that_the_kernel_gives_up_says_that_nothing_was_delivered(t
         (None, False),
     ],
 )
-async def test_who_ended_a_connection_is_told_apart(error: BaseException | None, given_up: bool) -> None:
-    assert was_given_up(error) is given_up
+async def test_a_time_out_of_this_kernel_is_distinguished_from_an_end_by_the_peer(
+    error: BaseException | None, timed_out: bool
+) -> None:
+    assert has_timed_out(error) is timed_out
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: bool) -> None:
-    """Also those that TLS has handed down to a socket that takes no more."""
+async def test_positions_count_bytes_in_every_buffer(tmp_path: Path, tls: bool) -> None:
+    """This includes bytes that TLS has passed to a socket that accepts no more."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
-    settings = ServerTlsSettings(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
+    settings = issue_certificate(tmp_path, authority)
     async with (
-        House(known_terminal("T1"), tls=settings if tls else None).open() as system,
+        TerminalServerUnderTest(known_terminal("T1"), tls=settings if tls else None).open() as system,
         NarrowLink(system.server.port).running() as link,
     ):
         context = ssl.create_default_context()
         authority.configure_trust(context)
         async with (
-            aiohttp.ClientSession(headers={"Authorization": aiohttp.encode_basic_auth(USERNAME, PASSWORD)}) as client,
+            aiohttp.ClientSession(headers={"Authorization": AUTHORIZATION}) as client,
             client.ws_connect(
                 f"http{'s' if tls else ''}://127.0.0.1:{link.port}/devs/T1", ssl=context, max_msg_size=0
             ) as websocket,
@@ -231,7 +234,7 @@ async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: 
             for _ in range(40):
                 await connection.send(PHOTO)
             after = await connection.send(b"last")
-            # A frame of this size has a header of 10 bytes; TLS adds some to every record.
+            # A frame of this size has a header of 10 bytes; TLS adds bytes to every record.
             assert after - before >= 40 * (len(PHOTO) + 10)
             assert connection.acknowledged(after) is False
             link.thaw()
@@ -241,12 +244,12 @@ async def test_positions_count_every_byte_wherever_it_lies(tmp_path: Path, tls: 
             await until(lambda: connection.acknowledged(after))
 
 
-async def test_positions_are_exact_while_acknowledgements_come_in() -> None:
+async def test_positions_are_exact_while_acknowledgements_arrive() -> None:
     async with over_a_link(deadline=5) as (system, _, _):
         connection = await connection_of(system)
         before = await connection.send(b"{}")
         for number in range(3000):
-            # Two bytes of header each.
+            # Each frame has a header of two bytes.
             assert await connection.send(b"x" * 100) == before + (number + 1) * 102
             if number % 50 == 0:
                 await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""The HTTP server in a process of its own, which can be stopped where it is: `python -m tests.web.site_process`.
+"""The HTTP server in a separate process, which a test can stop with SIGSTOP: `python -m tests.web.site_process`.
 
-It runs on the bridge's event loop, and writes its port on a line and, once its input ends, how many presses reached
-the terminal.
+It runs on the bridge's event loop. It prints its port and, once its standard input ends, the number of presses that
+reached the terminal.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ import sys
 
 import uvloop
 
-from tests.support.web import Site
+from tests.support.web import WebServerUnderTest
 
-DEADLINE = 1.5
+DEADLINE_SECONDS = 1.5
 
 
 async def main() -> None:
-    site = Site(deadline=DEADLINE)
+    site = WebServerUnderTest(deadline=DEADLINE_SECONDS)
     async with site.open():
         print(site.server.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -1,4 +1,4 @@
-"""What monitors, dashboards and watchdogs read."""
+"""Health, readiness, metrics and the terminals' state over HTTP."""
 
 import asyncio
 from typing import Any
@@ -10,11 +10,11 @@ from bridge.model.events import TerminalRefused
 from bridge.model.terminal import PersonCounts
 from tests.support.core import known_terminal
 from tests.support.persons import NoPersons
-from tests.support.web import Site
+from tests.support.web import WebServerUnderTest
 
 
 async def test_health_and_readiness() -> None:
-    site = Site()
+    site = WebServerUnderTest()
     async with site.open() as session:
         async with session.get("/healthz") as response:
             assert (response.status, await response.json()) == (200, {"status": "ok"})
@@ -34,31 +34,30 @@ async def test_health_and_readiness() -> None:
     }
 
 
-async def test_many_who_ask_at_once_cost_the_store_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Site()
-    looks = 0
+async def test_simultaneous_readiness_requests_share_one_query_of_the_store() -> None:
+    site = WebServerUnderTest()
+    queries = 0
     answered = asyncio.Event()
 
-    async def look() -> bool:
-        nonlocal looks
-        looks += 1
+    async def query() -> bool:
+        nonlocal queries
+        queries += 1
         await answered.wait()
         return True
 
-    monkeypatch.setattr(site, "_store_reachable", look)
-    monkeypatch.setattr(site.server._health, "_store_reachable", look)
+    site.store_reachable = query
     async with site.open() as session:
-        asking = [asyncio.get_running_loop().create_task(session.get("/readyz")) for _ in range(20)]
+        requests = [asyncio.get_running_loop().create_task(session.get("/readyz")) for _ in range(20)]
         await asyncio.sleep(0.1)
         answered.set()
-        assert {(await one).status for one in asking} == {200}
-        assert looks == 1
+        assert {(await one).status for one in requests} == {200}
+        assert queries == 1
         async with session.get("/readyz"):
-            assert looks == 2
+            assert queries == 2
 
 
-async def test_terminals_are_shown_as_over_mqtt() -> None:
-    site = Site()
+async def test_terminals_have_the_same_state_as_over_mqtt() -> None:
+    site = WebServerUnderTest()
     async with site.open() as session:
         async with session.get("/api/terminals") as response:
             shown = await response.json()
@@ -73,8 +72,8 @@ async def test_terminals_are_shown_as_over_mqtt() -> None:
     assert shown[0]["name"] == "Front door"
 
 
-async def test_a_press_does_not_wait_until_ten_thousand_terminals_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Site()
+async def test_other_tasks_run_while_ten_thousand_terminals_are_described() -> None:
+    site = WebServerUnderTest()
     for number in range(10_000):
         site.registry.put(known_terminal(f"S{number}"))
     turns = 0
@@ -93,8 +92,8 @@ async def test_a_press_does_not_wait_until_ten_thousand_terminals_are_shown(monk
     assert turns > 50
 
 
-async def test_metrics_count_and_name_nobody() -> None:
-    site = Site()
+async def test_metrics_count_without_names() -> None:
+    site = WebServerUnderTest()
     async with site.open() as session:
         for sn in ("T1", "T2", "T9"):
             await session.post(f"/api/terminals/{sn}/open", json={"request_id": "r-1"})
@@ -124,11 +123,11 @@ async def test_metrics_count_and_name_nobody() -> None:
         assert name not in text
 
 
-async def test_metrics_sum_up_persons_and_tell_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_sum_up_persons_and_show_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     person_service: PersonsPort = NoPersons()
     counts: Any = lambda _self, _sn: PersonCounts(desired=5, confirmed=2, pending=2, refused=1)  # noqa: E731  a fake
     monkeypatch.setattr(type(person_service), "counts", counts)
-    site = Site()
+    site = WebServerUnderTest()
     site.statuses["live"] = "nothing listens"
     async with site.open() as session, session.get("/metrics") as response:
         text = await response.text()

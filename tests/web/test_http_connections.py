@@ -1,19 +1,19 @@
-"""Connections of the HTTP server: garbage, slowness, numbers, and one request on each."""
+"""Connections of the HTTP server: malformed and slow requests, limits, and one request on each."""
 
 import asyncio
 import logging
 import re
-import socket
 
 import aiohttp
 import orjson
 import pytest
 
+from bridge.net.listening import ListenError
 from bridge.protocol.replies import TerminalReply
-from bridge.web import connections
+from bridge.web.context import WebLimits
 from tests.support.core import WrittenConnection
 from tests.support.waiting import PATIENCE, until
-from tests.support.web import Site
+from tests.support.web import WebServerUnderTest
 
 OPEN = b"POST /api/terminals/%s/open HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -34,10 +34,10 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-async def test_garbage_is_answered_in_json_and_leaves_no_traceback(
+async def test_a_malformed_request_is_answered_in_json_and_leaves_no_traceback(
     garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = Site()
+    site = WebServerUnderTest()
     async with site.open() as session:
         answer = await site.send(garbage)
         assert re.match(rb"HTTP/1\.[01] 400 ", answer)
@@ -51,8 +51,10 @@ async def test_garbage_is_answered_in_json_and_leaves_no_traceback(
 
 
 @pytest.mark.parametrize("part", [b"", b"POST /api/te", OPEN % b"T1" + b"x", HEAD + b"Content-Length: 5\r\n\r\n{"])
-async def test_whoever_goes_away_half_way_leaves_no_traceback(part: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    site = Site()
+async def test_a_client_that_disconnects_during_a_request_leaves_no_traceback(
+    part: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = WebServerUnderTest()
     async with site.open() as session:
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
@@ -65,16 +67,15 @@ async def test_whoever_goes_away_half_way_leaves_no_traceback(part: bytes, caplo
 
 
 @pytest.mark.parametrize("part", [b"", b"GET /heal", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"])
-async def test_a_request_that_does_not_come_is_not_waited_for(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_REQUEST_PATIENCE", 0.2)
-    site = Site()
+async def test_an_incomplete_request_times_out(part: bytes) -> None:
+    site = WebServerUnderTest(limits=WebLimits(request_seconds=0.2))
     async with site.open():
         assert await site.send(part) == b""
 
 
-async def test_a_press_sent_ahead_behind_another_is_not_carried_out() -> None:
-    """It would wait until the first is answered, and open a door late without anybody noticing."""
-    site = Site(deadline=5)
+async def test_a_pipelined_press_is_not_carried_out() -> None:
+    """It would wait unnoticed until the first press is answered, and then open the door late."""
+    site = WebServerUnderTest(deadline=5)
     waiting: list[str] = []
     slow = WrittenConnection(site.registry, "T2", waiting.append)
     async with site.open():
@@ -93,46 +94,42 @@ async def test_a_press_sent_ahead_behind_another_is_not_carried_out() -> None:
     assert site.connection.frames == []
 
 
-async def test_an_answer_that_needs_no_body_arrives_all_the_same() -> None:
-    site = Site()
+async def test_a_response_arrives_although_the_body_was_not_read() -> None:
+    site = WebServerUnderTest()
     async with site.open():
         head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
         assert (await site.send(head, b"x" * 1_000_000)).startswith(b"HTTP/1.1 404 ")
 
 
-async def test_idle_connections_make_room_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAXIMUM_CONNECTIONS", 5)
-    site = Site()
+async def test_too_many_idle_connections_close_the_oldest() -> None:
+    limits = WebLimits(max_connections=5)
+    site = WebServerUnderTest(limits=limits)
     async with site.open() as session:
         idle = [await asyncio.open_connection("127.0.0.1", site.server.port) for _ in range(20)]
         for _ in range(3):
             async with session.get("/healthz") as response:
                 assert response.status == 200
-        assert site.server._connections is not None
-        assert len(site.server._connections) <= 5
-        # Well before they would have to go for being idle.
-        async with asyncio.timeout(connections._REQUEST_PATIENCE / 2):
+        assert site.server.open_connections <= 5
+        # Well before their time-out.
+        async with asyncio.timeout(limits.request_seconds / 2):
             for reader, _ in idle[:15]:
                 assert await reader.read() == b""
         for _, writer in idle:
             writer.close()
 
 
-async def test_connections_that_have_ended_are_forgotten() -> None:
-    site = Site()
+async def test_ended_connections_are_forgotten() -> None:
+    site = WebServerUnderTest()
     async with site.open() as session:
         for _ in range(3):
             async with session.get("/healthz") as response:
                 assert response.status == 200
             assert await site.send(b"garbage\r\n\r\n")
-        await until(lambda: site.server._connections is not None and len(site.server._connections) == 0)
+        await until(lambda: site.server.open_connections == 0)
 
 
-async def test_where_all_are_being_answered_the_new_one_is_turned_away_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connections, "MAXIMUM_CONNECTIONS", 3)
-    site = Site(deadline=1)
+async def test_a_new_connection_is_closed_at_once_if_all_others_have_running_requests() -> None:
+    site = WebServerUnderTest(deadline=1, limits=WebLimits(max_connections=3))
     async with site.open() as session:
         silent = WrittenConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)
@@ -146,8 +143,8 @@ async def test_where_all_are_being_answered_the_new_one_is_turned_away_at_once(
     assert len(silent.frames) == 3
 
 
-async def test_answers_are_not_kept_framed_or_guessed_at() -> None:
-    async with Site().open() as session:
+async def test_every_response_has_the_security_headers() -> None:
+    async with WebServerUnderTest().open() as session:
         for path in ("/api/terminals", "/healthz", "/nothing", "/metrics"):
             async with session.get(path) as response:
                 assert response.headers["Cache-Control"] == "no-store"
@@ -170,37 +167,27 @@ async def test_answers_are_not_kept_framed_or_guessed_at() -> None:
         ("DELETE", "/api/terminals", 405, "GET,HEAD"),
     ],
 )
-async def test_what_there_is_not_is_told_in_json(method: str, path: str, status: int, allow: str | None) -> None:
-    async with Site().open() as session, session.request(method, path) as response:
+async def test_unknown_paths_and_methods_are_answered_in_json(
+    method: str, path: str, status: int, allow: str | None
+) -> None:
+    async with WebServerUnderTest().open() as session, session.request(method, path) as response:
         assert (response.status, response.headers.get("Allow")) == (status, allow)
         answer = await response.json()
     assert answer["outcome"] == "invalid"
     assert set(answer["errors"][0]) == {"path", "message"}
 
 
-async def test_a_port_in_use_is_told_by_its_key() -> None:
-    site = Site()
+async def test_a_port_in_use_is_named_by_its_key() -> None:
+    site = WebServerUnderTest()
     async with site.open():
-        other = Site(port=site.server.port)
-        with pytest.raises(OSError, match=r"^web.port: cannot listen on 127.0.0.1:\d+: Address already in use$"):
+        other = WebServerUnderTest(port=site.server.port)
+        with pytest.raises(ListenError, match=r"^web.port: cannot listen on 127.0.0.1:\d+: Address already in use$"):
             await other.server.start()
         other.verifier.close()
 
 
-async def test_a_host_without_an_address_is_told() -> None:
-    site = Site(host="nowhere.invalid")
-    with pytest.raises(OSError, match=r"^web.port: cannot listen on nowhere.invalid:0: (?!Unknown)"):
+async def test_an_unknown_host_is_an_error() -> None:
+    site = WebServerUnderTest(host="nowhere.invalid")
+    with pytest.raises(ListenError, match=r"^web.port: cannot listen on nowhere.invalid:0: (?!Unknown)"):
         await site.server.start()
     site.verifier.close()
-
-
-async def test_it_listens_on_every_address_of_its_host_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def two_addresses(host: str, port: int, **_: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two_addresses)
-    listeners = await connections.listen("two.example.org", 0)
-    names = [listener.getsockname() for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    assert names == [("127.0.0.1", names[0][1]), ("127.0.0.2", names[0][1])]

@@ -1,4 +1,4 @@
-"""Promise 1 over HTTP: what waited while the bridge stood still is not carried out late."""
+"""Promise 1 over HTTP: a press that waited while the bridge was stopped is not carried out late."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from tests.support.waiting import PATIENCE
-from tests.web.site_process import DEADLINE
+from tests.web.site_process import DEADLINE_SECONDS
 
 PRESS = b"POST /api/terminals/T1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -56,7 +56,7 @@ async def press(port: int) -> str:
     return await outcome(await connect(port, begin=PRESS))
 
 
-async def test_what_waited_as_long_as_the_deadline_is_expired() -> None:
+async def test_presses_that_waited_longer_than_the_deadline_are_expired() -> None:
     async with site_process() as (process, port):
         assert await press(port) == "ok"
         accepted = [await connect(port) for _ in range(5)]
@@ -68,7 +68,7 @@ async def test_what_waited_as_long_as_the_deadline_is_expired() -> None:
             writer.write(PRESS)
         for _, writer in begun:
             writer.write(PRESS[20:])
-        await asyncio.sleep(DEADLINE + 0.2)
+        await asyncio.sleep(DEADLINE_SECONDS + 0.2)
         process.send_signal(signal.SIGCONT)
         outcomes = await asyncio.gather(*(outcome(peer) for peer in (*accepted, *begun, *queued)))
         assert set(outcomes) == {"expired"}
@@ -77,11 +77,11 @@ async def test_what_waited_as_long_as_the_deadline_is_expired() -> None:
         assert await end(process) == 3
 
 
-async def test_a_hiccup_holds_nobody_up() -> None:
+async def test_a_short_stall_delays_no_press() -> None:
     async with site_process() as (process, port):
         process.send_signal(signal.SIGSTOP)
         queued = [await connect(port, begin=PRESS) for _ in range(20)]
-        await asyncio.sleep(DEADLINE / 3)
+        await asyncio.sleep(DEADLINE_SECONDS / 3)
         process.send_signal(signal.SIGCONT)
         assert {await outcome(peer) for peer in queued} == {"ok"}
         assert await end(process) == 20

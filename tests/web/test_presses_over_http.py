@@ -1,4 +1,4 @@
-"""Presses over HTTP: the hub's answers with the codes of CONTRACT, section 6."""
+"""Presses over HTTP: the core's replies with their status codes (docs/http.md)."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -14,17 +14,17 @@ from bridge.model.events import CommandReplied, GroupReplied
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.protocol.replies import TerminalReply
-from bridge.web.api import presses as press_routes
+from bridge.web.context import WebLimits
 from bridge.web.errors import STATUS, WORST_FIRST, summary_response
 from tests.support.core import WrittenConnection, collect
 from tests.support.waiting import until
-from tests.support.web import Site
+from tests.support.web import WebServerUnderTest
 
 REPLY_KEYS = set(Reply(command="open", outcome=Outcome.OK, at=datetime.now(UTC)).as_json())
 
 
 async def test_a_press_is_answered_as_over_mqtt() -> None:
-    site = Site()
+    site = WebServerUnderTest()
     async with site.open() as session, session.post("/api/terminals/T1/open", json={"request_id": "r"}) as response:
         answer = await response.json()
         assert response.status == 200
@@ -34,14 +34,14 @@ async def test_a_press_is_answered_as_over_mqtt() -> None:
 
 
 async def test_a_reboot_is_a_reboot() -> None:
-    site = Site()
+    site = WebServerUnderTest()
     async with site.open() as session, session.post("/api/terminals/T1/reboot") as response:
         assert (await response.json())["command"] == "reboot"
     assert site.connection.commands == ["RebootRequest"]
 
 
 async def test_every_press_of_the_table_has_its_routes() -> None:
-    async with Site().open() as session:
+    async with WebServerUnderTest().open() as session:
         for definition in COMMANDS:
             for path in ("/api/terminals/T1", "/api/groups/lobby"):
                 async with session.post(f"{path}/{definition.topic.removesuffix('/set')}") as response:
@@ -62,26 +62,26 @@ async def test_every_press_of_the_table_has_its_routes() -> None:
         ("/api/groups/a.b/open", 400, {"sn": None, "outcome": "invalid"}),
     ],
 )
-async def test_a_press_that_is_not_carried_out_gets_a_whole_reply(
+async def test_a_press_that_is_not_carried_out_gets_a_complete_reply(
     path: str, status: int, about: dict[str, object]
 ) -> None:
-    site = Site()
-    told = collect(site.events, CommandReplied)
+    site = WebServerUnderTest()
+    events = collect(site.events, CommandReplied)
     async with site.open() as session, session.post(path) as response:
         answer = await response.json()
         assert response.status == status
     assert set(answer) >= REPLY_KEYS
     assert about.items() <= answer.items()
     assert bool(answer.get("errors")) == (answer["outcome"] == "invalid")
-    assert len(told) == 1, "whoever listens hears of it, as of a press over MQTT"
+    assert len(events) == 1, "an event is published, as for a press over MQTT"
 
 
 @pytest.mark.parametrize(
     ("answer", "taken", "status"),
     [(TerminalReply("", None, 7, "no"), True, 502), (None, True, 504), (None, False, 504)],
 )
-async def test_a_refusal_and_silence_have_their_codes(answer: TerminalReply | None, taken: bool, status: int) -> None:
-    site = Site(deadline=0.3)
+async def test_status_codes_of_a_refusal_and_a_time_out(answer: TerminalReply | None, taken: bool, status: int) -> None:
+    site = WebServerUnderTest(deadline=0.3)
 
     def reply(msgid: str) -> TerminalReply | None:
         return None if answer is None else TerminalReply(msgid, None, answer.status, answer.message)
@@ -96,19 +96,19 @@ async def test_a_refusal_and_silence_have_their_codes(answer: TerminalReply | No
 
 
 async def test_a_connection_that_breaks_is_lost() -> None:
-    site = Site()
+    site = WebServerUnderTest()
     site.connection.broken = True
     async with site.open() as session, session.post("/api/terminals/T1/open") as response:
         assert (response.status, (await response.json())["outcome"]) == (502, "lost")
 
 
-def test_every_outcome_has_a_code_and_a_rank() -> None:
+def test_every_outcome_has_a_status_and_a_rank() -> None:
     assert set(STATUS) == set(Outcome)
     assert sorted(WORST_FIRST) == sorted(Outcome)
 
 
 @given(st.lists(st.sampled_from(Outcome), min_size=1))
-def test_a_group_is_fine_only_where_every_member_is(outcomes: list[Outcome]) -> None:
+def test_a_group_has_status_200_only_if_every_member_succeeded(outcomes: list[Outcome]) -> None:
     now = datetime.now(UTC)
     replies = [Reply(command="open", sn=f"T{number}", outcome=one, at=now) for number, one in enumerate(outcomes)]
     response = summary_response(GroupSummary.of(replies, command="open", group="g", at=now, request_id=None))
@@ -119,8 +119,8 @@ def test_a_group_is_fine_only_where_every_member_is(outcomes: list[Outcome]) -> 
 
 @pytest.mark.parametrize("group", ["all", "lobby"])
 async def test_a_group_gets_its_summary(group: str) -> None:
-    site = Site()
-    told = collect(site.events, GroupReplied)
+    site = WebServerUnderTest()
+    events = collect(site.events, GroupReplied)
     async with (
         site.open() as session,
         session.post(f"/api/groups/{group}/open", json={"request_id": "g"}) as response,
@@ -129,11 +129,11 @@ async def test_a_group_gets_its_summary(group: str) -> None:
     assert response.status == 409, "the worst outcome's"
     assert {"request_id": "g", "group": group, "total": 2, "failed": {"T2": "offline"}}.items() <= answer.items()
     assert answer["outcomes"] == {"ok": 1, "offline": 1}
-    assert len(told) == 1
+    assert len(events) == 1
 
 
 async def test_a_group_that_all_did_it_is_fine() -> None:
-    site = Site()
+    site = WebServerUnderTest()
     site.registry.connected(WrittenConnection(site.registry, "T2"))
     async with site.open() as session, session.post("/api/groups/all/reboot") as response:
         assert (response.status, (await response.json())["outcomes"]) == (200, {"ok": 2})
@@ -163,7 +163,7 @@ async def test_a_group_that_all_did_it_is_fine() -> None:
     ],
 )
 async def test_a_body_is_checked(body: bytes, content_type: str, status: int, path: str | None) -> None:
-    site = Site()
+    site = WebServerUnderTest()
     async with (
         site.open() as session,
         session.post("/api/terminals/T1/open", data=body, headers={"Content-Type": content_type}) as response,
@@ -177,9 +177,9 @@ async def test_a_body_is_checked(body: bytes, content_type: str, status: int, pa
         assert site.connection.frames == []
 
 
-async def test_an_unknown_key_is_told_with_the_nearest_one_and_keeps_the_request_id() -> None:
+async def test_an_unknown_key_is_reported_with_the_nearest_one_and_the_request_id() -> None:
     async with (
-        Site().open() as session,
+        WebServerUnderTest().open() as session,
         session.post("/api/terminals/T1/open", json={"request_id": "r", "requestid": "s"}) as response,
     ):
         answer = await response.json()
@@ -190,14 +190,14 @@ async def test_an_unknown_key_is_told_with_the_nearest_one_and_keeps_the_request
 async def test_a_compressed_body_is_not_unpacked() -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     async with (
-        Site().open() as session,
+        WebServerUnderTest().open() as session,
         session.post("/api/terminals/T1/open", data=b"\x1f\x8b", headers=headers, compress=False) as response,
     ):
         assert response.status == 415
 
 
-async def test_a_body_may_come_in_parts() -> None:
-    site = Site()
+async def test_a_body_may_arrive_in_parts() -> None:
+    site = WebServerUnderTest()
     async with site.open():
         head = b"POST /api/terminals/T1/open HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         answer = await site.send(head + b"Content-Length: 19\r\n\r\n", b'{"request_', b'id": "', b'r"}')
@@ -206,27 +206,26 @@ async def test_a_body_may_come_in_parts() -> None:
         assert chunked.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(press_routes, "_BODY_PATIENCE", 0.1)
-    site = Site()
+async def test_an_incomplete_body_times_out() -> None:
+    site = WebServerUnderTest(limits=WebLimits(body_seconds=0.1))
     async with site.open():
         head = b"POST /api/terminals/T1/open HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
         assert (await site.send(head, b"{")).startswith(b"HTTP/1.1 408 ")
     assert site.connection.frames == []
 
 
-async def test_it_is_known_who_pressed() -> None:
-    site = Site()
-    told = collect(site.events, CommandReplied, GroupReplied)
+async def test_events_name_the_origin_of_a_press() -> None:
+    site = WebServerUnderTest()
+    events = collect(site.events, CommandReplied, GroupReplied)
     async with site.open() as session:
         await session.post("/api/terminals/T1/open")
         await session.post("/api/groups/lobby/reboot")
-    origins = {(event.origin.source, event.origin.user) for event in told if isinstance(event, CommandReplied)}
+    origins = {(event.origin.source, event.origin.user) for event in events if isinstance(event, CommandReplied)}
     assert origins == {("POST /api/terminals/T1/open", None), ("POST /api/groups/lobby/reboot", None)}
 
 
-async def test_whoever_hangs_up_does_not_stop_a_press_half_way() -> None:
-    site = Site(deadline=1)
+async def test_a_client_that_disconnects_does_not_stop_its_press() -> None:
+    site = WebServerUnderTest(deadline=1)
     connection = WrittenConnection(site.registry, "T1", lambda _: None)
     async with site.open() as session:
         site.registry.connected(connection)
@@ -239,9 +238,8 @@ async def test_whoever_hangs_up_does_not_stop_a_press_half_way() -> None:
         assert known.last_reply.outcome is Outcome.TIMEOUT
 
 
-async def test_too_many_presses_at_once_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(press_routes, "MAXIMUM_RUNNING", 1)
-    site = Site(deadline=0.5)
+async def test_too_many_presses_at_once_are_unavailable() -> None:
+    site = WebServerUnderTest(deadline=0.5, limits=WebLimits(max_running_presses=1))
     async with site.open() as session:
         silent = WrittenConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)
@@ -254,8 +252,8 @@ async def test_too_many_presses_at_once_are_unavailable(monkeypatch: pytest.Monk
     assert len(silent.frames) == 1
 
 
-async def test_a_press_under_way_is_answered_before_the_server_stops() -> None:
-    site = Site(deadline=5)
+async def test_a_running_press_is_answered_before_the_server_stops() -> None:
+    site = WebServerUnderTest(deadline=5)
     late: list[str] = []
     connection = WrittenConnection(site.registry, "T1", late.append)
     async with site.open() as session:
@@ -269,8 +267,8 @@ async def test_a_press_under_way_is_answered_before_the_server_stops() -> None:
         await stopping
 
 
-async def test_a_press_that_outlives_the_server_is_told_so() -> None:
-    site = Site(deadline=60)
+async def test_a_press_that_does_not_end_before_the_stop_is_unavailable() -> None:
+    site = WebServerUnderTest(deadline=60)
     connection = WrittenConnection(site.registry, "T1", lambda _: None)
     async with site.open() as session:
         site.registry.connected(connection)

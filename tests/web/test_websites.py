@@ -1,4 +1,4 @@
-"""No website in somebody's browser opens a door or reads anything (CONTRACT, section 6)."""
+"""A website in a user's browser cannot open a door or read anything (docs/http.md)."""
 
 import socket
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.secret import Secret
-from bridge.web import authentication as security
-from tests.support.web import Site
+from bridge.web.same_origin import authority_of, host_of
+from tests.support.web import WebServerUnderTest
 
 WEBSITE: list[dict[str, str]] = [
     {"Host": "evil.example.org"},
@@ -34,8 +34,8 @@ WEBSITE: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("headers", WEBSITE, ids=str)
 @pytest.mark.parametrize("login", [False, True])
-async def test_no_website_opens_a_door(headers: dict[str, str], login: bool) -> None:
-    site = Site(username="admin", password=Secret("p")) if login else Site()
+async def test_a_website_cannot_open_a_door(headers: dict[str, str], login: bool) -> None:
+    site = WebServerUnderTest(username="admin", password=Secret("p")) if login else WebServerUnderTest()
     if login:
         headers = {**headers, "Authorization": aiohttp.encode_basic_auth("admin", "p")}
     async with site.open() as session:
@@ -57,8 +57,8 @@ async def test_no_website_opens_a_door(headers: dict[str, str], login: bool) -> 
 
 
 @pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: evil.example.org\r\n"])
-async def test_exactly_one_host_is_named(hosts: bytes) -> None:
-    site = Site()
+async def test_exactly_one_host_header_is_needed(hosts: bytes) -> None:
+    site = WebServerUnderTest()
     async with site.open():
         answer = await site.send(b"POST /api/terminals/T1/open HTTP/1.0\r\n" + hosts + b"\r\n")
     assert answer.split(b" ")[1] in (b"400", b"403")
@@ -66,8 +66,8 @@ async def test_exactly_one_host_is_named(hosts: bytes) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "localhost", "LOCALHOST", "[::1]", "doors.example.org"])
-async def test_the_servers_own_names_are_its_own(host: str) -> None:
-    site = Site(url="https://doors.example.org/page")
+async def test_the_servers_own_names_are_accepted(host: str) -> None:
+    site = WebServerUnderTest(url="https://doors.example.org/page")
     async with site.open() as session:
         own = {"Host": f"{host}:{site.server.port}", "Origin": f"http://{host}:{site.server.port}"}
         for headers in (
@@ -92,20 +92,20 @@ async def test_the_servers_own_names_are_its_own(host: str) -> None:
         (f"{socket.gethostname()}.evil.example.org", False),
     ],
 )
-async def test_a_server_open_to_other_machines_goes_by_its_names_and_any_address(host: str, own: bool) -> None:
-    site = Site(host="0.0.0.0", username="admin", password=Secret("p"), url="https://doors.example.org")
+async def test_a_server_for_other_machines_accepts_its_names_and_any_address(host: str, own: bool) -> None:
+    site = WebServerUnderTest(host="0.0.0.0", username="admin", password=Secret("p"), url="https://doors.example.org")
     headers = {"Host": host, "Authorization": aiohttp.encode_basic_auth("admin", "p")}
     async with site.open() as session, session.get("/api/terminals", headers=headers) as response:
         assert response.status == (200 if own else 403)
 
 
-async def test_what_to_do_is_told() -> None:
-    async with Site().open() as session, session.get("/healthz", headers={"Host": "doors"}) as response:
+async def test_the_message_names_the_remedy() -> None:
+    async with WebServerUnderTest().open() as session, session.get("/healthz", headers={"Host": "doors"}) as response:
         assert "set web.url" in (await response.json())["errors"][0]["message"]
 
 
 @given(st.text(max_size=40))
-def test_no_value_of_a_header_breaks_the_check(value: str) -> None:
-    for read in (security._host_of, security._authority_of):
+def test_any_header_value_can_be_parsed(value: str) -> None:
+    for read in (host_of, authority_of):
         found = read(f"//{value}")
         assert found is None or isinstance(found, str)

@@ -1,8 +1,7 @@
-"""`POST …/open` and `…/reboot`, on a terminal or a group: a route for each urgent command of the hub's table."""
+"""`POST …/open` and `…/reboot` on a terminal or a group: a route for each urgent command of the core's table."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,53 +20,53 @@ from bridge.model.names import is_group_name, is_serial_number
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
+from bridge.net.listening import wait_for_tasks
 from bridge.web.authentication import Role, require_role
+from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError, reply_response, summary_response
 
 _T = TypeVar("_T")
 
-MAXIMUM_BODY = 4_096
-"""Bytes of a press, as over MQTT: a request_id of 128 characters, every one escaped, has 1,536."""
-
-MAXIMUM_RUNNING = 1_000
-"""Presses under way at once, as over MQTT; those whose asker hung up are among them."""
-
-_BODY_PATIENCE = 10.0
-"""Seconds to send a body of some hundred bytes in; the press may well be too old by then."""
+MAX_BODY_BYTES = 4_096
+"""As over MQTT. A `request_id` of 128 characters needs 1,536 bytes if every character is escaped."""
 
 _ROLES: Mapping[str, Role] = {OPEN.name: "operator"}
-"""Whose a command is, by its name; an admin's where nothing is said."""
+"""The role that a command needs, by the command's name; "admin" for commands that are not listed."""
 
 ARRIVED_AT: web.RequestKey[float] = web.RequestKey("arrived_at", float)
-"""The earliest time (`Clock.boottime`) at which a request can have arrived; set before anything is done for it."""
+"""The earliest time (`Clock.boottime`) at which a request can have arrived; set before the request is processed."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What the path names; neither where it is ill-formed."""
+    """The terminal or group in the path; neither if the path is malformed."""
 
     sn: str | None = None
     group: str | None = None
 
 
 class PressRoutes:
-    """Translates requests into presses, and their replies into responses."""
+    """Routes that turn requests into presses, and the replies into responses."""
 
-    def __init__(self, presses: Presses, events: EventBus, clock: Clock) -> None:
+    def __init__(self, presses: Presses, events: EventBus, clock: Clock, limits: WebLimits) -> None:
         """Build the routes.
 
         Args:
-            presses: carries them out.
-            events: told of those that cannot be obeyed, as of any other reply.
-            clock: the time of such replies.
+            presses: carries presses out.
+            events: where replies to rejected presses are published, as other replies are.
+            clock: for the time of such replies.
+            limits: of bodies and running presses.
         """
         self._presses = presses
         self._replies = ReplyDispatcher(events, clock)
-        self._running = BackgroundTasks()
-        self._one_ended = asyncio.Event()
-        self._closing = False
+        self._limits = limits
+        self._tasks = BackgroundTasks()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stopping = False
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -77,15 +76,11 @@ class PressRoutes:
                 router.add_post(f"/api/terminals/{{sn}}/{action}", self._on_terminal(definition))
                 router.add_post(f"/api/groups/{{name}}/{action}", self._on_group(definition))
 
-    async def stop(self, grace: float) -> None:
-        """Take no more presses; give up those that have not ended after `grace` seconds."""
-        self._closing = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while len(self._running):
-                    self._one_ended.clear()
-                    await self._one_ended.wait()
-        await self._running.stop()
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more presses, and cancel those that still run after `grace_seconds`."""
+        self._stopping = True
+        await wait_for_tasks(self._running, grace_seconds)
+        await self._tasks.stop()
 
     def _on_terminal(self, definition: CommandDefinition) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -93,11 +88,11 @@ class PressRoutes:
             sn = request.match_info["sn"]
             if not is_serial_number(sn):
                 return self._invalid(definition, _Target(), origin, [Fault("sn", _NAME_RULE.format("an SN"))])
-            command = await self._command(request, definition, _Target(sn=sn), origin)
+            command = await self._read_command(request, definition, _Target(sn=sn), origin)
             if isinstance(command, web.Response):
                 return command
             press = self._presses.press(sn, command, origin, request[ARRIVED_AT])
-            return _response(await self._carried_out(press, name=f"{definition.name} {sn}"))
+            return _response(await self._run(press, name=f"{definition.name} {sn}"))
 
         return handle
 
@@ -108,38 +103,39 @@ class PressRoutes:
             if not is_group_name(name):
                 faults = [Fault("group", _NAME_RULE.format("a group's name"))]
                 return self._invalid(definition, _Target(), origin, faults)
-            command = await self._command(request, definition, _Target(group=name), origin)
+            command = await self._read_command(request, definition, _Target(group=name), origin)
             if isinstance(command, web.Response):
                 return command
             press = self._presses.press_group(name, command, origin, request[ARRIVED_AT])
-            return _response(await self._carried_out(press, name=f"{definition.name} group {name}"))
+            return _response(await self._run(press, name=f"{definition.name} group {name}"))
 
         return handle
 
-    async def _command(
+    async def _read_command(
         self, request: web.Request, definition: CommandDefinition, target: _Target, origin: Origin
     ) -> Press | web.Response:
-        """Return the press that a request asks for, or the response that says why it is not carried out.
+        """Return the press of a request, or the response that rejects it.
 
         Raises:
-            RequestError: the body is none that a press could be in.
+            RequestError: the body cannot be read.
         """
         try:
-            command = definition.build_from(await _read(request), target.sn or target.group or "")
+            command = definition.build_from(await self._read(request), target.sn or target.group or "")
         except InvalidCommandError as error:
             return self._invalid(definition, target, origin, error.faults, error.request_id)
         assert isinstance(command, Open | Reboot)
-        if self._closing:
+        if self._stopping:
             return self._unavailable(definition, target, origin, "the bridge is stopping", command.request_id)
-        if len(self._running) >= MAXIMUM_RUNNING:
-            message = f"{MAXIMUM_RUNNING} presses are under way"
+        if len(self._running) >= self._limits.max_running_presses:
+            message = f"{self._limits.max_running_presses} presses are running"
             return self._unavailable(definition, target, origin, message, command.request_id)
         return command
 
-    async def _carried_out(self, press: Coroutine[Any, Any, _T], *, name: str) -> _T:
-        # A task of its own: whoever hangs up must not stop a press half-way.
-        task = self._running.start(press, name=name)
-        task.add_done_callback(lambda _: self._one_ended.set())
+    async def _run(self, press: Coroutine[Any, Any, _T], *, name: str) -> _T:
+        # The press runs in its own task, because aiohttp cancels the handler when the client disconnects.
+        task = self._tasks.start(press, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         await asyncio.wait((task,))
         if task.cancelled():
             raise RequestError(503, "the bridge stopped before the terminal answered")
@@ -153,64 +149,59 @@ class PressRoutes:
         faults: list[Fault] | tuple[Fault, ...],
         request_id: str | None = None,
     ) -> web.Response:
-        asked = self._asked(definition, target, request_id)
-        return reply_response(self._replies.publish(asked.invalid(faults, group=target.group), origin))
+        builder = self._builder(definition, target, request_id)
+        return reply_response(self._replies.publish(builder.invalid(faults, group=target.group), origin))
 
     def _unavailable(
         self, definition: CommandDefinition, target: _Target, origin: Origin, message: str, request_id: str | None
     ) -> web.Response:
-        asked = self._asked(definition, target, request_id)
+        builder = self._builder(definition, target, request_id)
         message += "; not carried out"
-        reply = asked.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=target.group)
+        reply = builder.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=target.group)
         return reply_response(self._replies.publish(reply, origin))
 
-    def _asked(self, definition: CommandDefinition, target: _Target, request_id: str | None) -> ReplyBuilder:
+    def _builder(self, definition: CommandDefinition, target: _Target, request_id: str | None) -> ReplyBuilder:
         return self._replies.builder(definition.name, request_id, target.sn)
 
+    async def _read(self, request: web.Request) -> object:
+        """Return the JSON of a request's body; None for an empty one.
 
-_NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"
+        Raises:
+            RequestError: the body is too large, too slow, incomplete, or of another type.
+            InvalidCommandError: the body is not JSON.
+        """
+        body = await self._body(request)
+        if not body:
+            return None
+        if request.content_type != "application/json":
+            raise RequestError(415, "a body must be application/json", path=hdrs.CONTENT_TYPE)
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise RequestError(415, "a body must not be compressed", path=hdrs.CONTENT_ENCODING)
+        return decode_json(body, "body")
+
+    async def _body(self, request: web.Request) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise RequestError(413, f"the body is too large; at most {MAX_BODY_BYTES} bytes are accepted")
+        except TimeoutError:
+            raise RequestError(408, f"the body did not arrive within {self._limits.body_seconds:.0f} s") from None
+        except web.RequestPayloadError:
+            raise RequestError(400, "the body is malformed") from None
+        return bytes(body)
 
 
 def _origin(request: web.Request, definition: CommandDefinition) -> Origin:
-    """Return who asks, if they may. Raises RequestError."""
+    """Return the origin of a press. Raises RequestError if the user may not send it."""
     user = require_role(request, _ROLES.get(definition.name, "admin"))
     return Origin(source=f"{request.method} {request.path}", user=user.name)
-
-
-async def _read(request: web.Request) -> object:
-    """Return the JSON of a request's body, None for an empty one.
-
-    Raises:
-        RequestError: it is too large, too slow, broken, or of another type.
-        InvalidCommandError: it is not JSON.
-    """
-    body = await _body(request)
-    if not body:
-        return None
-    if request.content_type != "application/json":
-        raise RequestError(415, "a body must be application/json", path=hdrs.CONTENT_TYPE)
-    if hdrs.CONTENT_ENCODING in request.headers:
-        raise RequestError(415, "a body must not be compressed", path=hdrs.CONTENT_ENCODING)
-    return decode_json(body, "body")
-
-
-async def _body(request: web.Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_PATIENCE):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAXIMUM_BODY:
-                    raise RequestError(413, f"a press has at most {MAXIMUM_BODY} bytes")
-    except TimeoutError:
-        raise RequestError(408, f"the body did not come within {_BODY_PATIENCE:.0f} s") from None
-    except web.RequestPayloadError:
-        raise RequestError(400, "the body is broken") from None
-    return bytes(body)
 
 
 def _response(answer: Reply | GroupSummary) -> web.Response:
     if isinstance(answer, GroupSummary):
         return summary_response(answer)
-    # What the hub finds invalid in a press that could be read is its terminal or group: nobody knows it.
+    # The press itself was valid, so `invalid` means here that the core does not know the terminal or group.
     return reply_response(answer, 404 if answer.outcome is Outcome.INVALID else None)

@@ -1,4 +1,4 @@
-"""`GET /api/terminals` and `/api/terminals/{sn}`: what MQTT has as the terminals' state."""
+"""`GET /api/terminals` and `/api/terminals/{sn}`: the terminals' state as over MQTT."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from bridge.core.terminal_state import terminal_state
 from bridge.model.names import is_serial_number
 from bridge.web.errors import RequestError, json_response
 
-_AT_ONCE = 200
-"""Terminals described before others get a turn, in a few milliseconds: a press must not wait for ten thousand."""
+_TERMINALS_AT_ONCE = 200
+"""Terminals that are described, in a few milliseconds, before other tasks run: a press must not wait for ten thousand
+terminals."""
 
 
 class TerminalRoutes:
-    """Shows the known terminals."""
+    """Routes that show the known terminals."""
 
     def __init__(self, registry: TerminalRegistry, person_service: PersonsPort) -> None:
         self._registry = registry
@@ -37,13 +38,13 @@ class TerminalRoutes:
             raise RequestError(400, "an SN has 1 to 64 letters, digits, _ and -", path="sn")
         known = self._registry.get(sn)
         if known is None:
-            raise RequestError(404, f"terminal {sn} is not known; is the SN right?", path="sn")
+            raise RequestError(404, f"terminal {sn} is not known; check the SN", path="sn")
         return json_response(terminal_state(known, self._person_service.counts(sn)))
 
     async def _states(self) -> Sequence[dict[str, Any]]:
         states = []
         for number, known in enumerate(self._registry, start=1):
             states.append(terminal_state(known, self._person_service.counts(known.terminal.sn)))
-            if number % _AT_ONCE == 0:
+            if number % _TERMINALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return states

@@ -1,0 +1,77 @@
+"""Identity of an HTTP client: its Basic credentials and its address, also behind proxies."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+_MAX_HOPS = 20
+"""Proxies that are followed back. Real set-ups have a few; a forged header can name thousands."""
+
+
+def read_basic_credentials(header: str) -> tuple[str, str] | None:
+    """Return user name and password of an `Authorization: Basic` header (RFC 7617); None for any other header.
+
+    Bytes that are not UTF-8 are kept as surrogate escapes, so that they compare unequal instead of raising.
+    """
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode(errors="surrogateescape")
+    except (binascii.Error, ValueError):
+        return None
+    username, colon, password = text.partition(":")
+    return (username, password) if colon else None
+
+
+def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Return the address of the client.
+
+    Args:
+        peer: the other end of the TCP connection.
+        forwarded_for: the X-Forwarded-For headers, in order.
+        trusted: the proxies whose X-Forwarded-For is believed (`terminals.trusted_proxies`).
+
+    Returns:
+        The last address, seen from this server, that is no trusted proxy. Addresses further out can be forged.
+    """
+    address = _parse(peer)
+    if address is None:
+        return peer
+    hops = [hop for header in forwarded_for for hop in header.split(",")]
+    for hop in reversed(hops[-_MAX_HOPS:]):
+        if not any(address in network for network in trusted):
+            break
+        before = _parse(hop.strip())
+        if before is None:
+            break
+        address = before
+    return str(address)
+
+
+def throttled_address(remote: str | None) -> str:
+    """Return the address that failed logins are counted for.
+
+    One IPv6 host can use every address of its /64 network, so the whole network counts as one.
+    """
+    address = _parse(remote or "")
+    if address is None:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return str(address)
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a text names, without the port or zone that some proxies add."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,68 @@
+"""The parts of the bridge that the HTTP server uses, and its limits."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from bridge.core.admission import Admission
+from bridge.core.event_bus import EventBus
+from bridge.core.ports import PersonsPort
+from bridge.core.presses import Presses
+from bridge.core.registry import TerminalRegistry
+from bridge.model.secret import Secret
+
+Verify = Callable[[Secret, str], Awaitable[bool]]
+"""Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebServices:
+    """The core's services behind the routes.
+
+    Attributes:
+        registry: the known terminals.
+        presses: carries presses out.
+        admission: knows the terminals that wait for approval.
+        person_service: counts the persons of each terminal.
+        events: published for rejected presses, and counted by the metrics.
+        verify: verifies passwords and tokens in constant time.
+    """
+
+    registry: TerminalRegistry
+    presses: Presses
+    admission: Admission
+    person_service: PersonsPort
+    events: EventBus
+    verify: Verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeStatus:
+    """Functions that return the state of the bridge's other parts, for `/readyz` and `/metrics`.
+
+    Attributes:
+        broker_statuses: returns the problem of each connection to the broker, by name; None for no problem.
+        store_reachable: returns within a few seconds whether the store answers.
+        queue_lengths: returns the length of each queue, by name.
+    """
+
+    broker_statuses: Callable[[], Mapping[str, str | None]]
+    store_reachable: Callable[[], Awaitable[bool]]
+    queue_lengths: Callable[[], Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """Limits of the HTTP server.
+
+    Attributes:
+        max_connections: connections that may be open at once; a few browsers and programs need a hundredth of it.
+        request_seconds: from connecting to the last header of a request.
+        body_seconds: for sending a body of some hundred bytes. A press that takes longer may be too old anyway.
+        max_running_presses: presses that may run at once, as over MQTT; a client that disconnects does not end its
+            press.
+    """
+
+    max_connections: int = 512
+    request_seconds: float = 10.0
+    body_seconds: float = 10.0
+    max_running_presses: int = 1_000
