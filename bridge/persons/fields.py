@@ -133,7 +133,8 @@ FIELDS = (
         vendor_name="startTs",
         kind=START_TIME,
         meaning="the person may pass from this time on; null means no limit",
-        rule="a date alone means its start; earlier than `valid_until`",
+        rule="ISO 8601, local time of the bridge if it has no offset, or seconds since 1970; a date alone means its "
+        "start; earlier than `valid_until`",
         examples=("2026-11-24T08:00+01:00", "2026-11-24", 1795500000, None),
     ),
     PersonField(
@@ -141,7 +142,7 @@ FIELDS = (
         vendor_name="endTs",
         kind=END_TIME,
         meaning="the person may pass until this time; null means no limit",
-        rule="a date alone means its end; later than `valid_from`",
+        rule="as `valid_from`, but a date alone means its end; later than `valid_from`",
         examples=("2027-01-31", "2027-01-31T18:00", 1801414800, None),
     ),
     PersonField(

@@ -16,8 +16,7 @@ from bridge.persons.fields import FIELDS_BY_KEY
 from tests.support.contract import validator
 from tools.asyncapi import asyncapi_document
 from tools.catalogue import Catalogue, catalogue
-from tools.describe import main
-from tools.documents import documents, write_documents
+from tools.describe import PAGE_WITH_PERSON_FIELDS, documents, main, with_person_fields, write_documents
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMAS = {name: text for name, text in documents().items() if name.startswith("schemas/")}
@@ -27,6 +26,19 @@ DOCUMENT = asyncapi_document(catalogue())
 @pytest.mark.parametrize("name", documents())
 def test_what_is_in_docs_is_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text() == documents()[name], "run scripts/describe"
+
+
+def test_the_table_of_a_persons_fields_is_current() -> None:
+    page = (DOCS / PAGE_WITH_PERSON_FIELDS).read_text()
+    assert page == with_person_fields(page), "run scripts/describe"
+
+
+@pytest.mark.parametrize("page", ["", "{table}{table}"])
+def test_a_page_has_one_place_for_the_table(page: str) -> None:
+    table = "<!-- scripts/describe writes this table from bridge/persons/fields.py -->\n\n\n<!-- end of the table -->\n"
+    with pytest.raises(ValueError, match="places are marked"):
+        with_person_fields(page.format(table=table))
+    assert "| `valid_until` | `endTs` |" in with_person_fields(table)
 
 
 def test_no_schema_is_left_over() -> None:
@@ -39,7 +51,10 @@ def test_the_generator_writes_them_and_drops_what_is_no_more(tmp_path: Path) -> 
     assert main.main([str(tmp_path)], standalone_mode=False) is None
     written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.json")}
     assert written == documents()
+    page = (DOCS / PAGE_WITH_PERSON_FIELDS).read_text()
+    (tmp_path / PAGE_WITH_PERSON_FIELDS).write_text(page.replace("| `card` |", "| `cards` |"))
     write_documents(tmp_path)
+    assert (tmp_path / PAGE_WITH_PERSON_FIELDS).read_text() == page
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
