@@ -182,7 +182,7 @@ EXCEPTIONS: dict[str, set[str]] = {
         "bridge/persons/", "bridge/protocol/", "bridge/simulator/", "bridge/store/", "bridge/terminals/",
         "bridge/web/", "config.yaml", "examples/broker/mosquitto/",
         "examples/home-assistant/blueprints/automation/facebridge/",
-        "examples/home-assistant/blueprints/script/facebridge/", "examples/monitoring/", "ha_addon/",
+        "examples/home-assistant/blueprints/script/facebridge/", "examples/monitoring/",
         "tests/access/", "tests/command_line/", "tests/contract/", "tests/core/", "tests/doctor/",
         "tests/end_to_end/", "tests/home_assistant/", "tests/home_assistant_app/", "tests/import_export/",
         "tests/machine/", "tests/node_red/", "tests/persons/", "tests/protocol/", "tests/simulator/",
