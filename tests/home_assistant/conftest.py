@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.home_assistant.scene import Home, Protocol, Scene, SceneMaker, bridge_in
+from tests.home_assistant.home_assistant_system import (
+    HomeAssistantSystem,
+    Installation,
+    Protocol,
+    SystemFactory,
+    home_assistant_system,
+)
 from tests.support.blueprints import add_visitors_package
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
@@ -17,7 +23,9 @@ from tests.support.phone import Phone, phone_of
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
+async def installation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Installation]:
     """A Home Assistant with a broker; the parameter is the protocol between them, 5 unless it is given."""
     protocol: Protocol = getattr(request, "param", "5")
     folder = tmp_path_factory.mktemp("home-assistant")
@@ -27,25 +35,27 @@ async def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             await home_assistant.start()
             await home_assistant.onboard()
             await home_assistant.add_mqtt(broker.port, protocol)
-            yield Home(home_assistant, broker, protocol)
+            yield Installation(home_assistant, broker, protocol)
         finally:
             await home_assistant.stop()
 
 
 @pytest.fixture
-def bridge_with(home: Home, tmp_path: Path) -> SceneMaker:
-    """Makes a scene: `async with bridge_with({"T1": {"name": "Front door"}}) as scene`."""
+def make_system(installation: Installation, tmp_path: Path) -> SystemFactory:
+    """Makes a system: `async with make_system({"T1": {"name": "Front door"}}) as system`."""
 
-    def make(known: Mapping[str, Mapping[str, Any]], **details: Any) -> AbstractAsyncContextManager[Scene]:
-        return bridge_in(home, tmp_path, known, **details)
+    def make(
+        known: Mapping[str, Mapping[str, Any]], **details: Any
+    ) -> AbstractAsyncContextManager[HomeAssistantSystem]:
+        return home_assistant_system(installation, tmp_path, known, **details)
 
     return make
 
 
 @pytest.fixture
-async def phone(home: Home) -> AsyncIterator[Phone]:
+async def phone(installation: Installation) -> AsyncIterator[Phone]:
     """A phone with Home Assistant's app."""
-    async with phone_of(home.home_assistant, "Ada's phone") as phone:
+    async with phone_of(installation.home_assistant, "Ada's phone") as phone:
         yield phone
 
 

@@ -11,7 +11,7 @@ import yaml
 from playwright.async_api import expect
 
 from bridge.simulator.faces import sample_photo
-from tests.home_assistant.scene import Home, Scene, SceneMaker
+from tests.home_assistant.home_assistant_system import HomeAssistantSystem, Installation, SystemFactory
 from tests.support.blueprints import EXAMPLES, add_visitors_package
 from tests.support.browser import Browser, browser_in, onboard_but_for_its_user
 from tests.support.home_assistant import HomeAssistant
@@ -31,7 +31,7 @@ OWN_CARDS = {"button", "conditional", "entities", "grid", "heading", "logbook", 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
+async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
     """A Home Assistant with its pages, the visitors' helpers and a logbook, and a broker."""
     folder = tmp_path_factory.mktemp("home-assistant")
     onboard_but_for_its_user(folder)
@@ -44,21 +44,21 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
             async with home_assistant.api() as api:
                 await api.call("lovelace/dashboards/create", url_path="our-doors", title="Doors", mode="storage")
                 await api.call("lovelace/config/save", url_path="our-doors", config=DASHBOARD)
-            yield Home(home_assistant, broker, "5")
+            yield Installation(home_assistant, broker, "5")
         finally:
             await home_assistant.stop()
 
 
 @pytest_asyncio.fixture
-async def browser(home: Home, tmp_path: Path) -> AsyncIterator[Browser]:
+async def browser(installation: Installation, tmp_path: Path) -> AsyncIterator[Browser]:
     """A window with all of it, where the day has 24 hours."""
-    async with browser_in(home.home_assistant, tmp_path, "en-GB") as browser:
+    async with browser_in(installation.home_assistant, tmp_path, "en-GB") as browser:
         await browser.page.set_viewport_size({"width": 1000, "height": HEIGHT})
         yield browser
 
 
 @asynccontextmanager
-async def contact(scene: Scene) -> AsyncIterator[None]:
+async def contact(system: HomeAssistantSystem) -> AsyncIterator[None]:
     """Have a door contact of the user's own, closed."""
     discovery = {
         "name": "Front door contact",
@@ -67,9 +67,9 @@ async def contact(scene: Scene) -> AsyncIterator[None]:
         "device_class": "door",
         "state_topic": "contact",
     }
-    await scene.client.publish("homeassistant/binary_sensor/contact/config", discovery, retain=True)
-    await scene.client.publish("contact", "OFF", retain=True)
-    await scene.api.until_state("binary_sensor.front_door_contact", "off")
+    await system.client.publish("homeassistant/binary_sensor/contact/config", discovery, retain=True)
+    await system.client.publish("contact", "OFF", retain=True)
+    await system.api.wait_state("binary_sensor.front_door_contact", "off")
     yield
 
 
@@ -86,30 +86,30 @@ def parts(of: object, key: str) -> Iterator[Any]:
 
 
 async def test_every_card_is_home_assistants_own_and_has_its_entities(
-    bridge_with: SceneMaker, browser: Browser
+    make_system: SystemFactory, browser: Browser
 ) -> None:
     cards = list(parts(DASHBOARD, "cards")) + list(parts(DASHBOARD, "card"))
     assert {card["type"] for card in cards} <= OWN_CARDS
     async with (
-        bridge_with(KNOWN) as scene,
-        scene.terminal(SN).running(),
-        scene.terminal(WAITING).running(),
-        contact(scene),
+        make_system(KNOWN) as system,
+        system.terminal(SN).running(),
+        system.terminal(WAITING).running(),
+        contact(system),
     ):
-        await scene.api.until_state("sensor.facebridge_pending_terminals", "1")
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
-        await scene.api.press("button.front_door_open")
-        await scene.until_told("event.front_door_reply", event_type="ok")
+        await system.api.wait_state("sensor.facebridge_pending_terminals", "1")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
+        await system.api.press("button.front_door_open")
+        await system.wait_reply("event.front_door_reply", event_type="ok")
         for helper, value in (("visitor", "Ada"), ("visitor_photo", "visitors/ada.jpg")):
-            await scene.api.act("input_text.set_value", f"input_text.facebridge_{helper}", value=value)
+            await system.api.perform_action("input_text.set_value", f"input_text.facebridge_{helper}", value=value)
         until = "input_datetime.facebridge_visitor_until"
-        await scene.api.act("input_datetime.set_datetime", until, datetime="2026-11-27 18:00:00")
+        await system.api.perform_action("input_datetime.set_datetime", until, datetime="2026-11-27 18:00:00")
         wanted = {
             *parts(DASHBOARD, "entity"),
             *parts(DASHBOARD, "entity_id"),
             *(each for each in parts(DASHBOARD, "entities") if isinstance(each, str)),
         }
-        assert wanted <= set(await scene.api.states())
+        assert wanted <= set(await system.api.states())
         await browser.open("/our-doors")
         await browser.shows("Front door", "Visitors", "Administration", "Waiting for approval")
         await expect(browser.page.locator("hui-markdown-card").filter(has_text=f"{WAITING}, from")).to_be_visible()
@@ -120,9 +120,9 @@ async def test_every_card_is_home_assistants_own_and_has_its_entities(
         await browser.picture("dashboard", HEIGHT)
 
 
-async def test_the_door_opens_once_it_is_confirmed(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with(KNOWN) as scene, scene.terminal(SN).running() as terminal, contact(scene):
-        await scene.api.until_state("button.front_door_open", "unknown")
+async def test_the_door_opens_once_it_is_confirmed(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system(KNOWN) as system, system.terminal(SN).running() as terminal, contact(system):
+        await system.api.wait_state("button.front_door_open", "unknown")
         await browser.open("/our-doors")
         page = browser.page
         door = page.locator("hui-tile-card").filter(has=page.get_by_text("Door", exact=True))
@@ -134,8 +134,8 @@ async def test_the_door_opens_once_it_is_confirmed(bridge_with: SceneMaker, brow
         await expect(page.get_by_text("Really open the front door?")).to_have_count(0)
         await card.click()
         await page.get_by_role("button", name="OK", exact=True).click()
-        await scene.until_told("event.front_door_reply", command="open", event_type="ok")
-        await scene.client.publish("contact", "ON", retain=True)
+        await system.wait_reply("event.front_door_reply", command="open", event_type="ok")
+        await system.client.publish("contact", "ON", retain=True)
         await expect(door).to_contain_text("Open")
 
         for name, question in (("Sync persons", "Send all persons"), ("Reboot", "Really reboot")):
@@ -143,41 +143,43 @@ async def test_the_door_opens_once_it_is_confirmed(bridge_with: SceneMaker, brow
             await expect(page.get_by_text(question)).to_be_visible()
             await page.get_by_role("button", name="Cancel", exact=True).click()
             await expect(page.get_by_text(question)).to_have_count(0)
-        await scene.api.press("button.front_door_open")
+        await system.api.press("button.front_door_open")
         await terminal.wait_until(lambda: terminal.opened == 2)
         assert [request.cmd for request in terminal.requests] == ["open", "open"]
 
 
-async def test_a_visitor_is_enrolled_from_the_form(bridge_with: SceneMaker, browser: Browser, tmp_path: Path) -> None:
+async def test_a_visitor_is_enrolled_from_the_form(
+    make_system: SystemFactory, browser: Browser, tmp_path: Path
+) -> None:
     media = tmp_path / "media"
     media.mkdir()
     (media / "ada.jpg").write_bytes(sample_photo(1))
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal(SN).running() as terminal,
-        contact(scene),
-        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
-        scene.blueprint(
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal(SN).running() as terminal,
+        contact(system),
+        system.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+        system.blueprint(
             "automation",
             "enrol_visitor_from_helpers",
             script=script,
-            terminals=[await scene.device_id(SN)],
+            terminals=[await system.device_id(SN)],
             button="input_button.facebridge_visitor_enrol",
             visitor="input_text.facebridge_visitor",
             photo="input_text.facebridge_visitor_photo",
             until="input_datetime.facebridge_visitor_until",
         ),
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
         until = "input_datetime.facebridge_visitor_until"
-        await scene.api.act("input_datetime.set_datetime", until, datetime="2099-01-01 12:00:00")
+        await system.api.perform_action("input_datetime.set_datetime", until, datetime="2099-01-01 12:00:00")
         await browser.open("/our-doors")
         for name, value in (("Visitor's name", "Ada"), ("Photo's file", "ada.jpg")):
             field = browser.page.locator("hui-input-text-entity-row").filter(has_text=name).locator("input")
             await field.fill(value)
             await field.press("Tab")
-        await scene.api.until_state("input_text.facebridge_visitor", "Ada")
-        await scene.api.until_state("input_text.facebridge_visitor_photo", "ada.jpg")
+        await system.api.wait_state("input_text.facebridge_visitor", "Ada")
+        await system.api.wait_state("input_text.facebridge_visitor_photo", "ada.jpg")
         await browser.page.get_by_text("Press", exact=True).click()
         await terminal.wait_until(lambda: [one.name for one in terminal.persons.values()] == ["Ada"])
-        await scene.api.until_state("input_text.facebridge_visitor", "")
+        await system.api.wait_state("input_text.facebridge_visitor", "")

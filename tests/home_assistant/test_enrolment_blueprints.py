@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.simulator.behaviour import Behaviour, Refusal
-from tests.home_assistant.scene import Scene, SceneMaker
+from tests.home_assistant.home_assistant_system import HomeAssistantSystem, SystemFactory
 from tests.support.phone import Phone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -26,90 +26,90 @@ ENROL = "input_button.facebridge_visitor_enrol"
 class Form:
     """The form."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, system: HomeAssistantSystem) -> None:
+        self._system = system
 
     async def fill(self, name: str, photo: str = "ada.jpg") -> None:
         """Type a name and a file."""
         for helper, value in ((VISITOR, name), (PHOTO, photo)):
-            await self._scene.api.act("input_text.set_value", helper, value=value)
+            await self._system.api.perform_action("input_text.set_value", helper, value=value)
 
     async def enrol(self, told: str) -> None:
         """Press the button, and wait until a notification begins like this."""
         for notification in await self._notifications():
-            await self._scene.api.call(
+            await self._system.api.call(
                 "call_service",
                 domain="persistent_notification",
                 service="dismiss",
                 service_data={"notification_id": notification["notification_id"]},
             )
-        await self._scene.api.act("input_button.press", ENROL)
+        await self._system.api.perform_action("input_button.press", ENROL)
 
         async def notified() -> bool:
             return [one["message"] for one in await self._notifications() if one["message"].startswith(told)] != []
 
         try:
-            await self._scene.api.until(notified, f"a notification says {told}")
+            await self._system.api.wait_until(notified, f"a notification says {told}")
         except AssertionError as error:
             error.add_note(str(await self._notifications()))
             raise
 
     async def shows(self, name: str, photo: str) -> None:
         """Wait until this is in it."""
-        await self._scene.api.until_state(VISITOR, name)
-        await self._scene.api.until_state(PHOTO, photo)
+        await self._system.api.wait_state(VISITOR, name)
+        await self._system.api.wait_state(PHOTO, photo)
 
     async def _notifications(self) -> list[dict[str, Any]]:
-        shown: list[dict[str, Any]] = await self._scene.api.call("persistent_notification/get")
+        shown: list[dict[str, Any]] = await self._system.api.call("persistent_notification/get")
         return shown
 
 
 @asynccontextmanager
-async def form(scene: Scene, media: Path, **inputs: Any) -> AsyncIterator[Form]:
+async def form(system: HomeAssistantSystem, media: Path, **inputs: Any) -> AsyncIterator[Form]:
     """Make the script, and the automation with the package's helpers, until the end."""
     async with (
-        scene.blueprint("script", "enrol_visitor", media_folder=str(media), patience=5) as script,
-        form_of(scene, script, **inputs) as visitors,
+        system.blueprint("script", "enrol_visitor", media_folder=str(media), patience=5) as script,
+        form_of(system, script, **inputs) as visitors,
     ):
         yield visitors
 
 
 @asynccontextmanager
-async def form_of(scene: Scene, script: str, **inputs: Any) -> AsyncIterator[Form]:
+async def form_of(system: HomeAssistantSystem, script: str, **inputs: Any) -> AsyncIterator[Form]:
     """Make the automation with the package's helpers, and a script that is there already, or not."""
-    terminals = [await scene.device_id("D1")]
+    terminals = [await system.device_id("D1")]
     given = {"script": script, "terminals": terminals, "button": ENROL, "visitor": VISITOR, "photo": PHOTO, **inputs}
-    async with scene.blueprint("automation", "enrol_visitor_from_helpers", **given):
-        yield Form(scene)
+    async with system.blueprint("automation", "enrol_visitor_from_helpers", **given):
+        yield Form(system)
 
 
 async def test_a_visitor_is_enrolled_until_the_time_of_a_helper(
-    bridge_with: SceneMaker, media: Path, phone: Phone
+    make_system: SystemFactory, media: Path, phone: Phone
 ) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        form(scene, media, until=UNTIL, phones=[phone.device_id]) as visitors,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        form(system, media, until=UNTIL, phones=[phone.device_id]) as visitors,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
         end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
-        await scene.api.act("input_datetime.set_datetime", UNTIL, timestamp=end.timestamp())
+        await system.api.perform_action("input_datetime.set_datetime", UNTIL, timestamp=end.timestamp())
         await visitors.fill(NAME)
         await visitors.enrol("Front door: enrolled.")
         await visitors.shows("", "")
         (person,) = terminal.persons.values()
         assert (person.name, person.visitor, person.end_ts) == (NAME, True, end.timestamp())
         await phone.wait_for_text(f"Visitor {NAME}\nFront door: enrolled.")
-        assert {heard.qos for heard in scene.client.heard if heard.topic.endswith("/person/set")} == {1}
+        assert {heard.qos for heard in system.client.heard if heard.topic.endswith("/person/set")} == {1}
 
 
-async def test_what_was_typed_stays_until_the_visitor_is_accepted(bridge_with: SceneMaker, media: Path) -> None:
+async def test_what_was_typed_stays_until_the_visitor_is_accepted(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        form(scene, media, hours=2) as visitors,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        form(system, media, hours=2) as visitors,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await visitors.fill(" ", "ada.jpg")
         await visitors.enrol("Not enrolled: give the visitor's name.")
         await visitors.fill(NAME, "")
@@ -132,64 +132,64 @@ async def test_what_was_typed_stays_until_the_visitor_is_accepted(bridge_with: S
         assert timedelta(hours=2) <= left + timedelta(seconds=1) <= timedelta(hours=2, minutes=1)
 
 
-async def test_pressed_twice_it_enrols_once(bridge_with: SceneMaker, media: Path) -> None:
+async def test_pressed_twice_it_enrols_once(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        form(scene, media) as visitors,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        form(system, media) as visitors,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
         terminal.behaviour = Behaviour(answer_delay=3)
         await visitors.fill("Ada")
-        await scene.api.act("input_button.press", ENROL)
+        await system.api.perform_action("input_button.press", ENROL)
         await visitors.enrol("The one before is still under way.")
         await visitors.shows("", "")
         assert len(terminal.persons) == 1
-        assert len([heard for heard in scene.client.heard if heard.topic.endswith("/person/set")]) == 1
+        assert len([heard for heard in system.client.heard if heard.topic.endswith("/person/set")]) == 1
 
 
-async def test_a_photo_from_a_dropdown_or_by_the_name(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_photo_from_a_dropdown_or_by_the_name(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        scene.helper("input_select", "Photo", options=["-", "ada.jpg"]) as dropdown,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        system.helper("input_select", "Photo", options=["-", "ada.jpg"]) as dropdown,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
-        async with form(scene, media, photo=dropdown) as visitors:
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
+        async with form(system, media, photo=dropdown) as visitors:
             await visitors.fill("Ada")
             await visitors.enrol("Not enrolled: give the photo's file.")
-            await scene.api.act("input_select.select_option", dropdown, option="ada.jpg")
+            await system.api.perform_action("input_select.select_option", dropdown, option="ada.jpg")
             await visitors.enrol("Front door: enrolled.")
-            await scene.api.until_state(dropdown, "-")
-        async with form(scene, media, photo="") as visitors:
+            await system.api.wait_state(dropdown, "-")
+        async with form(system, media, photo="") as visitors:
             await visitors.fill("ada")
             await visitors.enrol("Front door: enrolled.")
         assert sorted(person.name for person in terminal.persons.values()) == ["Ada", "ada"]
 
 
-async def test_a_script_that_was_renamed_fails_or_is_gone(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_script_that_was_renamed_fails_or_is_gone(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(
+        make_system(
             KNOWN,
             photos={"folders": [str(media)]},
             expected=("[homeassistant.components.script", "[homeassistant] Error doing job: Task exception"),
-        ) as scene,
-        scene.terminal("D1").running() as terminal,
-        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+        ) as system,
+        system.terminal("D1").running() as terminal,
+        system.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
         renamed = "script.let_somebody_in"
-        await scene.api.call("config/entity_registry/update", entity_id=script, new_entity_id=renamed)
-        async with form_of(scene, renamed) as visitors:
+        await system.api.call("config/entity_registry/update", entity_id=script, new_entity_id=renamed)
+        async with form_of(system, renamed) as visitors:
             await visitors.fill("Ada")
             await visitors.enrol("Front door: enrolled.")
             assert len(terminal.persons) == 1
-        async with form_of(scene, "script.nobody") as visitors:
+        async with form_of(system, "script.nobody") as visitors:
             await visitors.fill("Ada")
             await visitors.enrol("Not enrolled: the script is not there")
             await visitors.shows("Ada", "ada.jpg")
-        async with form_of(scene, renamed, hours="many") as visitors:
+        async with form_of(system, renamed, hours="many") as visitors:
             await visitors.enrol("The script failed")
             await visitors.shows("Ada", "ada.jpg")
-        await scene.api.call("config/entity_registry/update", entity_id=renamed, new_entity_id=script)
+        await system.api.call("config/entity_registry/update", entity_id=renamed, new_entity_id=script)
         assert len(terminal.persons) == 1

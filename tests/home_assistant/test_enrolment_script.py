@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.simulator.behaviour import Behaviour, Refusal
-from tests.home_assistant.scene import Scene, SceneMaker
+from tests.home_assistant.home_assistant_system import HomeAssistantSystem, SystemFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -25,13 +25,13 @@ class Enrolment:
     """The script, made of its blueprint.
 
     Args:
-        scene: where.
+        system: where.
         script: its entity id.
         devices: of the terminals, by serial number.
     """
 
-    def __init__(self, scene: Scene, script: str, devices: Mapping[str, str]) -> None:
-        self._scene = scene
+    def __init__(self, system: HomeAssistantSystem, script: str, devices: Mapping[str, str]) -> None:
+        self._system = system
         self._service = script.split(".")[1]
         self._devices = devices
 
@@ -39,7 +39,7 @@ class Enrolment:
         """Run it as its page does, and return its response; over a connection of its own, so that many can."""
         devices = [self._devices[sn] for sn in sns or ("D1",)]
         given = {"terminals": devices, "name": NAME, "photo": picture("ada.jpg"), **fields}
-        async with self._scene.home_assistant.api() as api:
+        async with self._system.home_assistant.api() as api:
             result = await api.call(
                 "call_service", domain="script", service=self._service, service_data=given, return_response=True
             )
@@ -48,19 +48,19 @@ class Enrolment:
 
     def published(self) -> list[dict[str, Any]]:
         """Return the persons that it has asked for."""
-        heard = [heard for heard in self._scene.client.heard if heard.topic.endswith("/person/set")]
+        heard = [heard for heard in self._system.client.heard if heard.topic.endswith("/person/set")]
         assert {one.qos for one in heard} <= {1}
         return [person for one in heard for person in one.json["persons"]]
 
 
 @asynccontextmanager
 async def enrolment(
-    scene: Scene, media: Path, *, sns: Iterable[str] = ("D1",), **inputs: object
+    system: HomeAssistantSystem, media: Path, *, sns: Iterable[str] = ("D1",), **inputs: object
 ) -> AsyncIterator[Enrolment]:
     """Make the script until the end."""
-    devices = {sn: await scene.device_id(sn) for sn in sns}
-    async with scene.blueprint("script", "enrol_visitor", media_folder=str(media), **inputs) as script:
-        yield Enrolment(scene, script, devices)
+    devices = {sn: await system.device_id(sn) for sn in sns}
+    async with system.blueprint("script", "enrol_visitor", media_folder=str(media), **inputs) as script:
+        yield Enrolment(system, script, devices)
 
 
 def picture(name: str) -> dict[str, str]:
@@ -68,18 +68,18 @@ def picture(name: str) -> dict[str, str]:
     return {"media_content_id": f"media-source://media_source/local/{name}", "media_content_type": "image/jpeg"}
 
 
-async def until_connected(scene: Scene, *names: str) -> None:
+async def wait_connected(system: HomeAssistantSystem, *names: str) -> None:
     for name in names or ("front_door",):
-        await scene.api.until_state(f"binary_sensor.{name}_connection", "on")
+        await system.api.wait_state(f"binary_sensor.{name}_connection", "on")
 
 
-async def test_a_terminal_gets_all_that_was_given(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_terminal_gets_all_that_was_given(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        enrolment(scene, media) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        enrolment(system, media) as enrol,
     ):
-        await until_connected(scene)
+        await wait_connected(system)
         told = await enrol(
             id="12345",
             valid_from="2099-01-01 08:00:00+00:00",
@@ -101,13 +101,13 @@ async def test_a_terminal_gets_all_that_was_given(bridge_with: SceneMaker, media
         assert terminal.persons[begun["id"]].pass_count == 3
 
 
-async def test_what_was_not_given_is_left_out(bridge_with: SceneMaker, media: Path) -> None:
+async def test_what_was_not_given_is_left_out(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        enrolment(scene, media) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        enrolment(system, media) as enrol,
     ):
-        await until_connected(scene)
+        await wait_connected(system)
         empty = dict.fromkeys(("id", "photo_file", "valid_from", "valid_until", "card"), "")
         told = await asyncio.gather(
             enrol(name="007", weekly={}, duration=None, pass_count=None, **empty), *(enrol() for _ in range(2))
@@ -122,14 +122,14 @@ async def test_what_was_not_given_is_left_out(bridge_with: SceneMaker, media: Pa
         assert terminal.persons[told[0]["id"]].name == "007"
 
 
-async def test_each_terminal_says_what_came_of_it(bridge_with: SceneMaker, media: Path) -> None:
+async def test_each_terminal_says_what_came_of_it(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(DOORS, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running(),
-        scene.terminal("D2").running() as refusing,
-        enrolment(scene, media, sns=DOORS) as enrol,
+        make_system(DOORS, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running(),
+        system.terminal("D2").running() as refusing,
+        enrolment(system, media, sns=DOORS) as enrol,
     ):
-        await until_connected(scene, "front_door", "back_door")
+        await wait_connected(system, "front_door", "back_door")
         refusing.behaviour = Behaviour(refusal=Refusal(5, "no face found"))
         told = await enrol("D1", "D2", "D3", id="12345")
         assert told["outcomes"] == {"D1": "ok", "D2": "refused", "D3": "accepted"}
@@ -139,47 +139,47 @@ async def test_each_terminal_says_what_came_of_it(bridge_with: SceneMaker, media
             "Gate: stored; it is delivered as soon as the terminal is connected.",
         ]
         assert not told["accepted"]
-        async with scene.terminal("D3").running() as late:
-            await scene.until_told("event.gate_reply", event_type="ok", person_id="12345")
+        async with system.terminal("D3").running() as late:
+            await system.wait_reply("event.gate_reply", event_type="ok", person_id="12345")
             assert late.persons["12345"].name == NAME
 
 
-async def test_more_terminals_than_are_asked_at_a_time(bridge_with: SceneMaker, media: Path) -> None:
+async def test_more_terminals_than_are_asked_at_a_time(make_system: SystemFactory, media: Path) -> None:
     many = {f"M{number}": {"name": f"Door {number}"} for number in range(1, 11)}
     async with (
-        bridge_with(many, photos={"folders": [str(media)]}) as scene,
-        enrolment(scene, media, sns=many) as enrol,
+        make_system(many, photos={"folders": [str(media)]}) as system,
+        enrolment(system, media, sns=many) as enrol,
     ):
-        await scene.api.until_state("binary_sensor.door_10_connection", "off")
+        await system.api.wait_state("binary_sensor.door_10_connection", "off")
         told = await enrol(*many)
         assert told["outcomes"] == dict.fromkeys(many, "accepted")
         assert len(enrol.published()) == len(many)
 
 
-async def test_no_reply_is_missed_though_others_come_right_behind_it(bridge_with: SceneMaker, media: Path) -> None:
+async def test_no_reply_is_missed_though_others_come_right_behind_it(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(DOORS, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as first,
-        scene.terminal("D2").running() as second,
-        enrolment(scene, media, sns=DOORS) as enrol,
+        make_system(DOORS, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as first,
+        system.terminal("D2").running() as second,
+        enrolment(system, media, sns=DOORS) as enrol,
         asyncio.TaskGroup() as tasks,
     ):
-        await until_connected(scene, "front_door", "back_door")
+        await wait_connected(system, "front_door", "back_door")
         for terminal in (first, second):
             terminal.behaviour = Behaviour(answer_delay=1)
         enrolling = tasks.create_task(enrol("D1", "D2", id="12345"))
         for sn in ("D1", "D2"):
-            await scene.client.wait_for(f"facebridge/terminal/{sn}/reply", lambda heard: said(heard) == "accepted")
+            await system.client.wait_for(f"facebridge/terminal/{sn}/reply", lambda heard: said(heard) == "accepted")
         # Home Assistant hears of the end, and of the doors that somebody else opens, in one breath.
-        scene.home_assistant.freeze()
+        system.home_assistant.freeze()
         try:
             for sn in ("D1", "D2"):
                 reply = f"facebridge/terminal/{sn}/reply"
-                await scene.client.wait_for(reply, lambda heard: said(heard, "setPerson") == "ok")
-                await scene.client.publish(f"facebridge/terminal/{sn}/open/set", "PRESS", qos=0)
-                await scene.client.wait_for(reply, lambda heard: said(heard, "open") == "ok")
+                await system.client.wait_for(reply, lambda heard: said(heard, "setPerson") == "ok")
+                await system.client.publish(f"facebridge/terminal/{sn}/open/set", "PRESS", qos=0)
+                await system.client.wait_for(reply, lambda heard: said(heard, "open") == "ok")
         finally:
-            scene.home_assistant.thaw()
+            system.home_assistant.thaw()
         assert (await enrolling)["text"] == "Front door: enrolled.\nBack door: enrolled."
 
 
@@ -189,14 +189,14 @@ def said(heard: Any, command: str = "setPerson") -> str | None:
     return reply["outcome"] if reply["command"] == command else None
 
 
-async def test_one_automation_enrols_two_visitors(bridge_with: SceneMaker, media: Path) -> None:
+async def test_one_automation_enrols_two_visitors(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        scene.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        system.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
     ):
-        await until_connected(scene)
-        given = {"terminals": [await scene.device_id("D1")], "photo": picture("ada.jpg")}
+        await wait_connected(system)
+        given = {"terminals": [await system.device_id("D1")], "photo": picture("ada.jpg")}
         actions = [
             {"action": script, "data": {**given, "id": person_id, "name": NAME}, "response_variable": "told"}
             for person_id in ("11", "12")
@@ -204,36 +204,36 @@ async def test_one_automation_enrols_two_visitors(bridge_with: SceneMaker, media
         stop = {"stop": "Both were asked for.", "response_variable": "told"}
         # In less time than a terminal is given to answer.
         async with asyncio.timeout(25):
-            result = await scene.api.call("execute_script", sequence=[*actions, stop])
+            result = await system.api.call("execute_script", sequence=[*actions, stop])
         assert result["response"]["text"] == "Front door: enrolled."
         assert set(terminal.persons) == {"11", "12"}
 
 
-async def test_a_terminal_that_is_slow(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_terminal_that_is_slow(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        enrolment(scene, media, patience=2) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        enrolment(system, media, patience=2) as enrol,
     ):
-        await until_connected(scene)
+        await wait_connected(system)
         terminal.behaviour = Behaviour(silent=True)
         told = await enrol()
         assert (told["accepted"], told["outcomes"]) == (True, {"D1": "accepted"})
         assert told["text"] == "Front door: stored; the terminal has not answered yet."
 
 
-async def test_a_later_change_takes_its_place(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_later_change_takes_its_place(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        enrolment(scene, media) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        enrolment(system, media) as enrol,
         asyncio.TaskGroup() as tasks,
     ):
-        await until_connected(scene)
+        await wait_connected(system)
         terminal.behaviour = Behaviour(silent=True)
         enrolling = tasks.create_task(enrol(id="12345"))
-        await scene.client.wait_for("facebridge/terminal/D1/reply", lambda heard: said(heard) == "accepted")
-        await scene.client.publish("facebridge/terminal/D1/person/set", {"id": "12345", "name": "Somebody else"})
+        await system.client.wait_for("facebridge/terminal/D1/reply", lambda heard: said(heard) == "accepted")
+        await system.client.publish("facebridge/terminal/D1/person/set", {"id": "12345", "name": "Somebody else"})
         told = await enrolling
         assert (told["accepted"], told["outcomes"]) == (False, {"D1": "superseded"})
         assert "a later change to the same person took its place" in told["text"]
@@ -248,12 +248,12 @@ async def test_a_later_change_takes_its_place(bridge_with: SceneMaker, media: Pa
         ({"valid_until": "whenever"}, "valid_until: must be a time"),
     ],
 )
-async def test_what_is_wrong_is_told(bridge_with: SceneMaker, media: Path, fields: dict[str, Any], why: str) -> None:
+async def test_what_is_wrong_is_told(make_system: SystemFactory, media: Path, fields: dict[str, Any], why: str) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        enrolment(scene, media) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        enrolment(system, media) as enrol,
     ):
-        await scene.api.until_state("binary_sensor.front_door_connection", "off")
+        await system.api.wait_state("binary_sensor.front_door_connection", "off")
         told = await enrol(**fields)
         assert (told["accepted"], told["outcomes"]) == (False, {"D1": "invalid"})
         assert told["text"].startswith(f"Front door: not enrolled: {why}")
@@ -269,42 +269,42 @@ async def test_what_is_wrong_is_told(bridge_with: SceneMaker, media: Path, field
     ],
 )
 async def test_what_cannot_be_right_is_not_sent(
-    bridge_with: SceneMaker, media: Path, fields: dict[str, Any], why: str
+    make_system: SystemFactory, media: Path, fields: dict[str, Any], why: str
 ) -> None:
-    async with bridge_with(KNOWN) as scene, enrolment(scene, media) as enrol:
-        await scene.api.until_state("binary_sensor.front_door_connection", "off")
+    async with make_system(KNOWN) as system, enrolment(system, media) as enrol:
+        await system.api.wait_state("binary_sensor.front_door_connection", "off")
         told = await enrol(**fields)
         assert not told["accepted"]
         assert why in told["text"]
         assert not enrol.published()
 
 
-async def test_a_bridge_that_is_away_full_or_stuck(bridge_with: SceneMaker, media: Path) -> None:
+async def test_a_bridge_that_is_away_full_or_stuck(make_system: SystemFactory, media: Path) -> None:
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal("D1").running() as terminal,
-        enrolment(scene, media, patience=2) as enrol,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal("D1").running() as terminal,
+        enrolment(system, media, patience=2) as enrol,
     ):
-        await until_connected(scene)
-        scene.bridge.limit_files(0)
+        await wait_connected(system)
+        system.bridge.limit_file_size(0)
         told = await enrol(id="1")
         assert (told["accepted"], told["outcomes"]) == (False, {"D1": "unavailable"})
         assert told["text"].endswith("It is tried again by itself.")
-        scene.bridge.limit_files(None)
+        system.bridge.limit_file_size(None)
         await terminal.wait_until(lambda: "1" in terminal.persons)
 
-        os.kill(scene.bridge.pid, signal.SIGSTOP)
+        os.kill(system.bridge.pid, signal.SIGSTOP)
         told = await enrol(id="2")
-        os.kill(scene.bridge.pid, signal.SIGCONT)
+        os.kill(system.bridge.pid, signal.SIGCONT)
         assert (told["accepted"], told["outcomes"]) == (False, {"D1": "silence"})
         assert told["text"].startswith("Front door: Facebridge has not answered.")
         await terminal.wait_until(lambda: "2" in terminal.persons)
 
-        await scene.bridge.kill()
-        await scene.api.until_state("event.front_door_reply", "unavailable")
+        await system.bridge.kill()
+        await system.api.wait_state("event.front_door_reply", "unavailable")
         told = await enrol(id="3")
         assert (told["accepted"], told["outcomes"]) == (False, {"D1": "bridge_away"})
         assert told["text"] == "Front door: not enrolled: Facebridge is not there."
-        await scene.bridge.start()
-        await until_connected(scene)
+        await system.bridge.start()
+        await wait_connected(system)
         assert "3" not in json.dumps([person["id"] for person in enrol.published()])

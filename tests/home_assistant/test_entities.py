@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.simulator.behaviour import Behaviour, Refusal
-from tests.home_assistant.scene import SceneMaker
-from tests.support.person_scene import PHOTO
+from tests.home_assistant.home_assistant_system import SystemFactory
+from tests.support.bridge_system import PHOTO
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -32,16 +32,16 @@ BRIDGE = {
 }
 
 
-async def test_devices_and_entities(bridge_with: SceneMaker, record_property: Callable[[str, object], None]) -> None:
+async def test_devices_and_entities(make_system: SystemFactory, record_property: Callable[[str, object], None]) -> None:
     known = {"FEDCBA9876543210": {"name": "Front door", "area": "Lobby"}, "E2": {}}
     web = {"url": "https://doors.example:8099"}
-    async with bridge_with(known, web=web) as scene, scene.terminal("FEDCBA9876543210").running():
-        await scene.until_known("Facebridge", "Front door", "Terminal E2")
-        await scene.api.until_state("binary_sensor.front_door_connection", "on")
-        await scene.api.until_state("sensor.facebridge_terminals_online", "1")
-        await scene.api.until_state("button.front_door_open", "unknown")
-        devices = await scene.api.devices()
-        areas = await scene.api.areas()
+    async with make_system(known, web=web) as system, system.terminal("FEDCBA9876543210").running():
+        await system.wait_devices("Facebridge", "Front door", "Terminal E2")
+        await system.api.wait_state("binary_sensor.front_door_connection", "on")
+        await system.api.wait_state("sensor.facebridge_terminals_online", "1")
+        await system.api.wait_state("button.front_door_open", "unknown")
+        devices = await system.api.devices()
+        areas = await system.api.areas()
         bridge, front_door = devices["facebridge"], devices["facebridge_FEDCBA9876543210"]
         assert (bridge["name"], bridge["manufacturer"], bridge["model"]) == ("Facebridge", "Facebridge", "Bridge")
         assert bridge["sw_version"]
@@ -55,7 +55,7 @@ async def test_devices_and_entities(bridge_with: SceneMaker, record_property: Ca
         for terminal in (front_door, devices["facebridge_E2"]):
             assert terminal["via_device_id"] == bridge["id"]
 
-        entities, states = await scene.api.entities(), await scene.api.states()
+        entities, states = await system.api.entities(), await system.api.states()
         shown = {
             entity_id: (
                 states[entity_id]["attributes"]["friendly_name"],
@@ -90,73 +90,73 @@ def as_listed(shown: dict[str, Any], states: Any) -> str:
     return "as Home Assistant lists them (state, name, category, device class, icon):\n" + "\n".join(lines)
 
 
-async def test_a_press_opens_once_and_the_reply_is_shown(bridge_with: SceneMaker) -> None:
-    async with bridge_with({"P1": {"name": "Gate"}}) as scene, scene.terminal("P1").running() as terminal:
-        await scene.api.until_state("button.gate_open", "unknown")
-        await scene.api.press("button.gate_open")
-        await scene.until_told("event.gate_reply", command="open", event_type="ok")
+async def test_a_press_opens_once_and_the_reply_is_shown(make_system: SystemFactory) -> None:
+    async with make_system({"P1": {"name": "Gate"}}) as system, system.terminal("P1").running() as terminal:
+        await system.api.wait_state("button.gate_open", "unknown")
+        await system.api.press("button.gate_open")
+        await system.wait_reply("event.gate_reply", command="open", event_type="ok")
         assert terminal.opened == 1
-        pressed = (await scene.api.states())["button.gate_open"]["state"]
+        pressed = (await system.api.states())["button.gate_open"]["state"]
         assert pressed.startswith("20"), "the time of the press"
 
         terminal.behaviour = Behaviour(refusal=Refusal(7, "the lock is stuck"))
-        await scene.api.press("button.gate_open")
-        told = await scene.until_told("event.gate_reply", command="open", event_type="refused")
+        await system.api.press("button.gate_open")
+        told = await system.wait_reply("event.gate_reply", command="open", event_type="refused")
         assert (told["status"], told["message"], told["delivered"]) == (7, "the lock is stuck", True)
         assert terminal.opened == 1
 
         terminal.behaviour = Behaviour()
-        await scene.api.press("button.gate_reboot")
-        await scene.until_told("event.gate_reply", command="reboot", event_type="ok")
+        await system.api.press("button.gate_reboot")
+        await system.wait_reply("event.gate_reply", command="reboot", event_type="ok")
         assert (terminal.opened, terminal.rebooted) == (1, 1)
 
 
-async def test_a_terminal_that_goes_away(bridge_with: SceneMaker) -> None:
+async def test_a_terminal_that_goes_away(make_system: SystemFactory) -> None:
     # It says so itself when somebody presses a button of a terminal that is away.
     expected = ("Referenced entities button.cellar_open are missing or not currently available",)
-    async with bridge_with({"A1": {"name": "Cellar"}}, expected=expected) as scene:
-        terminal = scene.terminal("A1")
+    async with make_system({"A1": {"name": "Cellar"}}, expected=expected) as system:
+        terminal = system.terminal("A1")
         async with terminal.running():
-            await scene.api.until_state("button.cellar_open", "unknown")
-            await scene.api.until_state("binary_sensor.cellar_connection", "on")
+            await system.api.wait_state("button.cellar_open", "unknown")
+            await system.api.wait_state("binary_sensor.cellar_connection", "on")
         for button in ("open", "reboot", "sync_persons"):
-            await scene.api.until_state(f"button.cellar_{button}", "unavailable")
-        await scene.api.until_state("binary_sensor.cellar_connection", "off")
-        states = await scene.api.states()
+            await system.api.wait_state(f"button.cellar_{button}", "unavailable")
+        await system.api.wait_state("binary_sensor.cellar_connection", "off")
+        states = await system.api.states()
         assert states["event.cellar_reply"]["state"] == "unknown"
         assert states["sensor.cellar_persons"]["state"] == "0"
         last_seen = states["sensor.cellar_last_seen"]["state"]
         assert last_seen.startswith("20")
 
-        await scene.api.press("button.cellar_open")
+        await system.api.press("button.cellar_open")
         # A press past Home Assistant: it says that nobody was there.
-        await scene.client.publish("facebridge/terminal/A1/open/set", "PRESS", qos=0)
-        await scene.until_told("event.cellar_reply", command="open", event_type="offline")
+        await system.client.publish("facebridge/terminal/A1/open/set", "PRESS", qos=0)
+        await system.wait_reply("event.cellar_reply", command="open", event_type="offline")
         async with terminal.running():
-            await scene.api.until_state("button.cellar_open", "unknown")
-            await scene.api.press("button.cellar_reboot")
-            await scene.until_told("event.cellar_reply", command="reboot", event_type="ok")
+            await system.api.wait_state("button.cellar_open", "unknown")
+            await system.api.press("button.cellar_reboot")
+            await system.wait_reply("event.cellar_reply", command="reboot", event_type="ok")
             assert terminal.opened == 0
-            assert (await scene.api.states())["sensor.cellar_last_seen"]["state"] >= last_seen
+            assert (await system.api.states())["sensor.cellar_last_seen"]["state"] >= last_seen
 
 
-async def test_persons_are_counted(bridge_with: SceneMaker) -> None:
-    async with bridge_with({"C1": {"name": "Office"}}) as scene:
+async def test_persons_are_counted(make_system: SystemFactory) -> None:
+    async with make_system({"C1": {"name": "Office"}}) as system:
         persons = [{"id": str(number), "name": f"Person {number}", "photo": PHOTO} for number in range(1, 4)]
-        await scene.api.until_state("sensor.office_persons", "0")
-        assert (await scene.api.states())["sensor.office_last_seen"]["state"] == "unknown"
-        await scene.client.publish("facebridge/terminal/C1/person/set", persons)
-        await scene.api.until_state("sensor.office_pending_changes", "3")
-        await scene.until_told("event.office_reply", command="setPerson", event_type="accepted")
-        terminal = scene.terminal("C1")
+        await system.api.wait_state("sensor.office_persons", "0")
+        assert (await system.api.states())["sensor.office_last_seen"]["state"] == "unknown"
+        await system.client.publish("facebridge/terminal/C1/person/set", persons)
+        await system.api.wait_state("sensor.office_pending_changes", "3")
+        await system.wait_reply("event.office_reply", command="setPerson", event_type="accepted")
+        terminal = system.terminal("C1")
         terminal.behaviour = Behaviour(refusal=Refusal(3, "no face"), only_for=frozenset({"2"}))
         async with terminal.running():
-            await scene.api.until_state("sensor.office_persons", "2")
-            await scene.api.until_state("sensor.office_pending_changes", "0")
-            await scene.api.until_state("sensor.office_refused_changes", "1")
+            await system.api.wait_state("sensor.office_persons", "2")
+            await system.api.wait_state("sensor.office_pending_changes", "0")
+            await system.api.wait_state("sensor.office_refused_changes", "1")
             terminal.behaviour = Behaviour()
-            await scene.api.press("button.office_sync_persons")
-            await scene.api.until_state("sensor.office_persons", "3")
-            await scene.api.until_state("sensor.office_refused_changes", "0")
-            await scene.until_told("event.office_reply", command="syncPersons", event_type="ok")
+            await system.api.press("button.office_sync_persons")
+            await system.api.wait_state("sensor.office_persons", "3")
+            await system.api.wait_state("sensor.office_refused_changes", "0")
+            await system.wait_reply("event.office_reply", command="syncPersons", event_type="ok")
             assert set(terminal.persons) == {"1", "2", "3"}

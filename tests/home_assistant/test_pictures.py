@@ -13,7 +13,7 @@ from playwright.async_api import expect
 
 from bridge.simulator.behaviour import Behaviour, Refusal
 from bridge.simulator.faces import sample_photo
-from tests.home_assistant.scene import Home, SceneMaker
+from tests.home_assistant.home_assistant_system import Installation, SystemFactory
 from tests.support.browser import Browser, browser_in, onboard_but_for_its_user
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
@@ -34,7 +34,7 @@ def example(start: str) -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
+async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
     """A Home Assistant with its pages, and a broker."""
     folder = tmp_path_factory.mktemp("home-assistant")
     onboard_but_for_its_user(folder)
@@ -45,15 +45,15 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
             await home_assistant.start()
             await home_assistant.onboard()
             await home_assistant.add_mqtt(broker.port, "5")
-            yield Home(home_assistant, broker, "5")
+            yield Installation(home_assistant, broker, "5")
         finally:
             await home_assistant.stop()
 
 
 @pytest_asyncio.fixture
-async def browser(home: Home, tmp_path: Path) -> AsyncIterator[Browser]:
+async def browser(installation: Installation, tmp_path: Path) -> AsyncIterator[Browser]:
     """A window in English."""
-    async with browser_in(home.home_assistant, tmp_path) as browser:
+    async with browser_in(installation.home_assistant, tmp_path) as browser:
         yield browser
 
 
@@ -64,10 +64,10 @@ def publishing(topic: str, payload: Mapping[str, str]) -> str:
     return action
 
 
-async def test_a_terminal_waits_and_is_approved(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with({}) as scene, scene.terminal(FRONT).running() as terminal:
-        await scene.api.until_state("sensor.facebridge_pending_terminals", "1")
-        await browser.open_device((await scene.api.devices())["facebridge"]["id"])
+async def test_a_terminal_waits_and_is_approved(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system({}) as system, system.terminal(FRONT).running() as terminal:
+        await system.api.wait_state("sensor.facebridge_pending_terminals", "1")
+        await browser.open_device((await system.api.devices())["facebridge"]["id"])
         details = await browser.open_details("Pending terminals")
         await expect(details).to_contain_text(re.compile(rf"address: 127\.0\.0\.1\s*sn: {FRONT}"))
         await browser.picture("pending")
@@ -75,31 +75,31 @@ async def test_a_terminal_waits_and_is_approved(bridge_with: SceneMaker, browser
         await browser.perform(
             publishing("facebridge/bridge/admit/set", {"sn": FRONT, "name": "Front door", "area": "Lobby"}), "approve"
         )
-        await scene.until_known("Facebridge", "Front door")
+        await system.wait_devices("Facebridge", "Front door")
         await terminal.wait_connected()
 
 
-async def test_the_integration_and_its_devices(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with(KNOWN) as scene, scene.terminal(FRONT).running(), scene.terminal(BACK).running():
-        await scene.api.until_state("sensor.facebridge_terminals_online", "2")
+async def test_the_integration_and_its_devices(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system(KNOWN) as system, system.terminal(FRONT).running(), system.terminal(BACK).running():
+        await system.api.wait_state("sensor.facebridge_terminals_online", "2")
         await browser.open("/config/integrations/integration/mqtt")
         await browser.shows("Facebridge", "Front door", "Back door")
         await browser.picture("integration")
-        entry = (await scene.api.call("config_entries/get", domain="mqtt"))[0]["entry_id"]
+        entry = (await system.api.call("config_entries/get", domain="mqtt"))[0]["entry_id"]
         await browser.open(f"/config/devices/dashboard?config_entry={entry}")
         await browser.shows("Facebridge", "Front door", "Lobby", "Back door", "Yard")
         await browser.picture("devices", 400)
 
 
-async def test_open_is_pressed_on_the_page(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with(KNOWN) as scene, scene.terminal(FRONT).running() as terminal:
-        await scene.api.until_state("button.front_door_open", "unknown")
-        await browser.open_device((await scene.api.devices())[f"facebridge_{FRONT}"]["id"])
+async def test_open_is_pressed_on_the_page(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system(KNOWN) as system, system.terminal(FRONT).running() as terminal:
+        await system.api.wait_state("button.front_door_open", "unknown")
+        await browser.open_device((await system.api.devices())[f"facebridge_{FRONT}"]["id"])
         await expect(browser.row("Connection")).to_contain_text("Connected")
         await browser.picture("terminal", 940)
 
         await browser.row("Open").get_by_text("Press").click()
-        await scene.until_told("event.front_door_reply", command="open", event_type="ok")
+        await system.wait_reply("event.front_door_reply", command="open", event_type="ok")
         assert terminal.opened == 1
         details = await browser.open_details("Reply")
         # In its page's order, which puts values before their names.
@@ -109,12 +109,12 @@ async def test_open_is_pressed_on_the_page(bridge_with: SceneMaker, browser: Bro
         assert terminal.opened == 1
 
 
-async def test_the_examples_of_a_card_and_an_automation(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with(KNOWN) as scene, scene.terminal(FRONT).running() as terminal:
-        await scene.api.until_state("button.front_door_open", "unknown")
+async def test_the_examples_of_a_card_and_an_automation(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system(KNOWN) as system, system.terminal(FRONT).running() as terminal:
+        await system.api.wait_state("button.front_door_open", "unknown")
         view = {"title": "Doors", "cards": [example("type: button")]}
-        await scene.api.call("lovelace/dashboards/create", url_path="our-doors", title="Doors", mode="storage")
-        await scene.api.call("lovelace/config/save", url_path="our-doors", config={"views": [view]})
+        await system.api.call("lovelace/dashboards/create", url_path="our-doors", title="Doors", mode="storage")
+        await system.api.call("lovelace/config/save", url_path="our-doors", config={"views": [view]})
         await browser.open("/our-doors")
         card = browser.page.locator("hui-button-card")
         await card.click()
@@ -123,56 +123,56 @@ async def test_the_examples_of_a_card_and_an_automation(bridge_with: SceneMaker,
         await card.click()
         await browser.shows("Open the front door?")
         await browser.page.get_by_role("button", name="OK").click()
-        await scene.until_told("event.front_door_reply", command="open", event_type="refused")
+        await system.wait_reply("event.front_door_reply", command="open", event_type="refused")
 
         async def notified() -> bool:
-            shown = await scene.api.call("persistent_notification/get")
+            shown = await system.api.call("persistent_notification/get")
             return "refused: the lock is stuck" in [notification["message"] for notification in shown]
 
-        await scene.api.until(notified, "the automation has told it")
+        await system.api.wait_until(notified, "the automation has told it")
         assert [request.cmd for request in terminal.requests] == ["open"]
 
 
-async def test_a_terminal_that_is_away(bridge_with: SceneMaker, browser: Browser) -> None:
-    async with bridge_with(KNOWN) as scene:
-        terminal = scene.terminal(FRONT)
+async def test_a_terminal_that_is_away(make_system: SystemFactory, browser: Browser) -> None:
+    async with make_system(KNOWN) as system:
+        terminal = system.terminal(FRONT)
         async with terminal.running():
-            await scene.api.until_state("button.front_door_open", "unknown")
-        await scene.api.until_state("button.front_door_open", "unavailable")
-        await browser.open_device((await scene.api.devices())[f"facebridge_{FRONT}"]["id"])
+            await system.api.wait_state("button.front_door_open", "unknown")
+        await system.api.wait_state("button.front_door_open", "unavailable")
+        await browser.open_device((await system.api.devices())[f"facebridge_{FRONT}"]["id"])
         await expect(browser.row("Connection")).to_contain_text("Disconnected")
         await expect(browser.row("Open").get_by_role("button", name="Press")).to_be_disabled()
         await browser.picture("away", 940)
         assert terminal.opened == 0
 
 
-async def test_somebody_is_enrolled(bridge_with: SceneMaker, browser: Browser, tmp_path: Path) -> None:
+async def test_somebody_is_enrolled(make_system: SystemFactory, browser: Browser, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
     async with (
-        bridge_with(KNOWN, photos={"folders": [str(media)]}) as scene,
-        scene.terminal(FRONT).running() as terminal,
+        make_system(KNOWN, photos={"folders": [str(media)]}) as system,
+        system.terminal(FRONT).running() as terminal,
     ):
         (media / "ada.jpg").write_bytes(sample_photo(1))
         person = {"id": "1001", "name": "Ada", "photo_file": "ada.jpg"}
         await browser.perform(publishing(f"facebridge/terminal/{FRONT}/person/set", person), "enrol")
-        told = await scene.until_told("event.front_door_reply", command="setPerson", event_type="ok")
+        told = await system.wait_reply("event.front_door_reply", command="setPerson", event_type="ok")
         assert (told["person_id"], set(terminal.persons)) == ("1001", {"1001"})
         # QoS 1: else it would say so.
-        accepted = next(heard.json for heard in scene.client.heard if heard.topic.endswith(f"{FRONT}/reply"))
+        accepted = next(heard.json for heard in system.client.heard if heard.topic.endswith(f"{FRONT}/reply"))
         assert (accepted["outcome"], accepted["message"]) == ("accepted", "stored")
 
 
-async def test_in_chinese(bridge_with: SceneMaker, home: Home, tmp_path: Path) -> None:
+async def test_in_chinese(make_system: SystemFactory, installation: Installation, tmp_path: Path) -> None:
     # A terminal that was there before would come back in its old area.
     sn = "FEDCBA9876543212"
     async with (
-        bridge_with({sn: {"name": "前门", "area": "大堂"}}) as scene,
-        scene.terminal(sn).running(),
-        browser_in(home.home_assistant, tmp_path, "zh-Hans") as browser,
+        make_system({sn: {"name": "前门", "area": "大堂"}}) as system,
+        system.terminal(sn).running(),
+        browser_in(installation.home_assistant, tmp_path, "zh-Hans") as browser,
     ):
-        await scene.api.until_state(f"button.terminal_{sn.lower()}_open", "unknown")
-        await browser.open_device((await scene.api.devices())[f"facebridge_{sn}"]["id"])
+        await system.api.wait_state(f"button.terminal_{sn.lower()}_open", "unknown")
+        await browser.open_device((await system.api.devices())[f"facebridge_{sn}"]["id"])
         await browser.shows("前门", "位于：大堂", "控制", "Open")
         await expect(browser.row("Connection")).to_contain_text("已连接")
         await browser.picture("terminal-zh", 940)

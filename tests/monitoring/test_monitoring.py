@@ -13,9 +13,9 @@ import yaml
 from bridge.simulator.behaviour import Behaviour, Refusal
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.bridge_process import BridgeProcess, configuration
+from tests.support.bridge_system import PHOTO
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
-from tests.support.person_scene import PHOTO
 from tests.support.prometheus import prometheus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

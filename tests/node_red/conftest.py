@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.node_red.scene import Scene, SceneMaker, scene_in
+from tests.node_red.node_red_system import NodeRedSystem, SystemFactory, node_red_system
 from tests.support.node_red import NodeRed
 
 
@@ -30,10 +30,10 @@ def language(node_red: NodeRed) -> str:
 
 
 @pytest.fixture
-def flow(node_red: NodeRed, language: str, tmp_path: Path) -> SceneMaker:
-    """Makes a scene: `async with flow("open-door", SN="T1") as scene`."""
+def flow(node_red: NodeRed, language: str, tmp_path: Path) -> SystemFactory:
+    """Makes a system: `async with flow("open-door", SN="T1") as system`."""
 
-    def make(name: str, **settings: Any) -> AbstractAsyncContextManager[Scene]:
-        return scene_in(node_red, language, tmp_path, name, **settings)
+    def make(name: str, **settings: Any) -> AbstractAsyncContextManager[NodeRedSystem]:
+        return node_red_system(node_red, language, tmp_path, name, **settings)
 
     return make

@@ -11,7 +11,7 @@ from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.blueprints import Domain, used
 from tests.support.bridge_process import configuration
 from tests.support.home_assistant import HomeAssistant, HomeAssistantApi
-from tests.support.mortal_bridge import MortalBridge, lasting_port
+from tests.support.killable_bridge import KillableBridge, unused_fixed_port
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
 
@@ -31,7 +31,7 @@ _OWN_ISSUES = ("homeassistant", "http")
 
 
 @dataclass(frozen=True)
-class Home:
+class Installation:
     """Home Assistant with a broker, which take long to make; the bridges of many tests come and go.
 
     Attributes:
@@ -45,12 +45,12 @@ class Home:
     protocol: Protocol
 
 
-class Scene:
+class HomeAssistantSystem:
     """What the tests look at."""
 
-    def __init__(self, home: Home, bridge: MortalBridge, client: MqttClient) -> None:
-        self.home_assistant = home.home_assistant
-        self.broker = home.broker
+    def __init__(self, installation: Installation, bridge: KillableBridge, client: MqttClient) -> None:
+        self.home_assistant = installation.home_assistant
+        self.broker = installation.broker
         self.bridge = bridge
         self.client = client
         self._connection = AsyncExitStack()
@@ -73,13 +73,13 @@ class Scene:
         await self.home_assistant.restart()
         await self.connect()
 
-    async def until_known(self, *names: str) -> None:
+    async def wait_devices(self, *names: str) -> None:
         """Wait until it has devices of these names and no other."""
 
         async def known() -> bool:
             return sorted(str(device["name"]) for device in (await self.api.devices()).values()) == sorted(names)
 
-        await self.api.until(known, f"there are {names}")
+        await self.api.wait_until(known, f"there are {names}")
 
     async def until_told(self, entity_id: str, **wanted: object) -> dict[str, Any]:
         """Wait until an event entity shows a reply with these values, and return all it shows."""
@@ -90,7 +90,7 @@ class Scene:
             attributes.update((await self.api.states()).get(entity_id, {}).get("attributes", {}))
             return all(attributes.get(key) == value for key, value in wanted.items())
 
-        await self.api.until(told, f"{entity_id} tells {wanted}")
+        await self.api.wait_until(told, f"{entity_id} tells {wanted}")
         return attributes
 
     async def entity_ids(self, sn: str) -> Mapping[str, str]:
@@ -110,7 +110,7 @@ class Scene:
             devices.update(await self.api.devices())
             return f"facebridge_{sn}" in devices
 
-        await self.api.until(known, f"there is a device of {sn}")
+        await self.api.wait_until(known, f"there is a device of {sn}")
         device_id: str = devices[f"facebridge_{sn}"]["id"]
         return device_id
 
@@ -124,7 +124,7 @@ class Scene:
             await self.api.call(f"{domain}/delete", **{f"{domain}_id": made["id"]})
 
     def blueprint(self, domain: Domain, name: str, **inputs: object) -> AbstractAsyncContextManager[str]:
-        """Use a blueprint until the end: `async with scene.blueprint("automation", "open_at_doorbell", …)`."""
+        """Use a blueprint until the end: `async with system.blueprint("automation", "open_at_doorbell", …)`."""
         return used(self.home_assistant, self.api, domain, name, inputs)
 
     async def admit(self, sn: str, **details: Any) -> None:
@@ -137,52 +137,52 @@ class Scene:
         assert reply.json["outcome"] == "ok", reply
 
 
-SceneMaker = Callable[..., AbstractAsyncContextManager[Scene]]
-"""`bridge_in` without the house and the folder."""
+SystemFactory = Callable[..., AbstractAsyncContextManager[HomeAssistantSystem]]
+"""`home_assistant_system` without the house and the folder."""
 
 
 @asynccontextmanager
-async def bridge_in(
-    home: Home,
+async def home_assistant_system(
+    installation: Installation,
     folder: Path,
     known: Mapping[str, Mapping[str, Any]],
     *,
     expected: tuple[str, ...] = (),
     **sections: Any,
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[HomeAssistantSystem]:
     """Run a bridge in the house; at the end Home Assistant may have nothing to say against it.
 
     Args:
-        home: the house.
+        installation: the house.
         folder: of the bridge.
         known: its terminals, as `terminals.known` has them.
         expected: complaints of Home Assistant that the test is about.
         sections: of the bridge's configuration.
     """
-    log_before = len(home.home_assistant.log)
+    log_before = len(installation.home_assistant.log)
     settings = configuration(
-        home.broker.port,
-        mqtt={"protocol": home.protocol},
-        terminals={"port": lasting_port(), "known": {sn: dict(details) for sn, details in known.items()}},
+        installation.broker.port,
+        mqtt={"protocol": installation.protocol},
+        terminals={"port": unused_fixed_port(), "known": {sn: dict(details) for sn, details in known.items()}},
         **sections,
     )
-    bridge = MortalBridge(folder, settings)
-    async with mqtt_client(home.broker.port, "#") as client, _cleared(home, client):
+    bridge = KillableBridge(folder, settings)
+    async with mqtt_client(installation.broker.port, "#") as client, _cleared(installation, client):
         async with bridge.running():
-            scene = Scene(home, bridge, client)
-            await scene.connect()
+            system = HomeAssistantSystem(installation, bridge, client)
+            await system.connect()
             try:
-                yield scene
-                issues = [issue for issue in await scene.api.issues() if issue["domain"] not in _OWN_ISSUES]
+                yield system
+                issues = [issue for issue in await system.api.issues() if issue["domain"] not in _OWN_ISSUES]
                 assert not issues, issues
             except BaseException as error:
                 # What Home Assistant says of it is often why.
-                error.add_note("\n".join(_complaints(home.home_assistant, log_before, expected)))
+                error.add_note("\n".join(_complaints(installation.home_assistant, log_before, expected)))
                 raise
             finally:
-                await scene.disconnect()
-        assert "Traceback" not in bridge.said
-    complaints = _complaints(home.home_assistant, log_before, expected)
+                await system.disconnect()
+        assert "Traceback" not in bridge.full_log
+    complaints = _complaints(installation.home_assistant, log_before, expected)
     assert not complaints, "\n".join(complaints)
 
 
@@ -192,7 +192,7 @@ def _complaints(home_assistant: HomeAssistant, since: int, expected: tuple[str, 
 
 
 @asynccontextmanager
-async def _cleared(home: Home, client: MqttClient) -> AsyncIterator[None]:
+async def _cleared(installation: Installation, client: MqttClient) -> AsyncIterator[None]:
     """Leave nothing on the broker, and nothing in Home Assistant, for the next test."""
     try:
         yield
@@ -202,9 +202,9 @@ async def _cleared(home: Home, client: MqttClient) -> AsyncIterator[None]:
         # Discovery first: what has no entity any more can't complain of an empty state.
         for topic in sorted(retained, key=lambda topic: not topic.startswith("homeassistant/")):
             await client.publish(topic, b"", retain=True)
-        async with home.home_assistant.api() as api:
+        async with installation.home_assistant.api() as api:
 
             async def empty() -> bool:
                 return not await api.devices()
 
-            await api.until(empty, "all is forgotten")
+            await api.wait_until(empty, "all is forgotten")

@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.node_red.flow_file import FlowFile
-from tests.support.mortal_bridge import MortalBridge, steady_configuration
+from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
 from tests.support.node_red import NodeRed, Shown
@@ -15,11 +15,11 @@ from tests.support.node_red import NodeRed, Shown
 SNS = ["T1", "T2"]
 
 
-class Scene:
+class NodeRedSystem:
     """What the tests look at; the terminals are away until they run."""
 
     def __init__(
-        self, node_red: NodeRed, flow: FlowFile, broker: Mosquitto, bridge: MortalBridge, client: MqttClient
+        self, node_red: NodeRed, flow: FlowFile, broker: Mosquitto, bridge: KillableBridge, client: MqttClient
     ) -> None:
         self.node_red = node_red
         self.flow = flow
@@ -32,7 +32,7 @@ class Scene:
         return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
 
     @asynccontextmanager
-    async def terminal_there(self, sn: str = "T1") -> AsyncIterator[SimulatedTerminal]:
+    async def terminal_connected(self, sn: str = "T1") -> AsyncIterator[SimulatedTerminal]:
         """Let a terminal in, and wait until the bridge says so."""
         terminal = self.terminal(sn)
         topic = f"facebridge/terminal/{sn}/availability"
@@ -55,9 +55,9 @@ class Scene:
             fresh = shown in self.node_red.shown[after:]
             return fresh and any(self.flow.says(name, shown.text) for name in names)
 
-        return (await self.node_red.until_shown(matches, f"what {names} say", number=number)).text
+        return (await self.node_red.wait_shown(matches, f"what {names} say", number=number)).text
 
-    def all_told(self, name: str) -> list[str]:
+    def shown_texts(self, name: str) -> list[str]:
         """Return what the flow has told with a template node so far."""
         return [shown.text for shown in self.node_red.shown if self.flow.says(name, shown.text)]
 
@@ -65,15 +65,15 @@ class Scene:
         """Start a stopped one again, and wait until Node-RED is connected to it."""
         before = len(self.node_red.log)
         await self.broker.start()
-        await self.node_red.until_logged_since("Connected to broker", before)
+        await self.node_red.wait_logged("Connected to broker", before)
 
 
-SceneMaker = Callable[..., AbstractAsyncContextManager[Scene]]
-"""`scene_in` without Node-RED, language and folder."""
+SystemFactory = Callable[..., AbstractAsyncContextManager[NodeRedSystem]]
+"""`node_red_system` without Node-RED, language and folder."""
 
 
 @asynccontextmanager
-async def scene_in(
+async def node_red_system(
     node_red: NodeRed,
     language: str,
     folder: Path,
@@ -82,7 +82,7 @@ async def scene_in(
     expected: tuple[str, ...] = (),
     forged: bool = False,
     **settings: Any,
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[NodeRedSystem]:
     """Import a flow and run it; at the end Node-RED may have nothing to complain of.
 
     Args:
@@ -98,7 +98,9 @@ async def scene_in(
     log_before = len(node_red.log)
     async with Mosquitto(folder / "broker", persistent=True) as broker:
         store = f"sqlite:///{folder / 'store.db'}"
-        bridge = MortalBridge(folder, steady_configuration(broker.port, SNS, store_url=store, commands={"deadline": 2}))
+        bridge = KillableBridge(
+            folder, fixed_port_configuration(broker.port, SNS, store_url=store, commands={"deadline": 2})
+        )
         flow = FlowFile(name, language, broker.port, **settings)
         base_topic = "not/facebridge" if forged else "facebridge"
         async with (
@@ -108,12 +110,12 @@ async def scene_in(
         ):
             await client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
             await node_red.deploy(flow.nodes)
-            scene = Scene(node_red, flow, broker, bridge, client)
-            await node_red.until_logged_since("Connected to broker", log_before)
+            system = NodeRedSystem(node_red, flow, broker, bridge, client)
+            await node_red.wait_logged("Connected to broker", log_before)
             try:
-                yield scene
+                yield system
             finally:
                 await node_red.deploy([])
-        assert "Traceback" not in bridge.said
+        assert "Traceback" not in bridge.full_log
     complaints = [line for line in node_red.complaints(log_before) if not any(known in line for known in expected)]
     assert not complaints, "\n".join(complaints)

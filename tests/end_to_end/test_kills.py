@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mortal_bridge import seed_from_environment
-from tests.support.persons_over_kills import PersonsOverKills, Scale
+from tests.support.kill_test import KillTest, Scale
+from tests.support.killable_bridge import seed_from_environment
 from tests.support.postgresql import PostgreSQL
 
 STORE = "sqlite:///facebridge.db"
@@ -22,7 +22,7 @@ LONG = Scale(kills=60, broker_restarts=10, rate=60, persons=40, replies_a_life=4
 async def survives(folder: Path, scale: Scale, report: Callable[[str, object], None], store: str = STORE) -> None:
     seed = seed_from_environment()
     print(f"FACEBRIDGE_SEED={seed}")
-    run = PersonsOverKills(folder, store, scale, seed)
+    run = KillTest(folder, store, scale, seed)
     faults = await run.run()
     report("counts", f"{run.counts} (seed {seed})")
     assert faults == [], f"FACEBRIDGE_SEED={seed}: {run.counts}"

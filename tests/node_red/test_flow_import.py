@@ -20,7 +20,7 @@ async def test_everything_is_imported_and_nothing_is_complained_of(node_red: Nod
     before = len(node_red.log)
     await node_red.deploy(list(nodes.values()))
     for name in ("Broker of Facebridge", "Facebridge 的代理"):
-        await node_red.until_logged_since(f"[mqtt-broker:{name}] Connected to broker", before)
+        await node_red.wait_logged(f"[mqtt-broker:{name}] Connected to broker", before)
     kept = {node["id"]: node for node in await node_red.flows()}
     # Whatever a node of this version has and the file lacks would be added here.
     assert kept == nodes
@@ -31,6 +31,6 @@ async def test_everything_is_imported_and_nothing_is_complained_of(node_red: Nod
         # The two of a language share a topic for the word that goes round; each knows its own.
         await client.wait_for_all("facebridge/terminal/FEDCBA9876543210/open/set", 2)
         await client.wait_for_all("facebridge/group/all/open/set", 2)
-        await node_red.until_shown(lambda shown: "persons.csv" in shown.text, "the missing files", number=2)
+        await node_red.wait_shown(lambda shown: "persons.csv" in shown.text, "the missing files", number=2)
     assert not node_red.complaints(before), node_red.complaints(before)
     await node_red.deploy([])

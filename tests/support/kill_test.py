@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.support.faulty_terminals import FaultyTerminals
 from tests.support.final_replies import LastWords
-from tests.support.mortal_bridge import MortalBridge, steady_configuration
+from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
 from tests.support.person_stream import PersonStream, held
-from tests.support.restless_terminals import RestlessTerminals
 from tests.support.steady_client import SteadyListener, SteadyPublisher
 
 SNS = ["T1", "T2", "T3", "T4"]
@@ -74,7 +74,7 @@ class Counts:
         )
 
 
-class PersonsOverKills:
+class KillTest:
     """One run of it.
 
     Args:
@@ -100,13 +100,13 @@ class PersonsOverKills:
         broker_folder = self._folder / "broker"
         broker_folder.mkdir()
         async with Mosquitto(broker_folder, NOTHING_LOST, persistent=True) as broker:
-            bridge = MortalBridge(self._folder, steady_configuration(broker.port, SNS, store_url=self._store_url))
+            bridge = KillableBridge(self._folder, fixed_port_configuration(broker.port, SNS, store_url=self._store_url))
             listener = SteadyListener(broker.port, "facebridge/terminal/+/reply", heard=self._words.heard)
             async with bridge.running(), listener.running(), SteadyPublisher(broker.port).running() as publisher:
                 # Before the intake has ever subscribed no broker keeps anything for it.
                 async with mqtt_client(broker.port, "facebridge/#") as client:
                     await client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
-                terminals = RestlessTerminals(bridge.terminal_url, SNS, self._terminal_dice, refusing=[REFUSING])
+                terminals = FaultyTerminals(bridge.terminal_url, SNS, self._terminal_dice, refusing=[REFUSING])
                 async with terminals.running():
                     async with asyncio.TaskGroup() as group:
                         publishing = group.create_task(self._publish(publisher))
@@ -118,9 +118,9 @@ class PersonsOverKills:
                     self.counts.lost = len(faults)
                     self.counts.connections = sum(one.connections for one in terminals.terminals.values())
                 await bridge.stop()
-                if "Traceback" in bridge.said:
-                    start = bridge.said.index("Traceback")
-                    faults.append(f"the log holds a traceback: {bridge.said[max(0, start - 500) : start + 3000]}")
+                if "Traceback" in bridge.full_log:
+                    start = bridge.full_log.index("Traceback")
+                    faults.append(f"the log holds a traceback: {bridge.full_log[max(0, start - 500) : start + 3000]}")
             self.counts.kills = bridge.kills
         self.counts.replies = self._words.replies
         return faults
@@ -139,7 +139,7 @@ class PersonsOverKills:
                 await asyncio.sleep(0.1)
         await asyncio.gather(*acknowledged)
 
-    async def _kill_over_and_over(self, bridge: MortalBridge, broker: Mosquitto) -> None:
+    async def _kill_over_and_over(self, bridge: KillableBridge, broker: Mosquitto) -> None:
         dice, scale = self._kill_dice, self._scale
         restarts = set(dice.sample(range(scale.kills), scale.broker_restarts))
         for number in range(scale.kills):
@@ -154,7 +154,7 @@ class PersonsOverKills:
             if number in restarts and not restart_before:
                 await self._restart(broker)
             if dice.random() < 0.15:
-                await bridge.start_and_kill(after=dice.uniform(0.1, 2))
+                await bridge.start_and_kill(after_seconds=dice.uniform(0.1, 2))
             await bridge.start()
 
     async def _restart(self, broker: Mosquitto) -> None:
@@ -170,7 +170,7 @@ class PersonsOverKills:
         except TimeoutError:
             return
 
-    async def _come_to_rest(self, terminals: RestlessTerminals, port: int) -> list[str]:
+    async def _come_to_rest(self, terminals: FaultyTerminals, port: int) -> list[str]:
         """Wait until nobody is owed anything, and return what is not as it was asked for."""
         async with mqtt_client(port, "facebridge/terminal/+/state", "facebridge/terminal/+/reply") as client:
             with suppress(TimeoutError):

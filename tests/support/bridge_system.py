@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.support.mortal_bridge import MortalBridge, steady_configuration
+from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import Heard, MqttClient
 from tests.support.one_way_link import OneWayLink
@@ -20,17 +20,17 @@ REPLY = f"{TOPIC}/reply"
 PHOTO = b64encode(PHOTOS[0]).decode()
 
 
-class PersonScene:
+class BridgeSystem:
     """What the tests look at; the terminal is away until it is let in."""
 
-    def __init__(self, bridge: MortalBridge, broker: Mosquitto, client: MqttClient) -> None:
+    def __init__(self, bridge: KillableBridge, broker: Mosquitto, client: MqttClient) -> None:
         self.bridge = bridge
         self.broker = broker
         self.client = client
         self.terminal = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.05, last_retry=0.3)
 
     @asynccontextmanager
-    async def terminal_there(self) -> AsyncIterator[SimulatedTerminal]:
+    async def terminal_connected(self) -> AsyncIterator[SimulatedTerminal]:
         """Let the terminal in."""
         self.client.heard.clear()
         async with self.terminal.running():
@@ -102,10 +102,10 @@ class PersonScene:
 
 
 @asynccontextmanager
-async def person_scene(
+async def bridge_system(
     folder: Path, *, store: Path | None = None, link: OneWayLink | None = None
-) -> AsyncIterator[PersonScene]:
-    """Set the scene.
+) -> AsyncIterator[BridgeSystem]:
+    """Set the system.
 
     Args:
         folder: of the bridge and its broker.
@@ -118,15 +118,15 @@ async def person_scene(
         port = broker.port
         if link is not None:
             link.target_port, port = broker.port, link.port
-        bridge = MortalBridge(folder, steady_configuration(port, ["T1"], store_url=store_url))
+        bridge = KillableBridge(folder, fixed_port_configuration(port, ["T1"], store_url=store_url))
         async with bridge.running():
-            scene = PersonScene(bridge, broker, await _listening(broker.port))
+            system = BridgeSystem(bridge, broker, await _listening(broker.port))
             try:
-                await scene.online()
-                yield scene
+                await system.wait_online()
+                yield system
             finally:
-                await scene.client.disconnect()
-        assert "Traceback" not in bridge.said
+                await system.client.disconnect()
+        assert "Traceback" not in bridge.full_log
 
 
 async def _listening(port: int) -> MqttClient:
@@ -136,7 +136,7 @@ async def _listening(port: int) -> MqttClient:
     return client
 
 
-async def rows(store: Path, query: str) -> list[tuple[object, ...]]:
+async def query(store: Path, query: str) -> list[tuple[object, ...]]:
     """Look into a store from outside, without a trace."""
 
     def read() -> list[tuple[object, ...]]:

@@ -9,7 +9,7 @@ from bridge.simulator.behaviour import Behaviour, Drop, Garbage, Refusal
 from bridge.simulator.terminal import SimulatedTerminal
 
 
-class RestlessTerminals:
+class FaultyTerminals:
     """Simulated terminals that change their behaviour all the time, until `calm`."""
 
     def __init__(self, url: str, sns: Sequence[str], random: Random, *, refusing: Sequence[str] = ()) -> None:
@@ -22,9 +22,9 @@ class RestlessTerminals:
         self._calm = asyncio.Event()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["RestlessTerminals"]:
+    async def running(self) -> AsyncIterator["FaultyTerminals"]:
         async with asyncio.TaskGroup() as group:
-            lives = [group.create_task(self._live(sn), name=f"restless terminal {sn}") for sn in self.terminals]
+            lives = [group.create_task(self._live(sn), name=f"faulty terminal {sn}") for sn in self.terminals]
             try:
                 yield self
             finally:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bridge.simulator.behaviour import Behaviour, Refusal
 from bridge.simulator.faces import sample_photo
-from tests.node_red.scene import Scene, SceneMaker
+from tests.node_red.node_red_system import NodeRedSystem, SystemFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -26,8 +26,8 @@ _OUTCOME = re.compile(r'data-outcome="(\w+)"')
 class Visitors:
     """The page, as a browser has it."""
 
-    def __init__(self, scene: Scene, language: str) -> None:
-        self.url = f"{scene.node_red.url}{'/zh' if language == 'zh-CN' else ''}/visitors"
+    def __init__(self, system: NodeRedSystem, language: str) -> None:
+        self.url = f"{system.node_red.url}{'/zh' if language == 'zh-CN' else ''}/visitors"
 
     async def page(self) -> aiohttp.ClientResponse:
         async with aiohttp.ClientSession() as http, http.get(self.url) as answer:
@@ -57,9 +57,9 @@ class Visitors:
                 await asyncio.sleep(0.1)
 
 
-async def test_a_visitor_is_enrolled_over_the_form(flow: SceneMaker, language: str) -> None:
-    async with flow("visitor", SN="T1") as scene:
-        visitors = Visitors(scene, language)
+async def test_a_visitor_is_enrolled_over_the_form(flow: SystemFactory, language: str) -> None:
+    async with flow("visitor", SN="T1") as system:
+        visitors = Visitors(system, language)
         page = await visitors.page()
         assert page.status == 200
         assert page.content_type == "text/html"
@@ -67,9 +67,9 @@ async def test_a_visitor_is_enrolled_over_the_form(flow: SceneMaker, language: s
         assert status == 200
         text = await visitors.until("accepted")
         assert 'http-equiv="refresh"' in text, "the terminal is away: the page goes on looking"
-        (sent,) = [one for one in scene.client.heard if one.topic == SET]
+        (sent,) = [one for one in system.client.heard if one.topic == SET]
         assert (sent.qos, sent.retain) == (1, False)
-        async with scene.terminal_there() as terminal:
+        async with system.terminal_connected() as terminal:
             text = await visitors.until("ok")
             assert "refresh" not in text
             held = terminal.persons["2001"]
@@ -84,9 +84,9 @@ async def test_a_visitor_is_enrolled_over_the_form(flow: SceneMaker, language: s
             assert "Eve" not in text
 
 
-async def test_what_is_wrong_with_a_form_is_told(flow: SceneMaker, language: str) -> None:
-    async with flow("visitor", SN="T1") as scene:
-        visitors = Visitors(scene, language)
+async def test_what_is_wrong_with_a_form_is_told(flow: SystemFactory, language: str) -> None:
+    async with flow("visitor", SN="T1") as system:
+        visitors = Visitors(system, language)
         photo = sample_photo(1, (64, 80))
         wrong: list[tuple[dict[str, str], bytes | None, int]] = [
             ({"id": "<script>"}, photo, 400),
@@ -104,7 +104,7 @@ async def test_what_is_wrong_with_a_form_is_told(flow: SceneMaker, language: str
             assert "<script>" not in text
         status, _ = await visitors.send(photo, {"Sec-Fetch-Site": "cross-site"})
         assert status == 403
-        assert not [one for one in scene.client.heard if one.topic == SET]
+        assert not [one for one in system.client.heard if one.topic == SET]
 
         await visitors.send(b"this is no picture")
         assert "<li>photo: " in await visitors.until("invalid")
@@ -114,9 +114,9 @@ async def test_what_is_wrong_with_a_form_is_told(flow: SceneMaker, language: str
         await visitors.until("unknown")
 
 
-async def test_a_large_photo_goes_through(flow: SceneMaker, language: str) -> None:
-    async with flow("visitor", SN="T1") as scene, scene.terminal_there() as terminal:
-        visitors = Visitors(scene, language)
+async def test_a_large_photo_goes_through(flow: SystemFactory, language: str) -> None:
+    async with flow("visitor", SN="T1") as system, system.terminal_connected() as terminal:
+        visitors = Visitors(system, language)
         noise = Image.frombytes("RGB", (700, 700), random.Random(1).randbytes(700 * 700 * 3))
         stream = io.BytesIO()
         noise.save(stream, "JPEG", quality=95)
@@ -126,13 +126,13 @@ async def test_a_large_photo_goes_through(flow: SceneMaker, language: str) -> No
         assert terminal.persons["2001"].photo_length == len(stream.getvalue())
 
 
-async def test_a_visitor_while_bridge_or_broker_is_away(flow: SceneMaker, language: str) -> None:
-    async with flow("visitor", SN="T1") as scene:
-        visitors = Visitors(scene, language)
-        await scene.bridge.stop()
+async def test_a_visitor_while_bridge_or_broker_is_away(flow: SystemFactory, language: str) -> None:
+    async with flow("visitor", SN="T1") as system:
+        visitors = Visitors(system, language)
+        await system.bridge.stop()
         await visitors.send(sample_photo(1, (64, 80)))
         await visitors.until("kept")
-        await scene.bridge.start()
+        await system.bridge.start()
         await visitors.until("accepted")
         await visitors.send(sample_photo(2, (64, 80)))
         first_url = visitors.answer_url
@@ -142,10 +142,10 @@ async def test_a_visitor_while_bridge_or_broker_is_away(flow: SceneMaker, langua
         await visitors.until("superseded")
         visitors.answer_url = second_url
         await visitors.until("accepted")
-        await scene.broker.stop()
+        await system.broker.stop()
         await visitors.send(sample_photo(1, (64, 80)), id="2003")
         await visitors.until("unsent")
-        await scene.start_broker()
+        await system.start_broker()
 
 
 def write_persons(folder: Path, rows: list[dict[str, Any]], pictures: dict[str, bytes]) -> dict[str, str]:
@@ -165,9 +165,9 @@ def write_persons(folder: Path, rows: list[dict[str, Any]], pictures: dict[str, 
     }
 
 
-async def report(scene: Scene, folder: Path) -> dict[str, tuple[str, str]]:
+async def report(system: NodeRedSystem, folder: Path) -> dict[str, tuple[str, str]]:
     """Wait until the flow tells that it is done; return outcome and reason of each row, by row number."""
-    await scene.told("The report in a sentence")
+    await system.wait_text("The report in a sentence")
     await _until_written(folder / "report.csv")
     with (folder / "report.csv").open(encoding="utf-8", newline="") as file:
         return {row["row"]: (row["outcome"], row["reason"]) for row in csv.DictReader(file)}
@@ -178,34 +178,34 @@ async def _until_written(path: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_persons_come_from_a_csv_in_batches(flow: SceneMaker, tmp_path: Path) -> None:
+async def test_persons_come_from_a_csv_in_batches(flow: SystemFactory, tmp_path: Path) -> None:
     rows = [{"id": str(3000 + n), "name": f"Name, {n}", "pass_count": "5"} for n in range(25)]
     pictures = {row["id"]: sample_photo(n, (64, 80)) for n, row in enumerate(rows)}
     settings = write_persons(tmp_path, rows, pictures)
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as scene:
-        async with scene.terminal_there() as terminal:
-            await scene.press("Start")
-            told = await report(scene, tmp_path)
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
+        async with system.terminal_connected() as terminal:
+            await system.press("Start")
+            told = await report(system, tmp_path)
             assert {outcome for outcome, _ in told.values()} == {"ok"}, told
             assert list(told) == [str(row) for row in range(2, 27)]
             assert terminal.persons["3007"].name == "Name, 7"
             assert len(terminal.persons) == 25
-        sent = [one for one in scene.client.heard if one.topic == SET]
+        sent = [one for one in system.client.heard if one.topic == SET]
         assert [len(one.json["persons"]) for one in sent] == [10, 10, 5]
         assert {one.qos for one in sent} == {1}
         order = [
             (one.topic.rsplit("/", 1)[-1], one.json["request_id"])
-            for one in scene.client.heard
+            for one in system.client.heard
             if one.topic == SET or (one.topic.endswith("/reply") and one.json["outcome"] == "accepted")
         ]
         for number, batch in enumerate(sent[1:], start=1):
             before = order[: order.index(("set", batch.json["request_id"]))]
             answered = before.count(("reply", sent[number - 1].json["request_id"]))
             assert answered == 10, "a batch waits until the one before has been taken"
-        assert len(scene.all_told("How far it is")) == 4
+        assert len(system.shown_texts("How far it is")) == 4
 
 
-async def test_the_report_says_what_became_of_each_row(flow: SceneMaker, tmp_path: Path) -> None:
+async def test_the_report_says_what_became_of_each_row(flow: SystemFactory, tmp_path: Path) -> None:
     noise = random.Random(2).randbytes(620 * 620 * 3 + 3)
     large = {}
     for number in range(3):
@@ -226,51 +226,51 @@ async def test_the_report_says_what_became_of_each_row(flow: SceneMaker, tmp_pat
     ]
     pictures = {person_id: sample_photo(1, (64, 80)) for person_id in ("4001", "4006", "4007")}
     settings = write_persons(tmp_path, rows, {**pictures, **large, "4004": b"no picture", "4005": bytes(1_000_001)})
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as scene:
-        async with scene.terminal_there() as terminal:
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
+        async with system.terminal_connected() as terminal:
             terminal.behaviour = Behaviour(refusal=Refusal(9, 'no "face", sorry'), only_for=frozenset({"4007"}))
-            await scene.press("Start")
-            await scene.press("Start")
-            told = await report(scene, tmp_path)
+            await system.press("Start")
+            await system.press("Start")
+            told = await report(system, tmp_path)
         outcomes = {row: outcome for row, (outcome, _) in told.items()}
         expected = ["ok", "invalid", "invalid", "invalid", "invalid", "invalid", "invalid", "refused", "ok", "ok", "ok"]
         assert list(outcomes.values()) == expected, told
         assert told["9"][1] == 'no "face", sorry'
         for row, reason in {"3": "id", "4": "id", "5": "photo", "6": "photo", "7": "photo", "8": "weekly"}.items():
             assert told[row][1].startswith(reason), told
-        sizes = [len(one.payload) for one in scene.client.heard if one.topic == SET]
+        sizes = [len(one.payload) for one in system.client.heard if one.topic == SET]
         assert max(sizes) < 1_500_000, sizes
         assert len(sizes) == 2
 
 
-async def test_a_csv_while_terminal_bridge_or_broker_is_away(flow: SceneMaker, tmp_path: Path) -> None:
+async def test_a_csv_while_terminal_bridge_or_broker_is_away(flow: SystemFactory, tmp_path: Path) -> None:
     rows = [{"id": str(5000 + n), "name": f"Name {n}"} for n in range(12)]
     settings = write_persons(tmp_path, rows, {row["id"]: sample_photo(1, (64, 80)) for row in rows})
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=3, **settings) as scene:
-        await scene.press("Start")
-        told = await report(scene, tmp_path)
+    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=3, **settings) as system:
+        await system.press("Start")
+        told = await report(system, tmp_path)
         assert {outcome for outcome, _ in told.values()} == {"accepted"}, "the terminal is away"
 
         (tmp_path / "report.csv").unlink()
-        await scene.bridge.stop()
-        await scene.press("Start")
-        await scene.told("The report in a sentence", number=2)
-        told = await report(scene, tmp_path)
+        await system.bridge.stop()
+        await system.press("Start")
+        await system.wait_text("The report in a sentence", number=2)
+        told = await report(system, tmp_path)
         assert [outcome for outcome, _ in told.values()] == ["no_answer"] * 10 + ["not_sent"] * 2
-        await scene.bridge.start()
+        await system.bridge.start()
 
         (tmp_path / "report.csv").unlink()
-        await scene.client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
-        await scene.broker.stop()
-        await scene.press("Start")
-        await scene.start_broker()
-        await scene.told("The report in a sentence", number=3)
-        told = await report(scene, tmp_path)
+        await system.client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
+        await system.broker.stop()
+        await system.press("Start")
+        await system.start_broker()
+        await system.wait_text("The report in a sentence", number=3)
+        told = await report(system, tmp_path)
         assert {outcome for outcome, _ in told.values()} == {"accepted"}, "what was dropped is sent again"
 
 
-async def test_a_csv_that_is_not_there_is_told(flow: SceneMaker, tmp_path: Path) -> None:
+async def test_a_csv_that_is_not_there_is_told(flow: SystemFactory, tmp_path: Path) -> None:
     settings = {"CSV_FILE": str(tmp_path / "nothing.csv"), "REPORT_FILE": str(tmp_path / "report.csv")}
-    async with flow("persons-from-csv", SN="T1", **settings) as scene:
-        await scene.press("Start")
-        await scene.node_red.until_shown(lambda shown: "nothing.csv" in shown.text, "the file's name")
+    async with flow("persons-from-csv", SN="T1", **settings) as system:
+        await system.press("Start")
+        await system.node_red.wait_shown(lambda shown: "nothing.csv" in shown.text, "the file's name")

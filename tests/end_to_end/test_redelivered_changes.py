@@ -1,0 +1,107 @@
+"""Promise 2 where a message comes again: a broker repeats what nobody has acknowledged, and so do publishers.
+
+No older value may undo a newer one, and nobody is left without a last word.
+"""
+
+from pathlib import Path
+
+from tests.support.bridge_system import PHOTO, BridgeSystem, bridge_system
+from tests.support.one_way_link import OneWayLink
+from tests.support.waiting import until
+
+
+async def kill_before_it_acknowledges(system: BridgeSystem, link: OneWayLink) -> None:
+    """End the bridge after the commit, with its acknowledgements on the way."""
+    await system.bridge.kill()
+    link.reset()
+    system.client.heard.clear()
+    await system.bridge.start()
+    await system.wait_online()
+
+
+async def test_changes_that_were_stored_and_not_acknowledged(tmp_path: Path) -> None:
+    async with (
+        OneWayLink().running() as link,
+        bridge_system(tmp_path, link=link) as system,
+        system.terminal_connected() as terminal,
+    ):
+        link.hold_back()
+        await system.set_person("p0")
+        for number in range(6):
+            await system.set_person("p0", f"name {number}", name=f"Name {number}")
+        await system.set_person("p1")
+        await system.remove_person("p1", "remove p1")
+        await until(lambda: "p0" in terminal.persons and terminal.persons["p0"].name == "Name 5")
+        await terminal.wait_request("removePerson")
+        await kill_before_it_acknowledges(system, link)
+        # What the broker repeats is taken before what is new.
+        await system.set_person("p2")
+        await system.wait_reply("set p2", "ok")
+        assert {person.id: person.name for person in terminal.persons.values()} == {"p0": "Name 5", "p2": "Name of p2"}
+        for request_id in ("set p0", *(f"name {number}" for number in range(5)), "set p1"):
+            assert {"ok", "superseded"} & set(system.outcomes(request_id)), request_id
+            assert "accepted" in system.outcomes(request_id), "it did come again"
+        await system.wait_reply("name 5", "ok")
+        await system.wait_reply("remove p1", "ok")
+        assert {name: one["name"] for name, one in (await system.list_persons("all")).items()} == {
+            "p0": "Name 5",
+            "p2": "Name of p2",
+        }
+
+
+async def test_everyone_who_was_removed_is_not_brought_back(tmp_path: Path) -> None:
+    async with (
+        OneWayLink().running() as link,
+        bridge_system(tmp_path, link=link) as system,
+        system.terminal_connected() as terminal,
+    ):
+        await system.set_person("p0")
+        await system.wait_reply("set p0", "ok")
+        link.hold_back()
+        await system.set_person("p1")
+        await system.remove_everyone("everyone")
+        await system.set_person("p2")
+        await until(lambda: set(terminal.persons) == {"p2"})
+        await kill_before_it_acknowledges(system, link)
+        await system.set_person("p3")
+        await system.wait_reply("set p3", "ok")
+        await system.wait_reply("set p2", "ok")
+        assert set(terminal.persons) == {"p2", "p3"}
+        assert set(await system.list_persons("all")) == {"p2", "p3"}
+
+
+async def test_a_link_that_breaks_after_the_commit(tmp_path: Path) -> None:
+    """The bridge lives on: an acknowledgement of the broken connection must not count on the next."""
+    async with (
+        OneWayLink().running() as link,
+        bridge_system(tmp_path, link=link) as system,
+        system.terminal_connected() as terminal,
+    ):
+        link.hold_back()
+        for number in range(4):
+            await system.set_person("p0", f"name {number}", name=f"Name {number}", photo=PHOTO)
+        await until(lambda: "p0" in terminal.persons and terminal.persons["p0"].name == "Name 3")
+        system.client.heard.clear()
+        link.reset()
+        await system.wait_reply("name 3", "ok")
+        await system.set_person("p1")
+        await system.wait_reply("set p1", "ok")
+        assert terminal.persons["p0"].name == "Name 3"
+        assert (await system.list_persons("all"))["p0"]["name"] == "Name 3"
+
+
+async def test_the_same_message_published_twice(tmp_path: Path) -> None:
+    """As a publisher does that did not hear of the broker's acknowledgement."""
+    async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
+        for _ in range(2):
+            await system.set_person("p0")
+            await system.set_person("p0", "rename", name="Ada")
+            await system.remove_person("p1", "remove p1")
+        await until(lambda: system.outcomes("remove p1").count("accepted") == 2)
+        await system.set_person("p1")
+        await system.wait_reply("set p1", "ok")
+        assert {person.id: person.name for person in terminal.persons.values()} == {"p0": "Ada", "p1": "Name of p1"}
+        for request_id in ("set p0", "rename", "remove p1"):
+            assert system.outcomes(request_id).count("accepted") == 2
+            last = [outcome for outcome in system.outcomes(request_id) if outcome in ("ok", "superseded")]
+            assert len(last) == 2, f"one last word for each of the two: {request_id}"
