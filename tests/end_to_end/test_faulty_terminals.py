@@ -1,4 +1,4 @@
-"""Promise 2 on terminals that are away, fall over, refuse or take their time."""
+"""Promise 2 with terminals that are offline, lose their connection, refuse persons or answer slowly."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from bridge.simulator.behaviour import Behaviour, Drop, Refusal
 from tests.support.bridge_system import bridge_system
 
 
-async def test_a_terminal_that_was_never_there(tmp_path: Path) -> None:
-    """The bridge is killed and the broker restarted before it comes; whoever asked hears of it all the same."""
+async def test_terminal_that_connects_after_restarts(tmp_path: Path) -> None:
+    """Bridge and broker restart before the terminal connects; the sender still gets its final replies."""
     async with bridge_system(tmp_path) as system:
         for number in range(5):
             await system.set_person(f"p{number}")
@@ -37,7 +37,7 @@ async def test_a_terminal_that_was_never_there(tmp_path: Path) -> None:
             await system.wait_counts(desired=4, confirmed=4, pending=0, refused=0)
 
 
-async def test_what_is_confirmed_is_not_sent_again(tmp_path: Path) -> None:
+async def test_confirmed_person_is_not_sent_again(tmp_path: Path) -> None:
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         await system.set_person("p0")
         await system.wait_reply("set p0", "ok")
@@ -48,7 +48,7 @@ async def test_what_is_confirmed_is_not_sent_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", list(Drop))
-async def test_a_terminal_that_falls_over_and_behaves_in_the_end(tmp_path: Path, how: Drop) -> None:
+async def test_terminal_that_drops_the_connection_at_each_person(tmp_path: Path, how: Drop) -> None:
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(drop=how)
         for number in range(3):
@@ -63,7 +63,7 @@ async def test_a_terminal_that_falls_over_and_behaves_in_the_end(tmp_path: Path,
 
 
 @pytest.mark.parametrize("how", list(Drop))
-async def test_a_terminal_that_does_it_and_falls_over_before_it_says_so(tmp_path: Path, how: Drop) -> None:
+async def test_terminal_that_drops_the_connection_before_its_answer(tmp_path: Path, how: Drop) -> None:
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(silent=True)
         await system.set_person("p0")
@@ -77,7 +77,7 @@ async def test_a_terminal_that_does_it_and_falls_over_before_it_says_so(tmp_path
         assert system.outcomes("set p0") == ["accepted", "superseded"]
 
 
-async def test_a_person_at_whom_the_terminal_falls_over_keeps_nobody_out(tmp_path: Path) -> None:
+async def test_person_that_ends_the_connection_does_not_block_others(tmp_path: Path) -> None:
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(drop=Drop.ABORT, only_for=frozenset(("p0",)))
         for number in range(4):
@@ -92,8 +92,8 @@ async def test_a_person_at_whom_the_terminal_falls_over_keeps_nobody_out(tmp_pat
         assert set(terminal.persons) == {"p1", "p2", "p3"}
 
 
-async def test_nobody_overtakes_the_removal_of_everyone(tmp_path: Path) -> None:
-    """However often the terminal falls over at it: who came after it would be removed with the others."""
+async def test_no_change_overtakes_the_removal_of_everyone(tmp_path: Path) -> None:
+    """However often the removal fails: a person sent before it would be removed with the others."""
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         await system.set_person("p0")
         await system.wait_reply("set p0", "ok")
@@ -108,8 +108,8 @@ async def test_nobody_overtakes_the_removal_of_everyone(tmp_path: Path) -> None:
         assert set(terminal.persons) == {"p1"}
 
 
-async def test_a_person_whom_the_terminal_refuses(tmp_path: Path) -> None:
-    """It is shown with what the terminal said, holds back nobody, and is tried again by a sync only."""
+async def test_refused_person(tmp_path: Path) -> None:
+    """The bridge shows the terminal's reason, goes on with the others, and sends the person again only at a sync."""
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(refusal=Refusal(7, "no face in it"), only_for=frozenset(("p1",)))
         for number in range(4):
@@ -122,7 +122,7 @@ async def test_a_person_whom_the_terminal_refuses(tmp_path: Path) -> None:
         shown = (await system.list_persons("at first"))["p1"]
         assert (shown["delivery"], shown["status"], shown["message"]) == ("refused", 7, "no face in it")
 
-        # Neither a reconnection nor a restart is a reason to try again.
+        # A reconnect or a restart does not send the person again.
         await terminal.disconnect()
         await system.restart_bridge()
         await system.set_person("p4")
@@ -136,12 +136,12 @@ async def test_a_person_whom_the_terminal_refuses(tmp_path: Path) -> None:
         terminal.behaviour = Behaviour()
         await system.send_command("person/sync", "now")
         await system.wait_reply("now", "ok")
-        assert (await system.list_persons("taken"))["p1"]["delivery"] == "confirmed"
+        assert (await system.list_persons("accepted"))["p1"]["delivery"] == "confirmed"
         assert set(terminal.persons) == {f"p{number}" for number in range(5)}
         await system.wait_counts(desired=5, confirmed=5, pending=0, refused=0)
 
 
-async def test_a_door_opens_while_persons_wait(tmp_path: Path) -> None:
+async def test_door_opens_while_a_person_is_in_flight(tmp_path: Path) -> None:
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(silent=True)
         await system.set_person("p0")
@@ -153,8 +153,8 @@ async def test_a_door_opens_while_persons_wait(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-async def test_a_terminal_that_is_slower_than_the_repeat(tmp_path: Path) -> None:
-    """A frame is repeated after 20 s; the answer to the first try, three seconds later, is as good as any."""
+async def test_terminal_that_answers_after_the_repeat(tmp_path: Path) -> None:
+    """The bridge repeats a frame after 20 s, and accepts the answer to the first attempt three seconds later."""
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(answer_delay=23)
         await system.set_person("p0")
@@ -166,6 +166,8 @@ async def test_a_terminal_that_is_slower_than_the_repeat(tmp_path: Path) -> None
         await system.set_person("p1")
         await system.wait_reply("set p1", "ok", within=40)
         await terminal.wait_until(lambda: terminal.connected)
-        assert [request.ids for request in terminal.requests] == [("p0",), ("p0",), ("p1",)], "nothing is sent for ever"
+        assert [request.ids for request in terminal.requests] == [("p0",), ("p0",), ("p1",)], (
+            "the bridge stops repeating"
+        )
         assert system.outcomes("set p0") == ["accepted", "ok"]
         await system.wait_counts(desired=2, confirmed=2, pending=0, refused=0)

@@ -1,4 +1,4 @@
-"""Promise 2, its last sentence: the last word on a change is kept with it, and told once the broker is back."""
+"""Promise 2: the bridge stores the final reply with the change, and publishes it when the broker is back."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ from bridge.simulator.behaviour import Behaviour, Refusal
 from tests.support.bridge_system import bridge_system, query
 
 
-async def test_last_words_that_fall_into_an_outage_and_a_kill(tmp_path: Path) -> None:
+async def test_final_replies_after_a_broker_outage_and_a_kill(tmp_path: Path) -> None:
     async with bridge_system(tmp_path) as system:
         for number in range(3):
             await system.set_person(f"p{number}")
@@ -22,7 +22,7 @@ async def test_last_words_that_fall_into_an_outage_and_a_kill(tmp_path: Path) ->
                     await asyncio.sleep(0.05)
         await system.bridge.kill()
         await system.start_broker()
-        # The terminal stays away, and nobody asks for anything: nothing but the start itself makes the bridge tell.
+        # The terminal stays away and no client sends a command: the start alone makes the bridge publish the replies.
         await system.bridge.start()
         for request_id, outcome in (("rename", "ok"), ("set p1", "ok"), ("set p2", "refused")):
             public = await system.wait_reply(request_id, outcome)

@@ -1,6 +1,6 @@
-"""Promise 2 on a store that cannot take anything: told aloud, kept by the broker, taken by itself once that is over.
+"""Promise 2 with a store that cannot be written: the bridge reports it, and stores the changes later without help.
 
-And promise 1 beside it: doors open all the while.
+The broker keeps the changes meanwhile, and doors open all the time (promise 1).
 """
 
 import sqlite3
@@ -14,8 +14,8 @@ from bridge.simulator.behaviour import Behaviour
 from tests.support.bridge_system import BridgeSystem, bridge_system, query
 from tests.support.small_disk import SmallDisk
 
-NUMBER = 12
-"""Changes while the disk is full: fewer than the broker sends ahead of their acknowledgements (20)."""
+CHANGES = 12
+"""Changes while the store cannot be written; the broker sends up to 20 before it waits for an acknowledgement."""
 
 
 @pytest.fixture
@@ -25,97 +25,96 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @asynccontextmanager
-async def scene_with_p0(folder: Path, store: Path) -> AsyncIterator[BridgeSystem]:
-    """Set the system, with one person on the terminal."""
-    async with bridge_system(folder, store=store) as system, system.terminal_connected():
+async def system_with_p0(folder: Path, store: Path, module: str = "bridge") -> AsyncIterator[BridgeSystem]:
+    """Start a system whose terminal is connected and holds the person p0."""
+    async with bridge_system(folder, store=store, module=module) as system, system.terminal_connected():
         await system.set_person("p0")
         await system.wait_reply("set p0", "ok")
         yield system
 
 
-async def refused_aloud(system: BridgeSystem, store: Path, why: str) -> None:
-    """Ask for changes that cannot be taken, and see that nobody is led to believe they were."""
-    for number in range(1, NUMBER + 1):
+async def publish_changes_that_cannot_be_stored(system: BridgeSystem, store: Path, reason: str) -> None:
+    """Publish changes, and check that each is answered `unavailable`, that none is stored, and that a door opens."""
+    for number in range(1, CHANGES + 1):
         await system.set_person(f"p{number}")
-    for number in range(1, NUMBER + 1):
+    for number in range(1, CHANGES + 1):
         reply = await system.wait_reply(f"set p{number}", "unavailable")
-        assert why in reply.json["message"]
+        assert reason in reply.json["message"]
         assert reply.json["delivered"] is False
     assert (await system.send_command("open/set", "door")).json["outcome"] == "ok"
-    assert await query(store, "SELECT person_id FROM person_entry") == [("p0",)], "nothing is half done"
+    assert await query(store, "SELECT person_id FROM person_entry") == [("p0",)], "no change is stored in part"
     assert set(system.terminal.persons) == {"p0"}
-    assert [system.outcomes(f"set p{number}") for number in range(1, NUMBER + 1)] == [["unavailable"]] * NUMBER
+    assert [system.outcomes(f"set p{number}") for number in range(1, CHANGES + 1)] == [["unavailable"]] * CHANGES
 
 
-async def taken_by_itself(system: BridgeSystem) -> None:
-    """See that the same changes arrive without being asked for again."""
-    for number in range(1, NUMBER + 1):
+async def wait_until_all_are_stored(system: BridgeSystem) -> None:
+    """Check that the same changes reach the terminal although no client publishes them again."""
+    for number in range(1, CHANGES + 1):
         await system.wait_reply(f"set p{number}", "accepted")
         await system.wait_reply(f"set p{number}", "ok")
-    everybody = {f"p{number}" for number in range(NUMBER + 1)}
-    assert set(system.terminal.persons) == everybody
-    listed = await system.list_persons("in the end")
-    assert {person_id: one["delivery"] for person_id, one in listed.items()} == dict.fromkeys(everybody, "confirmed")
+    everyone = {f"p{number}" for number in range(CHANGES + 1)}
+    assert set(system.terminal.persons) == everyone
+    listed = await system.list_persons("at the end")
+    assert {person_id: one["delivery"] for person_id, one in listed.items()} == dict.fromkeys(everyone, "confirmed")
     assert (await system.send_command("open/set", "door afterwards")).json["outcome"] == "ok"
     assert system.terminal.opened == 2
 
 
-async def test_a_full_disk(tmp_path: Path, disk: SmallDisk) -> None:
+async def test_full_disk(tmp_path: Path, disk: SmallDisk) -> None:
     store = disk.folder / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         disk.fill()
-        await refused_aloud(system, store, "the store is full")
-        disk.make_room()
-        await taken_by_itself(system)
+        await publish_changes_that_cannot_be_stored(system, store, "the store is full")
+        disk.free_space()
+        await wait_until_all_are_stored(system)
 
 
-async def test_a_bridge_killed_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
+async def test_bridge_killed_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
     store = disk.folder / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         disk.fill()
-        await refused_aloud(system, store, "the store is full")
+        await publish_changes_that_cannot_be_stored(system, store, "the store is full")
         await system.bridge.kill()
-        disk.make_room()
+        disk.free_space()
         await system.bridge.start()
-        await taken_by_itself(system)
+        await wait_until_all_are_stored(system)
 
 
-async def test_a_bridge_started_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
+async def test_bridge_started_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
     store = disk.folder / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         disk.fill()
-        await refused_aloud(system, store, "the store is full")
+        await publish_changes_that_cannot_be_stored(system, store, "the store is full")
         await system.bridge.kill()
         system.client.heard.clear()
         await system.bridge.start()
         await system.wait_reply("set p1", "unavailable")
-        disk.make_room()
-        await taken_by_itself(system)
+        disk.free_space()
+        await wait_until_all_are_stored(system)
 
 
-async def test_a_limit_to_the_size_of_files(tmp_path: Path) -> None:
+async def test_limit_on_the_size_of_files(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         system.bridge.limit_file_size(1)
-        await refused_aloud(system, store, "cannot be read or written")
+        await publish_changes_that_cannot_be_stored(system, store, "cannot be read or written")
         system.bridge.limit_file_size(None)
-        await taken_by_itself(system)
+        await wait_until_all_are_stored(system)
 
 
-async def test_another_program_that_holds_the_store_locked(tmp_path: Path) -> None:
-    """Longer than the five seconds that the bridge waits for a lock."""
+async def test_another_program_locks_the_store_longer_than_the_bridge_waits(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store, "tests.support.bridge_with_short_lock_timeout") as system:
         with closing(sqlite3.connect(store, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            await refused_aloud(system, store, "locked by another program")
+            await publish_changes_that_cannot_be_stored(system, store, "locked by another program")
             other.execute("ROLLBACK")
-        await taken_by_itself(system)
+        await wait_until_all_are_stored(system)
 
 
-async def test_a_disk_that_may_not_be_written_to(tmp_path: Path, disk: SmallDisk) -> None:
+async def test_read_only_disk(tmp_path: Path, disk: SmallDisk) -> None:
     store = disk.folder / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         await system.bridge.kill()
         disk.set_read_only(True)
         await system.set_person("p1")
@@ -123,19 +122,19 @@ async def test_a_disk_that_may_not_be_written_to(tmp_path: Path, disk: SmallDisk
         disk.set_read_only(False)
         await system.bridge.start()
         await system.wait_reply("set p1", "ok")
-        assert set(await system.list_persons("in the end")) == {"p0", "p1"}
+        assert set(await system.list_persons("at the end")) == {"p0", "p1"}
 
 
-async def test_answers_of_a_terminal_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
-    """They wait for room as well: nothing is sent twice, and the last word comes once it is stored."""
+async def test_answer_of_a_terminal_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
+    """The bridge stores the answer later: it sends nothing twice, and publishes `ok` only once it is stored."""
     store = disk.folder / "store.db"
-    async with scene_with_p0(tmp_path, store) as system:
+    async with system_with_p0(tmp_path, store) as system:
         system.terminal.behaviour = Behaviour(answer_delay=1)
         await system.set_person("p1")
         await system.terminal.wait_request("setPerson", 2)
         disk.fill()
         await system.bridge.wait_log("answers of terminals cannot be stored")
         assert "ok" not in system.outcomes("set p1")
-        disk.make_room()
+        disk.free_space()
         await system.wait_reply("set p1", "ok")
         assert [request.ids for request in system.terminal.requests] == [("p0",), ("p1",)]

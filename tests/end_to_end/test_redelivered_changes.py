@@ -1,6 +1,6 @@
-"""Promise 2 where a message comes again: a broker repeats what nobody has acknowledged, and so do publishers.
+"""Promise 2 when a change arrives twice: brokers and publishers repeat messages that were not acknowledged.
 
-No older value may undo a newer one, and nobody is left without a last word.
+An older value must not undo a newer one, and each change gets its final reply.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from tests.support.one_way_link import OneWayLink
 from tests.support.waiting import until
 
 
-async def kill_before_it_acknowledges(system: BridgeSystem, link: OneWayLink) -> None:
-    """End the bridge after the commit, with its acknowledgements on the way."""
+async def kill_before_acknowledgements_arrive(system: BridgeSystem, link: OneWayLink) -> None:
+    """Kill the bridge after its commit, while its acknowledgements are on the way to the broker."""
     await system.bridge.kill()
     link.reset()
     system.client.heard.clear()
@@ -19,7 +19,7 @@ async def kill_before_it_acknowledges(system: BridgeSystem, link: OneWayLink) ->
     await system.wait_online()
 
 
-async def test_changes_that_were_stored_and_not_acknowledged(tmp_path: Path) -> None:
+async def test_stored_changes_without_acknowledgement(tmp_path: Path) -> None:
     async with (
         OneWayLink().running() as link,
         bridge_system(tmp_path, link=link) as system,
@@ -33,14 +33,14 @@ async def test_changes_that_were_stored_and_not_acknowledged(tmp_path: Path) -> 
         await system.remove_person("p1", "remove p1")
         await until(lambda: "p0" in terminal.persons and terminal.persons["p0"].name == "Name 5")
         await terminal.wait_request("removePerson")
-        await kill_before_it_acknowledges(system, link)
-        # What the broker repeats is taken before what is new.
+        await kill_before_acknowledgements_arrive(system, link)
+        # The broker delivers the repeated changes before the new one.
         await system.set_person("p2")
         await system.wait_reply("set p2", "ok")
         assert {person.id: person.name for person in terminal.persons.values()} == {"p0": "Name 5", "p2": "Name of p2"}
         for request_id in ("set p0", *(f"name {number}" for number in range(5)), "set p1"):
             assert {"ok", "superseded"} & set(system.outcomes(request_id)), request_id
-            assert "accepted" in system.outcomes(request_id), "it did come again"
+            assert "accepted" in system.outcomes(request_id), "the change arrived again"
         await system.wait_reply("name 5", "ok")
         await system.wait_reply("remove p1", "ok")
         assert {name: one["name"] for name, one in (await system.list_persons("all")).items()} == {
@@ -49,7 +49,7 @@ async def test_changes_that_were_stored_and_not_acknowledged(tmp_path: Path) -> 
         }
 
 
-async def test_everyone_who_was_removed_is_not_brought_back(tmp_path: Path) -> None:
+async def test_redelivery_does_not_undo_the_removal_of_everyone(tmp_path: Path) -> None:
     async with (
         OneWayLink().running() as link,
         bridge_system(tmp_path, link=link) as system,
@@ -62,7 +62,7 @@ async def test_everyone_who_was_removed_is_not_brought_back(tmp_path: Path) -> N
         await system.remove_everyone("everyone")
         await system.set_person("p2")
         await until(lambda: set(terminal.persons) == {"p2"})
-        await kill_before_it_acknowledges(system, link)
+        await kill_before_acknowledgements_arrive(system, link)
         await system.set_person("p3")
         await system.wait_reply("set p3", "ok")
         await system.wait_reply("set p2", "ok")
@@ -70,8 +70,8 @@ async def test_everyone_who_was_removed_is_not_brought_back(tmp_path: Path) -> N
         assert set(await system.list_persons("all")) == {"p2", "p3"}
 
 
-async def test_a_link_that_breaks_after_the_commit(tmp_path: Path) -> None:
-    """The bridge lives on: an acknowledgement of the broken connection must not count on the next."""
+async def test_link_to_the_broker_breaks_after_the_commit(tmp_path: Path) -> None:
+    """The bridge goes on running: an acknowledgement of the broken connection must not count on the next one."""
     async with (
         OneWayLink().running() as link,
         bridge_system(tmp_path, link=link) as system,
@@ -90,8 +90,8 @@ async def test_a_link_that_breaks_after_the_commit(tmp_path: Path) -> None:
         assert (await system.list_persons("all"))["p0"]["name"] == "Name 3"
 
 
-async def test_the_same_message_published_twice(tmp_path: Path) -> None:
-    """As a publisher does that did not hear of the broker's acknowledgement."""
+async def test_same_message_published_twice(tmp_path: Path) -> None:
+    """A publisher does that if it did not receive the broker's acknowledgement."""
     async with bridge_system(tmp_path) as system, system.terminal_connected() as terminal:
         for _ in range(2):
             await system.set_person("p0")
@@ -104,4 +104,4 @@ async def test_the_same_message_published_twice(tmp_path: Path) -> None:
         for request_id in ("set p0", "rename", "remove p1"):
             assert system.outcomes(request_id).count("accepted") == 2
             last = [outcome for outcome in system.outcomes(request_id) if outcome in ("ok", "superseded")]
-            assert len(last) == 2, f"one last word for each of the two: {request_id}"
+            assert len(last) == 2, f"one final reply for each of the two: {request_id}"

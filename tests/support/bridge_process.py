@@ -17,9 +17,10 @@ _READY = re.compile(r"ready: terminals wss?://[^ ]+:(\d+)/devs/, .*web http://[^
 class BridgeProcess(LoggedProcess):
     """`facebridge run` on a configuration of the test's."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, configuration: dict[str, Any], *, module: str = "bridge") -> None:
         super().__init__()
         self.folder = folder
+        self._module = module
         self.terminals_port = 0
         self.web_port = 0
         (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
@@ -35,7 +36,7 @@ class BridgeProcess(LoggedProcess):
     async def start(self) -> None:
         """Start it, and wait for its ready line."""
         await self._start(
-            sys.executable, "-m", "bridge", "run", "-c", str(self.folder / "config.yaml"),
+            sys.executable, "-m", self._module, "run", "-c", str(self.folder / "config.yaml"),
             environment={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         await self.wait_log("ready: ")

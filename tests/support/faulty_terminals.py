@@ -1,4 +1,4 @@
-"""Terminals as bad days make them: slow, silent, cut off in the middle of an answer, away."""
+"""Simulated terminals with random faults: slow or missing answers, lost connections, garbage, absence."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,62 +10,68 @@ from bridge.simulator.terminal import SimulatedTerminal
 
 
 class FaultyTerminals:
-    """Simulated terminals that change their behaviour all the time, until `calm`."""
+    """Simulated terminals that change their behaviour at random until `stop_faults`.
+
+    Args:
+        url: where they connect.
+        sns: their serial numbers.
+        random: the source of all their faults.
+        refusing: serial numbers of those that also refuse commands now and then.
+    """
 
     def __init__(self, url: str, sns: Sequence[str], random: Random, *, refusing: Sequence[str] = ()) -> None:
-        """Take where they connect, who they are, the dice, and which of them refuse now and then."""
         self.terminals: Mapping[str, SimulatedTerminal] = {
             sn: SimulatedTerminal(url, sn, first_retry=0.05, last_retry=0.3) for sn in sns
         }
-        self._dice = {sn: Random(random.random()) for sn in sns}
+        self._randoms = {sn: Random(random.random()) for sn in sns}
         self._refusing = refusing
-        self._calm = asyncio.Event()
+        self._faultless = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FaultyTerminals"]:
         async with asyncio.TaskGroup() as group:
-            lives = [group.create_task(self._live(sn), name=f"faulty terminal {sn}") for sn in self.terminals]
+            tasks = [group.create_task(self._run(sn), name=f"faulty terminal {sn}") for sn in self.terminals]
             try:
                 yield self
             finally:
-                for life in lives:
-                    life.cancel()
+                for task in tasks:
+                    task.cancel()
 
-    def calm(self) -> None:
-        """Let all of them behave from now on, and stay."""
-        self._calm.set()
+    def stop_faults(self) -> None:
+        """Let all terminals stay connected and answer correctly from now on."""
+        self._faultless.set()
 
-    async def _live(self, sn: str) -> None:
-        terminal, dice = self.terminals[sn], self._dice[sn]
-        while not self._calm.is_set():
-            if dice.random() < 0.4:
-                await self._pause(dice.uniform(0.1, 2))
+    async def _run(self, sn: str) -> None:
+        terminal, random = self.terminals[sn], self._randoms[sn]
+        while not self._faultless.is_set():
+            if random.random() < 0.4:
+                await self._pause(random.uniform(0.1, 2))
             async with terminal.running():
-                for _ in range(dice.randrange(2, 10)):
-                    await self._have_a_mood(terminal, dice)
+                for _ in range(random.randrange(2, 10)):
+                    await self._behave_at_random(terminal, random)
         async with terminal.running():
             await asyncio.Event().wait()
 
-    async def _have_a_mood(self, terminal: SimulatedTerminal, dice: Random) -> None:
-        bad = [
-            Behaviour(answer_delay=dice.uniform(0.01, 0.4)),
-            Behaviour(answer_delay=dice.uniform(0.01, 0.1), garbage=dice.choice(list(Garbage))),
-            Behaviour(drop=dice.choice(list(Drop))),
+    async def _behave_at_random(self, terminal: SimulatedTerminal, random: Random) -> None:
+        faults = [
+            Behaviour(answer_delay=random.uniform(0.01, 0.4)),
+            Behaviour(answer_delay=random.uniform(0.01, 0.1), garbage=random.choice(list(Garbage))),
+            Behaviour(drop=random.choice(list(Drop))),
             Behaviour(silent=True),
         ]
         if terminal.sn in self._refusing:
-            bad.append(Behaviour(refusal=Refusal(7, "no more room")))
-        terminal.behaviour = Behaviour() if dice.random() < 0.5 else dice.choice(bad)
-        await self._pause(dice.uniform(0.05, 0.6))
+            faults.append(Behaviour(refusal=Refusal(7, "no more room")))
+        terminal.behaviour = Behaviour() if random.random() < 0.5 else random.choice(faults)
+        await self._pause(random.uniform(0.05, 0.6))
         silent = terminal.behaviour.silent
         terminal.behaviour = Behaviour()
         if silent:
-            # What it has carried out and not answered is sent again once it is back, else after 20 s only.
-            await terminal.disconnect(dice.choice(list(Drop)))
+            # After a reconnect the bridge repeats at once what was not answered; without one it waits for 20 s.
+            await terminal.disconnect(random.choice(list(Drop)))
 
     async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._calm.wait()
+                await self._faultless.wait()
         except TimeoutError:
             return

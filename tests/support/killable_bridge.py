@@ -23,8 +23,8 @@ class KillableBridge(BridgeProcess):
         kills: how often the process was killed.
     """
 
-    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
-        super().__init__(folder, configuration)
+    def __init__(self, folder: Path, configuration: dict[str, Any], *, module: str = "bridge") -> None:
+        super().__init__(folder, configuration, module=module)
         self.full_log = ""
         self.kills = 0
 

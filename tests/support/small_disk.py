@@ -1,4 +1,4 @@
-"""A small disk of a test's own, that can be full, empty again, and read-only."""
+"""A small disk for one test, which can be full or read-only."""
 
 import os
 import subprocess
@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_BLOCK = 4096
+_BLOCK_BYTES = 4096
 
 
 class SmallDisk:
-    """A tmpfs with room for a store of some persons."""
+    """A tmpfs with room for a store of some persons.
+
+    Args:
+        folder: where the disk is mounted; it must not exist yet.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -18,7 +22,7 @@ class SmallDisk:
 
     @contextmanager
     def mounted(self) -> Iterator["SmallDisk"]:
-        assert os.geteuid() == 0, "a disk of its own needs root: run the tests as root, or in a container that is"
+        assert os.geteuid() == 0, "mounting a disk needs root: run the tests as root, or in a container as root"
         self.folder.mkdir()
         _mount("-t", "tmpfs", "-o", "size=4m", "facebridge-test", str(self.folder))
         try:
@@ -27,25 +31,25 @@ class SmallDisk:
             subprocess.run(["umount", str(self.folder)], check=True, capture_output=True)
 
     def fill(self) -> None:
-        """Have somebody else take all the room that is left."""
+        """Write a file that takes all free space."""
         file = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         try:
             while True:
-                os.write(file, bytes(_BLOCK))
+                os.write(file, bytes(_BLOCK_BYTES))
         except OSError:
             return
         finally:
             os.close(file)
 
-    def make_room(self) -> None:
-        """Take away what `fill` has put there."""
+    def free_space(self) -> None:
+        """Delete the file that `fill` has written."""
         self._ballast.unlink()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Let nobody write to it; nobody may have a file open for writing."""
+        """Mount the disk again, read-only or writable; no file on it may be open for writing."""
         _mount("-o", f"remount,{'ro' if read_only else 'rw'}", str(self.folder))
 
 
-def _mount(*words: str) -> None:
-    done = subprocess.run(["mount", *words], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, f"mounting is not possible here: {done.stderr}"
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"mount failed: {done.stderr}"

@@ -1,4 +1,4 @@
-"""Promise 2 under fire: person changes stream in while bridge, broker and terminals come and go."""
+"""A run that publishes person changes while the bridge is killed, the broker restarts and terminals are faulty."""
 
 import asyncio
 from contextlib import suppress
@@ -17,46 +17,48 @@ from tests.support.steady_client import SteadyListener, SteadyPublisher
 
 SNS = ["T1", "T2", "T3", "T4"]
 REFUSING = "T4"
-"""The terminal that refuses now and then; what it has refused it is sent again by a sync at the end only."""
+"""The terminal that refuses commands now and then; a sync at the end sends the refused persons again."""
 
-NOTHING_LOST = ("max_queued_messages 0",)
-"""What a Mosquitto with `persistence` needs to lose nothing over a restart in order: by default it drops what comes
-past the thousandth message that waits for somebody. It writes its memory down when it ends, so autosave is only for its
-own sudden death, and makes that less bad but not safe: it acknowledges first and saves after. Of 2,500 acknowledged
-messages 8 SIGKILLs of it lost 2 with `autosave_on_changes` and `autosave_interval 1`, and two thirds with the interval
-alone. No test kills it: what it has lost no bridge can bring back."""
+BROKER_OPTIONS = ("max_queued_messages 0",)
+"""Options with which a persistent Mosquitto loses nothing over a regular restart.
 
-_AHEAD = 400
-"""Changes that may be without a last word while more are made: a day of some hundred would be a busy one."""
+By default it drops messages beyond the thousandth that waits for a client. It saves its sessions when it stops, so
+autosave matters only when the broker itself is killed, and does not make that safe: Mosquitto acknowledges first and
+saves later. Of 2,500 acknowledged messages, 8 SIGKILLs lost 2 with `autosave_on_changes` and `autosave_interval 1`, and
+two thirds with the interval alone. No test kills the broker, because no bridge can restore what the broker has lost.
+"""
 
-_LONGEST_WAIT = 5.0
-"""Seconds of life that a bridge has at most between two kills."""
+_MAX_UNFINISHED_CHANGES = 400
+"""The run publishes no more changes while this many have no final reply; a busy site makes some hundred a day."""
+
+_MAX_RUN_SECONDS = 5.0
+"""The bridge runs at most this long between two kills."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything.
+    """The size of a run.
 
     Attributes:
-        kills: of the bridge.
-        broker_restarts: in order, spread among the kills.
-        rate: changes a second.
-        persons: different ones.
-        replies_a_life: how many replies a bridge gives at most before it is killed.
-        end: seconds in which everything must have come to rest after the last kill.
+        kills: how often the bridge is killed.
+        broker_restarts: how often the broker restarts in the regular way.
+        changes_per_second: mean rate of person changes.
+        persons: number of different persons.
+        max_replies_per_run: the bridge is killed after at most this many replies.
+        settle_seconds: after the last kill, all final replies must arrive within this time.
     """
 
     kills: int
     broker_restarts: int
-    rate: float
+    changes_per_second: float
     persons: int
-    replies_a_life: int
-    end: float
+    max_replies_per_run: int
+    settle_seconds: float
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened, for the log of a run."""
+    """What happened in a run, for the test's output."""
 
     changes: int = 0
     person_changes: int = 0
@@ -74,14 +76,14 @@ class Counts:
         )
 
 
-class KillTest:
-    """One run of it.
+class KillRun:
+    """One run.
 
     Args:
-        folder: for the bridge and the broker.
-        store_url: where the bridge keeps persons; relative to `folder`.
-        scale: how much.
-        seed: of all dice.
+        folder: for the files of the bridge and the broker.
+        store_url: `store.url` of the bridge; a path in it is relative to `folder`.
+        scale: the size of the run.
+        seed: of all random choices.
     """
 
     def __init__(self, folder: Path, store_url: str, scale: Scale, seed: int) -> None:
@@ -89,32 +91,32 @@ class KillTest:
         self._folder = folder
         self._store_url = store_url
         self._scale = scale
-        # Dice of their own: which changes come must not depend on who was quicker.
-        self._kill_dice, self._pace_dice, self._terminal_dice = (Random(f"{seed} {n}") for n in range(3))
+        # A generator for each task: the sequence of changes must not depend on the order in which the tasks run.
+        self._kill_random, self._pace_random, self._terminal_random = (Random(f"{seed} {n}") for n in range(3))
         self._stream = PersonStream(Random(seed), SNS, scale.persons)
         self._words = LastWords()
         self._killed = asyncio.Event()
 
     async def run(self) -> list[str]:
-        """Do it; return what is wrong at the end, nothing where all is well."""
+        """Run, and return a description of each fault; the list is empty if no change was lost."""
         broker_folder = self._folder / "broker"
         broker_folder.mkdir()
-        async with Mosquitto(broker_folder, NOTHING_LOST, persistent=True) as broker:
+        async with Mosquitto(broker_folder, BROKER_OPTIONS, persistent=True) as broker:
             bridge = KillableBridge(self._folder, fixed_port_configuration(broker.port, SNS, store_url=self._store_url))
             listener = SteadyListener(broker.port, "facebridge/terminal/+/reply", heard=self._words.heard)
             async with bridge.running(), listener.running(), SteadyPublisher(broker.port).running() as publisher:
-                # Before the intake has ever subscribed no broker keeps anything for it.
+                # The broker queues changes for the bridge only after its intake connection has subscribed once.
                 async with mqtt_client(broker.port, "facebridge/#") as client:
                     await client.wait_for("facebridge/bridge/availability", lambda one: one.payload == b"online")
-                terminals = FaultyTerminals(bridge.terminal_url, SNS, self._terminal_dice, refusing=[REFUSING])
+                terminals = FaultyTerminals(bridge.terminal_url, SNS, self._terminal_random, refusing=[REFUSING])
                 async with terminals.running():
                     async with asyncio.TaskGroup() as group:
                         publishing = group.create_task(self._publish(publisher))
-                        await self._kill_over_and_over(bridge, broker)
+                        await self._kill_repeatedly(bridge, broker)
                         self._killed.set()
                         await publishing
-                    terminals.calm()
-                    faults = await self._come_to_rest(terminals, broker.port)
+                    terminals.stop_faults()
+                    faults = await self._wait_and_compare(terminals, broker.port)
                     self.counts.lost = len(faults)
                     self.counts.connections = sum(one.connections for one in terminals.terminals.values())
                 await bridge.stop()
@@ -126,7 +128,7 @@ class KillTest:
         return faults
 
     async def _publish(self, publisher: SteadyPublisher) -> None:
-        """Ask for one change after the other; return once the broker has acknowledged all of them."""
+        """Publish changes until the last kill; return when the broker has acknowledged all of them."""
         acknowledged: list[asyncio.Future[None]] = []
         while not self._killed.is_set():
             change = self._stream.next()
@@ -134,27 +136,27 @@ class KillTest:
             self.counts.changes += 1
             self.counts.person_changes += len(change.concerns)
             acknowledged.append(publisher.publish(change.topic, change.payload))
-            await asyncio.sleep(self._pace_dice.expovariate(self._scale.rate))
-            while len(self._words.owed) > _AHEAD and not self._killed.is_set():
+            await asyncio.sleep(self._pace_random.expovariate(self._scale.changes_per_second))
+            while len(self._words.owed) > _MAX_UNFINISHED_CHANGES and not self._killed.is_set():
                 await asyncio.sleep(0.1)
         await asyncio.gather(*acknowledged)
 
-    async def _kill_over_and_over(self, bridge: KillableBridge, broker: Mosquitto) -> None:
-        dice, scale = self._kill_dice, self._scale
-        restarts = set(dice.sample(range(scale.kills), scale.broker_restarts))
+    async def _kill_repeatedly(self, bridge: KillableBridge, broker: Mosquitto) -> None:
+        random, scale = self._kill_random, self._scale
+        restarts = set(random.sample(range(scale.kills), scale.broker_restarts))
         for number in range(scale.kills):
-            await self._wait_replies(dice.randrange(1, scale.replies_a_life))
-            # Some moments more, so that it dies in the middle of something and not just after a reply.
-            await asyncio.sleep(dice.uniform(0, 0.05))
-            restart_before = dice.random() < 0.5
+            await self._wait_replies(random.randrange(1, scale.max_replies_per_run))
+            # Wait a random moment longer, so that the kill can hit every step of a change.
+            await asyncio.sleep(random.uniform(0, 0.05))
+            restart_before = random.random() < 0.5
             if number in restarts and restart_before:
                 await self._restart(broker)
-                await asyncio.sleep(dice.uniform(0, 0.5))
+                await asyncio.sleep(random.uniform(0, 0.5))
             await bridge.kill()
             if number in restarts and not restart_before:
                 await self._restart(broker)
-            if dice.random() < 0.15:
-                await bridge.start_and_kill(after_seconds=dice.uniform(0.1, 2))
+            if random.random() < 0.15:
+                await bridge.start_and_kill(after_seconds=random.uniform(0.1, 2))
             await bridge.start()
 
     async def _restart(self, broker: Mosquitto) -> None:
@@ -164,20 +166,20 @@ class KillTest:
     async def _wait_replies(self, number: int) -> None:
         goal = self._words.replies + number
         try:
-            async with asyncio.timeout(_LONGEST_WAIT):
+            async with asyncio.timeout(_MAX_RUN_SECONDS):
                 while self._words.replies < goal:
                     await self._words.wait_more()
         except TimeoutError:
             return
 
-    async def _come_to_rest(self, terminals: FaultyTerminals, port: int) -> list[str]:
-        """Wait until nobody is owed anything, and return what is not as it was asked for."""
+    async def _wait_and_compare(self, terminals: FaultyTerminals, port: int) -> list[str]:
+        """Wait for all final replies, then return the differences between the expected and the actual persons."""
         async with mqtt_client(port, "facebridge/terminal/+/state", "facebridge/terminal/+/reply") as client:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._scale.end):
+                async with asyncio.timeout(self._scale.settle_seconds):
                     await self._words.wait_nothing_owed()
             faults = [
-                f"no last word on {request_id} for {person_id} on {sn}"
+                f"no final reply to {request_id} for {person_id} on {sn}"
                 for request_id, owed in self._words.owed.items()
                 for sn, person_id in owed
             ]
@@ -185,48 +187,50 @@ class KillTest:
                 return faults
             await self._sync_refused(client)
             for sn, terminal in terminals.terminals.items():
-                faults += self._differences(sn, {person.id: held(person) for person in terminal.persons.values()})
-                faults += await self._told_wrongly(client, sn)
+                faults += self._differences_of_the_terminal(
+                    sn, {person.id: held(person) for person in terminal.persons.values()}
+                )
+                faults += await self._differences_of_the_list(client, sn)
         return faults
 
     async def _sync_refused(self, client: MqttClient) -> None:
-        topic, request_id = f"facebridge/terminal/{REFUSING}", "the refused ones"
+        topic, request_id = f"facebridge/terminal/{REFUSING}", "sync refused"
         await client.publish(f"{topic}/person/sync", {"request_id": request_id})
         await client.wait_for(
             f"{topic}/reply",
             lambda one: (one.json["request_id"], one.json["outcome"]) == (request_id, "ok"),
-            within=self._scale.end,
+            within=self._scale.settle_seconds,
         )
 
-    def _differences(self, sn: str, found: dict[str, tuple[str, str, bool, str]]) -> list[str]:
-        wanted = {person_id: person.held for person_id, person in self._stream.wanted[sn].items() if person.enabled}
+    def _differences_of_the_terminal(self, sn: str, found: dict[str, tuple[str, str, bool, str]]) -> list[str]:
+        expected = {person_id: person.held for person_id, person in self._stream.expected[sn].items() if person.enabled}
         return [
-            f"{sn} holds of {person_id} {found.get(person_id)}, wanted is {wanted.get(person_id)}"
-            for person_id in sorted(wanted.keys() | found.keys())
-            if wanted.get(person_id) != found.get(person_id)
+            f"{sn} holds {person_id} as {found.get(person_id)}, expected {expected.get(person_id)}"
+            for person_id in sorted(expected.keys() | found.keys())
+            if expected.get(person_id) != found.get(person_id)
         ]
 
-    async def _told_wrongly(self, client: MqttClient, sn: str) -> list[str]:
-        """Compare what the bridge says of a terminal's persons with what was asked for."""
-        wanted = self._stream.wanted[sn]
+    async def _differences_of_the_list(self, client: MqttClient, sn: str) -> list[str]:
+        """Compare the bridge's list and counts of a terminal's persons with the expected ones."""
+        persons = self._stream.expected[sn]
         await client.publish(f"facebridge/terminal/{sn}/person/get", {"request_id": f"all of {sn}"})
         reply = await client.wait_for(
             f"facebridge/terminal/{sn}/reply", lambda one: one.json["request_id"] == f"all of {sn}"
         )
-        told = {
+        listed = {
             person["id"]: (person["name"], person["enabled"], person["delivery"]) for person in reply.json["persons"]
         }
-        expected = {person_id: (one.name, one.enabled, "confirmed") for person_id, one in wanted.items()}
+        expected = {person_id: (one.name, one.enabled, "confirmed") for person_id, one in persons.items()}
         faults = [
-            f"{sn} is said to have of {person_id} {told.get(person_id)}, wanted is {expected.get(person_id)}"
-            for person_id in sorted(told.keys() | expected.keys())
-            if told.get(person_id) != expected.get(person_id)
+            f"the bridge lists {person_id} on {sn} as {listed.get(person_id)}, expected {expected.get(person_id)}"
+            for person_id in sorted(listed.keys() | expected.keys())
+            if listed.get(person_id) != expected.get(person_id)
         ]
-        number = sum(one.enabled for one in wanted.values())
+        number = sum(one.enabled for one in persons.values())
         counts: dict[str, Any] = {"desired": number, "confirmed": number, "pending": 0, "refused": 0}
         try:
             await client.wait_for(f"facebridge/terminal/{sn}/state", lambda one: one.json["persons"] == counts)
         except AssertionError:
             states = [one.json["persons"] for one in client.heard if one.topic == f"facebridge/terminal/{sn}/state"]
-            faults.append(f"{sn} is counted as {states[-1:]}, right is {counts}")
+            faults.append(f"{sn} has the counts {states[-1:]}, expected {counts}")
         return faults
