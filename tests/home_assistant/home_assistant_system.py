@@ -1,4 +1,4 @@
-"""A house that uses Home Assistant: a real one, a real broker, a bridge and its terminals."""
+"""A Home Assistant with a broker, a bridge and its terminals."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,27 +17,27 @@ from tests.support.mqtt_client import MqttClient, mqtt_client
 
 Protocol = Literal["5", "3.1.1"]
 
-_NOT_ABOUT_US = (
+_IGNORED_WARNINGS = (
     "[homeassistant.bootstrap] Skipping pip installation",
     "[haffmpeg.",
     "[homeassistant.components.camera.img_util]",
     "[aiohttp_fast_zlib]",
     "is logging too frequently",
 )
-"""What it complains of: programs that nobody needs here are missing, and tests have devices come and go fast."""
+"""Parts of warnings that are not about Facebridge: missing optional programs, and devices that change quickly."""
 
-_OWN_ISSUES = ("homeassistant", "http")
-"""Domains of repairs that are about how it is installed here."""
+_IGNORED_ISSUE_DOMAINS = ("homeassistant", "http")
+"""Domains of repair issues about the way Home Assistant is installed here."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """Home Assistant with a broker, which take long to make; the bridges of many tests come and go.
+    """A Home Assistant with a broker. It starts slowly, so many tests share it, each with a bridge of its own.
 
     Attributes:
-        home_assistant: it.
-        broker: the one it is connected to.
-        protocol: that it speaks with it.
+        home_assistant: the Home Assistant.
+        broker: the broker to which it is connected.
+        protocol: the version of MQTT between the two.
     """
 
     home_assistant: HomeAssistant
@@ -46,7 +46,7 @@ class Installation:
 
 
 class HomeAssistantSystem:
-    """What the tests look at."""
+    """An installation with the bridge of one test, and connections to both."""
 
     def __init__(self, installation: Installation, bridge: KillableBridge, client: MqttClient) -> None:
         self.home_assistant = installation.home_assistant
@@ -56,7 +56,7 @@ class HomeAssistantSystem:
         self._connection = AsyncExitStack()
 
     def terminal(self, sn: str) -> SimulatedTerminal:
-        """Return a terminal, which is away until it runs."""
+        """Return a terminal; it connects when it runs."""
         return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
 
     async def connect(self) -> None:
@@ -64,37 +64,37 @@ class HomeAssistantSystem:
         self.api: HomeAssistantApi = await self._connection.enter_async_context(self.home_assistant.api())
 
     async def disconnect(self) -> None:
-        """Leave its API."""
+        """Disconnect from Home Assistant's API."""
         await self._connection.aclose()
 
     async def restart_home_assistant(self) -> None:
-        """End it in order and start it again."""
+        """Restart Home Assistant in the regular way."""
         await self.disconnect()
         await self.home_assistant.restart()
         await self.connect()
 
     async def wait_devices(self, *names: str) -> None:
-        """Wait until it has devices of these names and no other."""
+        """Wait until Home Assistant has devices of exactly these names."""
 
         async def known() -> bool:
             return sorted(str(device["name"]) for device in (await self.api.devices()).values()) == sorted(names)
 
-        await self.api.wait_until(known, f"there are {names}")
+        await self.api.wait_until(known, f"the devices are {names}")
 
-    async def until_told(self, entity_id: str, **wanted: object) -> dict[str, Any]:
-        """Wait until an event entity shows a reply with these values, and return all it shows."""
+    async def wait_reply(self, entity_id: str, **expected: object) -> dict[str, Any]:
+        """Wait until an event entity has these attributes; return all its attributes."""
         attributes: dict[str, Any] = {}
 
-        async def told() -> bool:
+        async def has_attributes() -> bool:
             attributes.clear()
             attributes.update((await self.api.states()).get(entity_id, {}).get("attributes", {}))
-            return all(attributes.get(key) == value for key, value in wanted.items())
+            return all(attributes.get(key) == value for key, value in expected.items())
 
-        await self.api.wait_until(told, f"{entity_id} tells {wanted}")
+        await self.api.wait_until(has_attributes, f"{entity_id} has {expected}")
         return attributes
 
     async def entity_ids(self, sn: str) -> Mapping[str, str]:
-        """Return the entity ids of a terminal, by what each is in its unique id."""
+        """Return the entity ids of a terminal, by the last part of their unique ids."""
         start = f"facebridge_{sn}_"
         return {
             entity["unique_id"].removeprefix(start): entity_id
@@ -103,20 +103,20 @@ class HomeAssistantSystem:
         }
 
     async def device_id(self, sn: str) -> str:
-        """Return the id of a terminal's device in Home Assistant, once it has it."""
+        """Wait until Home Assistant has a device of a terminal; return the device's id."""
         devices: dict[str, Any] = {}
 
         async def known() -> bool:
             devices.update(await self.api.devices())
             return f"facebridge_{sn}" in devices
 
-        await self.api.wait_until(known, f"there is a device of {sn}")
+        await self.api.wait_until(known, f"{sn} has a device")
         device_id: str = devices[f"facebridge_{sn}"]["id"]
         return device_id
 
     @asynccontextmanager
     async def helper(self, domain: str, name: str, **options: object) -> AsyncIterator[str]:
-        """Make a helper, as a user does on its page, until the end; yields its entity id."""
+        """Create a helper as a user does on its page, yield its entity id, and delete it at the end."""
         made = await self.api.call(f"{domain}/create", name=name, **options)
         try:
             yield f"{domain}.{made['id']}"
@@ -124,11 +124,11 @@ class HomeAssistantSystem:
             await self.api.call(f"{domain}/delete", **{f"{domain}_id": made["id"]})
 
     def blueprint(self, domain: Domain, name: str, **inputs: object) -> AbstractAsyncContextManager[str]:
-        """Use a blueprint until the end: `async with system.blueprint("automation", "open_at_doorbell", …)`."""
+        """Use a blueprint: `async with system.blueprint("automation", "open_at_doorbell", …)`; see `used`."""
         return used(self.home_assistant, self.api, domain, name, inputs)
 
     async def admit(self, sn: str, **details: Any) -> None:
-        """Approve a terminal over MQTT, or change what is known of it."""
+        """Approve a terminal over MQTT, or change its name, area or groups."""
         request_id = json.dumps(details)[:128]
         await self.client.publish("facebridge/bridge/admit/set", {"sn": sn, "request_id": request_id, **details})
         reply = await self.client.wait_for(
@@ -138,7 +138,7 @@ class HomeAssistantSystem:
 
 
 SystemFactory = Callable[..., AbstractAsyncContextManager[HomeAssistantSystem]]
-"""`home_assistant_system` without the house and the folder."""
+"""`home_assistant_system` without the installation and the folder."""
 
 
 @asynccontextmanager
@@ -150,14 +150,14 @@ async def home_assistant_system(
     expected: tuple[str, ...] = (),
     **sections: Any,
 ) -> AsyncIterator[HomeAssistantSystem]:
-    """Run a bridge in the house; at the end Home Assistant may have nothing to say against it.
+    """Run a bridge; at the end Home Assistant must have logged no warning and have no repair issue about it.
 
     Args:
-        installation: the house.
-        folder: of the bridge.
-        known: its terminals, as `terminals.known` has them.
-        expected: complaints of Home Assistant that the test is about.
-        sections: of the bridge's configuration.
+        installation: Home Assistant and its broker.
+        folder: for the bridge's files.
+        known: the bridge's terminals, as in `terminals.known`.
+        expected: parts of warnings that the test provokes.
+        sections: more sections of the bridge's configuration.
     """
     log_before = len(installation.home_assistant.log)
     settings = configuration(
@@ -167,44 +167,44 @@ async def home_assistant_system(
         **sections,
     )
     bridge = KillableBridge(folder, settings)
-    async with mqtt_client(installation.broker.port, "#") as client, _cleared(installation, client):
+    async with mqtt_client(installation.broker.port, "#") as client, _deleted_afterwards(installation, client):
         async with bridge.running():
             system = HomeAssistantSystem(installation, bridge, client)
             await system.connect()
             try:
                 yield system
-                issues = [issue for issue in await system.api.issues() if issue["domain"] not in _OWN_ISSUES]
+                issues = [issue for issue in await system.api.issues() if issue["domain"] not in _IGNORED_ISSUE_DOMAINS]
                 assert not issues, issues
             except BaseException as error:
-                # What Home Assistant says of it is often why.
-                error.add_note("\n".join(_complaints(installation.home_assistant, log_before, expected)))
+                # A warning of Home Assistant often names the cause.
+                error.add_note("\n".join(_unexpected_warnings(installation.home_assistant, log_before, expected)))
                 raise
             finally:
                 await system.disconnect()
         assert "Traceback" not in bridge.full_log
-    complaints = _complaints(installation.home_assistant, log_before, expected)
-    assert not complaints, "\n".join(complaints)
+    warnings = _unexpected_warnings(installation.home_assistant, log_before, expected)
+    assert not warnings, "\n".join(warnings)
 
 
-def _complaints(home_assistant: HomeAssistant, since: int, expected: tuple[str, ...]) -> list[str]:
-    allowed = (*_NOT_ABOUT_US, *expected)
-    return [line for line in home_assistant.complaints(since) if not any(known in line for known in allowed)]
+def _unexpected_warnings(home_assistant: HomeAssistant, since: int, expected: tuple[str, ...]) -> list[str]:
+    allowed = (*_IGNORED_WARNINGS, *expected)
+    return [line for line in home_assistant.warnings(since) if not any(known in line for known in allowed)]
 
 
 @asynccontextmanager
-async def _cleared(installation: Installation, client: MqttClient) -> AsyncIterator[None]:
-    """Leave nothing on the broker, and nothing in Home Assistant, for the next test."""
+async def _deleted_afterwards(installation: Installation, client: MqttClient) -> AsyncIterator[None]:
+    """At the end, delete all retained messages from the broker and all devices from Home Assistant."""
     try:
         yield
     finally:
         last = {heard.topic: heard.payload for heard in client.heard if heard.retain}
         retained = [topic for topic, payload in last.items() if payload]
-        # Discovery first: what has no entity any more can't complain of an empty state.
+        # Discovery first: Home Assistant would warn about an empty state of an entity that it still has.
         for topic in sorted(retained, key=lambda topic: not topic.startswith("homeassistant/")):
             await client.publish(topic, b"", retain=True)
         async with installation.home_assistant.api() as api:
 
-            async def empty() -> bool:
+            async def no_devices() -> bool:
                 return not await api.devices()
 
-            await api.wait_until(empty, "all is forgotten")
+            await api.wait_until(no_devices, "no device is left")

@@ -13,7 +13,7 @@ from playwright.async_api import expect
 from bridge.simulator.faces import sample_photo
 from tests.home_assistant.home_assistant_system import HomeAssistantSystem, Installation, SystemFactory
 from tests.support.blueprints import EXAMPLES, add_visitors_package
-from tests.support.browser import Browser, browser_in, onboard_but_for_its_user
+from tests.support.browser import Browser, browser_in, skip_onboarding_except_user
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
 
@@ -34,7 +34,7 @@ OWN_CARDS = {"button", "conditional", "entities", "grid", "heading", "logbook", 
 async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
     """A Home Assistant with its pages, the visitors' helpers and a logbook, and a broker."""
     folder = tmp_path_factory.mktemp("home-assistant")
-    onboard_but_for_its_user(folder)
+    skip_onboarding_except_user(folder)
     home_assistant = HomeAssistant(folder, f"frontend:\nlogbook:\n{add_visitors_package(folder)}")
     async with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
         try:
@@ -111,7 +111,7 @@ async def test_every_card_is_home_assistants_own_and_has_its_entities(
         }
         assert wanted <= set(await system.api.states())
         await browser.open("/our-doors")
-        await browser.shows("Front door", "Visitors", "Administration", "Waiting for approval")
+        await browser.wait_visible("Front door", "Visitors", "Administration", "Waiting for approval")
         await expect(browser.page.locator("hui-markdown-card").filter(has_text=f"{WAITING}, from")).to_be_visible()
         await expect(browser.page.locator("hui-logbook-card")).to_contain_text("Front door")
         assert await browser.page.locator("hui-tile-card").count() == sum(card["type"] == "tile" for card in cards)
@@ -129,7 +129,7 @@ async def test_the_door_opens_once_it_is_confirmed(make_system: SystemFactory, b
         await expect(door).to_contain_text("Closed")
         card = page.locator("hui-button-card").filter(has=page.get_by_text("Open", exact=True))
         await card.click()
-        await browser.shows("Really open the front door?")
+        await browser.wait_visible("Really open the front door?")
         await page.get_by_role("button", name="Cancel", exact=True).click()
         await expect(page.get_by_text("Really open the front door?")).to_have_count(0)
         await card.click()

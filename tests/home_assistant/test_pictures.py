@@ -14,7 +14,7 @@ from playwright.async_api import expect
 from bridge.simulator.behaviour import Behaviour, Refusal
 from bridge.simulator.faces import sample_photo
 from tests.home_assistant.home_assistant_system import Installation, SystemFactory
-from tests.support.browser import Browser, browser_in, onboard_but_for_its_user
+from tests.support.browser import Browser, browser_in, skip_onboarding_except_user
 from tests.support.home_assistant import HomeAssistant
 from tests.support.mosquitto import Mosquitto
 
@@ -37,7 +37,7 @@ def example(start: str) -> dict[str, Any]:
 async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
     """A Home Assistant with its pages, and a broker."""
     folder = tmp_path_factory.mktemp("home-assistant")
-    onboard_but_for_its_user(folder)
+    skip_onboarding_except_user(folder)
     automations = json.dumps([example("alias:")])
     home_assistant = HomeAssistant(folder, f"frontend:\nautomation: {automations}\n")
     async with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
@@ -83,11 +83,11 @@ async def test_the_integration_and_its_devices(make_system: SystemFactory, brows
     async with make_system(KNOWN) as system, system.terminal(FRONT).running(), system.terminal(BACK).running():
         await system.api.wait_state("sensor.facebridge_terminals_online", "2")
         await browser.open("/config/integrations/integration/mqtt")
-        await browser.shows("Facebridge", "Front door", "Back door")
+        await browser.wait_visible("Facebridge", "Front door", "Back door")
         await browser.picture("integration")
         entry = (await system.api.call("config_entries/get", domain="mqtt"))[0]["entry_id"]
         await browser.open(f"/config/devices/dashboard?config_entry={entry}")
-        await browser.shows("Facebridge", "Front door", "Lobby", "Back door", "Yard")
+        await browser.wait_visible("Facebridge", "Front door", "Lobby", "Back door", "Yard")
         await browser.picture("devices", 400)
 
 
@@ -121,7 +121,7 @@ async def test_the_examples_of_a_card_and_an_automation(make_system: SystemFacto
         await browser.page.get_by_role("button", name="Cancel").click()
         terminal.behaviour = Behaviour(refusal=Refusal(7, "the lock is stuck"))
         await card.click()
-        await browser.shows("Open the front door?")
+        await browser.wait_visible("Open the front door?")
         await browser.page.get_by_role("button", name="OK").click()
         await system.wait_reply("event.front_door_reply", command="open", event_type="refused")
 
@@ -173,6 +173,6 @@ async def test_in_chinese(make_system: SystemFactory, installation: Installation
     ):
         await system.api.wait_state(f"button.terminal_{sn.lower()}_open", "unknown")
         await browser.open_device((await system.api.devices())[f"facebridge_{sn}"]["id"])
-        await browser.shows("前门", "位于：大堂", "控制", "Open")
+        await browser.wait_visible("前门", "位于：大堂", "控制", "Open")
         await expect(browser.row("Connection")).to_contain_text("已连接")
         await browser.picture("terminal-zh", 940)

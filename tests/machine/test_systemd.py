@@ -81,9 +81,9 @@ def wheel(version: str) -> str:
     return f"{OUTSIDE}/facebridge-{version}-py3-none-any.whl"
 
 
-def python(machine: SystemdMachine, code: str, *words: str, fine: bool = True) -> str:
+def python(machine: SystemdMachine, code: str, *words: str, check: bool = True) -> str:
     command = ("/opt/facebridge/current/bin/python", "-c", code, *words)
-    return machine.run(*command, environment=ENVIRONMENT, fine=fine).stdout
+    return machine.run(*command, environment=ENVIRONMENT, check=check).stdout
 
 
 def facebridge(machine: SystemdMachine, *words: str) -> str:
@@ -94,7 +94,7 @@ def facebridge(machine: SystemdMachine, *words: str) -> str:
 
 def know_a_terminal(machine: SystemdMachine) -> None:
     """Configure a terminal, its password a hash, and switch it on."""
-    hashed = machine.run("facebridge", "hash-password", environment=ENVIRONMENT, given="123\n").stdout
+    hashed = machine.run("facebridge", "hash-password", environment=ENVIRONMENT, stdin="123\n").stdout
     configuration = machine.run("cat", "/etc/facebridge/config.yaml").stdout
     known = f"  known:\n    T1:\n      username: t1\n      password: '{hashed.strip()}'\n"
     machine.write("/etc/facebridge/config.yaml", configuration.replace("store:", f"{known}store:"))
@@ -154,7 +154,7 @@ def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> No
 
     # A configuration that is wrong is told once, with file, line and key, and not tried again and again.
     machine.write("/etc/facebridge/config.yaml", "mqtt:\n  hots: 127.0.0.1\n")
-    assert machine.run("systemctl", "start", "facebridge", fine=False).returncode == 1
+    assert machine.run("systemctl", "start", "facebridge", check=False).returncode == 1
     assert (machine.show("ActiveState"), machine.show("ExecMainStatus")) == ("failed", "2")
     assert machine.show("NRestarts") == "0"
     assert "/etc/facebridge/config.yaml:2: mqtt.hots" in machine.journal()
@@ -182,7 +182,7 @@ def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachi
     assert machine.run("stat", "-c", "%U %a", f"{folder}/{made[-1]}").stdout == "facebridge 600\n"
     # One that fails takes no older one away, and is seen to have failed.
     machine.run("chown", "root", folder)
-    assert machine.run("systemctl", "start", "facebridge-backup.service", fine=False).returncode == 1
+    assert machine.run("systemctl", "start", "facebridge-backup.service", check=False).returncode == 1
     machine.run("chown", "facebridge", folder)
     assert machine.run("ls", "-A", folder).stdout.split() == names
     machine.run("systemctl", "stop", "facebridge")
@@ -201,7 +201,7 @@ def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine)
 
     # It does not even install, or does not take the configuration: the old one is not touched.
     life = machine.show("InvocationID")
-    assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, fine=False).returncode == 1
+    assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, check=False).returncode == 1
     assert machine.show("InvocationID") == life
 
     # As the timer does it, which is off until somebody wants it.
@@ -223,7 +223,7 @@ def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine)
 
     # Never ready; never ready with a store that 1.1.0 refuses; ready and dead two seconds later.
     for broken in ("1.2.0", "1.3.0", "1.4.0"):
-        done = machine.run(upgrade, wheel(broken), environment=environment, fine=False)
+        done = machine.run(upgrade, wheel(broken), environment=environment, check=False)
         assert done.returncode == 1, broken
         assert "the old version runs again" in done.stderr, done.stderr
         assert ("restoring" in done.stderr) is (broken == "1.3.0"), done.stderr

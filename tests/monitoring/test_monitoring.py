@@ -109,24 +109,24 @@ async def test_a_bridge_is_watched(tmp_path: Path) -> None:
             wrong_url = bridge.terminal_url.replace("dev:123", "dev:124")
             wrong = SimulatedTerminal(wrong_url, "T2", first_retry=0.05)
             async with terminal.running(), stranger.running(), wrong.running():
-                await watching.until('facebridge_terminals{state="online"} == 1')
+                await watching.wait_until('facebridge_terminals{state="online"} == 1')
                 await client.publish("facebridge/terminal/T1/open/set", "PRESS")
                 person = {"id": "1001", "name": "Ada", "photo": PHOTO}
                 await client.publish("facebridge/group/lobby/person/set", person)
                 for alert in ("TerminalOffline", "TerminalPending", "PersonsRefused", "TerminalsTurnedAway"):
-                    await watching.until_alert(f"Facebridge{alert}")
+                    await watching.wait_alert(f"Facebridge{alert}")
                 for expression in queries():
-                    await watching.until(expression)
+                    await watching.wait_until(expression)
                 assert not await watching.query('ALERTS{alertname=~"FacebridgeDown|FacebridgeBrokerAway"}')
                 terminal.behaviour = Behaviour(silent=True)
                 await client.publish("facebridge/terminal/T1/open/set", "PRESS")
-                await watching.until_alert("FacebridgePressesNotCarriedOut")
+                await watching.wait_alert("FacebridgePressesNotCarriedOut")
             await broker.stop()
-            await watching.until_alert("FacebridgeBrokerAway")
+            await watching.wait_alert("FacebridgeBrokerAway")
             await broker.start()
-            await watching.until(
+            await watching.wait_until(
                 'min(facebridge_broker_connected) == 1 unless ALERTS{alertname="FacebridgeBrokerAway"}'
             )
             await bridge.stop()
-            await watching.until_alert("FacebridgeDown")
+            await watching.wait_alert("FacebridgeDown")
             await bridge.start()

@@ -1,4 +1,4 @@
-"""A house that uses Node-RED: a real one, a real broker, a bridge and its terminals."""
+"""A Node-RED that runs one of the example flows, with a broker, a bridge and its terminals."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +16,7 @@ SNS = ["T1", "T2"]
 
 
 class NodeRedSystem:
-    """What the tests look at; the terminals are away until they run."""
+    """The running parts; the terminals are offline until a test runs them."""
 
     def __init__(
         self, node_red: NodeRed, flow: FlowFile, broker: Mosquitto, bridge: KillableBridge, client: MqttClient
@@ -28,12 +28,12 @@ class NodeRedSystem:
         self.client = client
 
     def terminal(self, sn: str = "T1") -> SimulatedTerminal:
-        """Return a terminal."""
+        """Return a terminal; it connects when it runs."""
         return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
 
     @asynccontextmanager
     async def terminal_connected(self, sn: str = "T1") -> AsyncIterator[SimulatedTerminal]:
-        """Let a terminal in, and wait until the bridge says so."""
+        """Connect a terminal, and wait until the bridge publishes that it is online."""
         terminal = self.terminal(sn)
         topic = f"facebridge/terminal/{sn}/availability"
         before = len(self.client.heard)
@@ -47,22 +47,28 @@ class NodeRedSystem:
         """Press the button of an inject node."""
         await self.node_red.press(self.flow.node(name)["id"])
 
-    async def told(self, *names: str, number: int = 1, after: int = 0) -> str:
-        """Wait until the flow has told what one of these template nodes says; return it."""
-        assert set(names) <= set(self.flow.texts()), names
+    async def wait_text(self, *names: str, number: int = 1, after: int = 0) -> str:
+        """Wait for the `number`-th shown text of these template nodes; return it.
+
+        Args:
+            names: English names of template nodes.
+            number: how many texts of these nodes to wait for.
+            after: ignore the first `after` texts of all nodes.
+        """
+        assert set(names) <= set(self.flow.template_nodes()), names
 
         def matches(shown: Shown) -> bool:
             fresh = shown in self.node_red.shown[after:]
-            return fresh and any(self.flow.says(name, shown.text) for name in names)
+            return fresh and any(self.flow.is_text_of(name, shown.text) for name in names)
 
-        return (await self.node_red.wait_shown(matches, f"what {names} say", number=number)).text
+        return (await self.node_red.wait_shown(matches, f"a text of {names}", number=number)).text
 
     def shown_texts(self, name: str) -> list[str]:
-        """Return what the flow has told with a template node so far."""
-        return [shown.text for shown in self.node_red.shown if self.flow.says(name, shown.text)]
+        """Return all texts of a template node that the flow has shown so far."""
+        return [shown.text for shown in self.node_red.shown if self.flow.is_text_of(name, shown.text)]
 
     async def start_broker(self) -> None:
-        """Start a stopped one again, and wait until Node-RED is connected to it."""
+        """Start the stopped broker again, and wait until Node-RED is connected to it."""
         before = len(self.node_red.log)
         await self.broker.start()
         await self.node_red.wait_logged("Connected to broker", before)
@@ -83,16 +89,16 @@ async def node_red_system(
     forged: bool = False,
     **settings: Any,
 ) -> AsyncIterator[NodeRedSystem]:
-    """Import a flow and run it; at the end Node-RED may have nothing to complain of.
+    """Import and run a flow; at the end Node-RED must have logged no warning.
 
     Args:
-        node_red: where it runs.
-        language: of the file.
-        folder: of the bridge and the broker.
-        name: of the file.
-        expected: complaints that the test is about.
-        forged: the test speaks in the bridge's place, and not as the contract has it.
-        settings: what the user sets in the tab.
+        node_red: the Node-RED that runs the flow.
+        language: the language of the flow file.
+        folder: for the files of the bridge and the broker.
+        name: the name of the flow file.
+        expected: parts of warnings that the test provokes.
+        forged: True if the test publishes in the bridge's place, and messages that do not follow the schemas.
+        settings: values for the tab's settings.
     """
     (folder / "broker").mkdir()
     log_before = len(node_red.log)
@@ -117,5 +123,5 @@ async def node_red_system(
             finally:
                 await node_red.deploy([])
         assert "Traceback" not in bridge.full_log
-    complaints = [line for line in node_red.complaints(log_before) if not any(known in line for known in expected)]
-    assert not complaints, "\n".join(complaints)
+    warnings = [line for line in node_red.warnings(log_before) if not any(known in line for known in expected)]
+    assert not warnings, "\n".join(warnings)

@@ -32,5 +32,5 @@ async def test_everything_is_imported_and_nothing_is_complained_of(node_red: Nod
         await client.wait_for_all("facebridge/terminal/FEDCBA9876543210/open/set", 2)
         await client.wait_for_all("facebridge/group/all/open/set", 2)
         await node_red.wait_shown(lambda shown: "persons.csv" in shown.text, "the missing files", number=2)
-    assert not node_red.complaints(before), node_red.complaints(before)
+    assert not node_red.warnings(before), node_red.warnings(before)
     await node_red.deploy([])

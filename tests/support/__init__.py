@@ -1,1 +1,1 @@
-"""What tests share: a real broker, broken networks, small readers."""
+"""Real systems, clients and helpers that several tests share."""

@@ -1,4 +1,4 @@
-"""Blueprints in a real Home Assistant: imported by their address as its users do, and used."""
+"""Import and use the blueprints of examples/home-assistant in a Home Assistant."""
 
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -18,7 +18,7 @@ Domain = Literal["automation", "script"]
 
 
 def add_visitors_package(folder: Path) -> str:
-    """Copy the helpers of the visitors' form into a configuration folder, and return the lines that load them."""
+    """Copy the visitors' helpers into a configuration folder; return the configuration that loads them."""
     file = EXAMPLES / "packages" / "facebridge_visitors.yaml"
     (folder / "packages").mkdir()
     shutil.copy(file, folder / "packages")
@@ -27,7 +27,7 @@ def add_visitors_package(folder: Path) -> str:
 
 
 async def import_blueprint(api: HomeAssistantApi, file: Path) -> str:
-    """Import a blueprint from an address on the web, as the button in the docs does; returns what it is filed under."""
+    """Import a blueprint from a URL, as the button in the docs does; return the path under which it is saved."""
     async with _served(file) as url:
         found = await api.call("blueprint/import", url=url)
         assert not found["validation_errors"], found
@@ -43,34 +43,34 @@ async def import_blueprint(api: HomeAssistantApi, file: Path) -> str:
 async def used(
     home_assistant: HomeAssistant, api: HomeAssistantApi, domain: Domain, name: str, inputs: Mapping[str, Any]
 ) -> AsyncIterator[str]:
-    """Make an automation or script of the blueprint of that name, and delete it in the end.
+    """Create an automation or script from a blueprint, and delete it at the end.
 
     Args:
-        home_assistant: where.
+        home_assistant: the Home Assistant.
         api: a connection to it.
-        domain: of the blueprint.
-        name: of its file, without the ending; the automation is called so too.
-        inputs: of the blueprint.
+        domain: the blueprint's domain.
+        name: the name of its file without the suffix; the automation or script gets the same name.
+        inputs: the blueprint's inputs.
 
     Yields:
         The entity id.
     """
     path = await import_blueprint(api, BLUEPRINTS / domain / "facebridge" / f"{name}.yaml")
-    made = {"alias": name, "use_blueprint": {"path": path, "input": dict(inputs)}}
+    configuration = {"alias": name, "use_blueprint": {"path": path, "input": dict(inputs)}}
     url = f"{home_assistant.url}/api/config/{domain}/config/{name}"
     entity_id = f"{domain}.{name}"
-    async with AsyncExitStack() as leaving:
+    async with AsyncExitStack() as stack:
         headers = {"Authorization": f"Bearer {home_assistant.token}"}
-        http = await leaving.enter_async_context(aiohttp.ClientSession(headers=headers))
-        async with http.post(url, json=made) as answer:
+        http = await stack.enter_async_context(aiohttp.ClientSession(headers=headers))
+        async with http.post(url, json=configuration) as answer:
             assert answer.status == 200, await answer.text()
 
         async def delete() -> None:
             async with http.delete(url) as answer:
                 assert answer.status == 200, await answer.text()
 
-        leaving.push_async_callback(delete)
-        await api.until_state(entity_id, "on" if domain == "automation" else "off")
+        stack.push_async_callback(delete)
+        await api.wait_state(entity_id, "on" if domain == "automation" else "off")
         yield entity_id
 
 

@@ -1,4 +1,4 @@
-"""A real HAProxy on the configuration that is shipped, on free ports."""
+"""An HAProxy process for tests, with the configuration of examples/haproxy on free ports."""
 
 import asyncio
 import os
@@ -16,12 +16,17 @@ SHIPPED = Path(__file__).parents[2] / "examples" / "haproxy" / "haproxy.cfg"
 
 
 class HAProxy:
-    """HAProxy before a bridge.
+    """An HAProxy in front of a bridge.
 
     Args:
-        folder: of its own.
-        bridge_port: where the bridge's door is, on 127.0.0.1.
-        text: another configuration than the one that is shipped.
+        folder: a folder for its files.
+        bridge_port: the bridge's port for terminals, on 127.0.0.1.
+        text: a configuration to use in place of the example.
+
+    Attributes:
+        plain_port: its port for `ws`.
+        tls_port: its port for `wss`.
+        authority: the file of the certificate, which is self-signed.
     """
 
     def __init__(self, folder: Path, bridge_port: int, text: str | None = None) -> None:
@@ -36,13 +41,13 @@ class HAProxy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, host: str, *, tls: bool = False) -> str:
-        """Where terminals connect to."""
+        """Return the URL to which terminals connect."""
         scheme, port = ("wss", self.tls_port) if tls else ("ws", self.plain_port)
         return f"{scheme}://dev:123@{host}:{port}/devs/"
 
     @asynccontextmanager
     async def running(self, address: str = "127.0.0.1") -> AsyncIterator["HAProxy"]:
-        """Run it, with a certificate for an address."""
+        """Run HAProxy with a certificate for an address."""
         self._make_certificate(address)
         await self.start()
         try:
@@ -51,7 +56,7 @@ class HAProxy:
             self.stop()
 
     def check(self) -> str:
-        """Return what `haproxy -c` says."""
+        """Check the configuration with `haproxy -c`; return its output."""
         done = subprocess.run(
             [self._program(), "-c", "-f", self._file], env=self._environment(), capture_output=True, text=True,
             check=False,
@@ -60,7 +65,7 @@ class HAProxy:
         return done.stdout + done.stderr
 
     async def start(self) -> None:
-        """Start it as Debian's unit does, with a master, and wait until it takes connections."""
+        """Start HAProxy in master-worker mode, as Debian's unit does, and wait until it accepts connections."""
         log = (self._folder / "haproxy.log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -78,12 +83,12 @@ class HAProxy:
                     return
 
     def reload(self) -> None:
-        """Have it read its configuration again, as `systemctl reload haproxy` does."""
+        """Reload the configuration, as `systemctl reload haproxy` does."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR2)
 
     def stop(self) -> None:
-        """End it and every connection."""
+        """Stop HAProxy and close all its connections."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -94,7 +99,7 @@ class HAProxy:
             "FACEBRIDGE_PLAIN": f":{self.plain_port}",
             "FACEBRIDGE_TLS": f":{self.tls_port}",
             "FACEBRIDGE_BRIDGE": f"127.0.0.1:{self._bridge_port}",
-            # Two files each; systemd allows a service more than a shell has.
+            # A connection needs two file descriptors, and a shell's limit is lower than that of a systemd service.
             "FACEBRIDGE_MAXIMUM": "9000",
             "FACEBRIDGE_CERTIFICATE": str(self._folder / "both.pem"),
         }
@@ -114,5 +119,5 @@ class HAProxy:
     @staticmethod
     def _program() -> str:
         program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program is not None, "haproxy is not installed; scripts/test --all does that"
+        assert program is not None, "haproxy is not installed: run scripts/test --all, which installs it"
         return program

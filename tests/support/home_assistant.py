@@ -1,4 +1,4 @@
-"""A real Home Assistant of the tests' own, and its API as its own pages use it."""
+"""A Home Assistant process for tests, and the WebSocket API that its own pages use."""
 
 import asyncio
 import os
@@ -14,26 +14,29 @@ import aiohttp
 
 from tests.support.mosquitto import free_port
 
-_PATIENCE = 120.0
-"""Seconds; it starts in some seven on an idle machine."""
+_START_TIMEOUT_SECONDS = 120.0
+"""Home Assistant starts in about seven seconds on an idle machine."""
 
-_ANSWER_PATIENCE = 30.0
-"""Seconds for what its API tells."""
+_API_TIMEOUT_SECONDS = 30.0
 
 _USER = {"name": "Test", "username": "test", "password": "a password", "language": "en"}
 _STARTED = "Home Assistant initialized in"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_COMPLAINT = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) ")
+_WARNING_LINE = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) ")
 
 
 class HomeAssistant:
-    """The process, on a configuration folder of its own.
+    """A Home Assistant process with a configuration folder of its own.
 
-    It takes no part in the event loop: one may serve many tests, each with a loop of its own.
+    The object is bound to no event loop: one process can serve many tests, each with its own loop.
 
     Args:
-        folder: of its configuration, which is made there.
-        more: lines of configuration beside what every test needs.
+        folder: the configuration folder; the configuration is written into it.
+        more: lines of configuration besides those that every test needs.
+
+    Attributes:
+        port: of its HTTP server.
+        token: for its API, once `onboard` has run.
     """
 
     def __init__(self, folder: Path, more: str = "") -> None:
@@ -48,7 +51,7 @@ class HomeAssistant:
             "automation: !include automations.yaml\nscript: !include scripts.yaml\n"
             f"input_boolean:\ninput_button:\ninput_datetime:\ninput_text:\nmobile_app:\npersistent_notification:\n{more}"
         )
-        # What its pages write.
+        # Home Assistant's pages write these two files.
         (folder / "automations.yaml").write_text("[]\n")
         (folder / "scripts.yaml").write_text("{}\n")
 
@@ -58,62 +61,62 @@ class HomeAssistant:
 
     @property
     def log(self) -> str:
-        """What it has logged since its first start."""
+        """The log since the first start."""
         return _COLOUR.sub("", self._console.read_text(errors="replace"))
 
-    def complaints(self, since: int = 0) -> Sequence[str]:
-        """Return the warnings and errors it has logged, from a length of the log on."""
-        return [line for line in self.log[since:].splitlines() if _COMPLAINT.match(line)]
+    def warnings(self, since: int = 0) -> Sequence[str]:
+        """Return the lines with warnings and errors after the first `since` characters of the log."""
+        return [line for line in self.log[since:].splitlines() if _WARNING_LINE.match(line)]
 
     async def start(self) -> None:
-        """Start it, and wait until it has."""
+        """Start the process and wait until it is initialized."""
         command = os.environ.get("HOME_ASSISTANT")
-        assert command, "HOME_ASSISTANT is not set; scripts/test --all makes a Home Assistant and sets it"
+        assert command, "HOME_ASSISTANT is not set: run scripts/test --all, which installs a Home Assistant and sets it"
         before = self.log.count(_STARTED) if self._console.exists() else 0
         with self._console.open("ab") as console:
             self._process = subprocess.Popen(
                 [command, str(self._folder), "--skip-pip"], stdout=console, stderr=console, start_new_session=True
             )
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_START_TIMEOUT_SECONDS):
             while self.log.count(_STARTED) == before:
                 assert self._process.poll() is None, self.log
                 await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
-        """End it in order: it writes down what it remembers."""
+        """Stop the process in the regular way, so that it saves its state."""
         process, self._process = self._process, None
         if process is None:
             return
-        # The group, for where sudo started it sudo can't be told.
+        # Signal the process group: sudo may have started the process, and an ordinary user cannot signal sudo.
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            await asyncio.to_thread(process.wait, _PATIENCE)
+            await asyncio.to_thread(process.wait, _START_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     async def restart(self) -> None:
-        """End it in order and start it again."""
+        """Stop the process in the regular way and start it again."""
         await self.stop()
         await self.start()
 
     def freeze(self) -> None:
-        """Stop it where it is: what others send meanwhile reaches it all at once when it thaws."""
+        """Suspend the process; everything that is sent to it meanwhile arrives at once after `thaw`."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def forget_devices(self) -> None:
-        """Let a stopped one forget all devices and entities; its users and integrations stay."""
+        """Delete all devices and entities of a stopped Home Assistant; users and integrations stay."""
         for registry in ("core.device_registry", "core.entity_registry"):
             (self._folder / ".storage" / registry).unlink()
 
     async def onboard(self) -> None:
-        """Make its first user, as its first page does, and get a token for the API."""
+        """Create the first user, as the onboarding page does, and get a token for the API."""
         client_id = f"{self.url}/"
         async with aiohttp.ClientSession(self.url, raise_for_status=True) as http:
             async with http.post("/api/onboarding/users", json={**_USER, "client_id": client_id}) as answer:
@@ -121,14 +124,14 @@ class HomeAssistant:
             form = {"grant_type": "authorization_code", "code": code, "client_id": client_id}
             async with http.post("/auth/token", data=form) as answer:
                 session_token = (await answer.json())["access_token"]
-        # A session's token lasts half an hour.
+        # A session token expires after half an hour.
         async with self._api(session_token) as api:
             self.token = await api.call("auth/long_lived_access_token", client_name="tests", lifespan=1)
-            # It would take a port that nobody confirms back after five minutes, and restart.
+            # Without this, Home Assistant reverts the configured port after five minutes and restarts.
             await api.call("http/config/promote")
 
     async def add_mqtt(self, broker_port: int, protocol: str) -> None:
-        """Set up its MQTT integration, as a user does on its page."""
+        """Set up the MQTT integration, as a user does on its page."""
         steps = "/api/config/config_entries/flow"
         headers = {"Authorization": f"Bearer {self.token}"}
         async with aiohttp.ClientSession(self.url, headers=headers, raise_for_status=True) as http:
@@ -147,7 +150,7 @@ class HomeAssistant:
 
     @asynccontextmanager
     async def api(self) -> AsyncIterator["HomeAssistantApi"]:
-        """Connect to its API."""
+        """Connect to the API."""
         async with self._api(self.token) as api:
             yield api
 
@@ -158,7 +161,7 @@ class HomeAssistant:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Connect to its API and log in, for what needs more than commands and their results."""
+        """Open a WebSocket to the API and log in, for uses beyond commands and their results."""
         async with self._connection(self.token) as websocket:
             yield websocket
 
@@ -175,7 +178,11 @@ class HomeAssistant:
 
 
 class HomeAssistantApi:
-    """A connection to the WebSocket API."""
+    """A connection to the WebSocket API.
+
+    Attributes:
+        events: events that have arrived and that no wait has consumed yet.
+    """
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self.events: list[dict[str, Any]] = []
@@ -184,10 +191,10 @@ class HomeAssistantApi:
         self._subscribed = False
 
     async def call(self, command: str, **fields: Any) -> Any:
-        """Send a command and return its result; what happens meanwhile is kept in `events`."""
+        """Send a command and return its result; events that arrive meanwhile are kept in `events`."""
         self._id += 1
         await self._websocket.send_json({"id": self._id, "type": command, **fields})
-        async with asyncio.timeout(_ANSWER_PATIENCE):
+        async with asyncio.timeout(_API_TIMEOUT_SECONDS):
             while True:
                 message = await self._websocket.receive_json()
                 if message["type"] == "event":
@@ -201,30 +208,30 @@ class HomeAssistantApi:
         return {state["entity_id"]: state for state in await self.call("get_states")}
 
     async def devices(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the devices of MQTT, by what identifies them."""
+        """Return the devices of the MQTT integration, by identifier."""
         devices = await self.call("config/device_registry/list")
         return {value: device for device in devices for domain, value in device["identifiers"] if domain == "mqtt"}
 
     async def entities(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the entities of MQTT, by entity id."""
+        """Return the entities of the MQTT integration, by entity id."""
         entities = await self.call("config/entity_registry/list")
         return {entity["entity_id"]: entity for entity in entities if entity["platform"] == "mqtt"}
 
     async def areas(self) -> Mapping[str, str]:
-        """Return the names of the areas, by their ids."""
+        """Return the names of the areas, by id."""
         return {area["area_id"]: area["name"] for area in await self.call("config/area_registry/list")}
 
     async def issues(self) -> Sequence[Mapping[str, Any]]:
-        """Return what it asks its user to repair."""
+        """Return the open repair issues."""
         issues: list[dict[str, Any]] = (await self.call("repairs/list_issues"))["issues"]
         return issues
 
     async def press(self, entity_id: str) -> None:
         """Press a button."""
-        await self.act("button.press", entity_id)
+        await self.perform_action("button.press", entity_id)
 
-    async def act(self, action: str, entity_id: str, **data: object) -> None:
-        """Have an action done with an entity."""
+    async def perform_action(self, action: str, entity_id: str, **data: object) -> None:
+        """Perform an action on an entity."""
         domain, _, service = action.partition(".")
         await self.call(
             "call_service", domain=domain, service=service, target={"entity_id": entity_id}, service_data=data
@@ -239,18 +246,18 @@ class HomeAssistantApi:
         await self.call("config/device_registry/remove", device_id=device["id"])
 
     async def set_language(self, language: str) -> None:
-        """Have everything in another language."""
+        """Set the language of the system."""
         await self.call("config/core/update", language=language)
 
-    async def watch(self) -> None:
-        """Have all events told, from now on."""
+    async def subscribe_to_events(self) -> None:
+        """Subscribe to all events."""
         if not self._subscribed:
             await self.call("subscribe_events")
             self._subscribed = True
 
-    async def until_event(self, event_type: str) -> Mapping[str, Any]:
-        """Wait until an event of this type has come since the last wait, and return its data; `watch` first."""
-        async with asyncio.timeout(_ANSWER_PATIENCE):
+    async def wait_event(self, event_type: str) -> Mapping[str, Any]:
+        """Return the data of the first event of this type since the last wait; call `subscribe_to_events` before."""
+        async with asyncio.timeout(_API_TIMEOUT_SECONDS):
             while True:
                 for event in self.events:
                     if event["event_type"] == event_type:
@@ -258,27 +265,27 @@ class HomeAssistantApi:
                         return data
                 self.events.append((await self._websocket.receive_json())["event"])
 
-    async def until(self, holds: Callable[[], Awaitable[object]], what: str) -> None:
-        """Wait until something holds; it is looked at whenever anything has happened."""
-        await self.watch()
+    async def wait_until(self, condition: Callable[[], Awaitable[object]], description: str) -> None:
+        """Wait until a condition holds; it is evaluated again after each event."""
+        await self.subscribe_to_events()
         try:
-            async with asyncio.timeout(_ANSWER_PATIENCE):
+            async with asyncio.timeout(_API_TIMEOUT_SECONDS):
                 self.events.clear()
-                while not await holds():
+                while not await condition():
                     if not self.events:
                         self.events.append((await self._websocket.receive_json())["event"])
                     self.events.clear()
         except TimeoutError:
-            raise AssertionError(f"waited in vain until {what}") from None
+            raise AssertionError(f"timeout while waiting until {description}") from None
 
-    async def until_state(self, entity_id: str, *wanted: str) -> Mapping[str, Any]:
-        """Wait until an entity has one of these states, and return it with its attributes."""
+    async def wait_state(self, entity_id: str, *states: str) -> Mapping[str, Any]:
+        """Wait until an entity has one of these states; return the state object with its attributes."""
         seen: dict[str, Any] = {}
 
         async def holds() -> bool:
             seen.clear()
             seen.update((await self.states()).get(entity_id, {}))
-            return seen.get("state") in wanted
+            return seen.get("state") in states
 
-        await self.until(holds, f"{entity_id} is {' or '.join(wanted)}")
+        await self.wait_until(holds, f"{entity_id} is {' or '.join(states)}")
         return seen

@@ -1,4 +1,4 @@
-"""A real Node-RED of the tests' own, its admin API, and what its editor is told of debug nodes."""
+"""A Node-RED process for tests, with its admin API and the messages that its debug nodes show."""
 
 import asyncio
 import json
@@ -16,8 +16,8 @@ import aiohttp
 
 from tests.support.mosquitto import free_port
 
-_PATIENCE = 120.0
-"""Seconds; it starts in some three on an idle machine."""
+_TIMEOUT_SECONDS = 120.0
+"""Node-RED starts in about three seconds on an idle machine."""
 
 _SETTINGS = {
     "uiHost": "127.0.0.1",
@@ -29,16 +29,16 @@ _SETTINGS = {
     "telemetry": {"enabled": False, "updateNotification": False},
 }
 _STARTED = "Started flows"
-_COMPLAINT = re.compile(r"^\d+ \S+ \d\d:\d\d:\d\d - \[(warn|error|fatal)\]", re.MULTILINE)
+_WARNING_LINE = re.compile(r"^\d+ \S+ \d\d:\d\d:\d\d - \[(warn|error|fatal)\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a debug node has shown.
+    """A message that a debug node has shown.
 
     Attributes:
-        node_id: which one.
-        text: what it showed.
+        node_id: the debug node.
+        text: the message as text.
     """
 
     node_id: str
@@ -46,13 +46,16 @@ class Shown:
 
 
 class NodeRed:
-    """The process, on a folder of its own.
+    """A Node-RED process with a user directory of its own.
 
-    It takes no part in the event loop: one may serve many tests, each with a loop of its own.
+    The object is bound to no event loop: one process can serve many tests, each with its own loop.
 
     Args:
-        version: 4 or 5.
-        folder: its user directory.
+        version: the major version, 4 or 5.
+        folder: the user directory.
+
+    Attributes:
+        shown: the messages of debug nodes since `watched` was entered.
     """
 
     def __init__(self, version: str, folder: Path) -> None:
@@ -62,7 +65,7 @@ class NodeRed:
         self._folder = folder
         self._console = folder / "console.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
         (folder / "settings.js").write_text(f"module.exports = {json.dumps(_SETTINGS | {'uiPort': self.port})}")
 
     @property
@@ -71,26 +74,26 @@ class NodeRed:
 
     @property
     def log(self) -> str:
-        """What it has logged since its start."""
+        """The log since the start."""
         return self._console.read_text(errors="replace")
 
-    def complaints(self, since: int = 0) -> Sequence[str]:
-        """Return the warnings and errors it has logged, from a length of the log on."""
-        return [line for line in self.log[since:].splitlines() if _COMPLAINT.match(line)]
+    def warnings(self, since: int = 0) -> Sequence[str]:
+        """Return the lines with warnings and errors after the first `since` characters of the log."""
+        return [line for line in self.log[since:].splitlines() if _WARNING_LINE.match(line)]
 
     async def start(self) -> None:
-        """Start it, and wait until it has."""
+        """Start the process and wait until its flows run."""
         name = f"NODE_RED_{self.version}"
         command = os.environ.get(name)
-        assert command, f"{name} is not set; scripts/test --all makes a Node-RED and sets it"
+        assert command, f"{name} is not set: run scripts/test --all, which installs a Node-RED and sets it"
         with self._console.open("ab") as console:
             self._process = subprocess.Popen(
                 [command, "-u", str(self._folder)], stdout=console, stderr=console, start_new_session=True
             )
-        await self._until_logged(_STARTED, 1)
+        await self._wait_logged_often(_STARTED, 1)
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -103,17 +106,17 @@ class NodeRed:
             process.wait()
 
     def freeze(self) -> None:
-        """Stop it where it is; its sockets stay open."""
+        """Suspend the process; its sockets stay open."""
         assert self._process is not None
         self._signal(self._process, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         assert self._process is not None
         self._signal(self._process, signal.SIGCONT)
 
     async def deploy(self, nodes: Sequence[dict[str, Any]]) -> None:
-        """Import these flows, and no others, and wait until they run."""
+        """Replace all flows by these nodes and wait until they run."""
         before = self.log.count(_STARTED)
         headers = {"Node-RED-Deployment-Type": "full"}
         async with (
@@ -121,10 +124,10 @@ class NodeRed:
             http.post("/flows", json=nodes, headers=headers),
         ):
             pass
-        await self._until_logged(_STARTED, before + 1)
+        await self._wait_logged_often(_STARTED, before + 1)
 
     async def flows(self) -> list[dict[str, Any]]:
-        """Return what it says that it runs."""
+        """Return the nodes that are deployed."""
         async with (
             aiohttp.ClientSession(self.url, raise_for_status=True) as http,
             http.get("/flows") as answer,
@@ -133,7 +136,7 @@ class NodeRed:
             return nodes
 
     async def press(self, node_id: str) -> None:
-        """Press the button of an inject node, as its editor does."""
+        """Press the button of an inject node, as the editor does."""
         async with (
             aiohttp.ClientSession(self.url, raise_for_status=True) as http,
             http.post(f"/inject/{node_id}"),
@@ -142,9 +145,9 @@ class NodeRed:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Hear what debug nodes show, as its editor does; it is kept in `shown`."""
+        """Receive the messages of debug nodes, as the editor does, and keep them in `shown`."""
         self.shown.clear()
-        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
         async with (
             aiohttp.ClientSession(self.url) as http,
             http.ws_connect("/comms", max_msg_size=0) as websocket,
@@ -157,36 +160,38 @@ class NodeRed:
             finally:
                 listening.cancel()
 
-    async def until_shown(self, matches: Callable[[Shown], object], what: str, *, number: int = 1) -> Shown:
-        """Wait until debug nodes have shown something that matches, so many times, and return the last of it."""
+    async def wait_shown(self, matches: Callable[[Shown], object], description: str, *, number: int = 1) -> Shown:
+        """Wait for the `number`-th message of a debug node that matches, and return it."""
         try:
-            async with asyncio.timeout(_PATIENCE / 2):
+            async with asyncio.timeout(_TIMEOUT_SECONDS / 2):
                 while True:
-                    self._more.clear()
+                    self._changed.clear()
                     found = [shown for shown in self.shown if matches(shown)]
                     if len(found) >= number:
                         return found[number - 1]
-                    await self._more.wait()
+                    await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"waited in vain for {what}, saw {self.shown}\n{self.log[-3000:]}") from None
+            raise AssertionError(
+                f"timeout while waiting for {description}; shown: {self.shown}\n{self.log[-3000:]}"
+            ) from None
 
     async def _listen(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in websocket:
-            said = json.loads(message.data)
-            for one in said if isinstance(said, list) else [said]:
+            received = json.loads(message.data)
+            for one in received if isinstance(received, list) else [received]:
                 if one.get("topic") == "debug":
                     self.shown.append(Shown(one["data"]["id"], str(one["data"].get("msg"))))
-                    self._more.set()
+                    self._changed.set()
 
-    async def until_logged_since(self, text: str, since: int) -> None:
-        """Wait until the log, from a length of it on, holds a text."""
-        async with asyncio.timeout(_PATIENCE):
+    async def wait_logged(self, text: str, since: int) -> None:
+        """Wait until the log after its first `since` characters contains a text."""
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             while text not in self.log[since:]:
                 await asyncio.sleep(0.05)
 
-    async def _until_logged(self, text: str, number: int) -> None:
+    async def _wait_logged_often(self, text: str, number: int) -> None:
         assert self._process is not None
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             while self.log.count(text) < number:
                 assert self._process.poll() is None, self.log
                 await asyncio.sleep(0.05)

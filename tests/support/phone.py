@@ -1,4 +1,4 @@
-"""A phone with Home Assistant's companion app, as Home Assistant sees it: it is told over the app's own channel."""
+"""A phone with Home Assistant's companion app, which receives notifications over the app's push channel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,20 +9,20 @@ import aiohttp
 
 from tests.support.home_assistant import HomeAssistant
 
-_PATIENCE = 30.0
-"""Seconds for a notification to come: some go out when an automation has waited for something."""
+_TIMEOUT_SECONDS = 30.0
+"""Some notifications come only after an automation has waited."""
 
 Notification = Mapping[str, Any]
-"""As the app gets it: `title`, `message`, and `data` with `tag`, `actions` …"""
+"""A notification as the app receives it: `title`, `message`, and `data` with `tag`, `actions` …"""
 
 
 class Phone:
-    """The app, registered with Home Assistant.
+    """The app on a phone, registered with Home Assistant.
 
     Attributes:
-        name: of the phone.
-        device_id: of its device in Home Assistant.
-        told: all notifications so far.
+        name: the phone's name.
+        device_id: the id of its device in Home Assistant.
+        notifications: all notifications so far.
     """
 
     def __init__(
@@ -30,38 +30,38 @@ class Phone:
     ) -> None:
         self.name = name
         self.device_id = device_id
-        self.told: list[Notification] = []
+        self.notifications: list[Notification] = []
         self._home_assistant = home_assistant
         self._webhook_id = webhook_id
         self._http = http
-        self._news = asyncio.Event()
+        self._received = asyncio.Event()
 
-    async def wait_for(self, fits: Callable[[Notification], bool], *, after: int = 0) -> Notification:
-        """Wait until a notification fits that came after that many others, and return it."""
+    async def wait_for(self, matches: Callable[[Notification], bool], *, after: int = 0) -> Notification:
+        """Return the first notification that matches, without the first `after` ones; wait for it if necessary."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while True:
-                    for notification in self.told[after:]:
-                        if fits(notification):
+                    for notification in self.notifications[after:]:
+                        if matches(notification):
                             return notification
-                    self._news.clear()
-                    await self._news.wait()
+                    self._received.clear()
+                    await self._received.wait()
         except TimeoutError:
-            raise AssertionError(f"{self.name} waited in vain; it was told {self.told}") from None
+            raise AssertionError(f"timeout: {self.name} has received {self.notifications}") from None
 
     async def wait_for_text(self, text: str, *, after: int = 0) -> Notification:
-        """Wait until a notification holds a text, and return it."""
-        return await self.wait_for(lambda told: text in f"{told.get('title')}\n{told['message']}", after=after)
+        """Return the first notification that contains a text; wait for it if necessary."""
+        return await self.wait_for(lambda one: text in f"{one.get('title')}\n{one['message']}", after=after)
 
     async def choose(self, notification: Notification, title: str, *, reply_text: str | None = None) -> None:
-        """Tap one of a notification's actions; where it asks for a text, give it."""
+        """Tap the action with this title; `reply_text` is typed if the action asks for a text."""
         actions = {action["title"]: action for action in notification["data"]["actions"]}
         chosen = actions[title]
         assert (chosen.get("behavior") == "textInput") is (reply_text is not None), chosen
-        told = {"action": chosen["action"], **notification["data"], "message": notification["message"]}
+        event_data = {"action": chosen["action"], **notification["data"], "message": notification["message"]}
         if reply_text is not None:
-            told["reply_text"] = reply_text
-        await self._send("fire_event", event_type="mobile_app_notification_action", event_data=told)
+            event_data["reply_text"] = reply_text
+        await self._send("fire_event", event_type="mobile_app_notification_action", event_data=event_data)
 
     async def _send(self, kind: str, **data: object) -> None:
         url = f"{self._home_assistant.url}/api/webhook/{self._webhook_id}"
@@ -69,17 +69,17 @@ class Phone:
             assert answer.status == 200, await answer.text()
 
     async def listen(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        """Take notifications until the connection ends."""
+        """Receive notifications until the connection ends."""
         async for message in websocket:
-            heard = message.json()
-            if heard["type"] == "event":
-                self.told.append(heard["event"])
-                self._news.set()
+            received = message.json()
+            if received["type"] == "event":
+                self.notifications.append(received["event"])
+                self._received.set()
 
 
 @asynccontextmanager
 async def phone_of(home_assistant: HomeAssistant, name: str) -> AsyncIterator[Phone]:
-    """Register a phone, connected until the end; its device stays in Home Assistant until then too."""
+    """Register a phone and connect it; at the end, delete its device from Home Assistant."""
     headers = {"Authorization": f"Bearer {home_assistant.token}"}
     registration = {
         "app_id": "tests",

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own: on a free port, in a folder of its own, with an empty database for each test."""
+"""A PostgreSQL server for tests, on a free port, with an empty database for each test."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ class PostgreSQL:
         self._programs = programs
 
     async def new_url(self) -> str:
-        """Return the URL of a new, empty database, as `store.url` takes it."""
+        """Create an empty database and return its URL, in the form that `store.url` accepts."""
         name = f"facebridge_{next(_NUMBERS)}"
         connection = await asyncpg.connect(f"postgresql://facebridge:secret@127.0.0.1:{self.port}/postgres")
         try:
@@ -35,11 +35,11 @@ class PostgreSQL:
         return f"postgresql://facebridge:secret@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         self._control("start", "-w", "-l", str(self._folder / "log"))
 
     def stop(self, mode: str = "fast") -> None:
-        """End it: `smart`, `fast`, or `immediate`, which is as good as a kill."""
+        """Stop the server; mode `immediate` has the effect of a crash."""
         self._control("stop", "-w", "-m", mode)
 
     def _control(self, *arguments: str) -> None:
@@ -48,8 +48,8 @@ class PostgreSQL:
 
 @contextmanager
 def postgresql_server() -> Iterator[PostgreSQL]:
-    """Run a server; its data are gone at the end."""
-    # Not below pytest's own folder, which is root's alone: the server refuses to run as root.
+    """Run a server and delete its data at the end."""
+    # PostgreSQL refuses to run as root, and no other user can read pytest's temporary folder.
     with tempfile.TemporaryDirectory(prefix="facebridge-postgresql-") as folder, _running(Path(folder)) as server:
         yield server
 
@@ -57,7 +57,7 @@ def postgresql_server() -> Iterator[PostgreSQL]:
 @contextmanager
 def _running(folder: Path) -> Iterator[PostgreSQL]:
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
-    assert programs is not None, "PostgreSQL is not installed; scripts/test --all does that"
+    assert programs is not None, "PostgreSQL is not installed: run scripts/test --all, which installs it"
     port = free_port()
     password = folder / "password"
     password.write_text("secret")
@@ -70,7 +70,7 @@ def _running(folder: Path) -> Iterator[PostgreSQL]:
     )  # fmt: skip
     with (folder / "data" / "postgresql.conf").open("a") as file:
         file.write(f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n")
-        # The tests kill programs, not the machine.
+        # fsync matters only when the whole machine crashes, which no test does.
         file.write("fsync = off\nmax_connections = 200\n")
     server = PostgreSQL(port, folder, programs)
     server.start()
@@ -81,11 +81,11 @@ def _running(folder: Path) -> Iterator[PostgreSQL]:
 
 
 def _run(program: Path, *arguments: str | Path) -> None:
-    # The server lives on with what it inherits: a pipe would never be read to its end.
+    # The server inherits the file descriptors of `pg_ctl start`: reading a pipe to its end would wait for the server.
     errors = None if "start" in arguments else subprocess.PIPE
-    as_its_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
     done = subprocess.run(
-        [*as_its_user, str(program), *map(str, arguments)],
+        [*as_user, str(program), *map(str, arguments)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
         env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False, cwd="/", timeout=60,
     )  # fmt: skip

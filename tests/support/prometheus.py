@@ -1,4 +1,4 @@
-"""A real Prometheus."""
+"""A Prometheus process for tests."""
 
 import asyncio
 import subprocess
@@ -12,41 +12,41 @@ import yaml
 
 from tests.support.mosquitto import free_port
 
-_PATIENCE = 30.0
-"""Seconds; it scrapes five times a second here."""
+_TIMEOUT_SECONDS = 30.0
+"""In tests Prometheus scrapes five times a second."""
 
 
 class Prometheus:
-    """The process, asked over its API."""
+    """A running Prometheus, queried over its HTTP API."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
 
     async def query(self, expression: str) -> Sequence[Mapping[str, Any]]:
-        """Return the series that an expression gives now."""
+        """Return the series that an expression has now."""
         async with self._http.get("/api/v1/query", params={"query": expression}) as answer:
             result = await answer.json()
         assert result["status"] == "success", (expression, result)
         series: list[dict[str, Any]] = result["data"]["result"]
         return series
 
-    async def until(self, expression: str) -> None:
-        """Wait until an expression gives anything."""
+    async def wait_until(self, expression: str) -> None:
+        """Wait until an expression has at least one series."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while not await self.query(expression):
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(f"waited in vain for {expression}") from None
+            raise AssertionError(f"timeout while waiting for {expression}") from None
 
-    async def until_alert(self, name: str) -> None:
-        """Wait until the condition of an alert holds; how long it has to is left aside."""
-        await self.until(f'ALERTS{{alertname="{name}"}}')
+    async def wait_alert(self, name: str) -> None:
+        """Wait until an alert is pending or firing, that is until its condition holds."""
+        await self.wait_until(f'ALERTS{{alertname="{name}"}}')
 
 
 @asynccontextmanager
 async def prometheus(folder: Path, configuration: Path, target: str, token_file: Path) -> AsyncIterator[Prometheus]:
-    """Run Prometheus on a configuration, but for the target, the token and the pace, which are the test's own."""
+    """Run Prometheus with a configuration, but with the test's target and token, and with short intervals."""
     settings = yaml.safe_load(configuration.read_text())
     settings["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms", "scrape_timeout": "200ms"}
     settings["rule_files"] = [str(configuration.parent / name) for name in settings["rule_files"]]
@@ -68,7 +68,7 @@ async def prometheus(folder: Path, configuration: Path, target: str, token_file:
         )
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while not await _is_ready(http):
                     assert process.poll() is None, (folder / "log").read_text()
                     await asyncio.sleep(0.05)

@@ -1,6 +1,6 @@
-"""A machine of its own that systemd has booted: in namespaces, over a copy of this one's files that is thrown away.
+"""A systemd in namespaces of its own, over an overlay of this machine's files that is discarded at the end.
 
-So units are run by the real thing, with their sandboxes, their users and their restarts.
+Tests run units in it as on a real machine: with sandboxes, users and restarts.
 """
 
 import os
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-PATIENCE = 60.0
-"""Seconds for what takes some of them."""
+TIMEOUT_SECONDS = 60.0
+"""Booting takes a few seconds on an idle machine."""
 
 PYTHON = "/opt/python/bin/python3"
-"""Where the machine has the Python that these tests run with, which may lie in somebody's home here."""
+"""The path inside of the Python that runs these tests, which may be below a user's home outside."""
 
 ENVIRONMENT = {"PYTHONPATH": "/opt/packages", "LD_LIBRARY_PATH": "/opt/python/lib"}
-"""What leads that Python to what Facebridge needs: the packages that these tests run with."""
+"""Environment with which that Python finds the packages of these tests, Facebridge's dependencies among them."""
 
 _BOOT = r"""
 set -eu
@@ -32,7 +32,7 @@ mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$root"
 mount -t proc proc "$root/proc"
-# The kernel is this machine's: what boots in here must not set its variables or look for its devices.
+# The kernel is shared: systemd in here must neither set its variables nor search for its devices.
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -52,10 +52,10 @@ mkdir -p "$root/opt/python" "$root/opt/packages" "$root/opt/from-outside"
 mount --bind "$python" "$root/opt/python"
 mount --bind "$packages" "$root/opt/packages"
 mount --bind "$4" "$root/opt/from-outside"
-# Nothing of this machine's own runs in it.
+# No unit of this machine runs in it.
 rm -rf "$root"/etc/systemd/system/*
 printf '[Unit]\nDescription=Machine of the tests\n' >"$root/etc/systemd/system/bare.target"
-# Not chroot: from within one the kernel gives nobody a user namespace (PrivateUsers).
+# Not chroot: in a chroot the kernel refuses user namespaces, which PrivateUsers needs.
 cd "$root"
 mkdir .before
 pivot_root . .before
@@ -66,11 +66,11 @@ exec env -i container=tests PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 
 class SystemdMachine:
-    """The machine.
+    """A booted systemd with its namespaces.
 
     Args:
-        pid: of its systemd, as this machine knows it.
-        outside: a folder of this machine that it sees as /opt/from-outside.
+        pid: the process id of its systemd, as seen from outside.
+        outside: the folder outside that is mounted inside as /opt/from-outside.
     """
 
     def __init__(self, pid: int, outside: Path) -> None:
@@ -78,22 +78,22 @@ class SystemdMachine:
         self.outside = outside
 
     def run(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None, fine: bool = True
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in it as root.
+        """Run a command inside as root.
 
         Args:
             command: the command.
-            environment: its whole environment, besides PATH.
-            given: what it reads.
-            fine: whether it has to end with 0.
+            environment: its complete environment, except for PATH.
+            stdin: text for its standard input.
+            check: whether it must exit with 0.
         """
         done = subprocess.run(
             [*self._inside(), *command],
             env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})},
-            input=given, capture_output=True, text=True, timeout=4 * PATIENCE, check=False,
+            input=stdin, capture_output=True, text=True, timeout=4 * TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
-        if fine:
+        if check:
             assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.journal()}"
         return done
 
@@ -102,18 +102,18 @@ class SystemdMachine:
         return self.run("systemctl", "show", "-P", name, unit).stdout.strip()
 
     def write(self, path: str, text: str) -> None:
-        """Write a file in it."""
-        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat >"$1"', "sh", path, given=text)
+        """Write a file inside."""
+        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat >"$1"', "sh", path, stdin=text)
 
     def wait(self, *command: str) -> None:
-        """Run a command again and again until it ends with 0."""
-        end = time.perf_counter() + PATIENCE
-        while (done := self.run(*command, fine=False)).returncode != 0:
+        """Run a command repeatedly until it exits with 0."""
+        end = time.perf_counter() + TIMEOUT_SECONDS
+        while (done := self.run(*command, check=False)).returncode != 0:
             assert time.perf_counter() < end, f"{command}\n{done.stdout}\n{done.stderr}\n{self.journal()}"
             time.sleep(0.1)
 
     def journal(self) -> str:
-        """Return the last lines of its journal."""
+        """Return the last lines of the journal."""
         subprocess.run([*self._inside(), "journalctl", "--sync"], capture_output=True, check=False)
         done = subprocess.run(
             [*self._inside(), "journalctl", "-n", "60", "--no-pager", "-o", "cat"],
@@ -127,21 +127,22 @@ class SystemdMachine:
 
 @contextmanager
 def systemd_machine(folder: Path, outside: Path) -> Iterator[SystemdMachine]:
-    """Boot a machine, and throw it away at the end.
+    """Boot a systemd, and kill it at the end.
 
     Args:
-        folder: of its own, where its files are.
-        outside: what it sees as /opt/from-outside.
+        folder: a folder for its files.
+        outside: the folder that is mounted inside as /opt/from-outside.
     """
-    assert os.geteuid() == 0, "a machine of its own needs root: run the tests as root, or in a container that is"
-    assert shutil.which("systemd", path="/lib/systemd:/usr/lib/systemd"), "systemd is not installed; scripts/test does"
+    assert os.geteuid() == 0, "booting systemd needs root: run the tests as root, or in a container as root"
+    program = shutil.which("systemd", path="/lib/systemd:/usr/lib/systemd")
+    assert program is not None, "systemd is not installed: run scripts/test --all, which installs it"
     hierarchy = Path("/sys/fs/cgroup")
     if not (hierarchy / "cgroup.procs").exists():
         hierarchy /= "unified"
     group = hierarchy / f"facebridge-{token_hex(3)}"
     group.mkdir()
     packages = next(path for path in sys.path if path.endswith("site-packages") and path.startswith(sys.prefix))
-    # In a control group of its own before its namespace begins there: systemd takes the root of what it sees.
+    # Enter a new control group before the namespace is created, so that systemd sees this group as the root.
     script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
     unshare = ["unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--fork", "--kill-child"]
     boot = ["sh", "-c", _BOOT, "sh", str(folder), sys.base_prefix, packages, str(outside)]
@@ -160,20 +161,20 @@ def systemd_machine(folder: Path, outside: Path) -> Iterator[SystemdMachine]:
 
 
 def _booted(process: subprocess.Popen[bytes], folder: Path) -> int:
-    """Wait until systemd is what runs in the namespaces; return its process id."""
-    end = time.perf_counter() + PATIENCE
+    """Wait until systemd runs in the namespaces; return its process id."""
+    end = time.perf_counter() + TIMEOUT_SECONDS
     while time.perf_counter() < end:
         assert process.poll() is None, (folder.parent / f"{folder.name}.log").read_text()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd":
             return int(children[0])
         time.sleep(0.05)
-    raise AssertionError("no systemd came up")
+    raise AssertionError("systemd did not start")
 
 
 def _remove(group: Path) -> None:
-    """Remove a control group once everything in it is dead; the deepest first."""
-    end = time.perf_counter() + PATIENCE
+    """Wait until all processes of a control group have ended, and remove it with its subgroups."""
+    end = time.perf_counter() + TIMEOUT_SECONDS
     while group.exists() and time.perf_counter() < end:
         try:
             for inner in sorted((one for one in group.rglob("*") if one.is_dir()), reverse=True):
