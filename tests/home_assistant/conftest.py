@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a real Home Assistant."""
+"""Fixtures for the tests with a Home Assistant."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -26,7 +26,7 @@ from tests.support.phone import Phone, phone_of
 async def installation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
-    """A Home Assistant with a broker; the parameter is the protocol between them, 5 unless it is given."""
+    """A Home Assistant with a broker; the parameter is the version of MQTT between the two, 5 by default."""
     protocol: Protocol = getattr(request, "param", "5")
     folder = tmp_path_factory.mktemp("home-assistant")
     home_assistant = HomeAssistant(folder, add_visitors_package(folder))
@@ -42,7 +42,7 @@ async def installation(
 
 @pytest.fixture
 def make_system(installation: Installation, tmp_path: Path) -> SystemFactory:
-    """Makes a system: `async with make_system({"T1": {"name": "Front door"}}) as system`."""
+    """Start a bridge: `async with make_system({"T1": {"name": "Front door"}}) as system`."""
 
     def make(
         known: Mapping[str, Mapping[str, Any]], **details: Any
@@ -54,14 +54,14 @@ def make_system(installation: Installation, tmp_path: Path) -> SystemFactory:
 
 @pytest.fixture
 async def phone(installation: Installation) -> AsyncIterator[Phone]:
-    """A phone with Home Assistant's app."""
+    """A phone with Home Assistant's companion app."""
     async with phone_of(installation.home_assistant, "Ada's phone") as phone:
         yield phone
 
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
-    """What the bridge may read photos from, with one in it."""
+    """A folder with a photo, for the bridge's `photos.folders`."""
     folder = tmp_path / "media"
     folder.mkdir()
     (folder / "ada.jpg").write_bytes(PHOTOS[0])

@@ -1,4 +1,4 @@
-"""The example of a dashboard, in the real Home Assistant's pages, and its picture."""
+"""The example dashboard in Home Assistant's pages, and its picture."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,16 +23,16 @@ KNOWN = {"FEDCBA9876543210": {"name": "Front door", "area": "Lobby"}}
 SN = "FEDCBA9876543210"
 DASHBOARD: dict[str, Any] = yaml.safe_load((EXAMPLES / "dashboard.yaml").read_text())
 WAITING = "FEDCBA9876543219"
-HEIGHT = 1080
-"""Pixels, of all that is on it."""
+HEIGHT_PIXELS = 1080
+"""The height of the complete dashboard."""
 
-OWN_CARDS = {"button", "conditional", "entities", "grid", "heading", "logbook", "markdown", "tile"}
-"""Those of Home Assistant's own that it is made of."""
+BUILT_IN_CARDS = {"button", "conditional", "entities", "grid", "heading", "logbook", "markdown", "tile"}
+"""The types of cards in the dashboard; all are part of Home Assistant."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
-    """A Home Assistant with its pages, the visitors' helpers and a logbook, and a broker."""
+    """A Home Assistant with its pages, the visitors' helpers, a logbook and the dashboard; and a broker."""
     folder = tmp_path_factory.mktemp("home-assistant")
     skip_onboarding_except_user(folder)
     home_assistant = HomeAssistant(folder, f"frontend:\nlogbook:\n{add_visitors_package(folder)}")
@@ -51,15 +51,15 @@ async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture
 async def browser(installation: Installation, tmp_path: Path) -> AsyncIterator[Browser]:
-    """A window with all of it, where the day has 24 hours."""
+    """A window as high as the dashboard, with 24-hour times."""
     async with browser_in(installation.home_assistant, tmp_path, "en-GB") as browser:
-        await browser.page.set_viewport_size({"width": 1000, "height": HEIGHT})
+        await browser.page.set_viewport_size({"width": 1000, "height": HEIGHT_PIXELS})
         yield browser
 
 
 @asynccontextmanager
 async def contact(system: HomeAssistantSystem) -> AsyncIterator[None]:
-    """Have a door contact of the user's own, closed."""
+    """Add a door contact of the user to Home Assistant, closed."""
     discovery = {
         "name": "Front door contact",
         "unique_id": "contact",
@@ -73,23 +73,21 @@ async def contact(system: HomeAssistantSystem) -> AsyncIterator[None]:
     yield
 
 
-def parts(of: object, key: str) -> Iterator[Any]:
-    """Yield all values of a key, however deep."""
-    if isinstance(of, dict):
-        for name, value in of.items():
+def values_of(document: object, key: str) -> Iterator[Any]:
+    """Yield all values of a key at any depth."""
+    if isinstance(document, dict):
+        for name, value in document.items():
             if name == key:
                 yield from value if isinstance(value, list) else [value]
-            yield from parts(value, key)
-    elif isinstance(of, list):
-        for value in of:
-            yield from parts(value, key)
+            yield from values_of(value, key)
+    elif isinstance(document, list):
+        for value in document:
+            yield from values_of(value, key)
 
 
-async def test_every_card_is_home_assistants_own_and_has_its_entities(
-    make_system: SystemFactory, browser: Browser
-) -> None:
-    cards = list(parts(DASHBOARD, "cards")) + list(parts(DASHBOARD, "card"))
-    assert {card["type"] for card in cards} <= OWN_CARDS
+async def test_all_cards_are_built_in_and_their_entities_exist(make_system: SystemFactory, browser: Browser) -> None:
+    cards = list(values_of(DASHBOARD, "cards")) + list(values_of(DASHBOARD, "card"))
+    assert {card["type"] for card in cards} <= BUILT_IN_CARDS
     async with (
         make_system(KNOWN) as system,
         system.terminal(SN).running(),
@@ -104,12 +102,12 @@ async def test_every_card_is_home_assistants_own_and_has_its_entities(
             await system.api.perform_action("input_text.set_value", f"input_text.facebridge_{helper}", value=value)
         until = "input_datetime.facebridge_visitor_until"
         await system.api.perform_action("input_datetime.set_datetime", until, datetime="2026-11-27 18:00:00")
-        wanted = {
-            *parts(DASHBOARD, "entity"),
-            *parts(DASHBOARD, "entity_id"),
-            *(each for each in parts(DASHBOARD, "entities") if isinstance(each, str)),
+        expected = {
+            *values_of(DASHBOARD, "entity"),
+            *values_of(DASHBOARD, "entity_id"),
+            *(each for each in values_of(DASHBOARD, "entities") if isinstance(each, str)),
         }
-        assert wanted <= set(await system.api.states())
+        assert expected <= set(await system.api.states())
         await browser.open("/our-doors")
         await browser.wait_visible("Front door", "Visitors", "Administration", "Waiting for approval")
         await expect(browser.page.locator("hui-markdown-card").filter(has_text=f"{WAITING}, from")).to_be_visible()
@@ -117,10 +115,10 @@ async def test_every_card_is_home_assistants_own_and_has_its_entities(
         assert await browser.page.locator("hui-tile-card").count() == sum(card["type"] == "tile" for card in cards)
         await expect(browser.page.locator("hui-error-card, hui-warning, hui-warning-element")).to_have_count(0)
         await expect(browser.page.get_by_text("not found")).to_have_count(0)
-        await browser.picture("dashboard", HEIGHT)
+        await browser.picture("dashboard", HEIGHT_PIXELS)
 
 
-async def test_the_door_opens_once_it_is_confirmed(make_system: SystemFactory, browser: Browser) -> None:
+async def test_door_opens_after_the_confirmation(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system(KNOWN) as system, system.terminal(SN).running() as terminal, contact(system):
         await system.api.wait_state("button.front_door_open", "unknown")
         await browser.open("/our-doors")
@@ -148,9 +146,7 @@ async def test_the_door_opens_once_it_is_confirmed(make_system: SystemFactory, b
         assert [request.cmd for request in terminal.requests] == ["open", "open"]
 
 
-async def test_a_visitor_is_enrolled_from_the_form(
-    make_system: SystemFactory, browser: Browser, tmp_path: Path
-) -> None:
+async def test_visitor_is_enrolled_from_the_form(make_system: SystemFactory, browser: Browser, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
     (media / "ada.jpg").write_bytes(sample_photo(1))

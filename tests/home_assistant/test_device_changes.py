@@ -1,4 +1,4 @@
-"""What Home Assistant shows when terminals come, are renamed and go, under any name, and in other languages."""
+"""Devices in Home Assistant when terminals are approved, renamed and forgotten; unusual names; other languages."""
 
 import pytest
 
@@ -12,7 +12,7 @@ COMPONENTS = {
 }  # fmt: skip
 
 
-async def test_a_terminal_is_approved_renamed_and_forgotten(make_system: SystemFactory) -> None:
+async def test_terminal_is_approved_renamed_and_forgotten(make_system: SystemFactory) -> None:
     async with make_system({}) as system, system.terminal("N1").running() as terminal:
         await system.wait_devices("Facebridge")
         pending = await system.api.wait_state("sensor.facebridge_pending_terminals", "1")
@@ -28,7 +28,7 @@ async def test_a_terminal_is_approved_renamed_and_forgotten(make_system: SystemF
 
         await system.admit("N1", name="Main gate")
         await system.wait_devices("Facebridge", "Main gate")
-        assert await system.entity_ids("N1") == before, "automations go on"
+        assert await system.entity_ids("N1") == before, "automations keep working"
         states = await system.api.states()
         assert states["button.gate_open"]["attributes"]["friendly_name"] == "Main gate Open"
         assert states["event.gate_reply"]["attributes"]["friendly_name"] == "Main gate Reply"
@@ -51,7 +51,7 @@ async def test_a_terminal_is_approved_renamed_and_forgotten(make_system: SystemF
         assert terminal.opened == 1
 
 
-async def test_what_its_user_renames_stays(make_system: SystemFactory) -> None:
+async def test_names_given_by_the_user_stay(make_system: SystemFactory) -> None:
     async with make_system({}) as system, system.terminal("U1").running() as terminal:
         await system.admit("U1", name="Gate", area="Yard")
         await system.wait_devices("Facebridge", "Gate")
@@ -74,7 +74,7 @@ async def test_what_its_user_renames_stays(make_system: SystemFactory) -> None:
         await terminal.wait_until(lambda: terminal.opened == 1)
 
 
-async def test_two_terminals_of_one_name(make_system: SystemFactory) -> None:
+async def test_two_terminals_with_the_same_name(make_system: SystemFactory) -> None:
     known = {"S1": {"name": "Lift"}, "S2": {"name": "Lift"}}
     async with (
         make_system(known) as system,
@@ -112,7 +112,7 @@ NAMES = {
 }
 
 
-async def test_odd_names(make_system: SystemFactory) -> None:
+async def test_unusual_names(make_system: SystemFactory) -> None:
     sns = {what: f"odd-{number}_{what}" for number, what in enumerate(NAMES)}
     configured = {
         "longest-1": {"name": "Loading bay " * 80},
@@ -122,10 +122,10 @@ async def test_odd_names(make_system: SystemFactory) -> None:
         for what, name in NAMES.items():
             await system.admit(sns[what], name=name, area=name)
 
-        async def all_known() -> bool:
+        async def all_exist() -> bool:
             return len(await system.api.devices()) == 1 + len(NAMES) + len(configured)
 
-        await system.api.wait_until(all_known, "all are known")
+        await system.api.wait_until(all_exist, "all devices exist")
         devices, areas = await system.api.devices(), await system.api.areas()
         for what, name in NAMES.items():
             device = devices[f"facebridge_{sns[what]}"]
@@ -148,10 +148,10 @@ async def test_odd_names(make_system: SystemFactory) -> None:
 
 
 @pytest.mark.parametrize("language", ["zh-Hans", "de"])
-async def test_another_language(make_system: SystemFactory, language: str) -> None:
+async def test_other_language(make_system: SystemFactory, language: str) -> None:
     known = {f"L-{language}": {"name": f"Tür {language}"}}
     slug = f"tur_{language.lower().replace('-', '_')}"
-    # It looks for translations of its own platforms, whoever's they are.
+    # Home Assistant warns about translations of its own platforms.
     expected = ("[homeassistant.helpers.translation] Failed to load integration for translation",)
     async with (
         make_system(known, expected=expected) as system,

@@ -1,4 +1,4 @@
-"""The form that enrols visitors, made of helpers, as its users fill it in."""
+"""The form for visitors, which consists of helpers, filled in as its users do."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,18 +24,18 @@ ENROL = "input_button.facebridge_visitor_enrol"
 
 
 class Form:
-    """The form."""
+    """The form for visitors."""
 
     def __init__(self, system: HomeAssistantSystem) -> None:
         self._system = system
 
     async def fill(self, name: str, photo: str = "ada.jpg") -> None:
-        """Type a name and a file."""
+        """Enter a name and the name of a photo."""
         for helper, value in ((VISITOR, name), (PHOTO, photo)):
             await self._system.api.perform_action("input_text.set_value", helper, value=value)
 
-    async def enrol(self, told: str) -> None:
-        """Press the button, and wait until a notification begins like this."""
+    async def enrol(self, message: str) -> None:
+        """Press the button, and wait for a notification that starts with this text."""
         for notification in await self._notifications():
             await self._system.api.call(
                 "call_service",
@@ -46,16 +46,16 @@ class Form:
         await self._system.api.perform_action("input_button.press", ENROL)
 
         async def notified() -> bool:
-            return [one["message"] for one in await self._notifications() if one["message"].startswith(told)] != []
+            return [one["message"] for one in await self._notifications() if one["message"].startswith(message)] != []
 
         try:
-            await self._system.api.wait_until(notified, f"a notification says {told}")
+            await self._system.api.wait_until(notified, f"a notification starts with {message!r}")
         except AssertionError as error:
             error.add_note(str(await self._notifications()))
             raise
 
-    async def shows(self, name: str, photo: str) -> None:
-        """Wait until this is in it."""
+    async def wait_content(self, name: str, photo: str) -> None:
+        """Wait until the fields have this content."""
         await self._system.api.wait_state(VISITOR, name)
         await self._system.api.wait_state(PHOTO, photo)
 
@@ -66,7 +66,7 @@ class Form:
 
 @asynccontextmanager
 async def form(system: HomeAssistantSystem, media: Path, **inputs: Any) -> AsyncIterator[Form]:
-    """Make the script, and the automation with the package's helpers, until the end."""
+    """Create the script, and the automation with the package's helpers."""
     async with (
         system.blueprint("script", "enrol_visitor", media_folder=str(media), patience=5) as script,
         form_of(system, script, **inputs) as visitors,
@@ -76,14 +76,14 @@ async def form(system: HomeAssistantSystem, media: Path, **inputs: Any) -> Async
 
 @asynccontextmanager
 async def form_of(system: HomeAssistantSystem, script: str, **inputs: Any) -> AsyncIterator[Form]:
-    """Make the automation with the package's helpers, and a script that is there already, or not."""
+    """Create the automation with the package's helpers and a script of this id, which need not exist."""
     terminals = [await system.device_id("D1")]
     given = {"script": script, "terminals": terminals, "button": ENROL, "visitor": VISITOR, "photo": PHOTO, **inputs}
     async with system.blueprint("automation", "enrol_visitor_from_helpers", **given):
         yield Form(system)
 
 
-async def test_a_visitor_is_enrolled_until_the_time_of_a_helper(
+async def test_visitor_is_enrolled_until_the_time_of_a_helper(
     make_system: SystemFactory, media: Path, phone: Phone
 ) -> None:
     async with (
@@ -96,14 +96,14 @@ async def test_a_visitor_is_enrolled_until_the_time_of_a_helper(
         await system.api.perform_action("input_datetime.set_datetime", UNTIL, timestamp=end.timestamp())
         await visitors.fill(NAME)
         await visitors.enrol("Front door: enrolled.")
-        await visitors.shows("", "")
+        await visitors.wait_content("", "")
         (person,) = terminal.persons.values()
         assert (person.name, person.visitor, person.end_ts) == (NAME, True, end.timestamp())
         await phone.wait_for_text(f"Visitor {NAME}\nFront door: enrolled.")
         assert {heard.qos for heard in system.client.heard if heard.topic.endswith("/person/set")} == {1}
 
 
-async def test_what_was_typed_stays_until_the_visitor_is_accepted(make_system: SystemFactory, media: Path) -> None:
+async def test_fields_keep_their_content_until_the_visitor_is_accepted(make_system: SystemFactory, media: Path) -> None:
     async with (
         make_system(KNOWN, photos={"folders": [str(media)]}) as system,
         system.terminal("D1").running() as terminal,
@@ -114,25 +114,25 @@ async def test_what_was_typed_stays_until_the_visitor_is_accepted(make_system: S
         await visitors.enrol("Not enrolled: give the visitor's name.")
         await visitors.fill(NAME, "")
         await visitors.enrol("Not enrolled: give the photo's file.")
-        await visitors.fill(NAME, "nobody.jpg")
+        await visitors.fill(NAME, "missing.jpg")
         await visitors.enrol("Front door: not enrolled: ")
-        await visitors.shows(NAME, "nobody.jpg")
+        await visitors.wait_content(NAME, "missing.jpg")
         terminal.behaviour = Behaviour(refusal=Refusal(5, "no face found"))
         await visitors.fill(NAME)
         await visitors.enrol("Front door: the terminal refused: no face found")
-        await visitors.shows(NAME, "ada.jpg")
+        await visitors.wait_content(NAME, "ada.jpg")
         assert not terminal.persons
 
         terminal.behaviour = Behaviour()
         before = datetime.now(UTC)
         await visitors.enrol("Front door: enrolled.")
-        await visitors.shows("", "")
+        await visitors.wait_content("", "")
         (person,) = terminal.persons.values()
         left = datetime.fromtimestamp(person.end_ts, UTC) - before
         assert timedelta(hours=2) <= left + timedelta(seconds=1) <= timedelta(hours=2, minutes=1)
 
 
-async def test_pressed_twice_it_enrols_once(make_system: SystemFactory, media: Path) -> None:
+async def test_second_press_does_not_enrol_twice(make_system: SystemFactory, media: Path) -> None:
     async with (
         make_system(KNOWN, photos={"folders": [str(media)]}) as system,
         system.terminal("D1").running() as terminal,
@@ -143,12 +143,12 @@ async def test_pressed_twice_it_enrols_once(make_system: SystemFactory, media: P
         await visitors.fill("Ada")
         await system.api.perform_action("input_button.press", ENROL)
         await visitors.enrol("The one before is still under way.")
-        await visitors.shows("", "")
+        await visitors.wait_content("", "")
         assert len(terminal.persons) == 1
         assert len([heard for heard in system.client.heard if heard.topic.endswith("/person/set")]) == 1
 
 
-async def test_a_photo_from_a_dropdown_or_by_the_name(make_system: SystemFactory, media: Path) -> None:
+async def test_photo_from_a_dropdown_or_by_the_name(make_system: SystemFactory, media: Path) -> None:
     async with (
         make_system(KNOWN, photos={"folders": [str(media)]}) as system,
         system.terminal("D1").running() as terminal,
@@ -167,7 +167,7 @@ async def test_a_photo_from_a_dropdown_or_by_the_name(make_system: SystemFactory
         assert sorted(person.name for person in terminal.persons.values()) == ["Ada", "ada"]
 
 
-async def test_a_script_that_was_renamed_fails_or_is_gone(make_system: SystemFactory, media: Path) -> None:
+async def test_script_that_is_renamed_fails_or_is_missing(make_system: SystemFactory, media: Path) -> None:
     async with (
         make_system(
             KNOWN,
@@ -178,18 +178,18 @@ async def test_a_script_that_was_renamed_fails_or_is_gone(make_system: SystemFac
         system.blueprint("script", "enrol_visitor", media_folder=str(media)) as script,
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
-        renamed = "script.let_somebody_in"
+        renamed = "script.let_visitors_in"
         await system.api.call("config/entity_registry/update", entity_id=script, new_entity_id=renamed)
         async with form_of(system, renamed) as visitors:
             await visitors.fill("Ada")
             await visitors.enrol("Front door: enrolled.")
             assert len(terminal.persons) == 1
-        async with form_of(system, "script.nobody") as visitors:
+        async with form_of(system, "script.missing") as visitors:
             await visitors.fill("Ada")
             await visitors.enrol("Not enrolled: the script is not there")
-            await visitors.shows("Ada", "ada.jpg")
+            await visitors.wait_content("Ada", "ada.jpg")
         async with form_of(system, renamed, hours="many") as visitors:
             await visitors.enrol("The script failed")
-            await visitors.shows("Ada", "ada.jpg")
+            await visitors.wait_content("Ada", "ada.jpg")
         await system.api.call("config/entity_registry/update", entity_id=renamed, new_entity_id=script)
         assert len(terminal.persons) == 1

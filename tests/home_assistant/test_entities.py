@@ -1,4 +1,4 @@
-"""What a real Home Assistant makes of the discovery: devices, entities, and what they tell (CONTRACT, section 5)."""
+"""The devices and entities in Home Assistant, and their states (docs/mqtt.md)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -78,11 +78,11 @@ async def test_devices_and_entities(make_system: SystemFactory, record_property:
             entity_id: "unavailable" for entity_id in second if "button" in entity_id
         }
         assert states["binary_sensor.terminal_e2_connection"]["state"] == "off"
-        record_property("counts", as_listed(shown, states))
+        record_property("counts", table_of(shown, states))
 
 
-def as_listed(shown: dict[str, Any], states: Any) -> str:
-    """Write the entities down, a line each."""
+def table_of(shown: dict[str, Any], states: Any) -> str:
+    """Return a text with a line for each entity."""
     lines = [
         f"  {entity_id} = {states[entity_id]['state']}, {name}, {category or '-'}, {device_class or '-'}, {icon or '-'}"
         for entity_id, (name, category, device_class, icon) in sorted(shown.items())
@@ -90,7 +90,7 @@ def as_listed(shown: dict[str, Any], states: Any) -> str:
     return "as Home Assistant lists them (state, name, category, device class, icon):\n" + "\n".join(lines)
 
 
-async def test_a_press_opens_once_and_the_reply_is_shown(make_system: SystemFactory) -> None:
+async def test_press_opens_once_and_the_reply_is_shown(make_system: SystemFactory) -> None:
     async with make_system({"P1": {"name": "Gate"}}) as system, system.terminal("P1").running() as terminal:
         await system.api.wait_state("button.gate_open", "unknown")
         await system.api.press("button.gate_open")
@@ -101,8 +101,8 @@ async def test_a_press_opens_once_and_the_reply_is_shown(make_system: SystemFact
 
         terminal.behaviour = Behaviour(refusal=Refusal(7, "the lock is stuck"))
         await system.api.press("button.gate_open")
-        told = await system.wait_reply("event.gate_reply", command="open", event_type="refused")
-        assert (told["status"], told["message"], told["delivered"]) == (7, "the lock is stuck", True)
+        attributes = await system.wait_reply("event.gate_reply", command="open", event_type="refused")
+        assert (attributes["status"], attributes["message"], attributes["delivered"]) == (7, "the lock is stuck", True)
         assert terminal.opened == 1
 
         terminal.behaviour = Behaviour()
@@ -111,8 +111,8 @@ async def test_a_press_opens_once_and_the_reply_is_shown(make_system: SystemFact
         assert (terminal.opened, terminal.rebooted) == (1, 1)
 
 
-async def test_a_terminal_that_goes_away(make_system: SystemFactory) -> None:
-    # It says so itself when somebody presses a button of a terminal that is away.
+async def test_terminal_that_disconnects(make_system: SystemFactory) -> None:
+    # Home Assistant logs this warning when a button of an offline terminal is pressed.
     expected = ("Referenced entities button.cellar_open are missing or not currently available",)
     async with make_system({"A1": {"name": "Cellar"}}, expected=expected) as system:
         terminal = system.terminal("A1")
@@ -129,7 +129,7 @@ async def test_a_terminal_that_goes_away(make_system: SystemFactory) -> None:
         assert last_seen.startswith("20")
 
         await system.api.press("button.cellar_open")
-        # A press past Home Assistant: it says that nobody was there.
+        # A press that does not come from Home Assistant is answered `offline`.
         await system.client.publish("facebridge/terminal/A1/open/set", "PRESS", qos=0)
         await system.wait_reply("event.cellar_reply", command="open", event_type="offline")
         async with terminal.running():

@@ -1,4 +1,4 @@
-"""The page that lists what is ready-made for Home Assistant."""
+"""The page that lists the examples for Home Assistant."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -14,18 +14,18 @@ FILES = sorted(BLUEPRINTS.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_each_blueprint_has_a_button_that_imports_it(file: Path) -> None:
+def test_each_blueprint_has_an_import_button(file: Path) -> None:
     path = file.relative_to(EXAMPLES)
     address = quote(f"{REPOSITORY}/examples/home-assistant/{path}", safe="")
     button = f"(https://my.home-assistant.io/redirect/blueprint_import/?blueprint_url={address}) [{path.name}]({path})"
     assert README.count(button) == 1
 
 
-def test_no_other_is_listed() -> None:
+def test_no_other_blueprint_is_listed() -> None:
     assert README.count("blueprint_import/?") == len(FILES) > 0
 
 
-def test_the_package_is_loaded_as_the_page_says_and_has_what_it_names() -> None:
+def test_package_matches_the_page() -> None:
     text = (EXAMPLES / "packages" / "facebridge_visitors.yaml").read_text()
     _, _, lines = README.partition("```yaml\n")
     assert lines.partition("```")[0] == "".join(

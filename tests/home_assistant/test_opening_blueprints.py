@@ -1,4 +1,4 @@
-"""Opening doors with the blueprints, as their users do."""
+"""The blueprints that open doors, used as their users do."""
 
 from contextlib import AbstractAsyncContextManager
 
@@ -13,22 +13,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 KNOWN = {"D1": {"name": "Front door"}}
 
 
-async def asking(system: HomeAssistantSystem, *phones: Phone, **details: object) -> AbstractAsyncContextManager[str]:
-    """Use the blueprint that asks phones, at an event of the test's own."""
+async def notification_blueprint(
+    system: HomeAssistantSystem, *phones: Phone, **details: object
+) -> AbstractAsyncContextManager[str]:
+    """Use the blueprint that asks phones, triggered by an event of the test."""
     return system.blueprint(
         "automation",
         "open_from_notification",
-        ask_when=[{"trigger": "event", "event_type": "somebody_is_there"}],
+        ask_when=[{"trigger": "event", "event_type": "doorbell_pressed"}],
         terminal=await system.device_id("D1"),
         phones=[phone.device_id for phone in phones],
         **details,
     )
 
 
-async def asked(system: HomeAssistantSystem, phone: Phone) -> None:
-    """Have somebody at the door, and tap Open and then Yes on a phone."""
+async def ring_and_confirm(system: HomeAssistantSystem, phone: Phone) -> None:
+    """Trigger the question, and tap Open and then Yes on a phone."""
     before = len(phone.notifications)
-    await system.api.fire("somebody_is_there")
+    await system.api.fire("doorbell_pressed")
     await phone.choose(await phone.wait_for_text("Front door\nSomebody is at the door.", after=before), "Open")
     await phone.choose(await phone.wait_for_text("Really open it now?", after=before), "Yes, open")
 
@@ -38,10 +40,10 @@ async def test_open_from_a_notification(make_system: SystemFactory, installation
         make_system(KNOWN) as system,
         system.terminal("D1").running() as terminal,
         phone_of(installation.home_assistant, "Bob's phone") as other,
-        await asking(system, phone, other),
+        await notification_blueprint(system, phone, other),
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
-        await system.api.fire("somebody_is_there")
+        await system.api.fire("doorbell_pressed")
         question = await phone.wait_for_text("Front door\nSomebody is at the door.")
         await phone.choose(question, "Open")
         confirmation = await phone.wait_for_text("Really open it now?")
@@ -49,43 +51,43 @@ async def test_open_from_a_notification(make_system: SystemFactory, installation
         await phone.choose(confirmation, "Yes, open")
         await phone.wait_for_text("Acknowledged by the terminal.")
         assert terminal.opened == 1
-        # The other was asked too, then the question was taken back; a late answer opens nothing.
+        # The other phone was asked too, until the question was withdrawn; a late answer does not open the door.
         its_question = await other.wait_for_text("Somebody is at the door.")
         await other.wait_for_text("clear_notification")
         await other.choose(its_question, "Open")
         await phone.choose(confirmation, "Yes, open")
-        await asked(system, other)
+        await ring_and_confirm(system, other)
         await other.wait_for_text("Acknowledged by the terminal.")
         assert terminal.opened == 2
         assert {heard.qos for heard in system.client.heard if heard.topic == "facebridge/terminal/D1/open/set"} == {0}
 
 
-async def test_not_opening_from_a_notification(make_system: SystemFactory, phone: Phone) -> None:
+async def test_door_stays_closed_after_no_or_a_refusal(make_system: SystemFactory, phone: Phone) -> None:
     async with (
         make_system(KNOWN) as system,
         system.terminal("D1").running() as terminal,
-        await asking(system, phone),
+        await notification_blueprint(system, phone),
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
-        await system.api.fire("somebody_is_there")
+        await system.api.fire("doorbell_pressed")
         await phone.choose(await phone.wait_for_text("Somebody is at the door."), "Open")
         await phone.choose(await phone.wait_for_text("Really open it now?"), "No")
         await phone.wait_for_text("clear_notification")
 
         terminal.behaviour = Behaviour(refusal=Refusal(7, "door is blocked"))
-        await asked(system, phone)
+        await ring_and_confirm(system, phone)
         await phone.wait_for_text("The terminal refused: door is blocked")
         assert terminal.opened == 0
 
 
-async def test_a_question_that_nobody_answers_in_time_is_taken_back(make_system: SystemFactory, phone: Phone) -> None:
+async def test_question_without_an_answer_is_withdrawn(make_system: SystemFactory, phone: Phone) -> None:
     async with (
         make_system(KNOWN) as system,
         system.terminal("D1").running() as terminal,
-        await asking(system, phone, patience=1) as automation,
+        await notification_blueprint(system, phone, patience=1) as automation,
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
-        await system.api.fire("somebody_is_there")
+        await system.api.fire("doorbell_pressed")
         question = await phone.wait_for_text("Somebody is at the door.")
         await phone.wait_for_text("clear_notification")
         await phone.choose(question, "Open")
@@ -94,19 +96,21 @@ async def test_a_question_that_nobody_answers_in_time_is_taken_back(make_system:
         assert terminal.opened == 0
 
 
-async def test_opening_from_a_notification_what_is_away(make_system: SystemFactory, phone: Phone) -> None:
-    async with make_system(KNOWN) as system, await asking(system, phone):
+async def test_open_from_a_notification_while_terminal_or_bridge_is_offline(
+    make_system: SystemFactory, phone: Phone
+) -> None:
+    async with make_system(KNOWN) as system, await notification_blueprint(system, phone):
         await system.api.wait_state("binary_sensor.front_door_connection", "off")
-        await asked(system, phone)
+        await ring_and_confirm(system, phone)
         await phone.wait_for_text("Front door\nNot opened: the terminal is not connected.")
         await system.bridge.stop()
         await system.api.wait_state("binary_sensor.facebridge_connection", "off")
-        await asked(system, phone)
+        await ring_and_confirm(system, phone)
         await phone.wait_for_text("Front door\nNot opened: Facebridge is not there.")
         await system.bridge.start()
         async with system.terminal("D1").running() as terminal:
             await system.api.wait_state("binary_sensor.front_door_connection", "on")
-            await asked(system, phone)
+            await ring_and_confirm(system, phone)
             await phone.wait_for_text("Acknowledged by the terminal.")
             assert terminal.opened == 1
 
@@ -134,14 +138,14 @@ async def test_open_at_a_doorbell(make_system: SystemFactory) -> None:
         await system.wait_reply(automation, current=0)
         terminal.behaviour = Behaviour(refusal=Refusal(7, "door is blocked"))
         await system.api.perform_action("input_button.press", doorbell)
-        told = await system.api.wait_event("not_opened")
-        assert told == {"text": "Front door: The terminal refused: door is blocked"}
+        event_data = await system.api.wait_event("not_opened")
+        assert event_data == {"text": "Front door: The terminal refused: door is blocked"}
         assert terminal.opened == 1
         assert {heard.qos for heard in system.client.heard if heard.topic == "facebridge/terminal/D1/open/set"} == {0}
 
 
 @pytest.mark.parametrize("only_if", [[], [{"condition": "template", "value_template": "{{ false }}"}]])
-async def test_a_doorbell_opens_nothing_without_a_condition_that_holds(
+async def test_doorbell_does_not_open_unless_a_condition_holds(
     make_system: SystemFactory, only_if: list[object]
 ) -> None:
     async with (
@@ -158,14 +162,14 @@ async def test_a_doorbell_opens_nothing_without_a_condition_that_holds(
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await system.api.perform_action("input_button.press", doorbell)
-        # What comes after it is carried out after it.
+        # Home Assistant handles the reboot after the doorbell.
         await system.api.press("button.front_door_reboot")
         await terminal.wait_until(lambda: terminal.rebooted == 1)
         assert terminal.opened == 0
 
 
-async def test_a_ring_that_is_only_heard_of_opens_nothing(make_system: SystemFactory) -> None:
-    """A doorbell that comes back and says `on` rang some time ago."""
+async def test_doorbell_that_becomes_available_does_not_open(make_system: SystemFactory) -> None:
+    """A doorbell that becomes available with the state `on` rang some time before."""
     async with make_system(KNOWN) as system, system.terminal("D1").running() as terminal:
         bell = {"name": "Bell", "unique_id": "bell", "state_topic": "bell", "availability_topic": "bell/there"}
         await system.client.publish("homeassistant/binary_sensor/bell/config", bell, retain=True)
@@ -188,6 +192,6 @@ async def test_a_ring_that_is_only_heard_of_opens_nothing(make_system: SystemFac
             await system.api.wait_state("binary_sensor.bell", "on")
             await system.client.publish("bell", "OFF", retain=True)
             await system.api.wait_state("binary_sensor.bell", "off")
-            assert (await system.api.states())[automation] == before, "it has not run"
+            assert (await system.api.states())[automation] == before, "the automation has not run"
             await system.client.publish("bell", "ON", retain=True)
             await terminal.wait_until(lambda: terminal.opened == 1)

@@ -1,4 +1,4 @@
-"""What people see in the real Home Assistant's pages, in the order of docs/home-assistant.md, and its pictures."""
+"""Home Assistant's pages in the order of docs/home-assistant.md, and the pictures of that document."""
 
 import json
 import re
@@ -28,7 +28,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "home-assistant.md").read_text(
 
 
 def example(start: str) -> dict[str, Any]:
-    """Return the YAML of the document that begins so."""
+    """Return the YAML example of the document that starts with this text."""
     found: dict[str, Any] = yaml.safe_load(start + DOCUMENT.partition(f"```yaml\n{start}")[2].partition("```")[0])
     return found
 
@@ -57,14 +57,14 @@ async def browser(installation: Installation, tmp_path: Path) -> AsyncIterator[B
         yield browser
 
 
-def publishing(topic: str, payload: Mapping[str, str]) -> str:
-    """Return the action that publishes, as the document has it."""
+def publish_action(topic: str, payload: Mapping[str, str]) -> str:
+    """Return the action that publishes a payload; the document must contain the same YAML."""
     action = f"action: mqtt.publish\ndata:\n  topic: {topic}\n  qos: 1\n  payload: >-\n    {json.dumps(payload)}\n"
     assert f"```yaml\n{action}```" in DOCUMENT
     return action
 
 
-async def test_a_terminal_waits_and_is_approved(make_system: SystemFactory, browser: Browser) -> None:
+async def test_terminal_waits_and_is_approved(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system({}) as system, system.terminal(FRONT).running() as terminal:
         await system.api.wait_state("sensor.facebridge_pending_terminals", "1")
         await browser.open_device((await system.api.devices())["facebridge"]["id"])
@@ -73,13 +73,14 @@ async def test_a_terminal_waits_and_is_approved(make_system: SystemFactory, brow
         await browser.picture("pending")
 
         await browser.perform(
-            publishing("facebridge/bridge/admit/set", {"sn": FRONT, "name": "Front door", "area": "Lobby"}), "approve"
+            publish_action("facebridge/bridge/admit/set", {"sn": FRONT, "name": "Front door", "area": "Lobby"}),
+            "approve",
         )
         await system.wait_devices("Facebridge", "Front door")
         await terminal.wait_connected()
 
 
-async def test_the_integration_and_its_devices(make_system: SystemFactory, browser: Browser) -> None:
+async def test_integration_and_its_devices(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system(KNOWN) as system, system.terminal(FRONT).running(), system.terminal(BACK).running():
         await system.api.wait_state("sensor.facebridge_terminals_online", "2")
         await browser.open("/config/integrations/integration/mqtt")
@@ -91,7 +92,7 @@ async def test_the_integration_and_its_devices(make_system: SystemFactory, brows
         await browser.picture("devices", 400)
 
 
-async def test_open_is_pressed_on_the_page(make_system: SystemFactory, browser: Browser) -> None:
+async def test_press_on_the_page(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system(KNOWN) as system, system.terminal(FRONT).running() as terminal:
         await system.api.wait_state("button.front_door_open", "unknown")
         await browser.open_device((await system.api.devices())[f"facebridge_{FRONT}"]["id"])
@@ -102,14 +103,14 @@ async def test_open_is_pressed_on_the_page(make_system: SystemFactory, browser: 
         await system.wait_reply("event.front_door_reply", command="open", event_type="ok")
         assert terminal.opened == 1
         details = await browser.open_details("Reply")
-        # In its page's order, which puts values before their names.
+        # The page's text has each value before its name.
         await expect(details).to_contain_text(re.compile(r"\bopen\s+Command\b"))
         await expect(details).to_contain_text(re.compile(r"\bok\s+Event type\b"))
         await browser.picture("reply", 850)
         assert terminal.opened == 1
 
 
-async def test_the_examples_of_a_card_and_an_automation(make_system: SystemFactory, browser: Browser) -> None:
+async def test_example_card_and_example_automation(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system(KNOWN) as system, system.terminal(FRONT).running() as terminal:
         await system.api.wait_state("button.front_door_open", "unknown")
         view = {"title": "Doors", "cards": [example("type: button")]}
@@ -129,11 +130,11 @@ async def test_the_examples_of_a_card_and_an_automation(make_system: SystemFacto
             shown = await system.api.call("persistent_notification/get")
             return "refused: the lock is stuck" in [notification["message"] for notification in shown]
 
-        await system.api.wait_until(notified, "the automation has told it")
+        await system.api.wait_until(notified, "the automation has sent its notification")
         assert [request.cmd for request in terminal.requests] == ["open"]
 
 
-async def test_a_terminal_that_is_away(make_system: SystemFactory, browser: Browser) -> None:
+async def test_offline_terminal(make_system: SystemFactory, browser: Browser) -> None:
     async with make_system(KNOWN) as system:
         terminal = system.terminal(FRONT)
         async with terminal.running():
@@ -146,7 +147,7 @@ async def test_a_terminal_that_is_away(make_system: SystemFactory, browser: Brow
         assert terminal.opened == 0
 
 
-async def test_somebody_is_enrolled(make_system: SystemFactory, browser: Browser, tmp_path: Path) -> None:
+async def test_person_is_enrolled(make_system: SystemFactory, browser: Browser, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
     async with (
@@ -155,16 +156,16 @@ async def test_somebody_is_enrolled(make_system: SystemFactory, browser: Browser
     ):
         (media / "ada.jpg").write_bytes(sample_photo(1))
         person = {"id": "1001", "name": "Ada", "photo_file": "ada.jpg"}
-        await browser.perform(publishing(f"facebridge/terminal/{FRONT}/person/set", person), "enrol")
-        told = await system.wait_reply("event.front_door_reply", command="setPerson", event_type="ok")
-        assert (told["person_id"], set(terminal.persons)) == ("1001", {"1001"})
-        # QoS 1: else it would say so.
+        await browser.perform(publish_action(f"facebridge/terminal/{FRONT}/person/set", person), "enrol")
+        attributes = await system.wait_reply("event.front_door_reply", command="setPerson", event_type="ok")
+        assert (attributes["person_id"], set(terminal.persons)) == ("1001", {"1001"})
+        # With QoS 0 the message would contain a warning.
         accepted = next(heard.json for heard in system.client.heard if heard.topic.endswith(f"{FRONT}/reply"))
         assert (accepted["outcome"], accepted["message"]) == ("accepted", "stored")
 
 
 async def test_in_chinese(make_system: SystemFactory, installation: Installation, tmp_path: Path) -> None:
-    # A terminal that was there before would come back in its old area.
+    # A serial number of its own: Home Assistant remembers the area of a terminal that it had before.
     sn = "FEDCBA9876543212"
     async with (
         make_system({sn: {"name": "前门", "area": "大堂"}}) as system,

@@ -1,4 +1,4 @@
-"""Approving terminals, and hearing of trouble with them, with the blueprints, as their users do."""
+"""The blueprints that approve terminals and report trouble with them, used as their users do."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 CONNECTIONS = ["binary_sensor.facebridge_connection", "binary_sensor.front_door_connection"]
 
 
-async def test_a_terminal_is_approved_from_a_notification(
+async def test_terminal_is_approved_from_a_notification(
     make_system: SystemFactory, installation: Installation, phone: Phone
 ) -> None:
     async with (
@@ -25,7 +25,7 @@ async def test_a_terminal_is_approved_from_a_notification(
         await other.wait_for_text("N1, from 127.0.0.1")
         async with system.terminal("N2").running():
             its_question = await other.wait_for_text("N2, from 127.0.0.1")
-            assert [told["message"] for told in other.notifications] == ["N1, from 127.0.0.1", "N2, from 127.0.0.1"]
+            assert [one["message"] for one in other.notifications] == ["N1, from 127.0.0.1", "N2, from 127.0.0.1"]
             await phone.choose(question, "Approve")
             for each in (phone, other):
                 await each.wait_for_text("Terminal N1\nApproved.")
@@ -41,7 +41,7 @@ async def test_a_terminal_is_approved_from_a_notification(
         assert {heard.qos for heard in system.client.heard if heard.topic == "facebridge/bridge/admit/set"} == {1}
 
 
-async def test_an_approval_that_is_refused_is_told(make_system: SystemFactory, phone: Phone) -> None:
+async def test_notification_about_a_refused_approval(make_system: SystemFactory, phone: Phone) -> None:
     async with (
         make_system({}) as system,
         system.blueprint("automation", "approve_terminal", phones=[phone.device_id], groups=["no such group!"]),
@@ -52,7 +52,7 @@ async def test_an_approval_that_is_refused_is_told(make_system: SystemFactory, p
         assert (await system.api.states())["sensor.facebridge_pending_terminals"]["state"] == "1"
 
 
-async def test_it_is_told_that_a_terminal_is_away(make_system: SystemFactory, phone: Phone) -> None:
+async def test_notification_about_an_offline_terminal(make_system: SystemFactory, phone: Phone) -> None:
     async with (
         make_system({"F1": {"name": "Front door"}}) as system,
         system.blueprint(
@@ -61,24 +61,24 @@ async def test_it_is_told_that_a_terminal_is_away(make_system: SystemFactory, ph
             connections=CONNECTIONS,
             phones=[phone.device_id],
             away_for=1 / 60,
-            also=[{"event": "told", "event_data": {"text": "{{ title }}: {{ message }} {{ tag }}"}}],
+            also=[{"event": "trouble", "event_data": {"text": "{{ title }}: {{ message }} {{ tag }}"}}],
         ),
     ):
         async with system.terminal("F1").running():
             await system.api.wait_state("binary_sensor.front_door_connection", "on")
         first = await phone.wait_for_text("Front door\nNot connected.")
-        told = await system.api.wait_event("told")
-        assert told == {"text": f"Front door: Not connected. {first['data']['tag']}"}
+        event_data = await system.api.wait_event("trouble")
+        assert event_data == {"text": f"Front door: Not connected. {first['data']['tag']}"}
         async with system.terminal("F1").running():
             back = await phone.wait_for_text("Front door\nConnected again, after ")
-            assert back["data"]["tag"] == first["data"]["tag"], "it takes the place of the other"
+            assert back["data"]["tag"] == first["data"]["tag"], "it replaces the other"
             await system.bridge.kill()
             await phone.wait_for_text("Facebridge\nNot connected.")
             await system.bridge.start()
             await phone.wait_for_text("Facebridge\nConnected again, after ")
 
 
-async def test_it_is_told_that_a_terminal_refuses_a_person(make_system: SystemFactory, phone: Phone) -> None:
+async def test_notification_about_a_refused_person(make_system: SystemFactory, phone: Phone) -> None:
     async with (
         make_system({"F1": {"name": "Front door"}}) as system,
         system.terminal("F1").running() as terminal,
@@ -97,7 +97,7 @@ async def test_it_is_told_that_a_terminal_refuses_a_person(make_system: SystemFa
         await system.client.publish("facebridge/terminal/F1/person/set", persons)
         await phone.wait_for_text("Front door\nRefused person 1001: no face in the picture (status 3).")
         terminal.behaviour = Behaviour(refusal=Refusal(4, "locked"))
-        # A press that is refused is the business of who pressed.
+        # The blueprint does not report a refused press: only its sender needs to know.
         await system.api.press("button.front_door_open")
         await system.client.publish("facebridge/terminal/F1/person/remove", {"id": "1000"})
         await phone.wait_for_text("Front door\nRefused to remove person 1000: locked (status 4).")

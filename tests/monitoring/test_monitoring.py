@@ -1,4 +1,4 @@
-"""The examples for Prometheus and Grafana, in a real Prometheus that watches a real bridge."""
+"""The examples for Prometheus and Grafana, with a Prometheus that scrapes a bridge."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ TOKEN = "the token of prometheus"
 
 
 def queries() -> Iterator[str]:
-    """Return the queries of the dashboard's panels, the variable filled in as Grafana would."""
+    """Yield the queries of the dashboard's panels, with Grafana's variable filled in."""
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             yield target["expr"].replace("$__rate_interval", "1m")
@@ -39,14 +39,14 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_has_nothing_to_say() -> None:
+def test_promtool_finds_no_fault() -> None:
     promtool("check", "config", str(EXAMPLES / "prometheus.yml"))
     promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
 
 
-def test_alerts_come_when_they_should(tmp_path: Path) -> None:
+def test_alert_conditions(tmp_path: Path) -> None:
     cases = (Path(__file__).parent / "alerts.yml").read_text().replace("RULES", str(RULES))
-    # What they say is for people; the cases are about when.
+    # The cases test when an alert fires, and not its text.
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -64,8 +64,8 @@ def test_alerts_are_documented() -> None:
         assert f"| `{rule['alert']}` | {rule['labels']['severity']} |" in readme
 
 
-def test_the_dashboard_is_laid_out() -> None:
-    taken: set[tuple[int, int]] = set()
+def test_panels_of_the_dashboard_do_not_overlap() -> None:
+    occupied: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {
@@ -73,13 +73,13 @@ def test_the_dashboard_is_laid_out() -> None:
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not cells & taken, f"{panel['title']} lies over another"
-        assert max(x for x, _ in cells) < 24, f"{panel['title']} does not fit"
-        taken |= cells
+        assert not cells & occupied, f"{panel['title']} overlaps another panel"
+        assert max(x for x, _ in cells) < 24, f"{panel['title']} is too wide"
+        occupied |= cells
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-async def test_a_bridge_is_watched(tmp_path: Path) -> None:
+async def test_prometheus_scrapes_a_bridge(tmp_path: Path) -> None:
     for part in ("mosquitto", "bridge", "prometheus"):
         (tmp_path / part).mkdir()
     token_file = tmp_path / "facebridge-token"
@@ -104,11 +104,11 @@ async def test_a_bridge_is_watched(tmp_path: Path) -> None:
             ) as watching,
         ):
             terminal = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.05)
-            stranger = SimulatedTerminal(bridge.terminal_url, "S1", first_retry=0.05)
+            unknown = SimulatedTerminal(bridge.terminal_url, "S1", first_retry=0.05)
             terminal.behaviour = Behaviour(refusal=Refusal(3, "no face"), only_for=frozenset({"1001"}))
             wrong_url = bridge.terminal_url.replace("dev:123", "dev:124")
             wrong = SimulatedTerminal(wrong_url, "T2", first_retry=0.05)
-            async with terminal.running(), stranger.running(), wrong.running():
+            async with terminal.running(), unknown.running(), wrong.running():
                 await watching.wait_until('facebridge_terminals{state="online"} == 1')
                 await client.publish("facebridge/terminal/T1/open/set", "PRESS")
                 person = {"id": "1001", "name": "Ada", "photo": PHOTO}

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a real Node-RED."""
+"""Fixtures for the tests with a Node-RED."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -14,24 +14,24 @@ from tests.support.node_red import NodeRed
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["5", "4"])
 async def node_red(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeRed]:
-    """A Node-RED of each version."""
-    made = NodeRed(request.param, tmp_path_factory.mktemp("node-red"))
+    """A Node-RED of each supported major version."""
+    process = NodeRed(request.param, tmp_path_factory.mktemp("node-red"))
     try:
-        await made.start()
-        yield made
+        await process.start()
+        yield process
     finally:
-        await made.stop()
+        await process.stop()
 
 
 @pytest.fixture
 def language(node_red: NodeRed) -> str:
-    """What the flows are written in: each version runs them in one of the languages."""
+    """The language of the flows: each version runs them in one of the two languages."""
     return {"5": "en", "4": "zh-CN"}[node_red.version]
 
 
 @pytest.fixture
-def flow(node_red: NodeRed, language: str, tmp_path: Path) -> SystemFactory:
-    """Makes a system: `async with flow("open-door", SN="T1") as system`."""
+def run_flow(node_red: NodeRed, language: str, tmp_path: Path) -> SystemFactory:
+    """Run a flow: `async with run_flow("open-door", SN="T1") as system`."""
 
     def make(name: str, **settings: Any) -> AbstractAsyncContextManager[NodeRedSystem]:
         return node_red_system(node_red, language, tmp_path, name, **settings)

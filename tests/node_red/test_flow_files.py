@@ -1,4 +1,4 @@
-"""What a flow file may hold, and that its two languages are the same flow."""
+"""The contents of the flow files, and that the two languages of a flow are the same flow."""
 
 import json
 import re
@@ -10,19 +10,19 @@ from paho.mqtt.client import topic_matches_sub
 from bridge.mqtt.access.roles import Role, TopicAccess, rules_of
 from tests.node_red.flow_file import FOLDER, LANGUAGES, NAMES, read
 
-CORE = {
+CORE_NODES = {
     "tab", "comment", "inject", "debug", "catch", "complete", "function", "switch", "change", "template", "split",
     "csv", "file", "file in", "mqtt in", "mqtt out", "mqtt-broker", "http in", "http response",
 }  # fmt: skip
-WORDS = {"name", "label", "info"}
-"""Properties that are nothing but words."""
+TEXTS = {"name", "label", "info"}
+"""Properties that contain only text for users."""
 
 
-def same_in_every_language(node: dict[str, Any]) -> dict[str, Any]:
-    """Return what has to be the same: all but words, comments and ids."""
-    kept = {key: value for key, value in node.items() if key not in WORDS}
+def without_texts(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties that must be the same in all languages: all but texts and comments."""
+    kept = {key: value for key, value in node.items() if key not in TEXTS}
     if "template" in node:
-        # Tags, and what is filled in; a sentence may have another order.
+        # Compare tags and placeholders; their order in a sentence may differ.
         parts = re.findall(r"\{\{.*?\}\}+|<(?!html )[^>]*>|^ .*;$", node["template"], re.MULTILINE)
         kept["template"] = sorted(parts)
     if "func" in node:
@@ -33,14 +33,14 @@ def same_in_every_language(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def numbered(nodes: list[dict[str, Any]]) -> Any:
-    """Return nodes with their ids replaced by their places."""
-    text = json.dumps([same_in_every_language(node) for node in nodes], ensure_ascii=False)
-    for place, node in enumerate(nodes):
-        text = text.replace(node["id"], f"node {place}")
+    """Return nodes without texts, and with their positions in place of their ids."""
+    text = json.dumps([without_texts(node) for node in nodes], ensure_ascii=False)
+    for position, node in enumerate(nodes):
+        text = text.replace(node["id"], f"node {position}")
     return json.loads(text)
 
 
-def test_each_file_is_there_in_every_language() -> None:
+def test_each_file_exists_in_every_language() -> None:
     assert len(NAMES) == 6
     for language in LANGUAGES:
         assert {path.name for path in (FOLDER / language).iterdir()} == {f"{name}.json" for name in NAMES}
@@ -59,11 +59,11 @@ def test_both_languages_are_the_same_flow(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_file_is_what_node_red_exports(name: str, language: str) -> None:
+def test_file_is_as_node_red_exports_it(name: str, language: str) -> None:
     nodes = read(name, language)
     text = (FOLDER / language / f"{name}.json").read_text()
     assert text == json.dumps(nodes, indent=4, ensure_ascii=False) + "\n"
-    assert {node["type"] for node in nodes} <= CORE
+    assert {node["type"] for node in nodes} <= CORE_NODES
     assert [node["type"] for node in nodes].count("tab") == 1
     assert not [node for node in nodes if "credentials" in node or node.get("password") or node.get("user")]
     assert not re.search(r'"(password|user|token)"', text)
@@ -80,23 +80,25 @@ def test_a_file_is_what_node_red_exports(name: str, language: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_node_has_a_name_in_its_language(name: str, language: str) -> None:
+def test_each_node_has_a_name_in_its_language(name: str, language: str) -> None:
     for node in read(name, language):
-        said = node.get("label") or node["name"]
-        assert said
+        name_or_label = node.get("label") or node["name"]
+        assert name_or_label
         has_chinese = re.search(r"[\u4e00-\u9fff]", json.dumps(node, ensure_ascii=False)) is not None
-        assert has_chinese == (language == "zh-CN") or (language == "zh-CN" and node["type"] == "template"), said
+        assert has_chinese == (language == "zh-CN") or (language == "zh-CN" and node["type"] == "template"), (
+            name_or_label
+        )
 
 
-def test_no_ids_collide_when_everything_is_imported() -> None:
+def test_ids_are_unique_over_all_files() -> None:
     seen: dict[str, str] = {}
     for language in LANGUAGES:
         for name in NAMES:
             for node in read(name, language):
                 if node["type"] == "mqtt-broker":
-                    # All of a language share the broker's node, so that its address is entered once.
-                    said = json.dumps(node)
-                    assert seen.setdefault(node["id"], said) == said
+                    # The flows of a language share the broker's node, so that a user enters its address once.
+                    text = json.dumps(node)
+                    assert seen.setdefault(node["id"], text) == text
                     assert seen.setdefault(f"broker {language}", node["id"]) == node["id"]
                 else:
                     assert seen.setdefault(node["id"], f"{language}/{name}") == f"{language}/{name}"
@@ -105,7 +107,7 @@ def test_no_ids_collide_when_everything_is_imported() -> None:
 
 
 def topics_in(node: dict[str, Any]) -> set[str]:
-    """Return the topics that a node names: its own, and those in its function, settings filled in."""
+    """Return the topics of a node: its own and those in its function; `name` replaces each placeholder."""
     written = [
         topic
         for quote in '`"'
@@ -117,25 +119,25 @@ def topics_in(node: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_roles_that_the_readme_names_are_enough(name: str, language: str) -> None:
+def test_roles_named_in_the_readme_are_enough(name: str, language: str) -> None:
     rules = rules_of([Role.OPERATOR, Role.ENROLLER], "node-red", base="facebridge", prefix="homeassistant")
     allowed = {access: [rule.topic for rule in rules if rule.access is access] for access in TopicAccess}
-    looked_at = 0
+    checked = 0
     for node in read(name, language):
         access = TopicAccess.READ if node["type"] == "mqtt in" else TopicAccess.WRITE
         for topic in topics_in(node):
             assert any(topic_matches_sub(one, topic) for one in allowed[access]), f"{node['name']}: {topic}"
-            looked_at += 1
-    assert looked_at
+            checked += 1
+    assert checked
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_commands_are_published_as_they_have_to_be(name: str, language: str) -> None:
+def test_commands_have_the_right_qos_and_expiry(name: str, language: str) -> None:
     for node in read(name, language):
         if node["type"] == "mqtt out":
             changes_persons = name in {"visitor", "persons-from-csv"}
             assert (node["qos"], node["retain"]) == ("1" if changes_persons else "0", "false")
-            assert node["expiry"] == ("" if changes_persons else "5"), "no person change may expire"
+            assert node["expiry"] == ("" if changes_persons else "5"), "a person change must not expire"
         if node["type"] == "mqtt-broker":
             assert (node["protocolVersion"], node["cleansession"]) == ("5", True)

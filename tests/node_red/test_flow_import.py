@@ -1,4 +1,4 @@
-"""All flows of both languages in one Node-RED, as somebody has them who imports everything."""
+"""All flows of both languages, imported into one Node-RED."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.node_red import NodeRed
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-async def test_everything_is_imported_and_nothing_is_complained_of(node_red: NodeRed, mosquitto: Mosquitto) -> None:
+async def test_all_flows_are_imported_without_warnings(node_red: NodeRed, mosquitto: Mosquitto) -> None:
     nodes: dict[str, dict[str, Any]] = {}
     for language in LANGUAGES:
         for name in NAMES:
@@ -22,13 +22,13 @@ async def test_everything_is_imported_and_nothing_is_complained_of(node_red: Nod
     for name in ("Broker of Facebridge", "Facebridge 的代理"):
         await node_red.wait_logged(f"[mqtt-broker:{name}] Connected to broker", before)
     kept = {node["id"]: node for node in await node_red.flows()}
-    # Whatever a node of this version has and the file lacks would be added here.
+    # Node-RED would add properties of this version that a file lacks.
     assert kept == nodes
     async with mqtt_client(mosquitto.port, "#") as client, node_red.watched():
         for node in nodes.values():
             if node["type"] == "inject" and not node["repeat"] and "1001" not in str(node["props"]):
                 await node_red.press(node["id"])
-        # The two of a language share a topic for the word that goes round; each knows its own.
+        # Both languages share the topic of the echo; each flow recognizes its own.
         await client.wait_for_all("facebridge/terminal/FEDCBA9876543210/open/set", 2)
         await client.wait_for_all("facebridge/group/all/open/set", 2)
         await node_red.wait_shown(lambda shown: "persons.csv" in shown.text, "the missing files", number=2)

@@ -1,4 +1,4 @@
-"""A press in a real Node-RED: every outcome takes its own path, and no door opens late."""
+"""The flows that open doors: each outcome has its own path, and no door opens late."""
 
 import asyncio
 
@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 OPEN = "facebridge/terminal/T1/open/set"
 
 
-async def test_a_door_is_opened_and_every_answer_has_its_path(flow: SystemFactory) -> None:
-    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as system:
+async def test_door_opens_and_each_outcome_has_its_path(run_flow: SystemFactory) -> None:
+    async with run_flow("open-door", SN="T1", WAIT_SECONDS=6) as system:
         await system.press("Open the door")
         await system.wait_text("offline")
         async with system.terminal_connected() as terminal:
@@ -38,8 +38,8 @@ async def test_a_door_is_opened_and_every_answer_has_its_path(flow: SystemFactor
         assert not [one for one in system.node_red.shown if "Error" in one.text]
 
 
-async def test_a_wrong_sn_and_a_bridge_that_is_away_are_told(flow: SystemFactory) -> None:
-    async with flow("open-door", SN="mistyped", WAIT_SECONDS=3) as system:
+async def test_wrong_serial_number_and_stopped_bridge(run_flow: SystemFactory) -> None:
+    async with run_flow("open-door", SN="mistyped", WAIT_SECONDS=3) as system:
         await system.press("Open the door")
         await system.wait_text("invalid")
         await system.bridge.stop()
@@ -48,9 +48,9 @@ async def test_a_wrong_sn_and_a_bridge_that_is_away_are_told(flow: SystemFactory
         await system.bridge.start()
 
 
-async def test_answers_that_are_rare_have_their_paths(flow: SystemFactory) -> None:
-    """The bridge is away; somebody answers in its place."""
-    async with flow("open-door", forged=True, SN="T1", WAIT_SECONDS=20) as system:
+async def test_rare_outcomes_have_their_paths(run_flow: SystemFactory) -> None:
+    """The bridge is stopped, and the test publishes replies in its place."""
+    async with run_flow("open-door", forged=True, SN="T1", WAIT_SECONDS=20) as system:
         await system.bridge.stop()
         answers: dict[str, dict[str, object]] = {
             "expired": {"outcome": "expired", "delivered": False},
@@ -71,17 +71,17 @@ async def test_answers_that_are_rare_have_their_paths(flow: SystemFactory) -> No
             await system.client.publish("facebridge/terminal/T1/reply", reply)
             await system.client.publish("facebridge/terminal/T1/reply", reply)
             await system.wait_text(path, after=after)
-        assert len(system.node_red.shown) == len(answers), "an answer counts once"
+        assert len(system.node_red.shown) == len(answers), "a repeated reply is ignored"
         await system.bridge.start()
 
 
 @pytest.mark.parametrize(
     ("name", "button"), [("open-door", "Open the door"), ("groups", "Open all doors of the group")]
 )
-async def test_nobody_opens_a_door_with_a_word_of_their_own(flow: SystemFactory, name: str, button: str) -> None:
-    async with flow(name, forged=True) as system:
-        for word in ("", "another's", "constructor", "__proto__", "toString", b"\xff"):
-            await system.client.publish(f"facebridge-replies/node-red/{name}/echo", word)
+async def test_forged_echo_does_not_open_a_door(run_flow: SystemFactory, name: str, button: str) -> None:
+    async with run_flow(name, forged=True) as system:
+        for echo in ("", "another's", "constructor", "__proto__", "toString", b"\xff"):
+            await system.client.publish(f"facebridge-replies/node-red/{name}/echo", echo)
         reply = {"request_id": "constructor", "outcome": "ok"}
         await system.client.publish("facebridge/terminal/T1/reply", reply)
         await system.client.publish("facebridge/group/all/reply", reply)
@@ -91,28 +91,28 @@ async def test_nobody_opens_a_door_with_a_word_of_their_own(flow: SystemFactory,
         assert len([one for one in system.client.heard if one.topic.endswith("/open/set")]) == 1
 
 
-async def test_a_press_while_the_broker_is_away_is_told_and_never_opens(flow: SystemFactory) -> None:
-    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
+async def test_press_while_the_broker_is_stopped_never_opens(run_flow: SystemFactory) -> None:
+    async with run_flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
         await system.broker.stop()
         await system.press("Open the door")
         await system.wait_text("not sent")
         await system.start_broker()
-        await until_opened(system, terminal)
-        assert len(system.shown_texts("ok")) == terminal.opened == 1, "the press before was dropped"
+        await press_until_the_door_opens(system, terminal)
+        assert len(system.shown_texts("ok")) == terminal.opened == 1, "the earlier press was dropped"
 
 
-async def until_opened(system: NodeRedSystem, terminal: SimulatedTerminal) -> None:
-    """Press until the door opens: the bridge may not be back yet, and is careful with presses when it just is."""
+async def press_until_the_door_opens(system: NodeRedSystem, terminal: SimulatedTerminal) -> None:
+    """Press until the door opens: the bridge may not be connected yet, and at first answers `expired`."""
     for number in range(1, 20):
         await system.press("Open the door")
         await system.wait_text("ok", "expired", "no answer", number=number)
         if terminal.opened:
             return
-    raise AssertionError("the door does not open any more")
+    raise AssertionError("the door does not open")
 
 
-async def test_a_press_while_the_broker_hangs_never_opens(flow: SystemFactory) -> None:
-    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
+async def test_press_while_the_broker_is_frozen_never_opens(run_flow: SystemFactory) -> None:
+    async with run_flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
         system.broker.freeze()
         for _ in range(3):
             await system.press("Open the door")
@@ -120,16 +120,16 @@ async def test_a_press_while_the_broker_hangs_never_opens(flow: SystemFactory) -
         system.broker.thaw()
         echoes = "facebridge-replies/node-red/open-door/echo"
         await system.client.wait_for_all(echoes, 3)
-        await asyncio.sleep(2)  # nothing tells that nothing follows
+        await asyncio.sleep(2)  # no event shows that no press follows
         assert not [one for one in system.client.heard if one.topic == OPEN]
         assert terminal.opened == 0
 
 
-async def test_a_frozen_node_red_drops_a_press_that_waited(flow: SystemFactory) -> None:
-    async with flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
+async def test_frozen_node_red_drops_a_waiting_press(run_flow: SystemFactory) -> None:
+    async with run_flow("open-door", SN="T1", WAIT_SECONDS=6) as system, system.terminal_connected() as terminal:
         system.broker.freeze()
         await system.press("Open the door")
-        await asyncio.sleep(0.5)  # the press is on its way once Node-RED has passed it on, which nothing tells
+        await asyncio.sleep(0.5)  # no event shows that Node-RED has sent the press
         system.node_red.freeze()
         system.broker.thaw()
         await system.client.publish("somewhere/else", "x")
@@ -139,8 +139,8 @@ async def test_a_frozen_node_red_drops_a_press_that_waited(flow: SystemFactory) 
         assert terminal.opened == 0
 
 
-async def test_a_group_is_opened_and_who_failed_is_told(flow: SystemFactory) -> None:
-    async with flow("groups", GROUP="lobby", WAIT_SECONDS=6) as system:
+async def test_group_is_opened_and_failed_terminals_are_named(run_flow: SystemFactory) -> None:
+    async with run_flow("groups", GROUP="lobby", WAIT_SECONDS=6) as system:
         await system.press("Open all doors of the group")
         none = await system.wait_text("all failed")
         assert "T1" in none
@@ -161,7 +161,7 @@ async def test_a_group_is_opened_and_who_failed_is_told(flow: SystemFactory) -> 
         await system.start_broker()
 
 
-async def test_an_unknown_group_is_told(flow: SystemFactory) -> None:
-    async with flow("groups", GROUP="nowhere", WAIT_SECONDS=6) as system:
+async def test_unknown_group(run_flow: SystemFactory) -> None:
+    async with run_flow("groups", GROUP="nowhere", WAIT_SECONDS=6) as system:
         await system.press("Open all doors of the group")
         await system.wait_text("invalid")

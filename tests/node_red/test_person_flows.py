@@ -1,4 +1,4 @@
-"""Persons from a form and from a CSV in a real Node-RED, and what the terminals say to them."""
+"""The flows that send persons to terminals: from a form, and from a CSV file."""
 
 import asyncio
 import csv
@@ -23,8 +23,8 @@ FORM = {"id": "2001", "name": "Ada", "valid_until": "2030-01-01T18:00"}
 _OUTCOME = re.compile(r'data-outcome="(\w+)"')
 
 
-class Visitors:
-    """The page, as a browser has it."""
+class VisitorForm:
+    """The form for visitors, as a browser uses it."""
 
     def __init__(self, system: NodeRedSystem, language: str) -> None:
         self.url = f"{system.node_red.url}{'/zh' if language == 'zh-CN' else ''}/visitors"
@@ -35,7 +35,7 @@ class Visitors:
             return answer
 
     async def send(self, photo: bytes | None, headers: dict[str, str] | None = None, **fields: str) -> tuple[int, str]:
-        """Send the form, go where its answer leads, and return that page and where it is."""
+        """Submit the form and follow the redirect; return status and text of the page, and keep its URL."""
         form = aiohttp.FormData({**FORM, **fields})
         if photo is not None:
             form.add_field("photo", photo, filename="me.jpg", content_type="image/jpeg")
@@ -44,8 +44,8 @@ class Visitors:
             self.answer_url = str(answer.url)
             return answer.status, text
 
-    async def until(self, *outcomes: str) -> str:
-        """Look at the answer's page again, as it does by itself, until it shows one of these."""
+    async def wait_outcome(self, *outcomes: str) -> str:
+        """Reload the answer page, as it does by itself, until it shows one of these outcomes; return its text."""
         async with aiohttp.ClientSession() as http, asyncio.timeout(30):
             while True:
                 async with http.get(self.answer_url) as answer:
@@ -57,20 +57,20 @@ class Visitors:
                 await asyncio.sleep(0.1)
 
 
-async def test_a_visitor_is_enrolled_over_the_form(flow: SystemFactory, language: str) -> None:
-    async with flow("visitor", SN="T1") as system:
-        visitors = Visitors(system, language)
+async def test_visitor_is_enrolled_with_the_form(run_flow: SystemFactory, language: str) -> None:
+    async with run_flow("visitor", SN="T1") as system:
+        visitors = VisitorForm(system, language)
         page = await visitors.page()
         assert page.status == 200
         assert page.content_type == "text/html"
         status, _ = await visitors.send(sample_photo(1, (640, 480)))
         assert status == 200
-        text = await visitors.until("accepted")
-        assert 'http-equiv="refresh"' in text, "the terminal is away: the page goes on looking"
+        text = await visitors.wait_outcome("accepted")
+        assert 'http-equiv="refresh"' in text, "the terminal is offline: the page keeps reloading"
         (sent,) = [one for one in system.client.heard if one.topic == SET]
         assert (sent.qos, sent.retain) == (1, False)
         async with system.terminal_connected() as terminal:
-            text = await visitors.until("ok")
+            text = await visitors.wait_outcome("ok")
             assert "refresh" not in text
             held = terminal.persons["2001"]
             assert held.name == "Ada"
@@ -78,15 +78,15 @@ async def test_a_visitor_is_enrolled_over_the_form(flow: SystemFactory, language
 
             terminal.behaviour = Behaviour(refusal=Refusal(3, "<script>no face</script>"))
             await visitors.send(sample_photo(2, (640, 480)), id="2002", name="<b>Eve</b>")
-            text = await visitors.until("refused")
+            text = await visitors.wait_outcome("refused")
             assert "&lt;script&gt;no face" in text
             assert "<script>" not in text
             assert "Eve" not in text
 
 
-async def test_what_is_wrong_with_a_form_is_told(flow: SystemFactory, language: str) -> None:
-    async with flow("visitor", SN="T1") as system:
-        visitors = Visitors(system, language)
+async def test_form_with_invalid_fields(run_flow: SystemFactory, language: str) -> None:
+    async with run_flow("visitor", SN="T1") as system:
+        visitors = VisitorForm(system, language)
         photo = sample_photo(1, (64, 80))
         wrong: list[tuple[dict[str, str], bytes | None, int]] = [
             ({"id": "<script>"}, photo, 400),
@@ -107,49 +107,49 @@ async def test_what_is_wrong_with_a_form_is_told(flow: SystemFactory, language: 
         assert not [one for one in system.client.heard if one.topic == SET]
 
         await visitors.send(b"this is no picture")
-        assert "<li>photo: " in await visitors.until("invalid")
+        assert "<li>photo: " in await visitors.wait_outcome("invalid")
         await visitors.send(photo, valid_until="2001-01-01", valid_from="2002-01-01")
-        assert "valid_" in await visitors.until("invalid")
+        assert "valid_" in await visitors.wait_outcome("invalid")
         visitors.answer_url = f"{visitors.url}/answer?request=__proto__"
-        await visitors.until("unknown")
+        await visitors.wait_outcome("unknown")
 
 
-async def test_a_large_photo_goes_through(flow: SystemFactory, language: str) -> None:
-    async with flow("visitor", SN="T1") as system, system.terminal_connected() as terminal:
-        visitors = Visitors(system, language)
+async def test_large_photo(run_flow: SystemFactory, language: str) -> None:
+    async with run_flow("visitor", SN="T1") as system, system.terminal_connected() as terminal:
+        visitors = VisitorForm(system, language)
         noise = Image.frombytes("RGB", (700, 700), random.Random(1).randbytes(700 * 700 * 3))
         stream = io.BytesIO()
         noise.save(stream, "JPEG", quality=95)
         assert 500_000 < len(stream.getvalue()) <= 1_000_000
         await visitors.send(stream.getvalue())
-        await visitors.until("ok")
+        await visitors.wait_outcome("ok")
         assert terminal.persons["2001"].photo_length == len(stream.getvalue())
 
 
-async def test_a_visitor_while_bridge_or_broker_is_away(flow: SystemFactory, language: str) -> None:
-    async with flow("visitor", SN="T1") as system:
-        visitors = Visitors(system, language)
+async def test_visitor_while_bridge_or_broker_is_stopped(run_flow: SystemFactory, language: str) -> None:
+    async with run_flow("visitor", SN="T1") as system:
+        visitors = VisitorForm(system, language)
         await system.bridge.stop()
         await visitors.send(sample_photo(1, (64, 80)))
-        await visitors.until("kept")
+        await visitors.wait_outcome("kept")
         await system.bridge.start()
-        await visitors.until("accepted")
+        await visitors.wait_outcome("accepted")
         await visitors.send(sample_photo(2, (64, 80)))
         first_url = visitors.answer_url
-        await visitors.until("accepted")
+        await visitors.wait_outcome("accepted")
         await visitors.send(sample_photo(3, (64, 80)))
         second_url, visitors.answer_url = visitors.answer_url, first_url
-        await visitors.until("superseded")
+        await visitors.wait_outcome("superseded")
         visitors.answer_url = second_url
-        await visitors.until("accepted")
+        await visitors.wait_outcome("accepted")
         await system.broker.stop()
         await visitors.send(sample_photo(1, (64, 80)), id="2003")
-        await visitors.until("unsent")
+        await visitors.wait_outcome("unsent")
         await system.start_broker()
 
 
 def write_persons(folder: Path, rows: list[dict[str, Any]], pictures: dict[str, bytes]) -> dict[str, str]:
-    """Write what a user has, as a spreadsheet does it, and return the settings that name it."""
+    """Write the files of a user, with a CSV as a spreadsheet saves it; return the flow's settings for them."""
     (folder / "pictures").mkdir()
     for person_id, picture in pictures.items():
         (folder / "pictures" / f"{person_id}.jpg").write_bytes(picture)
@@ -166,7 +166,7 @@ def write_persons(folder: Path, rows: list[dict[str, Any]], pictures: dict[str, 
 
 
 async def report(system: NodeRedSystem, folder: Path) -> dict[str, tuple[str, str]]:
-    """Wait until the flow tells that it is done; return outcome and reason of each row, by row number."""
+    """Wait until the flow has finished; return outcome and reason of each row, by row number."""
     await system.wait_text("The report in a sentence")
     await _until_written(folder / "report.csv")
     with (folder / "report.csv").open(encoding="utf-8", newline="") as file:
@@ -178,16 +178,16 @@ async def _until_written(path: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_persons_come_from_a_csv_in_batches(flow: SystemFactory, tmp_path: Path) -> None:
+async def test_persons_of_a_csv_are_sent_in_batches(run_flow: SystemFactory, tmp_path: Path) -> None:
     rows = [{"id": str(3000 + n), "name": f"Name, {n}", "pass_count": "5"} for n in range(25)]
     pictures = {row["id"]: sample_photo(n, (64, 80)) for n, row in enumerate(rows)}
     settings = write_persons(tmp_path, rows, pictures)
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
+    async with run_flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
         async with system.terminal_connected() as terminal:
             await system.press("Start")
-            told = await report(system, tmp_path)
-            assert {outcome for outcome, _ in told.values()} == {"ok"}, told
-            assert list(told) == [str(row) for row in range(2, 27)]
+            rows_reported = await report(system, tmp_path)
+            assert {outcome for outcome, _ in rows_reported.values()} == {"ok"}, rows_reported
+            assert list(rows_reported) == [str(row) for row in range(2, 27)]
             assert terminal.persons["3007"].name == "Name, 7"
             assert len(terminal.persons) == 25
         sent = [one for one in system.client.heard if one.topic == SET]
@@ -201,11 +201,11 @@ async def test_persons_come_from_a_csv_in_batches(flow: SystemFactory, tmp_path:
         for number, batch in enumerate(sent[1:], start=1):
             before = order[: order.index(("set", batch.json["request_id"]))]
             answered = before.count(("reply", sent[number - 1].json["request_id"]))
-            assert answered == 10, "a batch waits until the one before has been taken"
+            assert answered == 10, "a batch waits until the one before was accepted"
         assert len(system.shown_texts("How far it is")) == 4
 
 
-async def test_the_report_says_what_became_of_each_row(flow: SystemFactory, tmp_path: Path) -> None:
+async def test_report_has_the_outcome_of_each_row(run_flow: SystemFactory, tmp_path: Path) -> None:
     noise = random.Random(2).randbytes(620 * 620 * 3 + 3)
     large = {}
     for number in range(3):
@@ -226,37 +226,37 @@ async def test_the_report_says_what_became_of_each_row(flow: SystemFactory, tmp_
     ]
     pictures = {person_id: sample_photo(1, (64, 80)) for person_id in ("4001", "4006", "4007")}
     settings = write_persons(tmp_path, rows, {**pictures, **large, "4004": b"no picture", "4005": bytes(1_000_001)})
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
+    async with run_flow("persons-from-csv", SN="T1", WAIT_SECONDS=30, **settings) as system:
         async with system.terminal_connected() as terminal:
             terminal.behaviour = Behaviour(refusal=Refusal(9, 'no "face", sorry'), only_for=frozenset({"4007"}))
             await system.press("Start")
             await system.press("Start")
-            told = await report(system, tmp_path)
-        outcomes = {row: outcome for row, (outcome, _) in told.items()}
+            rows_reported = await report(system, tmp_path)
+        outcomes = {row: outcome for row, (outcome, _) in rows_reported.items()}
         expected = ["ok", "invalid", "invalid", "invalid", "invalid", "invalid", "invalid", "refused", "ok", "ok", "ok"]
-        assert list(outcomes.values()) == expected, told
-        assert told["9"][1] == 'no "face", sorry'
+        assert list(outcomes.values()) == expected, rows_reported
+        assert rows_reported["9"][1] == 'no "face", sorry'
         for row, reason in {"3": "id", "4": "id", "5": "photo", "6": "photo", "7": "photo", "8": "weekly"}.items():
-            assert told[row][1].startswith(reason), told
+            assert rows_reported[row][1].startswith(reason), rows_reported
         sizes = [len(one.payload) for one in system.client.heard if one.topic == SET]
         assert max(sizes) < 1_500_000, sizes
         assert len(sizes) == 2
 
 
-async def test_a_csv_while_terminal_bridge_or_broker_is_away(flow: SystemFactory, tmp_path: Path) -> None:
+async def test_csv_while_terminal_bridge_or_broker_is_offline(run_flow: SystemFactory, tmp_path: Path) -> None:
     rows = [{"id": str(5000 + n), "name": f"Name {n}"} for n in range(12)]
     settings = write_persons(tmp_path, rows, {row["id"]: sample_photo(1, (64, 80)) for row in rows})
-    async with flow("persons-from-csv", SN="T1", WAIT_SECONDS=3, **settings) as system:
+    async with run_flow("persons-from-csv", SN="T1", WAIT_SECONDS=3, **settings) as system:
         await system.press("Start")
-        told = await report(system, tmp_path)
-        assert {outcome for outcome, _ in told.values()} == {"accepted"}, "the terminal is away"
+        rows_reported = await report(system, tmp_path)
+        assert {outcome for outcome, _ in rows_reported.values()} == {"accepted"}, "the terminal is offline"
 
         (tmp_path / "report.csv").unlink()
         await system.bridge.stop()
         await system.press("Start")
         await system.wait_text("The report in a sentence", number=2)
-        told = await report(system, tmp_path)
-        assert [outcome for outcome, _ in told.values()] == ["no_answer"] * 10 + ["not_sent"] * 2
+        rows_reported = await report(system, tmp_path)
+        assert [outcome for outcome, _ in rows_reported.values()] == ["no_answer"] * 10 + ["not_sent"] * 2
         await system.bridge.start()
 
         (tmp_path / "report.csv").unlink()
@@ -265,12 +265,12 @@ async def test_a_csv_while_terminal_bridge_or_broker_is_away(flow: SystemFactory
         await system.press("Start")
         await system.start_broker()
         await system.wait_text("The report in a sentence", number=3)
-        told = await report(system, tmp_path)
-        assert {outcome for outcome, _ in told.values()} == {"accepted"}, "what was dropped is sent again"
+        rows_reported = await report(system, tmp_path)
+        assert {outcome for outcome, _ in rows_reported.values()} == {"accepted"}, "a dropped batch is sent again"
 
 
-async def test_a_csv_that_is_not_there_is_told(flow: SystemFactory, tmp_path: Path) -> None:
+async def test_missing_csv(run_flow: SystemFactory, tmp_path: Path) -> None:
     settings = {"CSV_FILE": str(tmp_path / "nothing.csv"), "REPORT_FILE": str(tmp_path / "report.csv")}
-    async with flow("persons-from-csv", SN="T1", **settings) as system:
+    async with run_flow("persons-from-csv", SN="T1", **settings) as system:
         await system.press("Start")
         await system.node_red.wait_shown(lambda shown: "nothing.csv" in shown.text, "the file's name")

@@ -1,4 +1,4 @@
-"""Terminals watched, and questions asked with MQTT 5, in a real Node-RED."""
+"""The flow that watches terminals, and the flow that sends requests with MQTT 5 response topics."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ ANSWERS = "facebridge-replies/node-red/request-response/answer"
 
 
 async def enrol(system: NodeRedSystem, person_id: str, outcome: str) -> None:
-    """Ask for a person, and wait for the last word."""
+    """Publish a person, and wait for the final reply."""
     topic = "facebridge/terminal/T1/person"
     person = {"id": person_id, "name": f"Name of {person_id}", "photo": b64encode(PHOTOS[0]).decode()}
     await system.client.publish(f"{topic}/set", {"persons": [person], "request_id": person_id})
@@ -26,30 +26,34 @@ async def enrol(system: NodeRedSystem, person_id: str, outcome: str) -> None:
     )
 
 
-async def test_a_terminal_that_is_away_is_told_once_and_its_return_too(flow: SystemFactory) -> None:
-    async with flow("watch", MINUTES=0.02) as system:
+async def test_offline_terminal_and_its_return_are_reported_once(run_flow: SystemFactory) -> None:
+    async with run_flow("watch", MINUTES=0.02) as system:
         first = await system.wait_text("A terminal is away")
         second = await system.wait_text("A terminal is away", number=2)
-        assert {sn for sn in ("T1", "T2") for told in (first, second) if sn in told} == {"T1", "T2"}
+        assert {sn for sn in ("T1", "T2") for text in (first, second) if sn in text} == {"T1", "T2"}
         async with system.terminal_connected():
             assert "T1" in await system.wait_text("It is back")
-        # Back for less than it takes to be told away again; the next look at the time is one tick, 5 seconds, later.
+        # The terminal was back only briefly. The flow checks the time every 5 seconds, so it reports again after that.
         await system.wait_text("A terminal is away", number=3)
         await asyncio.sleep(6)
-        assert len(system.shown_texts("A terminal is away")) == 3, "T2 is told once"
+        assert len(system.shown_texts("A terminal is away")) == 3, "T2 is reported once"
         assert len(system.shown_texts("It is back")) == 1
 
 
-async def test_a_terminal_that_is_back_in_time_is_not_told(flow: SystemFactory) -> None:
-    async with flow("watch", MINUTES=10) as system:
+async def test_terminal_that_is_back_in_time_is_not_reported(run_flow: SystemFactory) -> None:
+    async with run_flow("watch", MINUTES=10) as system:
         async with system.terminal_connected():
             pass
         await asyncio.sleep(6)
         assert not system.node_red.shown
 
 
-async def test_a_bridge_that_is_away_is_told_and_its_terminals_are_not(flow: SystemFactory) -> None:
-    async with flow("watch", MINUTES=0.1) as system, system.terminal_connected("T1"), system.terminal_connected("T2"):
+async def test_stopped_bridge_is_reported_without_its_terminals(run_flow: SystemFactory) -> None:
+    async with (
+        run_flow("watch", MINUTES=0.1) as system,
+        system.terminal_connected("T1"),
+        system.terminal_connected("T2"),
+    ):
         await system.bridge.kill()
         await system.wait_text("The bridge is away")
         await system.bridge.start()
@@ -58,15 +62,15 @@ async def test_a_bridge_that_is_away_is_told_and_its_terminals_are_not(flow: Sys
         assert not system.shown_texts("A terminal is away")
 
 
-async def test_refused_persons_are_told_with_the_reason(flow: SystemFactory) -> None:
-    async with flow("watch", MINUTES=10) as system, system.terminal_connected() as terminal:
+async def test_refused_persons_are_reported_with_the_reason(run_flow: SystemFactory) -> None:
+    async with run_flow("watch", MINUTES=10) as system, system.terminal_connected() as terminal:
         terminal.behaviour = Behaviour(refusal=Refusal(4, "no face"))
         await enrol(system, "6001", "refused")
-        told = await system.wait_text("A person was refused")
-        assert "6001" in told
-        assert "no face" in told
+        text = await system.wait_text("A person was refused")
+        assert "6001" in text
+        assert "no face" in text
         assert "T1" in await system.wait_text("Some are refused")
-        # Node-RED starts anew: what was refused meanwhile is in the retained state.
+        # After a restart of Node-RED the retained state still contains the refused persons.
         await system.node_red.deploy([])
         system.node_red.shown.clear()
         await system.node_red.deploy(system.flow.nodes)
@@ -77,8 +81,8 @@ async def test_refused_persons_are_told_with_the_reason(flow: SystemFactory) -> 
         assert not system.shown_texts("A person was refused")
 
 
-async def test_each_question_finds_its_answer(flow: SystemFactory) -> None:
-    async with flow("request-response", SN="T1", WAIT_SECONDS=2) as system, system.terminal_connected():
+async def test_each_request_gets_its_own_answer(run_flow: SystemFactory) -> None:
+    async with run_flow("request-response", SN="T1", WAIT_SECONDS=2) as system, system.terminal_connected():
         await enrol(system, "1001", "ok")
         await system.press("Who is 1001?")
         assert "Name of 1001" in await system.wait_text("found")
@@ -91,22 +95,22 @@ async def test_each_question_finds_its_answer(flow: SystemFactory) -> None:
         both = [shown.text for shown in system.node_red.shown[after:]]
         assert sorted(number for number in ("1001", "1002") for text in both if f"{number}" in text) == ["1001", "1002"]
         assert all(f"Name of {text[:4]}" in text for text in both), both
-        marks = [one.correlation_data for one in system.client.heard if one.topic == ANSWERS]
-        assert len(set(marks)) == len(marks) == 4
+        correlation_data = [one.correlation_data for one in system.client.heard if one.topic == ANSWERS]
+        assert len(set(correlation_data)) == len(correlation_data) == 4
 
 
-async def test_answers_in_another_order_and_late_ones(flow: SystemFactory) -> None:
-    """The bridge is away; somebody answers in its place, in the order that is least expected."""
-    async with flow("request-response", SN="T1", WAIT_SECONDS=2) as system:
+async def test_answers_in_reverse_order_and_late_answers(run_flow: SystemFactory) -> None:
+    """The bridge is stopped, and the test answers in its place, in reverse order."""
+    async with run_flow("request-response", SN="T1", WAIT_SECONDS=2) as system:
         await system.bridge.stop()
         await system.press("Both at a time")
-        questions = await system.client.wait_for_all("facebridge/terminal/T1/person/get", 2)
-        assert {question.qos for question in questions} == {0}
-        for question in reversed(questions):
-            person_id = question.json["id"]
+        requests = await system.client.wait_for_all("facebridge/terminal/T1/person/get", 2)
+        assert {request.qos for request in requests} == {0}
+        for request in reversed(requests):
+            person_id = request.json["id"]
             persons = [{"id": person_id, "name": f"Name of {person_id}", "delivery": "pending"}]
             reply = {"outcome": "ok", "persons": persons}
-            await system.client.publish(ANSWERS, reply, correlation_data=question.correlation_data)
+            await system.client.publish(ANSWERS, reply, correlation_data=request.correlation_data)
         await system.wait_text("found", number=2)
         texts = system.shown_texts("found")
         assert all(f"Name of {text[:4]}" in text for text in texts), texts
@@ -121,7 +125,7 @@ async def test_answers_in_another_order_and_late_ones(flow: SystemFactory) -> No
         await system.bridge.start()
 
 
-async def test_a_question_to_a_terminal_that_is_not_known(flow: SystemFactory) -> None:
-    async with flow("request-response", SN="mistyped", WAIT_SECONDS=5) as system:
+async def test_request_for_an_unknown_terminal(run_flow: SystemFactory) -> None:
+    async with run_flow("request-response", SN="mistyped", WAIT_SECONDS=5) as system:
         await system.press("Who is 1001?")
         assert "1001" in await system.wait_text("invalid")
