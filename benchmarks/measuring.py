@@ -14,7 +14,7 @@ import uvloop
 
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
-from bridge.mqtt.client.connection import Message, MqttConnection
+from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, SessionOptions
 
 PATIENCE = 60.0
 """Seconds after which what takes milliseconds is not going to happen."""
@@ -63,14 +63,10 @@ async def mqtt_client(
     )  # fmt: skip
     connection = MqttConnection(
         settings,
-        client_id=name,
-        clock=Clock(),
-        random=Random(1),
-        persistent=False,
-        will=None,
-        on_message=on_message,
-        on_connect=connected,
-        on_disconnect=ready.clear,
+        SessionOptions(client_id=name),
+        ConnectionHandlers(on_message=on_message, on_connect=connected, on_disconnect=ready.clear),
+        Clock(),
+        Random(1),
     )
     running = asyncio.get_running_loop().create_task(connection.run())
     try:

@@ -1,64 +1,60 @@
-"""`facebridge check --connect`: tries what the configuration names, beside a running bridge without disturbing it."""
+"""`facebridge check --connect`: the doctor's checks of broker, store and ports. They disturb no running bridge."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.config.settings import MqttSettings, Settings, StoreSettings
+from bridge.config.settings import Settings
 from bridge.core.clock import Clock
-from bridge.doctor.ports import look_at_port
-from bridge.doctor.probe import probing
-from bridge.mqtt.client.messages import NotConnectedError
-from bridge.store.check import check_store
+from bridge.doctor.broker import check_connection
+from bridge.doctor.checks import STORE_TIMEOUT_SECONDS, run_check
+from bridge.doctor.findings import Area, Finding, Level
+from bridge.doctor.ports import check_ports
+from bridge.doctor.probe import BrokerAccess
+from bridge.doctor.store import StoreCheck, check_store
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of trying one thing.
+    """The result of one check.
 
     Attributes:
-        what: was tried.
-        fine: whether it works.
-        message: how it is, or what is wrong.
+        ok: whether the bridge could use what was checked.
+        message: the result, as a text for users.
     """
 
-    what: str
-    fine: bool
+    ok: bool
     message: str
 
 
 async def check_surroundings(settings: Settings) -> list[CheckResult]:
-    """Try the broker, the store and the listening ports."""
-    return [
-        await _check_broker(settings.mqtt),
-        await _check_store(settings.store),
-        await _check_port("terminals.port", settings.terminals.host, settings.terminals.port),
-        await _check_port("web.port", settings.web.host, settings.web.port),
-    ]
+    """Check the broker, the store and the listening ports."""
+    clock = Clock()
+    store = StoreCheck([])
+
+    async def use_store() -> Sequence[Finding]:
+        nonlocal store
+        store = await check_store(settings.store, clock.now())
+        return store.findings
+
+    async def connect() -> Sequence[Finding]:
+        return (await check_connection(BrokerAccess(settings.mqtt, secrets.token_hex(4), clock))).findings
+
+    async def listen() -> Sequence[Finding]:
+        return await check_ports(settings, bridge_running=store.bridge_running)
+
+    store_findings = await run_check("the store", Area.STORE, use_store, STORE_TIMEOUT_SECONDS)
+    if settings.mqtt.host is None:
+        broker = CheckResult(ok=True, message="broker: the bridge starts an embedded one, only for trying out")
+    else:
+        broker = _result("broker: ", await run_check("the broker", Area.BROKER, connect))
+    ports = await run_check("ports", Area.PORTS, listen)
+    return [broker, _result("store: ", store_findings), *(_result("", [finding]) for finding in ports)]
 
 
-async def _check_broker(settings: MqttSettings) -> CheckResult:
-    if settings.host is None:
-        return CheckResult("broker", fine=True, message="an embedded one is used, for trying out only")
-    # An id of its own: with the bridge's, the broker would throw a running one out.
-    client_id = f"{settings.client_id}-check-{secrets.token_hex(4)}"
-    try:
-        async with probing(settings, client_id, Clock()):
-            pass
-    except NotConnectedError as error:
-        return CheckResult("broker", fine=False, message=str(error))
-    return CheckResult(
-        "broker", fine=True, message=f"connected to {settings.host}:{settings.port} with MQTT {settings.protocol}"
-    )
-
-
-async def _check_store(settings: StoreSettings) -> CheckResult:
-    problem = await check_store(settings.url.reveal())
-    return CheckResult("store", problem is None, problem or f"{settings.shown_url} can be used")
-
-
-async def _check_port(key: str, host: str, port: int) -> CheckResult:
-    if port == 0:
-        return CheckResult(key, fine=True, message="a free port is taken when the bridge starts")
-    state = await look_at_port(host, port)
-    how = "in use by a running Facebridge" if state.bridge_running else "free"
-    return CheckResult(key, fine=state.problem is None, message=state.problem or f"{host}:{port} is {how}")
+def _result(prefix: str, findings: Sequence[Finding]) -> CheckResult:
+    """Return the failure, or if there is none the best finding, which says what works."""
+    by_level = sorted(findings, key=lambda finding: finding.level)
+    if by_level[-1].level is Level.WRONG or by_level[-1].code in ("check_failed", "check_unfinished"):
+        return CheckResult(ok=False, message=prefix + by_level[-1].what)
+    return CheckResult(ok=True, message=prefix + by_level[0].what)

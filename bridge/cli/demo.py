@@ -23,7 +23,13 @@ from bridge.cli.logs import set_up_logging
 from bridge.config.load import load_settings
 from bridge.config.settings import MqttSettings, Settings
 from bridge.core.clock import Clock
-from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import (
+    ConnectionHandlers,
+    Message,
+    MqttConnection,
+    NotConnectedError,
+    SessionOptions,
+)
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.fleet import SimulatedFleet
 
@@ -171,14 +177,10 @@ class _Watcher:
         self._more = asyncio.Event()
         self._connection = MqttConnection(
             settings,
-            client_id=f"facebridge-demo-{os.getpid()}",
-            clock=Clock(),
-            random=SystemRandom(),
-            persistent=False,
-            will=None,
-            on_message=self._received,
-            on_connect=self._connected,
-            on_disconnect=self._ready.clear,
+            SessionOptions(client_id=f"facebridge-demo-{os.getpid()}"),
+            ConnectionHandlers(on_message=self._received, on_connect=self._connected, on_disconnect=self._ready.clear),
+            Clock(),
+            SystemRandom(),
         )
 
     @asynccontextmanager

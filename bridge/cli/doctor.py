@@ -16,9 +16,9 @@ from bridge.cli.support import configuration_option, run_to_end
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import load_settings
 from bridge.core.clock import Clock
-from bridge.doctor.findings import Finding, Level, found, report, worst
+from bridge.doctor.findings import Finding, Level, findings_as_json, make_finding, worst_level
 
-_MARKS = {
+_LABELS = {
     Level.OK: ("ok     ", "green"),
     Level.HINT: ("hint   ", "cyan"),
     Level.WARNING: ("warning", "yellow"),
@@ -31,56 +31,58 @@ _MARKS = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option(
     "--listen",
-    "listening",
+    "listen_seconds",
     type=click.FloatRange(1, 3600),
     default=6,
     show_default=True,
     metavar="SECONDS",
-    help="How long to listen for terminals that come and go.",
+    help="How long to watch terminals connect and disconnect.",
 )
-def doctor(configuration: Path, as_json: bool, listening: float) -> None:
-    """Look at everything around the bridge, and say what is wrong and what to do.
+def doctor(configuration: Path, as_json: bool, listen_seconds: float) -> None:
+    """Check everything around the bridge; report problems and remedies.
 
-    Works beside a running bridge without disturbing it, and without one. Exit code 1 where something is wrong, 2 where
-    the configuration is; hints and warnings alone are 0.
+    Works with and without a running bridge, and does not disturb it. Exit code 1 if something is wrong, 2 if the
+    configuration is invalid; hints and warnings alone give 0.
     """
-    from bridge.doctor.examination import Examination
+    from bridge.doctor.checks import DoctorRun
 
     clock = Clock()
     try:
         settings = load_settings(configuration, os.environ)
     except ConfigurationError as error:
         if as_json:
-            _show_json([found("configuration_invalid", str(fault), "correct it") for fault in error.faults], clock)
+            _print_json(
+                [make_finding("configuration_invalid", str(fault), "correct it") for fault in error.faults], clock
+            )
         for fault in error.faults:
             click.echo(str(fault), err=True)
         sys.exit(2)
-    findings = run_to_end(Examination(settings, configuration, clock, listening, secrets.token_hex(4)).run())
+    findings = run_to_end(DoctorRun(settings, configuration, clock, listen_seconds, secrets.token_hex(4)).run())
     if as_json:
-        _show_json(findings, clock)
+        _print_json(findings, clock)
     else:
-        _show(findings)
-    sys.exit(1 if worst(findings) is Level.WRONG else 0)
+        _print(findings)
+    sys.exit(1 if worst_level(findings) is Level.WRONG else 0)
 
 
-def _show_json(findings: Sequence[Finding], clock: Clock) -> None:
-    click.echo(orjson.dumps(report(findings, __version__, clock.now()), option=orjson.OPT_INDENT_2))
+def _print_json(findings: Sequence[Finding], clock: Clock) -> None:
+    click.echo(orjson.dumps(findings_as_json(findings, __version__, clock.now()), option=orjson.OPT_INDENT_2))
 
 
-def _show(findings: Sequence[Finding]) -> None:
+def _print(findings: Sequence[Finding]) -> None:
     console = output()
     area = None
     for finding in findings:
         if finding.area is not area:
             area = finding.area
             console.print(Text(area.value, style="bold"))
-        mark, style = _MARKS[finding.level]
-        console.print(Text.assemble("  ", (mark, style), f"  {finding.what}"))
+        label, style = _LABELS[finding.level]
+        console.print(Text.assemble("  ", (label, style), f"  {finding.what}"))
         if finding.to_do:
             console.print(Text(f"           → {finding.to_do}  [{finding.code}]"))
     counts = {level: sum(one.level is level for one in findings) for level in reversed(Level)}
     shown = ", ".join(f"{number} {_counted(level, number)}" for level, number in counts.items() if number)
-    console.print(Text(shown, style=_MARKS[worst(findings)][1]))
+    console.print(Text(shown, style=_LABELS[worst_level(findings)][1]))
 
 
 def _counted(level: Level, number: int) -> str:

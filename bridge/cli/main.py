@@ -52,10 +52,8 @@ def check(configuration: Path, connect: bool) -> None:
 
         findings = run_to_end(check_surroundings(settings))
         for finding in findings:
-            click.echo(
-                f"{'ok    ' if finding.fine else 'FAILED'}  {finding.what}: {finding.message}", err=not finding.fine
-            )
-        if not all(finding.fine for finding in findings):
+            click.echo(f"{'ok    ' if finding.ok else 'FAILED'}  {finding.message}", err=not finding.ok)
+        if not all(finding.ok for finding in findings):
             sys.exit(1)
 
 

@@ -1,5 +1,5 @@
-"""`facebridge doctor`: looks at everything around the bridge, beside a running one without disturbing it.
+"""`facebridge doctor`: checks of everything around the bridge. It does not disturb a running bridge.
 
-Probes ask (`probe`, `trials`, `listening`, `running_bridge`, …) and judges say what the answers mean, in words for
-people; `examination` runs them, each for itself.
+Functions named `check_…` do I/O and return findings. Functions named `evaluate_…` are pure: they turn values that
+others have read into findings. `checks.DoctorRun` runs all of them.
 """

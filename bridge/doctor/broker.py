@@ -1,108 +1,109 @@
-"""How the broker is reached, and what it says when it is."""
+"""The connection to the broker, and the limits in its CONNACK."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from bridge.config.settings import MqttSettings
-from bridge.doctor.findings import Finding, found
-from bridge.doctor.probe import ConnackInfo
-from bridge.doctor.trials import BrokerAccess
-from bridge.mqtt.client.messages import NotConnectedError
+from bridge.doctor.findings import Finding, make_finding
+from bridge.doctor.probe import BrokerAccess
+from bridge.mqtt.client.errors import NotConnectedError
+from bridge.mqtt.client.messages import ConnackInfo
 
-_SMALL_WINDOW = 10
-"""Publishes ahead of their acknowledgements below which a reconnecting bridge with many terminals is slow."""
-
-
-async def greet(access: BrokerAccess) -> ConnackInfo:
-    """Connect once and go. Raises NotConnectedError with what is in the way."""
-    async with access.probing("greeting") as probe:
-        return probe.greeting
+_SMALL_RECEIVE_MAXIMUM = 10
+"""Below this many unacknowledged publishes the reconnect of a bridge with many terminals is slow."""
 
 
-def judge_unreachable(problem: NotConnectedError, settings: MqttSettings) -> Finding:
-    """Say what is in the way."""
-    where = f"{settings.host}:{settings.port}"
-    return found(
-        "broker_unreachable",
-        f"the broker {where} cannot be used: {problem}",
-        "check mqtt.host, mqtt.port, the credentials and mqtt.tls, and whether the broker runs",
-    )
+@dataclass(frozen=True, slots=True)
+class ConnectionCheck:
+    """The result of one connection to the broker.
+
+    Attributes:
+        findings: what was found.
+        connack: the broker's CONNACK; None if it could not be reached.
+    """
+
+    findings: list[Finding]
+    connack: ConnackInfo | None
 
 
-def judge_greeting(greeting: ConnackInfo, settings: MqttSettings) -> list[Finding]:
-    """Say what the broker's CONNACK means for the bridge."""
+async def check_connection(access: BrokerAccess) -> ConnectionCheck:
+    """Connect once and disconnect."""
+    settings = access.settings
+    try:
+        async with access.probe("greeting") as probe:
+            connack = probe.connack
+    except NotConnectedError as error:
+        finding = make_finding(
+            "broker_unreachable",
+            f"the broker {settings.host}:{settings.port} cannot be used: {error}",
+            "check mqtt.host, mqtt.port, the credentials and mqtt.tls, and whether the broker runs",
+        )
+        return ConnectionCheck([finding], None)
+    return ConnectionCheck(list(evaluate_connack(connack, settings)), connack)
+
+
+def evaluate_connack(connack: ConnackInfo, settings: MqttSettings) -> Iterator[Finding]:
+    """Report what the broker's CONNACK means for the bridge."""
     tls = " with TLS" if settings.tls is not None else ""
-    told = f"; it says: {said}" if (said := _said(greeting)) else ""
-    findings = [
-        found("broker_connected", f"MQTT {settings.protocol} at {settings.host}:{settings.port}{tls}{told}"),
-    ]
-    if greeting.maximum_qos == 0:
-        findings.append(
-            found(
-                "qos_unavailable",
-                "the broker takes nothing with QoS 1, without which no promise holds",
-                "let it take QoS 1 (Mosquitto: max_qos 2), or use another broker",
-            )
+    limits = f"; its limits: {limits}" if (limits := _limits(connack)) else ""
+    yield make_finding("broker_connected", f"MQTT {settings.protocol} at {settings.host}:{settings.port}{tls}{limits}")
+    if connack.maximum_qos == 0:
+        yield make_finding(
+            "qos_unavailable",
+            "the broker does not accept QoS 1, which the bridge needs",
+            "allow QoS 1 (Mosquitto: max_qos 2), or use another broker",
         )
-    if greeting.wildcards is False:
-        findings.append(
-            found(
-                "wildcards_unavailable",
-                "the broker takes no subscriptions with wildcards, so the bridge cannot hear commands",
-                "switch wildcard subscriptions on, or use another broker",
-            )
+    if connack.wildcards is False:
+        yield make_finding(
+            "wildcards_unavailable",
+            "the broker does not accept subscriptions with wildcards, so the bridge cannot receive commands",
+            "allow wildcard subscriptions, or use another broker",
         )
-    if greeting.assigned_id is not None:
-        findings.append(
-            found(
-                "client_id_changed",
-                "the broker gives clients another id than they ask for; the bridge would not find its session again",
-                "let clients choose their id",
-            )
+    if connack.assigned_id is not None:
+        yield make_finding(
+            "client_id_changed",
+            "the broker replaces the client ids that clients choose; the bridge would not find its session again",
+            "let clients choose their client id",
         )
-    if greeting.receive_maximum is not None and greeting.receive_maximum < _SMALL_WINDOW:
-        findings.append(
-            found(
-                "receive_maximum_small",
-                f"the broker takes {greeting.receive_maximum} unacknowledged messages at a time: with many terminals"
-                " the bridge's start takes longer",
-                "raise its receive maximum (Mosquitto: max_inflight_messages)",
-            )
+    if connack.receive_maximum is not None and connack.receive_maximum < _SMALL_RECEIVE_MAXIMUM:
+        yield make_finding(
+            "receive_maximum_small",
+            f"the broker accepts only {connack.receive_maximum} unacknowledged messages at a time: with many terminals"
+            " the bridge starts more slowly",
+            "raise its receive maximum (Mosquitto: max_inflight_messages)",
         )
-    if greeting.server_reference is not None:
-        findings.append(
-            found(
-                "server_reference",
-                "the broker wants clients to go to another one",
-                "set mqtt.host to the one it names, if that is meant to last",
-            )
+    if connack.server_reference is not None:
+        yield make_finding(
+            "server_reference",
+            "the broker asks clients to use another broker",
+            "if this is permanent, set mqtt.host to that broker",
         )
-    return findings
 
 
-async def try_protocol_5(access: BrokerAccess) -> list[Finding]:
-    """Find out whether a broker that 3.1.1 is spoken with speaks 5, too."""
+async def check_protocol_5(access: BrokerAccess) -> list[Finding]:
+    """Check whether a broker that is used with MQTT 3.1.1 also supports MQTT 5."""
     with_5 = replace(access, settings=replace(access.settings, protocol="5"))
     try:
-        async with with_5.probing("protocol"):
+        async with with_5.probe("protocol"):
             pass
     except NotConnectedError:
         return []
     return [
-        found(
+        make_finding(
             "protocol_5_possible",
-            "the broker speaks MQTT 5, too: with it empty presses, Response Topics and reasons for refusals work",
+            "the broker also supports MQTT 5: with it empty presses, Response Topics and reasons for refusals work",
             'set mqtt.protocol to "5"',
         )
     ]
 
 
-def _said(greeting: ConnackInfo) -> str:
+def _limits(connack: ConnackInfo) -> str:
     shown = {
-        "packets up to": f"{greeting.maximum_packet:,} bytes" if greeting.maximum_packet is not None else None,
-        "receive maximum": greeting.receive_maximum,
-        "maximum QoS": greeting.maximum_qos,
-        "topic aliases": greeting.topic_aliases,
-        "session expiry": f"{greeting.session_expiry:,} s" if greeting.session_expiry is not None else None,
-        "keep alive": f"{greeting.keep_alive} s" if greeting.keep_alive is not None else None,
+        "packets up to": f"{connack.maximum_packet:,} bytes" if connack.maximum_packet is not None else None,
+        "receive maximum": connack.receive_maximum,
+        "maximum QoS": connack.maximum_qos,
+        "topic aliases": connack.topic_aliases,
+        "session expiry": f"{connack.session_expiry:,} s" if connack.session_expiry is not None else None,
+        "keep alive": f"{connack.keep_alive} s" if connack.keep_alive is not None else None,
     }
     return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)

@@ -1,4 +1,7 @@
-"""What the doctor finds: every code there is, and how bad it is. docs/operation.md lists them; a test compares."""
+"""Findings of the doctor: each code, its level and its area.
+
+docs/operation.md lists the same codes; a test compares them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +11,25 @@ from typing import Any
 
 from bridge.model.reply import format_time
 
+_SHOWN_ITEMS = 5
+"""Items of a list that a finding names; it counts the others."""
+
 
 class Level(IntEnum):
-    """How bad it is; only the last makes the exit code 1."""
+    """How serious a finding is. Only `WRONG` makes the exit code 1."""
 
     OK = 0
     """As it should be."""
     HINT = 1
-    """Worth knowing, or out of sight; it may well be meant so."""
+    """Worth knowing, or not visible to the doctor. It may be intended."""
     WARNING = 2
-    """It works, and something about it should be changed or looked at."""
+    """It works, but it should be changed or looked at."""
     WRONG = 3
     """It does not work, or a promise does not hold."""
 
 
 class Area(StrEnum):
-    """What a finding is about, in the order it is shown."""
+    """The subject of a finding, in the order in which they are shown."""
 
     CONFIGURATION = "configuration"
     BROKER = "broker"
@@ -145,13 +151,13 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
         Level.WARNING: ["clock_behind_audit", "clock_differs", "clock_unsynchronised", "timezone_unknown"],
     },
 }
-_ANYWHERE: Mapping[Level, Sequence[str]] = {Level.WARNING: ["check_failed", "check_unfinished"]}
-"""Codes of what can happen to any check."""
+_ANY_AREA: Mapping[Level, Sequence[str]] = {Level.WARNING: ["check_failed", "check_unfinished"]}
+"""Codes that any check can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    """What a code stands for; `area` None for any."""
+    """Level and area of a code; `area` is None if any area can have it."""
 
     level: Level
     area: Area | None
@@ -159,22 +165,22 @@ class FindingKind:
 
 KINDS: Mapping[str, FindingKind] = {
     code: FindingKind(level, area)
-    for area, levels in [*_CODES.items(), (None, _ANYWHERE)]
+    for area, levels in [*_CODES.items(), (None, _ANY_AREA)]
     for level, codes in levels.items()
     for code in codes
 }
-"""Every code; they are stable: monitors depend on them."""
+"""Every code. The codes are stable, because monitoring depends on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was found.
+    """A result of a check.
 
     Attributes:
         code: one of `KINDS`.
-        area: what it is about.
-        what: is so, in words for people; no secret, no name of a person.
-        to_do: what to do about it; empty where there is nothing to do.
+        area: the subject.
+        what: the fact, as a text for users, without secrets or names of persons.
+        to_do: the remedy; empty if there is nothing to do.
     """
 
     code: str
@@ -184,11 +190,11 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """How bad it is."""
+        """How serious it is."""
         return KINDS[self.code].level
 
     def as_json(self) -> dict[str, str]:
-        """Return what `--json` shows."""
+        """Return the finding as `--json` prints it."""
         return {
             "area": self.area.value,
             "level": self.level.name.lower(),
@@ -198,30 +204,36 @@ class Finding:
         }
 
 
-def found(code: str, what: str, to_do: str = "", *, area: Area | None = None) -> Finding:
-    """Make a finding.
+def make_finding(code: str, what: str, to_do: str = "", *, area: Area | None = None) -> Finding:
+    """Return a finding.
 
     Args:
         code: one of `KINDS`.
-        what: is so.
-        to_do: about it.
-        area: for the codes that any area has.
+        what: the fact.
+        to_do: the remedy.
+        area: the subject, for codes that any area can have.
     """
     area = KINDS[code].area or area
     assert area is not None, f"{code} needs an area"
     return Finding(code=code, area=area, what=what, to_do=to_do)
 
 
-def report(findings: Sequence[Finding], version: str, at: datetime) -> dict[str, Any]:
-    """Return all of it as `--json` shows it."""
+def first_few(items: Sequence[str], limit: int = _SHOWN_ITEMS) -> str:
+    """Return the first items, and the number of the others, as text."""
+    more = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def findings_as_json(findings: Sequence[Finding], version: str, at: datetime) -> dict[str, Any]:
+    """Return the object that `--json` prints."""
     return {
         "version": version,
         "at": format_time(at),
-        "worst": worst(findings).name.lower(),
+        "worst": worst_level(findings).name.lower(),
         "findings": [finding.as_json() for finding in findings],
     }
 
 
-def worst(findings: Sequence[Finding]) -> Level:
-    """Return how bad the worst is."""
+def worst_level(findings: Sequence[Finding]) -> Level:
+    """Return the highest level; `OK` if there are no findings."""
     return max((finding.level for finding in findings), default=Level.OK)

@@ -1,4 +1,4 @@
-"""Hears what lies on the broker and what goes over it for a while."""
+"""Observation of the broker: its retained messages, and the messages of some seconds."""
 
 import asyncio
 from collections import Counter
@@ -9,21 +9,21 @@ from typing import Any
 
 import orjson
 
-from bridge.doctor.probe import ReceivedMessage
-from bridge.doctor.trials import BrokerAccess
+from bridge.doctor.probe import BrokerAccess
+from bridge.mqtt.client.messages import Message
 from bridge.mqtt.topics import Topics
 
-_QUIET = 0.5
-"""Seconds without a message after which all that was retained has come; brokers send it at once."""
-_LONGEST_ARRIVAL = 10.0
-"""Seconds that it may take all the same: 10,000 states take one."""
+_QUIET_SECONDS = 0.5
+"""After this time without a message all retained messages have arrived; brokers send them at once."""
+_MAX_ARRIVAL_SECONDS = 10.0
+"""Limit of that wait: 10,000 states take one second."""
 
-_MAXIMUM = 100_000
-"""Topics that are remembered: some for each of ten thousand terminals, and a bound to what others can cost."""
-_MAXIMUM_EVENTS = 1_000
-"""Events that are remembered; what is told of them are counts and the first few."""
+_MAX_TOPICS = 100_000
+"""Topics that are remembered: some for each of ten thousand terminals, and a bound on what others can cost."""
+_MAX_EVENTS = 1_000
+"""Events that are remembered. Findings contain only counts and the first few."""
 
-_SYS = (
+_STATISTICS = (
     "version",
     "uptime",
     "messages/stored",
@@ -32,26 +32,26 @@ _SYS = (
     "clients/connected",
     "clients/disconnected",
 )
-"""Of Mosquitto's `$SYS/broker/…`; mosquitto.conf(5) and mosquitto(8)."""
+"""Topics below Mosquitto's `$SYS/broker/` (mosquitto(8))."""
 
 
 @dataclass(slots=True)
 class Observations:
-    """What was heard.
+    """What was observed at the broker.
 
     Attributes:
-        seconds: for how long was listened.
-        values: the last payload of each topic that is not a command's.
-        retained: those of them that were retained when listening began.
-        commands: how often something was retained on which command topic.
-        refused: why which subscription was refused.
-        heartbeats: how many were heard.
-        flaps: how often the bridge's availability changed after listening began.
-        started: every `started_at` that `bridge/info` had.
-        connected: every `connected_at` that each terminal's state had.
-        came_online: how often each terminal's availability turned `online` after listening began.
-        events: those of the bridge.
-        sys: Mosquitto's figures by name.
+        seconds: the length of the observation.
+        values: the last payload of each topic, commands excepted.
+        retained: those topics of `values` that held a retained message at the beginning.
+        commands: for each command topic the number of retained messages.
+        refused: for each refused subscription the broker's reason.
+        heartbeats: number of heartbeats.
+        flaps: number of changes of the bridge's availability, the first value excepted.
+        started: all values of `started_at` in `bridge/info`.
+        connected: for each terminal all values of `connected_at` in its state.
+        came_online: for each terminal how often its availability changed to `online`.
+        events: the bridge's events.
+        statistics: Mosquitto's statistics by name.
     """
 
     seconds: float = 0.0
@@ -65,105 +65,105 @@ class Observations:
     connected: dict[str, set[str]] = field(default_factory=dict)
     came_online: Counter[str] = field(default_factory=Counter)
     events: list[dict[str, Any]] = field(default_factory=list)
-    sys: dict[str, str] = field(default_factory=dict)
+    statistics: dict[str, str] = field(default_factory=dict)
 
     def json(self, topic: str) -> dict[str, Any]:
-        """Return a topic's last payload as an object; empty for what is none."""
+        """Return a topic's last payload as an object; empty if it is not one."""
         return _object(self.values.get(topic, b""))
 
 
 async def listen(
     access: BrokerAccess, birth_topics: Sequence[str], discovery_topic: str, seconds: float
 ) -> Observations:
-    """Listen.
+    """Observe the broker.
 
     Args:
-        access: to the broker.
-        birth_topics: where Home Assistant says that it is there.
-        discovery_topic: where the bridge's own device is retained.
-        seconds: for how long.
+        access: the broker.
+        birth_topics: the topics of Home Assistant's birth message.
+        discovery_topic: the topic of the bridge's own device in Home Assistant's discovery.
+        seconds: the length of the observation.
 
     Raises:
-        NotConnectedError: the broker went.
+        NotConnectedError: the connection ended.
     """
     topics = Topics(access.settings.base_topic)
-    heard = Observations(seconds=seconds)
-    await _hear_commands(access, topics, heard)
+    observed = Observations(seconds=seconds)
+    await _read_retained_commands(access, topics, observed)
     states = [topics.terminal_availability("+"), topics.terminal_state("+")]
     of_bridge = [topics.bridge_availability, topics.bridge_info, topics.bridge_event, topics.bridge_heartbeat]
-    ear = _Ear(topics, heard)
-    async with access.probing("ear", on_message=ear.take) as probe:
+    collector = _Collector(topics, observed)
+    async with access.probe("ear", on_message=collector.add) as probe:
         wanted = [*states, *of_bridge, *birth_topics, discovery_topic]
-        _note_refused(heard, wanted, await probe.subscribe(wanted))
-        # Refused or not there, they are only a pity.
-        await probe.subscribe([f"$SYS/broker/{name}" for name in _SYS], qos=0)
+        _note_refused(observed, wanted, await probe.subscribe(wanted))
+        # The statistics are optional: a refusal is not noted.
+        await probe.subscribe([f"$SYS/broker/{name}" for name in _STATISTICS], qos=0)
         await asyncio.sleep(seconds)
-    return heard
+    return observed
 
 
-async def _hear_commands(access: BrokerAccess, topics: Topics, heard: Observations) -> None:
-    """Hear what lies on command topics; what is only passing by is nobody's business here."""
+async def _read_retained_commands(access: BrokerAccess, topics: Topics, observed: Observations) -> None:
+    """Count the retained messages on command topics. Commands that are published meanwhile are ignored."""
     arrived = asyncio.Event()
 
-    def take(seen: ReceivedMessage) -> None:
+    def add(message: Message) -> None:
         arrived.set()
-        if seen.retain and seen.payload and len(heard.commands) < _MAXIMUM:
-            heard.commands[seen.topic] += 1
+        if message.retain and message.payload and len(observed.commands) < _MAX_TOPICS:
+            observed.commands[message.topic] += 1
 
     loop = asyncio.get_running_loop()
-    end = loop.time() + _LONGEST_ARRIVAL
-    async with access.probing("commands", on_message=take) as probe:
+    end = loop.time() + _MAX_ARRIVAL_SECONDS
+    async with access.probe("commands", on_message=add) as probe:
         wanted = [*topics.urgent_commands, *topics.lasting_commands]
-        _note_refused(heard, wanted, await probe.subscribe(wanted))
+        _note_refused(observed, wanted, await probe.subscribe(wanted))
         with suppress(TimeoutError):
             while loop.time() < end:
                 arrived.clear()
-                async with asyncio.timeout(_QUIET):
+                async with asyncio.timeout(_QUIET_SECONDS):
                     await arrived.wait()
 
 
-def _note_refused(heard: Observations, topics: Sequence[str], answers: Sequence[str | None]) -> None:
-    heard.refused |= {topic: why for topic, why in zip(topics, answers, strict=False) if why is not None}
+def _note_refused(observed: Observations, topics: Sequence[str], refusals: Sequence[str | None]) -> None:
+    observed.refused |= {topic: why for topic, why in zip(topics, refusals, strict=False) if why is not None}
 
 
-class _Ear:
-    """Sorts what comes in."""
+class _Collector:
+    """Adds received messages to the observations."""
 
-    def __init__(self, topics: Topics, heard: Observations) -> None:
+    def __init__(self, topics: Topics, observed: Observations) -> None:
         self._topics = topics
-        self._heard = heard
+        self._observed = observed
         self._terminals = f"{topics.base}/terminal/"
 
-    def take(self, seen: ReceivedMessage) -> None:
-        heard, topic = self._heard, seen.topic
+    def add(self, message: Message) -> None:
+        observed, topic = self._observed, message.topic
         if topic.startswith("$SYS/broker/"):
-            heard.sys[topic.removeprefix("$SYS/broker/")] = seen.payload.decode(errors="replace")[:100]
+            observed.statistics[topic.removeprefix("$SYS/broker/")] = message.payload.decode(errors="replace")[:100]
         elif topic == self._topics.bridge_heartbeat:
-            heard.heartbeats += 1
+            observed.heartbeats += 1
         elif topic == self._topics.bridge_event:
-            if len(heard.events) < _MAXIMUM_EVENTS:
-                heard.events.append(_object(seen.payload))
-        elif len(heard.values) < _MAXIMUM or topic in heard.values:
-            self._keep(seen)
+            if len(observed.events) < _MAX_EVENTS:
+                observed.events.append(_object(message.payload))
+        elif len(observed.values) < _MAX_TOPICS or topic in observed.values:
+            self._add_value(message)
 
-    def _keep(self, seen: ReceivedMessage) -> None:
-        heard, topic = self._heard, seen.topic
-        is_new = topic not in heard.values
-        before, heard.values[topic] = heard.values.get(topic), seen.payload
-        if is_new and seen.retain:
-            heard.retained.add(topic)
+    def _add_value(self, message: Message) -> None:
+        observed, topic = self._observed, message.topic
+        is_new = topic not in observed.values
+        before, observed.values[topic] = observed.values.get(topic), message.payload
+        if is_new and message.retain:
+            observed.retained.add(topic)
         if topic == self._topics.bridge_availability:
-            heard.flaps += before not in (None, seen.payload)
+            observed.flaps += before not in (None, message.payload)
         elif topic == self._topics.bridge_info:
-            heard.started.add(str(_object(seen.payload).get("started_at")))
+            observed.started.add(str(_object(message.payload).get("started_at")))
         elif topic.startswith(self._terminals):
-            sn, _, what = topic.removeprefix(self._terminals).partition("/")
-            if what == "state":
-                connected_at = _object(seen.payload).get("connected_at")
+            sn, _, name = topic.removeprefix(self._terminals).partition("/")
+            if name == "state":
+                connected_at = _object(message.payload).get("connected_at")
                 if connected_at is not None:
-                    heard.connected.setdefault(sn, set()).add(str(connected_at))
-            elif seen.payload == b"online" and before == b"offline":
-                heard.came_online[sn] += 1
+                    observed.connected.setdefault(sn, set()).add(str(connected_at))
+            elif message.payload == b"online" and before == b"offline":
+                observed.came_online[sn] += 1
 
 
 def _object(payload: bytes) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the running bridge says of itself over HTTP."""
+"""The running bridge's health and metrics over HTTP."""
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -11,28 +11,27 @@ import aiohttp
 import orjson
 
 from bridge.config.settings import WebSettings
-from bridge.doctor.findings import Finding, found
+from bridge.doctor.findings import Finding, make_finding
 from bridge.doctor.ports import reachable_host
 from bridge.model.faults import shorten
 from bridge.net.passwords import is_hash
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
-"""A bridge on this machine answers in milliseconds; `/readyz` waits three seconds for the store."""
+"""A bridge on this machine answers in milliseconds; `/readyz` waits up to three seconds for the store."""
 
-_LONGEST = 5_000_000
-"""Bytes of an answer that are read."""
+_MAX_RESPONSE_BYTES = 5_000_000
 
 _METRIC = re.compile(r"^(facebridge_[a-z_]+)(?:\{([^}]*)\})? ([0-9.e+-]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeHealth:
-    """What it says.
+    """The answers of the running bridge.
 
     Attributes:
-        answers: whether it does.
-        not_ready: what `/readyz` says is wrong, by what it looked at.
-        metrics: `/metrics`, by name and labels as they stand there; None where it may not be read.
+        answers: whether it answers.
+        not_ready: the failed checks of `/readyz` with their reasons.
+        metrics: the values of `/metrics` by name and labels; None if they cannot be read.
     """
 
     answers: bool = False
@@ -40,67 +39,70 @@ class BridgeHealth:
     metrics: Mapping[str, float] | None = None
 
 
-async def ask_bridge(settings: WebSettings) -> BridgeHealth:
-    """Ask a bridge that should be listening."""
+async def read_bridge_health(settings: WebSettings) -> BridgeHealth:
+    """Read the health of the bridge that listens on `web.port`."""
     base = f"http://{reachable_host(settings.host)}:{settings.port}"
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             async with session.get(f"{base}/readyz") as response:
                 if response.headers.get("Server") != "facebridge":
                     return BridgeHealth()
-                checks = orjson.loads(await response.content.read(_LONGEST)).get("checks", {})
-            metrics = await _metrics(session, base, settings)
+                checks = orjson.loads(await response.content.read(_MAX_RESPONSE_BYTES)).get("checks", {})
+            metrics = await _read_metrics(session, base, settings)
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
         return BridgeHealth()
-    wrong = {shorten(str(name), 60): shorten(str(how), 300) for name, how in checks.items() if how != "ok"}
-    return BridgeHealth(answers=True, not_ready=wrong, metrics=metrics)
+    failed = {shorten(str(name), 60): shorten(str(result), 300) for name, result in checks.items() if result != "ok"}
+    return BridgeHealth(answers=True, not_ready=failed, metrics=metrics)
 
 
-async def _metrics(session: aiohttp.ClientSession, base: str, settings: WebSettings) -> Mapping[str, float] | None:
+async def _read_metrics(session: aiohttp.ClientSession, base: str, settings: WebSettings) -> Mapping[str, float] | None:
     login = None
     if settings.username is not None and settings.password is not None:
         if is_hash(settings.password.reveal()):
-            # Only who knows the password can log in; a try would count as a wrong one.
+            # The hash is not the password, and a failed login would count as a wrong password.
             return None
         login = aiohttp.BasicAuth(settings.username, settings.password.reveal())
     async with session.get(f"{base}/metrics", auth=login) as response:
         if response.status != 200:
             return None
-        text = (await response.content.read(_LONGEST)).decode(errors="replace")
+        text = (await response.content.read(_MAX_RESPONSE_BYTES)).decode(errors="replace")
     return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in _METRIC.findall(text)}
 
 
-def judge_vitals(vitals: BridgeHealth, *, bridge_running: bool, shown: str) -> list[Finding]:
-    """Say how the bridge that runs on our store is.
+def evaluate_bridge_health(health: BridgeHealth, *, bridge_running: bool, address: str) -> Iterator[Finding]:
+    """Report the health of the bridge that runs on the configured store.
 
     Args:
-        vitals: what it says.
-        bridge_running: whether there is one.
-        shown: where it was asked.
+        health: its answers.
+        bridge_running: whether a bridge runs on the store.
+        address: where it was asked, as a text for users.
     """
     if not bridge_running:
-        return [found("bridge_absent", "no bridge runs on this store just now; start it with `facebridge run`")]
-    if not vitals.answers:
-        return [found("bridge_unseen", f"a bridge runs on this store, and does not answer on {shown}")]
-    findings = [
-        found("client_id_shared", f"{name}: {how}", "give each bridge a mqtt.client_id of its own, or stop one")
-        if "same client id" in how
-        else found(
-            "bridge_not_ready",
-            f"the bridge is not ready: {name}: {how}",
-            "see what is said here of broker and store, and the bridge's log",
+        yield make_finding("bridge_absent", "no bridge runs on this store just now; start it with `facebridge run`")
+        return
+    if not health.answers:
+        yield make_finding("bridge_unseen", f"a bridge runs on this store, but does not answer on {address}")
+        return
+    for name, problem in health.not_ready.items():
+        if "same client id" in problem:
+            yield make_finding(
+                "client_id_shared", f"{name}: {problem}", "give each bridge a mqtt.client_id of its own, or stop one"
+            )
+        else:
+            yield make_finding(
+                "bridge_not_ready",
+                f"the bridge is not ready: {name}: {problem}",
+                "see the findings about broker and store, and the bridge's log",
+            )
+    if health.metrics is None:
+        yield make_finding(
+            "metrics_unseen",
+            "the doctor cannot read the bridge's metrics: the configuration holds only the password's hash",
         )
-        for name, how in vitals.not_ready.items()
-    ]
-    if vitals.metrics is None:
-        findings.append(
-            found("metrics_unseen", "the bridge's metrics take a login that the doctor does not have (a hash)")
-        )
-    return findings
 
 
-async def date_of(url: str) -> datetime | None:
-    """Return the `Date` that a web server gives; None where it gives none."""
+async def server_date(url: str) -> datetime | None:
+    """Return the `Date` of a web server's answer; None if there is none."""
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.head(url, ssl=False) as response:
             return parsedate_to_datetime(response.headers.get("Date", ""))

@@ -1,177 +1,211 @@
-"""The store: whether it can be used, where it lies, and what waits in it."""
+"""The store: whether the bridge can use it, where it lies, and how much waits in it."""
 
+import asyncio
+import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bridge.doctor.findings import Finding, found
-from bridge.store.inspection import StoreInspection
+from bridge.config.settings import StoreSettings
+from bridge.doctor.findings import Finding, make_finding
+from bridge.model.faults import UnavailableError
+from bridge.store.errors import StoreError
+from bridge.store.inspection import StoreInspection, inspect_store, store_file
+from bridge.store.instance_lock import is_bridge_running
 
-_LITTLE_ROOM = 500_000_000
-"""Bytes free below which somebody should look: some thousand photos more, and logs beside them."""
-_NO_ROOM = 20_000_000
-"""Bytes free below which the next larger change may be refused."""
+_LOW_DISK_BYTES = 500_000_000
+"""Free space below which a look is due: some thousand photos more, and logs beside them."""
+_FULL_DISK_BYTES = 20_000_000
+"""Free space below which the next larger change may be refused."""
 
-_LARGE_WAL = 256_000_000
-"""Bytes of SQLite's log: it is taken up at every thousand pages, unless somebody reads for long."""
+_LARGE_WAL_BYTES = 256_000_000
+"""Size of SQLite's write-ahead log. SQLite normally writes it back every thousand pages, unless a reader stays open."""
 
-_LONG = timedelta(days=1)
-"""After which a change that nobody confirmed is worth a look: a terminal that is only restarted is back by then."""
+_LONG_PENDING = timedelta(days=1)
+"""A change that no terminal has confirmed for so long needs a look: a terminal that only restarts is back earlier."""
 
-_NETWORK = frozenset(
+_NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "virtiofs"}
 )
+_MEMORY_FILESYSTEMS = frozenset({"tmpfs", "ramfs"})
 _MOUNTS = Path("/proc/self/mountinfo")
-_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
-def judge_store(seen: StoreInspection, shown_url: str, now: datetime, *, bridge_running: bool) -> list[Finding]:
-    """Say what was seen in the store."""
-    if not seen.exists:
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The result of the check of the store.
+
+    Attributes:
+        findings: what was found.
+        inspection: the store's content; None if it cannot be read.
+        bridge_running: whether a bridge runs on it.
+    """
+
+    findings: list[Finding]
+    inspection: StoreInspection | None = None
+    bridge_running: bool = False
+
+
+async def check_store(settings: StoreSettings, now: datetime) -> StoreCheck:
+    """Check whether the bridge can use the store. The store is opened read-only."""
+    url = settings.url.reveal()
+    try:
+        file = store_file(url)
+        if file is not None and (problem := await asyncio.to_thread(_access_problem, file)) is not None:
+            return StoreCheck([make_finding("store_unusable", problem, "correct it, or set store.url")])
+        inspection = await inspect_store(url, settings.photo_key)
+        # The check creates the lock's file, so it is made only if there is a store.
+        bridge_running = inspection.exists and await is_bridge_running(url)
+    except (StoreError, UnavailableError) as error:
+        return StoreCheck([make_finding("store_unusable", str(error), "see docs/operation.md, the store")])
+    findings = list(evaluate_store(inspection, settings.shown_url, now, bridge_running=bridge_running))
+    return StoreCheck(findings, inspection, bridge_running)
+
+
+def _access_problem(file: Path) -> str | None:
+    """Return why the bridge cannot read and write a file, which may not exist yet; None if it can."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        return f"the store's folder {folder} does not exist"
+    if not file.exists():
+        return None if os.access(folder, os.W_OK) else f"the store's folder {folder} is not writable"
+    return None if os.access(file, os.R_OK | os.W_OK) else f"the store {file} is not readable and writable"
+
+
+def evaluate_store(
+    inspection: StoreInspection, shown_url: str, now: datetime, *, bridge_running: bool
+) -> Iterator[Finding]:
+    """Report the content of the store."""
+    if not inspection.exists:
         code = "store_unusable" if bridge_running else "store_absent"
-        return [found(code, f"there is no store at {shown_url} yet; the bridge makes it when it starts")]
-    if seen.is_foreign:
-        return [
-            found(
-                "store_foreign",
-                f"{shown_url} holds a database of another program",
-                "give Facebridge a file or database of its own: store.url",
-            )
-        ]
-    if seen.damage is not None:
-        return [
-            found(
-                "store_unusable",
-                f"the store {shown_url} cannot be used: {seen.damage}",
-                "restore a backup (`facebridge restore FILE`), or move the file away to start empty",
-            )
-        ]
-    if seen.is_old:
-        return [
-            found(
-                "store_old_schema",
-                "the store was written by an older version; the bridge brings it up to date when it starts",
-                "make a backup before: `facebridge backup FILE`",
-            )
-        ]
-    return _judge_content(seen, shown_url, now)
+        yield make_finding(code, f"there is no store at {shown_url} yet; the bridge creates it when it starts")
+    elif inspection.is_foreign:
+        yield make_finding(
+            "store_foreign",
+            f"{shown_url} holds a database of another program",
+            "give Facebridge a file or database of its own: store.url",
+        )
+    elif inspection.damage is not None:
+        yield make_finding(
+            "store_unusable",
+            f"the store {shown_url} cannot be used: {inspection.damage}",
+            "restore a backup (`facebridge restore FILE`), or move the file away to start with an empty store",
+        )
+    elif inspection.is_old:
+        yield make_finding(
+            "store_old_schema",
+            "an older version wrote the store; the bridge updates it when it starts",
+            "make a backup first: `facebridge backup FILE`",
+        )
+    else:
+        yield from _evaluate_content(inspection, shown_url, now)
 
 
-def _judge_content(seen: StoreInspection, shown_url: str, now: datetime) -> list[Finding]:
-    pending = sum(seen.pending.values())
-    findings = [
-        found(
-            "store_ok",
-            f"{shown_url} can be used; {seen.photos:,} photos, {pending:,} changes pending,"
-            f" {sum(seen.refused.values()):,} refused",
+def _evaluate_content(inspection: StoreInspection, shown_url: str, now: datetime) -> Iterator[Finding]:
+    pending = sum(inspection.pending.values())
+    yield make_finding(
+        "store_ok",
+        f"{shown_url} can be used; {inspection.photos:,} photos, {pending:,} changes pending,"
+        f" {sum(inspection.refused.values()):,} refused",
+    )
+    if inspection.photo_key_problem is not None:
+        yield make_finding(
+            "store_photo_key", inspection.photo_key_problem, "add the old key: store.photo_key: [new, old]"
         )
-    ]
-    if seen.photo_key_problem is not None:
-        findings.append(
-            found("store_photo_key", seen.photo_key_problem, "give the old key too: store.photo_key: [new, old]")
+    if inspection.oldest_pending is not None and now - inspection.oldest_pending > _LONG_PENDING:
+        days = (now - inspection.oldest_pending) // timedelta(days=1)
+        yield make_finding(
+            "store_pending_long",
+            f"{pending:,} changes wait for {len(inspection.pending)} terminals, the oldest for {days} days",
+            "look at the terminals that are offline, or forget those that are gone; `facebridge persons verify` lists"
+            " the changes",
         )
-    if seen.oldest_pending is not None and now - seen.oldest_pending > _LONG:
-        days = (now - seen.oldest_pending) // timedelta(days=1)
-        findings.append(
-            found(
-                "store_pending_long",
-                f"{pending:,} changes wait for {len(seen.pending)} terminals, the oldest for {days} days",
-                "look at the terminals that are offline, or forget those that are gone;"
-                " `facebridge persons verify` lists the changes",
-            )
+    if inspection.wal_bytes > _LARGE_WAL_BYTES:
+        yield make_finding(
+            "store_wal_large",
+            f"SQLite's write-ahead log has grown to {inspection.wal_bytes / 1e6:,.0f} MB",
+            "look for a program that keeps the store open; a restart of the bridge writes the log back",
         )
-    if seen.wal_bytes > _LARGE_WAL:
-        findings.append(
-            found(
-                "store_wal_large",
-                f"SQLite's log beside the store has grown to {seen.wal_bytes / 1e6:,.0f} MB",
-                "look for a program that keeps the store open; a restart of the bridge takes the log up",
-            )
-        )
-    return findings
 
 
-def judge_place(file: Path) -> list[Finding]:
-    """Say what is to be said of where the file lies, there or not."""
+def check_store_location(file: Path) -> list[Finding]:
+    """Check the file system, free space and mode of the store's file, which may not exist yet."""
     try:
         mounts = _MOUNTS.read_text()
     except OSError:
         mounts = ""
-    return judge_filesystem(filesystem_of(file, mounts)) + _judge_disk(file) + _judge_mode(file)
+    return [*evaluate_filesystem(filesystem_of(file, mounts)), *_check_disk(file), *_check_mode(file)]
 
 
-def judge_filesystem(kind: str | None) -> list[Finding]:
-    """Say what is to be said of a type of file system; None for one that cannot be told."""
-    findings = []
-    if kind in _MEMORY:
-        findings.append(
-            found(
-                "store_on_tmpfs",
-                f"the store lies in memory ({kind}): it is gone when the machine restarts",
-                "put it on a disk: store.url",
-            )
+def evaluate_filesystem(filesystem: str | None) -> Iterator[Finding]:
+    """Report what a type of file system means for the store; None if it is unknown."""
+    if filesystem in _MEMORY_FILESYSTEMS:
+        yield make_finding(
+            "store_on_tmpfs",
+            f"the store lies in memory ({filesystem}): it is lost when the machine restarts",
+            "put it on a disk: store.url",
         )
-    elif kind in _NETWORK:
-        findings.append(
-            found(
-                "store_on_network",
-                f"the store lies on a network or shared folder ({kind}), where SQLite's locks and log do not hold",
-                "put it on a disk of this machine, or use PostgreSQL: store.url",
-            )
+    elif filesystem in _NETWORK_FILESYSTEMS:
+        yield make_finding(
+            "store_on_network",
+            f"the store lies on a network or shared folder ({filesystem}), where SQLite's locks and write-ahead log are"
+            " not reliable",
+            "put it on a disk of this machine, or use PostgreSQL: store.url",
         )
-    elif kind == "overlay":
-        findings.append(
-            found(
-                "store_on_overlay",
-                "the store lies in a container's own layer, which goes when the container is replaced",
-                "put it on a volume",
-            )
+    elif filesystem == "overlay":
+        yield make_finding(
+            "store_on_overlay",
+            "the store lies in a container's own layer, which is deleted when the container is replaced",
+            "put it on a volume",
         )
-    return findings
 
 
 def filesystem_of(file: Path, mounts: str) -> str | None:
-    """Return the type of the file system that a file lies on; None where it cannot be told.
+    """Return the type of the file system that holds a file; None if it is unknown.
 
     Args:
-        file: there or not.
-        mounts: `/proc/self/mountinfo` (proc(5)).
+        file: a path, existing or not.
+        mounts: the text of `/proc/self/mountinfo` (proc(5)).
     """
     folder = file.absolute().parent.resolve()
     best: tuple[int, str | None] = (-1, None)
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
-        fields, kind = left.split(), right.partition(" ")[0]
-        if len(fields) < 5 or not kind:
+        fields, filesystem = left.split(), right.partition(" ")[0]
+        if len(fields) < 5 or not filesystem:
             continue
         point = Path(fields[4].encode().decode("unicode_escape"))
-        # Of two on one place, the later lies on top.
+        # If two are mounted on one point, the later one is visible.
         if folder.is_relative_to(point) and len(point.parts) >= best[0]:
-            best = (len(point.parts), kind)
+            best = (len(point.parts), filesystem)
     return best[1]
 
 
-def _judge_disk(file: Path) -> list[Finding]:
+def _check_disk(file: Path) -> Iterator[Finding]:
     try:
         free = shutil.disk_usage(file.absolute().parent).free
-    except OSError as error:
-        what = f"the store's folder {file.absolute().parent} cannot be used: {error.strerror}"
-        return [found("store_unusable", what, "make it, or set store.url")]
-    if free < _NO_ROOM:
-        code, what = "store_disk_full", "there is no room left on the store's disk: changes are refused"
-    elif free < _LITTLE_ROOM:
+    except OSError:
+        # `check_store` reports a folder that cannot be used.
+        return
+    if free < _FULL_DISK_BYTES:
+        code, what = "store_disk_full", "the store's disk is full, so changes are refused"
+    elif free < _LOW_DISK_BYTES:
         code, what = "store_disk_low", "the store's disk is nearly full"
     else:
-        return []
-    return [found(code, f"{what} ({free / 1e6:,.0f} MB free)", "make room")]
+        return
+    yield make_finding(code, f"{what} ({free / 1e6:,.0f} MB free)", "free some space")
 
 
-def _judge_mode(file: Path) -> list[Finding]:
+def _check_mode(file: Path) -> Iterator[Finding]:
     try:
         mode = file.stat().st_mode
     except OSError:
-        return []
-    if not mode & 0o077:
-        return []
-    what = f"other users of this machine may read the store, names and faces included (mode {mode & 0o777:o})"
-    return [found("store_readable", what, f"chmod 600 {file}")]
+        return
+    if mode & 0o077:
+        yield make_finding(
+            "store_readable",
+            f"other users of this machine may read the store, names and faces included (mode {mode & 0o777:o})",
+            f"chmod 600 {file}",
+        )

@@ -1,45 +1,42 @@
-"""How the terminals behave, as far as it shows on the broker and in the store."""
+"""Findings about the terminals, from the broker's messages and the store."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.doctor.findings import Finding, found
+from bridge.doctor.findings import Finding, first_few, make_finding
 from bridge.doctor.listening import Observations
 from bridge.model.faults import shorten
 from bridge.model.names import is_serial_number
 from bridge.mqtt.topics import Topics
 
-_LONG = timedelta(minutes=10)
-"""Offline for so long is no restart of the terminal any more."""
+_LONG_OFFLINE = timedelta(minutes=10)
+"""A terminal that is offline for longer is not merely restarting."""
 
-_LOOP = 2
-"""Times that a terminal connects again while somebody listens for some seconds: once can happen."""
+_MANY_RECONNECTS = 2
+"""Reconnects of a terminal within some seconds; a single one can happen."""
 
-_MANY = 4
-"""Terminals behind one address from which on that is no coincidence."""
-
-_NAMED = 5
-"""Terminals that are named; the others are counted."""
+_MANY_AT_ONE_ADDRESS = 4
+"""From this number on, terminals with the same address are not a coincidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the terminals are judged by.
+class TerminalContext:
+    """What is known of the terminals.
 
     Attributes:
-        heard: on the broker.
-        topics: of the bridge.
-        known: the terminals that the configuration and the store know, with their names.
-        answered: those that have ever answered something, as far as the store tells.
-        has_proxies: whether `terminals.trusted_proxies` names any.
-        metrics: of the running bridge.
-        now: the time.
+        observed: the observations at the broker.
+        topics: the bridge's topics.
+        known: the terminals in the configuration and the store, with their names.
+        answered: the terminals that have ever answered a command, according to the store.
+        has_proxies: whether `terminals.trusted_proxies` lists any.
+        metrics: the running bridge's metrics.
+        now: the current time.
     """
 
-    heard: Observations
+    observed: Observations
     topics: Topics
     known: Mapping[str, str | None]
     answered: Collection[str]
@@ -48,212 +45,177 @@ class Surroundings:
     now: datetime
 
 
-def judge_terminals(around: Surroundings) -> list[Finding]:
-    """Say how they behave. A bridge must be online."""
-    states = {sn: around.heard.json(around.topics.terminal_state(sn)) for sn in around.known}
+def evaluate_terminals(context: TerminalContext) -> list[Finding]:
+    """Report how the terminals behave. A bridge must be online."""
+    states = {sn: context.observed.json(context.topics.terminal_state(sn)) for sn in context.known}
     findings = [
-        *_offline(around, states),
-        *_reconnecting(around),
-        *_turned_away(around),
-        *_pending(around),
-        *_refused(around, states),
-        *_one_address(around, states),
-        *_left_over(around),
+        *_offline(context, states),
+        *_reconnecting(context),
+        *_turned_away(context),
+        *_pending(context),
+        *_persons_refused(context, states),
+        *_one_address(context, states),
+        *_left_over_topics(context),
     ]
-    if not around.known:
+    if not context.known:
         findings.append(
-            found("terminals_none", "no terminal is known yet", "set one up (README), then approve or list it")
+            make_finding("terminals_none", "no terminal is known yet", "set one up (README), then approve or list it")
         )
     elif not findings:
-        findings.append(found("terminals_ok", f"{len(around.known):,} known, all online"))
+        findings.append(make_finding("terminals_ok", f"{len(context.known):,} known, all online"))
     return findings
 
 
-def _offline(around: Surroundings, states: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    started = _moment(around.heard.json(around.topics.bridge_info).get("started_at"))
+def _offline(context: TerminalContext, states: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    bridge_started = _parse_time(context.observed.json(context.topics.bridge_info).get("started_at"))
     never, long, lately = [], [], []
     for sn, state in states.items():
-        if around.heard.values.get(around.topics.terminal_availability(sn)) == b"online" or state.get("online"):
+        availability = context.observed.values.get(context.topics.terminal_availability(sn))
+        if availability == b"online" or state.get("online"):
             continue
-        last_seen = _moment(state.get("last_seen"))
-        since = last_seen or started
-        is_long = since is None or around.now - since > _LONG
-        if last_seen is None and sn not in around.answered and is_long:
+        last_seen = _parse_time(state.get("last_seen"))
+        since = last_seen or bridge_started
+        is_long = since is None or context.now - since > _LONG_OFFLINE
+        if last_seen is None and sn not in context.answered and is_long:
             never.append(sn)
         elif is_long:
             long.append(sn)
         else:
             lately.append(sn)
-    findings = []
     if never:
-        findings.append(
-            found(
-                "terminals_never_seen",
-                f"known, and never connected as far as can be seen: {_titles(never, around.known)}",
-                "compare the SN, and on the terminal the server's address, port and path; else take it out of the"
-                " configuration or forget it",
-            )
+        yield make_finding(
+            "terminals_never_seen",
+            f"known, but never connected as far as the doctor can see: {_titles(never, context)}",
+            "compare the SN, and the server's address, port and path on the terminal; otherwise remove it from the"
+            " configuration or forget it",
         )
     if long:
-        findings.append(
-            found(
-                "terminals_offline_long",
-                f"offline for more than {_LONG // timedelta(minutes=1)} minutes: {_titles(long, around.known)}",
-                "look at its power and network; it connects again by itself",
-            )
+        yield make_finding(
+            "terminals_offline_long",
+            f"offline for more than {_LONG_OFFLINE // timedelta(minutes=1)} minutes: {_titles(long, context)}",
+            "look at its power and network; it reconnects by itself",
         )
     if lately:
-        findings.append(
-            found("terminals_offline", f"offline just now, or not back yet: {_titles(lately, around.known)}")
-        )
-    return findings
+        yield make_finding("terminals_offline", f"offline just now, or not back yet: {_titles(lately, context)}")
 
 
-def _reconnecting(around: Surroundings) -> list[Finding]:
-    heard = around.heard
+def _reconnecting(context: TerminalContext) -> Iterator[Finding]:
+    observed = context.observed
     times = {
-        sn: max(len(heard.connected.get(sn, ())) - 1, heard.came_online[sn])
-        for sn in {*heard.connected, *heard.came_online}
+        sn: max(len(observed.connected.get(sn, ())) - 1, observed.came_online[sn])
+        for sn in {*observed.connected, *observed.came_online}
     }
-    looping = [sn for sn, number in times.items() if number >= _LOOP]
-    if not looping:
-        return []
-    worst = max(times.values())
-    return [
-        found(
+    reconnecting = [sn for sn, number in times.items() if number >= _MANY_RECONNECTS]
+    if reconnecting:
+        most = max(times.values())
+        yield make_finding(
             "terminals_reconnecting",
-            f"connecting again and again ({worst} times in {heard.seconds:.0f} s): {_titles(looping, around.known)}",
-            "look whether two devices have the same SN, at the network, and at time-outs of a proxy in between",
+            f"reconnecting repeatedly ({most} times in {observed.seconds:.0f} s): {_titles(reconnecting, context)}",
+            "check whether two devices have the same SN, the network, and the timeouts of a proxy in between",
         )
-    ]
 
 
-def _turned_away(around: Surroundings) -> list[Finding]:
+def _turned_away(context: TerminalContext) -> Iterator[Finding]:
     wrong: Counter[str] = Counter()
     others: Counter[str] = Counter()
-    for event in around.heard.events:
+    for event in context.observed.events:
         if event.get("type") != "terminal_refused":
             continue
-        who = f"{shorten(str(event.get('sn')), 64)} from {shorten(str(event.get('address')), 64)}"
         reason = str(event.get("reason"))
         if "credentials" in reason:
-            wrong[who] += 1
+            wrong[_sn_and_address(event)] += 1
         else:
-            others[f"{who} ({shorten(reason, 100)})"] += 1
-    findings = []
+            others[f"{_sn_and_address(event)} ({shorten(reason, 100)})"] += 1
     if wrong:
-        findings.append(
-            found(
-                "terminals_wrong_credentials",
-                f"turned away for wrong credentials just now: {_some(list(wrong))}",
-                "enter terminals.username and terminals.password on the terminal",
-            )
+        yield make_finding(
+            "terminals_wrong_credentials",
+            f"refused for wrong credentials just now: {first_few(list(wrong))}",
+            "enter terminals.username and terminals.password on the terminal",
         )
-    total = int((around.metrics or {}).get("facebridge_terminals_refused_total", 0))
+    total = int((context.metrics or {}).get("facebridge_terminals_refused_total", 0))
     if others:
-        findings.append(
-            found("terminals_turned_away", f"turned away just now: {_some(list(others))}", "see the reason")
+        yield make_finding(
+            "terminals_turned_away", f"refused just now: {first_few(list(others))}", "see the reason in the brackets"
         )
     elif total and not wrong:
-        findings.append(
-            found(
-                "terminals_turned_away",
-                f"{total:,} connections were turned away at the terminals' door since the bridge was started; none just"
-                " now",
-                "the bridge's log says whom and why (`refused`)",
-            )
+        yield make_finding(
+            "terminals_turned_away",
+            f"the bridge has refused {total:,} connections of terminals since it started, none just now",
+            "the bridge's log says which and why (`refused`)",
         )
-    return findings
 
 
-def _pending(around: Surroundings) -> list[Finding]:
-    waiting = around.heard.json(around.topics.bridge_info).get("pending")
-    if not isinstance(waiting, list) or not waiting:
-        return []
-    who = [
-        f"{shorten(str(one.get('sn')), 64)} from {shorten(str(one.get('address')), 64)}"
-        for one in waiting
-        if isinstance(one, dict)
-    ]
-    return [
-        found(
+def _pending(context: TerminalContext) -> Iterator[Finding]:
+    pending = context.observed.json(context.topics.bridge_info).get("pending")
+    if isinstance(pending, list) and pending:
+        terminals = [_sn_and_address(one) for one in pending if isinstance(one, dict)]
+        yield make_finding(
             "terminals_pending",
-            f"waiting for approval: {_some(who)}",
-            f"approve what is yours: {around.topics.base}/bridge/admit/set, or list it under terminals.known",
+            f"waiting for approval: {first_few(terminals)}",
+            f"approve your own: {context.topics.base}/bridge/admit/set, or list them under terminals.known",
         )
-    ]
 
 
-def _refused(around: Surroundings, states: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    numbers = {sn: _number(state, "refused") for sn, state in states.items() if _number(state, "refused")}
-    if not numbers:
-        return []
-    return [
-        found(
+def _persons_refused(context: TerminalContext, states: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    numbers = {sn: number for sn, state in states.items() if (number := _number_of_persons(state, "refused"))}
+    if numbers:
+        yield make_finding(
             "terminals_persons_refused",
-            f"{sum(numbers.values()):,} persons are refused by {_titles(list(numbers), around.known)}",
-            "`facebridge persons verify` shows whom and why; change them, or sync the terminal",
+            f"{sum(numbers.values()):,} persons are refused by {_titles(list(numbers), context)}",
+            "`facebridge persons verify` shows the persons and reasons; change them, or sync the terminal",
         )
-    ]
 
 
-def _one_address(around: Surroundings, states: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+def _one_address(context: TerminalContext, states: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     addresses = Counter(str(state["address"]) for state in states.values() if state.get("address"))
-    if not addresses or around.has_proxies:
-        return []
+    if not addresses or context.has_proxies:
+        return
     address, number = addresses.most_common(1)[0]
-    if number < _MANY or 2 * number < addresses.total():
-        return []
-    return [
-        found(
+    if number >= _MANY_AT_ONE_ADDRESS and 2 * number >= addresses.total():
+        yield make_finding(
             "terminals_one_address",
-            f"{number} of {addresses.total()} terminals come from {shorten(address, 64)}: behind a proxy or NAT, where"
-            " one that guesses passwords cannot be told from the others",
-            "behind a proxy, let it send X-Forwarded-For and name it in terminals.trusted_proxies; behind NAT nothing"
-            " helps but another network",
+            f"{number} of {addresses.total()} terminals come from {shorten(address, 64)}: they are behind a proxy or"
+            " NAT, so the bridge cannot block one that guesses passwords without blocking the others",
+            "behind a proxy, let it send X-Forwarded-For and list it in terminals.trusted_proxies; behind NAT only"
+            " another network helps",
         )
-    ]
 
 
-def _left_over(around: Surroundings) -> list[Finding]:
-    base = f"{around.topics.base}/terminal/"
-    there = {
+def _left_over_topics(context: TerminalContext) -> Iterator[Finding]:
+    base = f"{context.topics.base}/terminal/"
+    retained = {
         sn
-        for topic in around.heard.retained
+        for topic in context.observed.retained
         if topic.startswith(base)
         for sn in [topic.removeprefix(base).partition("/")[0]]
         if is_serial_number(sn)
     }
-    left = sorted(there - set(around.known))
-    if not left:
-        return []
-    return [
-        found(
+    left_over = sorted(retained - set(context.known))
+    if left_over:
+        yield make_finding(
             "topics_left_over",
-            f"retained topics of terminals that nobody knows any more: {_some(left)}",
+            f"retained topics of terminals that are no longer known: {first_few(left_over)}",
             f"clear them: mosquitto_pub -r -n -t {base}SN/state, and …/availability",
         )
-    ]
 
 
-def _titles(sns: Sequence[str], known: Mapping[str, str | None]) -> str:
-    return _some([f"{sn} ({shorten(name, 40)})" if (name := known.get(sn)) else sn for sn in sns])
+def _sn_and_address(terminal: Mapping[str, Any]) -> str:
+    return f"{shorten(str(terminal.get('sn')), 64)} from {shorten(str(terminal.get('address')), 64)}"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+def _titles(sns: Sequence[str], context: TerminalContext) -> str:
+    return first_few([f"{sn} ({shorten(name, 40)})" if (name := context.known.get(sn)) else sn for sn in sns])
 
 
-def _number(state: Mapping[str, Any], name: str) -> int:
+def _number_of_persons(state: Mapping[str, Any], key: str) -> int:
     persons = state.get("persons")
-    number = persons.get(name) if isinstance(persons, dict) else None
+    number = persons.get(key) if isinstance(persons, dict) else None
     return number if isinstance(number, int) else 0
 
 
-def _moment(value: object) -> datetime | None:
+def _parse_time(value: object) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(str(value))
+        time = datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else None
+    return time if time.tzinfo is not None else None

@@ -22,10 +22,12 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.mqtt.bridge_info import BridgeInfo
 from bridge.mqtt.client.connection import (
+    ConnectionHandlers,
     ConnectionStatus,
     Message,
     MqttConnection,
     NotConnectedError,
+    SessionOptions,
     SubscriptionRefusedError,
     Will,
 )
@@ -134,25 +136,28 @@ class MqttAdapter:
         self._lasting_warnings = tuple(warnings)
         self._live = MqttConnection(
             settings,
-            client_id=f"{settings.client_id}-live",
-            clock=clock,
-            random=random,
-            persistent=False,
-            will=Will(topic=topics.bridge_availability, payload=OFFLINE.decode()),
-            on_message=self._live_received,
-            on_connect=self._live_connected,
-            on_disconnect=self._live_disconnected,
+            SessionOptions(
+                client_id=f"{settings.client_id}-live",
+                will=Will(topic=topics.bridge_availability, payload=OFFLINE.decode()),
+            ),
+            ConnectionHandlers(
+                on_message=self._live_received,
+                on_connect=self._live_connected,
+                on_disconnect=self._live_disconnected,
+            ),
+            clock,
+            random,
         )
         self._intake_connection = MqttConnection(
             settings,
-            client_id=f"{settings.client_id}-intake",
-            clock=clock,
-            random=random,
-            persistent=True,
-            will=None,
-            on_message=self._intake_received,
-            on_connect=self._intake_connected,
-            on_disconnect=self._intake_disconnected,
+            SessionOptions(client_id=f"{settings.client_id}-intake", persistent=True),
+            ConnectionHandlers(
+                on_message=self._intake_received,
+                on_connect=self._intake_connected,
+                on_disconnect=self._intake_disconnected,
+            ),
+            clock,
+            random,
         )
         lease = Lease(clock, deadline, new_nonce)
         gateway = CommandReader(topics, core.events, clock)

@@ -10,9 +10,9 @@ import yaml
 
 from bridge.config.load import load_settings
 from bridge.core.clock import Clock
-from bridge.doctor.examination import Examination
+from bridge.doctor.checks import DoctorRun
 from bridge.doctor.findings import Finding, Level
-from bridge.doctor.trials import BrokerAccess
+from bridge.doctor.probe import BrokerAccess
 from tests.support.bridge_process import configuration
 from tests.support.mqtt_connection import Protocol, settings_for
 
@@ -22,7 +22,7 @@ async def examine(folder: Path, settings: dict[str, Any], listening: float = 1) 
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(settings))
     file.chmod(0o600)
-    findings = await Examination(
+    findings = await DoctorRun(
         load_settings(file, {}), file, Clock(), listening, f"{os.getpid()}-{secrets.token_hex(3)}"
     ).run()
     return Found(findings)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.doctor.store import filesystem_of, judge_filesystem, judge_store
+from bridge.doctor.store import evaluate_filesystem, evaluate_store, filesystem_of
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
@@ -35,7 +35,7 @@ async def upgraded(url: str) -> str:
 
 async def look(url: str, keys: list[Secret] | None = None) -> Found:
     seen = await inspect_store(url, keys or [])
-    return Found(judge_store(seen, "the store", NOW, bridge_running=False))
+    return Found(list(evaluate_store(seen, "the store", NOW, bridge_running=False)))
 
 
 async def test_there_is_none_yet(tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ MOUNTS = r"""40 27 0:50 / /srv rw,relatime shared:1 master:2 - nfs4 server:/x rw
 )
 def test_where_a_file_lies(file: str, kind: str, code: str | None) -> None:
     assert filesystem_of(Path(file), MOUNTS) == kind
-    assert [one.code for one in judge_filesystem(kind)] == ([] if code is None else [code])
+    assert [one.code for one in evaluate_filesystem(kind)] == ([] if code is None else [code])
 
 
 def test_a_kernel_that_does_not_tell() -> None:
     assert filesystem_of(Path("/a"), "") is None
-    assert judge_filesystem("overlay")[0].code == "store_on_overlay"
+    assert [one.code for one in evaluate_filesystem("overlay")] == ["store_on_overlay"]
 
 
 @pytest.mark.slow

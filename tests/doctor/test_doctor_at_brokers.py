@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bridge.core.clock import Clock
-from bridge.doctor.broker import judge_greeting
+from bridge.doctor.broker import evaluate_connack
 from bridge.doctor.listening import Observations
-from bridge.doctor.probe import ConnackInfo, probing
-from bridge.doctor.traffic import judge_commands, judge_heartbeats
-from bridge.doctor.trials import judge_expiry, try_large_packets, try_permissions, try_session
+from bridge.doctor.traffic import evaluate_commands, evaluate_heartbeats
+from bridge.doctor.trials import check_large_packets, check_permissions, check_session, evaluate_session_expiry
+from bridge.mqtt.client.messages import ConnackInfo
 from bridge.simulator.broker import EmbeddedBroker
 from tests.doctor.doctor_system import access, at_broker, examine
 from tests.support.mosquitto import Mosquitto, free_port
@@ -54,10 +53,10 @@ async def test_a_mosquitto_that_sends_at_once(tmp_path: Path) -> None:
 async def test_a_broker_that_takes_no_large_packets(tmp_path: Path, option: str, protocol: Protocol) -> None:
     async with Mosquitto(tmp_path, [option]) as broker:
         at = access(broker.port, protocol)
-        async with at.probing("test") as probe:
-            limit = probe.greeting.maximum_packet
+        async with at.probe("test") as probe:
+            limit = probe.connack.maximum_packet
         assert limit == (200000 if protocol == "5" and "packet" in option else None)
-        (found,) = await try_large_packets(at, limit)
+        (found,) = await check_large_packets(at, limit)
     assert found.code == "packets_too_small"
     assert "175,000 bytes gets through" in found.what
     assert "max_packet_size 2000000" in found.to_do
@@ -65,7 +64,7 @@ async def test_a_broker_that_takes_no_large_packets(tmp_path: Path, option: str,
 
 async def test_the_limit_of_mosquitto_2_1_is_enough(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path, ["max_packet_size 2000000"]) as broker:
-        (found,) = await try_large_packets(access(broker.port), 2_000_000)
+        (found,) = await check_large_packets(access(broker.port), 2_000_000)
     assert found.code == "large_packets_ok"
     assert "up to 2,000,000 bytes" in found.what
 
@@ -144,12 +143,12 @@ async def test_a_certificate_of_somebody_elses(tmp_path: Path) -> None:
         plain = await examine(tmp_path, at_broker(broker.port))
     assert right.wrong == []
     assert "with TLS" in right.of("broker_connected").what
-    assert "may want TLS" in plain.of("broker_unreachable").what
+    assert "may require TLS" in plain.of("broker_unreachable").what
 
 
 async def test_the_embedded_broker_keeps_no_session(tmp_path: Path) -> None:
     async with EmbeddedBroker() as broker:
-        (lost,) = await try_session(access(broker.port, "3.1.1"))
+        (lost,) = await check_session(access(broker.port, "3.1.1"))
         assert lost.code == "session_lost"
         found = await examine(tmp_path, at_broker(broker.port, mqtt={"host": None}))
     assert {"broker_embedded", "broker_connected", "large_packets_ok"} <= found.codes
@@ -240,27 +239,27 @@ async def test_what_connack_says_is_read() -> None:
         b"\x1c\x00\x05other"  # server reference
     )
     connack = b"\x20" + bytes([3 + len(properties)]) + b"\x00\x00" + bytes([len(properties)]) + properties
-    async with scripted_broker(answering(connack)) as port, probing(settings_for(port), "id", Clock()) as probe:
-        greeting = probe.greeting
+    async with scripted_broker(answering(connack)) as port, access(port).probe("test") as probe:
+        greeting = probe.connack
     assert greeting == ConnackInfo(
         session_present=False, session_expiry=3600, receive_maximum=5, maximum_qos=1, retain_available=False,
         maximum_packet=16384, assigned_id="id", topic_aliases=7, wildcards=False, keep_alive=30,
         server_reference="other",
     )  # fmt: skip
-    codes = {one.code for one in judge_greeting(greeting, settings_for(1))}
+    codes = {one.code for one in evaluate_connack(greeting, settings_for(1))}
     assert codes == {
         "broker_connected", "wildcards_unavailable", "client_id_changed", "receive_maximum_small", "server_reference",
     }  # fmt: skip
 
 
 def test_a_broker_that_does_not_keep_sessions_for_long() -> None:
-    (short,) = judge_expiry(ConnackInfo(session_present=False, session_expiry=3600))
+    (short,) = evaluate_session_expiry(ConnackInfo(session_present=False, session_expiry=3600))
     assert (short.code, "3,600 s" in short.what) == ("messages_expire", True)
-    assert judge_expiry(ConnackInfo(session_present=False, session_expiry=0xFFFFFFFF)) == []
+    assert evaluate_session_expiry(ConnackInfo(session_present=False, session_expiry=0xFFFFFFFF)) == []
 
 
 def test_refused_subscriptions_are_named() -> None:
-    (found,) = judge_commands(Observations(refused={"facebridge/terminal/+/open/set": "Not authorized"}))
+    (found,) = evaluate_commands(Observations(refused={"facebridge/terminal/+/open/set": "Not authorized"}))
     assert (found.code, "facebridge/terminal/+/open/set" in found.what) == ("subscribe_refused", True)
 
 
@@ -274,7 +273,7 @@ def test_refused_subscriptions_are_named() -> None:
     ],
 )
 def test_several_bridges_show_by_their_heartbeats(heard: Observations, deadline: float, several: bool) -> None:
-    assert bool(judge_heartbeats(heard, deadline)) is several
+    assert bool(list(evaluate_heartbeats(heard, deadline))) is several
 
 
 async def test_a_bridge_that_comes_and_goes(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -292,7 +291,7 @@ async def test_a_bridge_that_comes_and_goes(tmp_path: Path, mosquitto: Mosquitto
 async def test_permissions_are_tried_on_nobodys_topics(mosquitto: Mosquitto) -> None:
     # Its trials are no replies and no states: nobody's topics are not held against the contract.
     async with mqtt_client(mosquitto.port, "#", base_topic="not/facebridge") as client:
-        await try_permissions(access(mosquitto.port))
+        await check_permissions(access(mosquitto.port))
         await until(lambda: len(client.heard) >= 5)
     assert all("doctor-" in topic or topic == "facebridge/bridge/heartbeat" for topic in client.topics())
     assert len(client.heard) == 5

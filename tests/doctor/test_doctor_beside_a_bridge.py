@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from bridge.doctor.listening import Observations
-from bridge.doctor.terminals import Surroundings, judge_terminals
+from bridge.doctor.terminals import TerminalContext, evaluate_terminals
 from bridge.mqtt.topics import Topics
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.doctor.doctor_system import at_broker, examine
@@ -66,8 +66,8 @@ async def test_a_bridge_that_is_well_is_not_disturbed(tmp_path: Path, mosquitto:
     assert found.wrong == []
     assert {"bridge_online", "terminals_ok", "store_ok"} <= found.codes
     assert [one.what for one in found.findings if one.code == "port_ok"] == [
-        f"terminals.port: 127.0.0.1:{settings['terminals']['port']} is held by the running bridge",
-        f"web.port: 127.0.0.1:{settings['web']['port']} is held by the running bridge",
+        f"terminals.port: 127.0.0.1:{settings['terminals']['port']} is in use by the running bridge",
+        f"web.port: 127.0.0.1:{settings['web']['port']} is in use by the running bridge",
     ]
     async with mqtt_client(mosquitto.port, "#") as after:
         await after.publish("x", "the end")
@@ -158,21 +158,21 @@ TOPICS = Topics("facebridge")
 
 def around(
     states: dict[str, dict[str, Any]], *, started: timedelta = timedelta(days=1), **details: Any
-) -> Surroundings:
+) -> TerminalContext:
     heard = Observations(seconds=6)
     heard.values[TOPICS.bridge_info] = orjson.dumps({"started_at": (NOW - started).isoformat()})
     for sn, state in states.items():
         heard.values[TOPICS.terminal_state(sn)] = orjson.dumps(state)
         heard.retained.add(TOPICS.terminal_state(sn))
     values: dict[str, Any] = {
-        "heard": heard, "topics": TOPICS, "known": dict.fromkeys(states), "answered": (), "has_proxies": False,
+        "observed": heard, "topics": TOPICS, "known": dict.fromkeys(states), "answered": (), "has_proxies": False,
         "metrics": None, "now": NOW,
     }  # fmt: skip
-    return Surroundings(**{**values, **details})
+    return TerminalContext(**{**values, **details})
 
 
-def codes(surroundings: Surroundings) -> set[str]:
-    return {one.code for one in judge_terminals(surroundings)}
+def codes(surroundings: TerminalContext) -> set[str]:
+    return {one.code for one in evaluate_terminals(surroundings)}
 
 
 def test_terminals_that_are_away() -> None:
@@ -203,5 +203,5 @@ def test_what_else_is_told_of_terminals() -> None:
     turned_away = around({"T1": {"online": True}}, metrics={"facebridge_terminals_refused_total": 12.0})
     assert codes(turned_away) == {"terminals_turned_away"}
     garbage = around({"T1": {"online": True, "persons": 7, "address": {"a": 1}, "last_seen": []}})
-    garbage.heard.values[TOPICS.bridge_info] = b"\xff{"
+    garbage.observed.values[TOPICS.bridge_info] = b"\xff{"
     assert codes(garbage) == {"terminals_ok"}

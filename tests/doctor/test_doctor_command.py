@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from bridge.doctor.examination import run_check
+from bridge.doctor.checks import run_check
 from bridge.doctor.findings import KINDS, Area, Finding, Level
 from tests.doctor.doctor_system import at_broker
 from tests.support.facebridge import facebridge
@@ -64,7 +64,7 @@ async def test_a_check_that_fails_stops_no_other() -> None:
     (failed,) = await run_check("ports", Area.PORTS, broken)
     assert (failed.code, failed.area, "ZeroDivisionError" in failed.what) == ("check_failed", Area.PORTS, True)
     assert "secret" not in failed.what
-    (unfinished,) = await run_check("ports", Area.PORTS, endless, patience=0.01)
+    (unfinished,) = await run_check("ports", Area.PORTS, endless, timeout_seconds=0.01)
     assert unfinished.code == "check_unfinished"
 
 
@@ -82,6 +82,6 @@ def test_every_code_is_documented_and_no_other() -> None:
 
 def test_every_code_is_found_by_something() -> None:
     code = "".join(path.read_text() for path in (Path(__file__).parents[2] / "bridge").rglob("doctor*/*.py"))
-    code += (Path(__file__).parents[2] / "bridge" / "doctor_command.py").read_text()
+    code += (Path(__file__).parents[2] / "bridge" / "cli" / "doctor.py").read_text()
     for one in KINDS:
         assert code.count(f'"{one}"') > 1, f"{one} is listed, and nothing finds it"

@@ -10,8 +10,8 @@ import trustme
 import yaml
 
 from bridge.config.load import load_settings
-from bridge.doctor.clock import is_synchronised, judge_audit_time, judge_clock, judge_timezone
-from bridge.doctor.configuration import judge_configuration
+from bridge.doctor.clock import evaluate_audit_time, evaluate_clock, evaluate_timezone, is_synchronised
+from bridge.doctor.configuration import evaluate_configuration
 from bridge.net.passwords import hash_password
 from tests.support.bridge_process import configuration
 
@@ -30,7 +30,7 @@ def judged(folder: Path, **sections: Any) -> dict[str, str]:
     merged = {name: {**WISE.get(name, {}), **sections.get(name, {})} for name in {*WISE, *sections}}
     file.write_text(yaml.safe_dump(configuration(1883, **merged)))
     file.chmod(0o600)
-    findings = judge_configuration(load_settings(file, {}), file, NOW)
+    findings = evaluate_configuration(load_settings(file, {}), file, NOW)
     return {one.code: f"{one.what} → {one.to_do}" for one in findings}
 
 
@@ -96,7 +96,7 @@ def test_a_configuration_with_a_password_in_it(tmp_path: Path, text: str, readab
     file = tmp_path / "other.yaml"
     file.write_text(f"terminals:\n  {text}\n")
     file.chmod(0o644)
-    found = {one.code for one in judge_configuration(settings, file, NOW)}
+    found = {one.code for one in evaluate_configuration(settings, file, NOW)}
     assert ("config_readable" in found) is readable
 
 
@@ -107,7 +107,7 @@ def test_a_photo_folder_that_went_away(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(configuration(1883, photos={"folders": [str(folder)]})))
     settings = load_settings(file, {})
     folder.rmdir()
-    assert "photo_folder_unusable" in {one.code for one in judge_configuration(settings, file, NOW)}
+    assert "photo_folder_unusable" in {one.code for one in evaluate_configuration(settings, file, NOW)}
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_certificates_end(tmp_path: Path, ends: datetime, code: str | None) -> N
 
 def test_clocks() -> None:
     def codes(synchronised: bool | None, there: datetime) -> set[str]:
-        return {one.code for one in judge_clock(synchronised=synchronised, now=NOW, others={"the page": there})}
+        return {one.code for one in evaluate_clock(synchronised=synchronised, now=NOW, others={"the page": there})}
 
     assert codes(True, NOW + timedelta(seconds=2)) == {"clock_ok"}
     assert codes(None, NOW) == {"clock_unseen"}
     assert codes(False, NOW - timedelta(minutes=1)) == {"clock_unsynchronised", "clock_differs"}
-    (ahead,) = judge_clock(synchronised=True, now=NOW, others={"the page": NOW - timedelta(seconds=90)})
-    assert "90 s ahead of that of the page" in ahead.what
+    (ahead,) = evaluate_clock(synchronised=True, now=NOW, others={"the page": NOW - timedelta(seconds=90)})
+    assert "90 s ahead of the clock of the page" in ahead.what
     assert is_synchronised() in (True, False, None)
 
 
 def test_a_clock_that_was_set_back() -> None:
-    assert judge_audit_time(NOW, None) == judge_audit_time(NOW, NOW) == []
-    assert judge_audit_time(NOW, NOW + timedelta(hours=1))[0].code == "clock_behind_audit"
+    assert [*evaluate_audit_time(NOW, None), *evaluate_audit_time(NOW, NOW)] == []
+    assert [one.code for one in evaluate_audit_time(NOW, NOW + timedelta(hours=1))] == ["clock_behind_audit"]
 
 
 def test_time_zones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_time_zones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             environment = {} if zone is None else {"TZ": zone}
             patch.setenv("TZ", zone or "UTC")
             time.tzset()
-            return [one.code for one in judge_timezone(environment, tmp_path / "localtime")]
+            return [one.code for one in evaluate_timezone(environment, tmp_path / "localtime")]
 
     try:
         assert codes("Europe/Nowhere") == ["timezone_unknown"]

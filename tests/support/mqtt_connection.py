@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
-from bridge.mqtt.client.connection import Message, MqttConnection, Will
+from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, SessionOptions, Will
 from tests.support.waiting import PATIENCE
 
 Protocol = Literal["5", "3.1.1"]
@@ -45,6 +45,7 @@ class Client:
         will: Will | None = None,
         on_message: Callable[[Message], None] | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
+        connect_timeout_seconds: float = 10.0,
     ) -> None:
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.ready = asyncio.Event()
@@ -53,14 +54,19 @@ class Client:
         self._greeting = on_connect
         self.connection = MqttConnection(
             settings,
-            client_id=client_id,
-            clock=Clock(),
-            random=Random(1),
-            persistent=persistent,
-            will=will,
-            on_message=on_message or self.messages.put_nowait,
-            on_connect=self._connected,
-            on_disconnect=self._disconnected,
+            SessionOptions(
+                client_id=client_id,
+                persistent=persistent,
+                will=will,
+                connect_timeout_seconds=connect_timeout_seconds,
+            ),
+            ConnectionHandlers(
+                on_message=on_message or self.messages.put_nowait,
+                on_connect=self._connected,
+                on_disconnect=self._disconnected,
+            ),
+            Clock(),
+            Random(1),
         )
 
     @property

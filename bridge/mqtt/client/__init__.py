@@ -1,1 +1,1 @@
-"""The MQTT client: paho-mqtt inside the event loop."""
+"""The MQTT client of the bridge and of `facebridge doctor`: paho in the asyncio event loop."""

@@ -1,4 +1,4 @@
-"""A connection to the broker that comes back by itself."""
+"""A connection to the broker that reconnects by itself."""
 
 import asyncio
 import logging
@@ -9,34 +9,48 @@ from random import Random
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
 from bridge.core.tasks import BackgroundTasks
-from bridge.mqtt.client.messages import Message, NotConnectedError, SubscriptionRefusedError, Will
-from bridge.mqtt.client.paho_session import PahoSession
-from bridge.mqtt.client.reasons import LOST, LOST_REPEATEDLY
+from bridge.model.faults import shorten
+from bridge.mqtt.client.errors import (
+    CONNECTION_LOST,
+    LOST_REPEATEDLY,
+    NotConnectedError,
+    PacketTooLargeError,
+    SubscriptionRefusedError,
+)
+from bridge.mqtt.client.messages import Message, SessionOptions, Will
+from bridge.mqtt.client.session import MqttSession
 
 __all__ = [
+    "ConnectionHandlers",
     "ConnectionStatus",
     "Message",
     "MqttConnection",
     "NotConnectedError",
+    "SessionOptions",
     "SubscriptionRefusedError",
     "Will",
 ]
 
 _LOGGER = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 10.0
-"""Seconds between attempts: doors are opened over this connection, so it is back soon after the broker is. Each is
-cut by up to a half at random, so that a hundred bridges do not fall upon a broker that has just started."""
+_FIRST_RETRY_SECONDS = 0.5
+_MAX_RETRY_SECONDS = 10.0
+"""Time between attempts to connect. Presses go over this connection, so it must return soon after the broker does. Each
+wait is shortened at random by up to a half, so that a hundred bridges do not connect at the same moment to a broker
+that has just started."""
 
-_STEADY = 10.0
-"""Seconds a connection must last before the next attempt is quick again: two clients of one id throw each other out."""
+_STABLE_SECONDS = 10.0
+"""Time that a connection must last before the next attempt is quick again: two clients with the same id disconnect each
+other."""
 
-_SUSPICIOUS = 3
-"""Connections in a row that break sooner, until that is suspected: Mosquitto, and any broker over MQTT 3.1.1, hangs up
-on the earlier client without a word."""
+_SUSPICIOUS_LOSSES = 3
+"""Number of connections in a row that break earlier before the bridge suspects a second client with its id: Mosquitto,
+and any broker over MQTT 3.1.1, disconnects the earlier client without giving a reason."""
 
-_FAILED_GREETING = "what it begins with failed; the bridge's log says why"
+_MAX_LOGGED_REFUSALS = 20
+"""Topics whose refused publishes are logged, per connection."""
+
+_ON_CONNECT_FAILED = "an internal error after connecting; the bridge's log has the details"
 
 _NOT_YET = "not connected yet"
 """The problem before the first attempt has ended."""
@@ -44,96 +58,102 @@ _NOT_YET = "not connected yet"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """How a connection is.
+    """The state of a connection.
 
     Attributes:
-        connected: whether it is there.
-        problem: why not, for people.
+        connected: whether it is connected.
+        problem: why not, as a text for users.
     """
 
     connected: bool
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionHandlers:
+    """What the owner of a connection does when something happens.
+
+    Attributes:
+        on_message: called with each received message, in order.
+        on_connect: awaited after each connect, to subscribe and publish again; cancelled when the connection breaks.
+        on_disconnect: called when an accepted connection has ended.
+    """
+
+    on_message: Callable[[Message], None]
+    on_connect: Callable[[], Awaitable[None]]
+    on_disconnect: Callable[[], None]
+
+
 class MqttConnection:
-    """Connects while `run` runs, and again with jittered backoff."""
+    """A connection to the broker while `run` runs. It reconnects with jittered backoff."""
 
     def __init__(
         self,
         settings: MqttSettings,
-        *,
-        client_id: str,
+        options: SessionOptions,
+        handlers: ConnectionHandlers,
         clock: Clock,
         random: Random,
-        persistent: bool,
-        will: Will | None,
-        on_message: Callable[[Message], None],
-        on_connect: Callable[[], Awaitable[None]],
-        on_disconnect: Callable[[], None],
     ) -> None:
         """Build the connection.
 
         Args:
-            settings: of the broker.
-            client_id: the broker knows it by.
-            clock: messages are dated with.
-            random: spreads attempts.
-            persistent: the broker keeps the session, and a message until `acknowledge`; else everything starts clean.
-            will: published by the broker when the connection breaks.
-            on_message: called with what comes in, in order.
-            on_connect: sends the wanted set again; cancelled when the connection breaks.
-            on_disconnect: called when a connection that was made is gone.
+            settings: the broker's settings.
+            options: what the client asks of each connection.
+            handlers: what the owner does when something happens.
+            clock: dates received messages.
+            random: varies the time between attempts.
         """
         self._settings = settings
-        self._client_id = client_id
+        self._options = options
+        self._handlers = handlers
         self._clock = clock
         self._random = random
-        self._persistent = persistent
-        self._will = will
-        self._on_message = on_message
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._session: PahoSession | None = None
+        self._session: MqttSession | None = None
         self._problem: str | None = _NOT_YET
-        self._told: str | None = None
+        self._logged_problem: str | None = None
+        self._logged_refusals: set[str] = set()
 
     @property
     def protocol5(self) -> bool:
-        """Whether it speaks MQTT 5."""
+        """Whether the connection uses MQTT 5."""
         return self._settings.protocol == "5"
 
     @property
     def status(self) -> ConnectionStatus:
-        """How it is now."""
+        """The current state."""
         return ConnectionStatus(self._session is not None and self._session.connected, self._problem)
 
     async def run(self) -> None:
-        """Connect, again and again, until cancelled; then disconnect so that no will is published."""
-        pause = _FIRST_PAUSE
+        """Connect, and reconnect until cancelled; then disconnect so that no will is published."""
+        retry_seconds = _FIRST_RETRY_SECONDS
         short_lived = 0
         while True:
-            problem, lasted = await self._connect_once()
-            if lasted > _STEADY:
-                pause = _FIRST_PAUSE
+            problem, lasted_seconds = await self._connect_once()
+            if lasted_seconds > _STABLE_SECONDS:
+                retry_seconds = _FIRST_RETRY_SECONDS
                 short_lived = 0
-                self._told = None
-            elif lasted > 0:
+                self._logged_problem = None
+            elif lasted_seconds > 0:
                 short_lived += 1
-                if problem == LOST and short_lived >= _SUSPICIOUS:
+                if problem == CONNECTION_LOST and short_lived >= _SUSPICIOUS_LOSSES:
                     problem = LOST_REPEATEDLY
             self._problem = problem
-            self._tell(problem)
-            await asyncio.sleep(pause * self._random.uniform(0.5, 1))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._log_new_problem(problem)
+            await asyncio.sleep(retry_seconds * self._random.uniform(0.5, 1))
+            retry_seconds = min(2 * retry_seconds, _MAX_RETRY_SECONDS)
 
     async def subscribe(self, topics: Sequence[str], qos: int = 1) -> None:
-        """Subscribe, and return once the broker has confirmed; stored messages stay away with MQTT 5.
+        """Subscribe, and wait for the broker's answer. With MQTT 5 the broker sends no stored messages.
 
         Raises:
-            NotConnectedError: the broker is away, or went.
-            SubscriptionRefusedError: it does not allow one.
+            NotConnectedError: there is no connection, or it ended.
+            SubscriptionRefusedError: the broker refuses a topic.
         """
-        await self._connected().subscribe(topics, qos)
+        refusals = await self._connected().subscribe(topics, qos=qos)
+        for topic, refusal in zip(topics, refusals, strict=False):
+            if refusal is not None:
+                raise SubscriptionRefusedError(topic)
 
     def publish_nowait(
         self,
@@ -144,8 +164,8 @@ class MqttConnection:
         retain: bool = False,
         correlation_data: bytes | None = None,
     ) -> None:
-        """Publish now or not at all. Raises NotConnectedError."""
-        self._connected().publish(topic, payload, qos, retain=retain, correlation_data=correlation_data)
+        """Publish now or not at all, without waiting for an acknowledgement. Raise NotConnectedError if offline."""
+        self._publish(topic, payload, qos, retain, correlation_data)
 
     async def publish(
         self,
@@ -156,66 +176,96 @@ class MqttConnection:
         retain: bool = False,
         correlation_data: bytes | None = None,
     ) -> None:
-        """Publish, and return once the broker has acknowledged it.
+        """Publish, and wait until the broker has acknowledged the message.
 
         Raises:
-            NotConnectedError: the broker is away, or went before; it may have the message all the same.
+            NotConnectedError: there is no connection, or it ended first; the broker may have the message nevertheless.
         """
-        await self._connected().publish_and_wait(topic, payload, qos, retain=retain, correlation_data=correlation_data)
+        acknowledged = self._publish(topic, payload, qos, retain, correlation_data)
+        if acknowledged is not None:
+            await acknowledged
 
     def acknowledge(self, message: Message) -> None:
-        """Let the broker drop a message; nothing happens for one of an earlier connection."""
-        # A packet id of an earlier connection may mean another message by now.
+        """Acknowledge a message, so that the broker drops it. Messages of an earlier connection are ignored."""
+        # The packet id may belong to another message by now.
         if self._session is not None and message.session is self._session:
             self._session.acknowledge(message)
 
-    def _connected(self) -> PahoSession:
+    def abort(self, problem: str) -> None:
+        """Break the current connection without DISCONNECT: the broker publishes the will, and `run` reconnects.
+
+        Args:
+            problem: the reason, as a text for users.
+        """
+        if self._session is not None:
+            self._session.abort(problem)
+
+    def _connected(self) -> MqttSession:
         if self._session is None or not self._session.connected:
             raise NotConnectedError
         return self._session
 
+    def _publish(
+        self, topic: str, payload: bytes | str, qos: int, retain: bool, correlation_data: bytes | None
+    ) -> "asyncio.Future[str | None] | None":
+        session = self._connected()
+        try:
+            return session.publish(topic, payload, qos=qos, retain=retain, correlation_data=correlation_data)
+        except PacketTooLargeError as error:
+            _LOGGER.warning(
+                "the message on %s was not published: %d bytes, more than the broker accepts",
+                shorten(topic),
+                error.size,
+            )
+            return None
+
     async def _connect_once(self) -> tuple[str, float]:
-        """Make one connection and stay until it ends; return why it did, and how many seconds it lasted."""
-        session = PahoSession(
+        """Make one connection and wait until it ends; return the problem, and how many seconds it lasted."""
+        session = MqttSession(
             self._settings,
-            self._client_id,
+            self._options,
             self._clock,
-            persistent=self._persistent,
-            will=self._will,
-            on_message=self._on_message,
+            on_message=self._handlers.on_message,
+            on_publish_refused=self._publish_refused,
         )
         self._session = session
+        self._logged_refusals.clear()
         work = BackgroundTasks()
-        made_at: float | None = None
+        connected_at: float | None = None
         try:
             await session.connect()
-            made_at = self._clock.boottime()
+            connected_at = self._clock.boottime()
             self._problem = None
-            _LOGGER.info("connected to the broker as %s", self._client_id)
-            work.start(self._greet(session), name=f"what {self._client_id} begins with")
+            _LOGGER.info("connected to the broker as %s", self._options.client_id)
+            work.start(self._run_on_connect(), name=f"on_connect of {self._options.client_id}")
             problem = await session.wait_ended()
-            return problem, self._clock.boottime() - made_at
+            return problem, self._clock.boottime() - connected_at
         except NotConnectedError as error:
             return str(error), 0
         finally:
             await work.stop()
             await session.close()
             self._session = None
-            if made_at is not None:
-                self._on_disconnect()
+            if connected_at is not None:
+                self._handlers.on_disconnect()
 
-    async def _greet(self, session: PahoSession) -> None:
+    async def _run_on_connect(self) -> None:
         try:
-            await self._on_connect()
+            await self._handlers.on_connect()
         except NotConnectedError:
             return
         except Exception:
-            # Left connected it would be deaf, and nobody would know.
-            session.abort(_FAILED_GREETING)
+            # Reconnect: without its subscriptions this connection would receive nothing.
+            self.abort(_ON_CONNECT_FAILED)
             raise
 
-    def _tell(self, problem: str) -> None:
-        """Say what is wrong once, not at each attempt."""
-        if problem != self._told:
-            _LOGGER.warning("%s is not connected: %s; trying again until it is", self._client_id, problem)
-            self._told = problem
+    def _publish_refused(self, topic: str, reason: str) -> None:
+        if topic not in self._logged_refusals and len(self._logged_refusals) < _MAX_LOGGED_REFUSALS:
+            self._logged_refusals.add(topic)
+            _LOGGER.warning("the broker refuses messages on %s: %s", shorten(topic), reason)
+
+    def _log_new_problem(self, problem: str) -> None:
+        """Log a problem once, not at each attempt."""
+        if problem != self._logged_problem:
+            _LOGGER.warning("%s is not connected: %s; trying again until it is", self._options.client_id, problem)
+            self._logged_problem = problem

@@ -1,38 +1,25 @@
-"""What goes over a connection to the broker, and how it fails."""
+"""Values that the MQTT client takes and returns."""
 
 from dataclasses import dataclass, field
 
-
-class NotConnectedError(Exception):
-    """The broker is away: nothing was published, and nothing will be later."""
-
-
-class SubscriptionRefusedError(Exception):
-    """The broker does not let us subscribe.
-
-    Attributes:
-        topic: to what.
-    """
-
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic)
-        self.topic = topic
+_CONNECT_TIMEOUT_SECONDS = 10.0
+"""Time for the name, TCP, TLS and CONNACK together. A broker that takes longer is as good as unreachable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What came in.
+    """A received message.
 
     Attributes:
-        topic: it was published on.
-        payload: as it is.
-        qos: it was delivered with.
-        retain: whether the broker had stored it, or (MQTT 5) it was published retained.
-        received_at: when it was read (`Clock.boottime`).
-        response_topic: MQTT 5's.
-        correlation_data: MQTT 5's.
-        session: the connection it came in on; only there can it be acknowledged.
-        mid: its packet id there.
+        topic: its topic.
+        payload: its payload, unchanged.
+        qos: the QoS it was delivered with.
+        retain: whether the broker had stored it, or (MQTT 5) the publisher set the retain flag.
+        received_at: when it was read, as `Clock.boottime`.
+        response_topic: the Response Topic of MQTT 5.
+        correlation_data: the Correlation Data of MQTT 5.
+        session: the connection that received it. It can be acknowledged only there.
+        mid: its packet id on that connection.
     """
 
     topic: str
@@ -48,9 +35,60 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
-    """What the broker publishes when the connection ends without a goodbye."""
+    """The message that the broker publishes when the connection ends without a DISCONNECT."""
 
     topic: str
     payload: bytes | str
     qos: int = 1
     retain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a client asks of its connection.
+
+    Attributes:
+        client_id: the name by which the broker knows the client.
+        persistent: the broker keeps the session, and each QoS 1 message until it is acknowledged by hand. Otherwise
+            the session starts clean, and messages are acknowledged as they are read.
+        will: the will message.
+        quick_ack: let the kernel acknowledge each TCP segment at once. Otherwise it delays as it does by default.
+        connect_timeout_seconds: time for one attempt to connect.
+    """
+
+    client_id: str
+    persistent: bool = False
+    will: Will | None = None
+    quick_ack: bool = True
+    connect_timeout_seconds: float = _CONNECT_TIMEOUT_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnackInfo:
+    """The broker's CONNACK. A field is None if the broker leaves it out; over MQTT 3.1.1 all but the first are.
+
+    Attributes:
+        session_present: whether the broker had kept the session.
+        session_expiry: seconds for which the broker keeps the session, if they differ from the client's request.
+        receive_maximum: QoS 1 publishes that the broker accepts before it has acknowledged them.
+        maximum_qos: the highest QoS that the broker accepts; None means 2.
+        retain_available: whether the broker stores retained messages; None means yes.
+        maximum_packet: bytes of the largest packet that the broker accepts.
+        assigned_id: the client id that the broker chose in place of the client's.
+        topic_aliases: how many topic aliases the broker accepts.
+        wildcards: whether subscriptions may hold wildcards; None means yes.
+        keep_alive: the keep-alive seconds that the broker wants in place of the client's.
+        server_reference: another broker that the client should use.
+    """
+
+    session_present: bool
+    session_expiry: int | None = None
+    receive_maximum: int | None = None
+    maximum_qos: int | None = None
+    retain_available: bool | None = None
+    maximum_packet: int | None = None
+    assigned_id: str | None = None
+    topic_aliases: int | None = None
+    wildcards: bool | None = None
+    keep_alive: int | None = None
+    server_reference: str | None = None

@@ -1,0 +1,294 @@
+"""paho's client in the asyncio event loop: TLS, connecting in a thread, and the socket's events."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from bridge.config.settings import MqttSettings, MqttTlsSettings
+from bridge.mqtt.client.errors import CONNECTION_LOST, TlsFilesError
+from bridge.mqtt.client.messages import SessionOptions
+
+_KEEPALIVE_SECONDS = 15
+"""Time without a packet before a ping. A broker that hangs is noticed within two of them. The live connection's
+heartbeat is faster; this is for the intake's."""
+
+_ADDRESS_TIMEOUT_SECONDS = 4.0
+"""Time for TCP with each address of a name, and for TLS. If the first address (IPv6) does not answer, the next one
+still has time within one attempt."""
+
+_RECEIVE_MAXIMUM = 100
+"""Messages that the broker may send before they are acknowledged: as many as are committed together."""
+
+_MAXIMUM_PACKET_BYTES = 64 * 1024 * 1024
+"""The largest packet that the broker may send. Commands of up to some 16 MB are carried out, larger ones are answered
+with `invalid`; beyond this limit a broker with MQTT 5 does not deliver them, so that nobody can fill the memory. Over
+MQTT 3.1.1 only the broker's own limit and the protocol's 256 MB apply: if the client disconnected, the broker would
+deliver an unacknowledged message again and again."""
+
+_NEVER_EXPIRES = 0xFFFFFFFF
+"""The session expiry interval of a session that does not end (MQTT 5, section 3.1.2.11.2)."""
+
+_TCP_USER_TIMEOUT_MS = 10_000
+"""Milliseconds for which the broker's machine may leave bytes unacknowledged. The heartbeat writes at least once a
+second, so a cut cable is noticed within this time instead of the kernel's quarter of an hour."""
+
+_DISCARD_BYTES = 65_536
+"""Bytes that one read discards while the broker closes the connection."""
+
+
+def build_client(settings: MqttSettings, options: SessionOptions) -> paho.Client:
+    """Return a client that connects once."""
+    is_5 = settings.protocol == "5"
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=options.client_id,
+        clean_session=None if is_5 else not options.persistent,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311,
+        reconnect_on_failure=False,
+        manual_ack=options.persistent,
+    )
+    client.connect_timeout = _ADDRESS_TIMEOUT_SECONDS
+    # paho's limit ignores the broker's Receive Maximum, so the session applies it.
+    client.max_inflight_messages_set(0)
+    if settings.username is not None:
+        client.username_pw_set(settings.username, settings.password.reveal() if settings.password else None)
+    if (will := options.will) is not None:
+        client.will_set(will.topic, will.payload, will.qos, will.retain)
+    return client
+
+
+def packet_properties(packet_type: int) -> Properties:
+    """Return empty MQTT 5 properties for a type of packet."""
+    return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho has no types here
+
+
+async def connect_in_thread(client: paho.Client, settings: MqttSettings, *, persistent: bool) -> None:
+    """Run paho's blocking connect (name, TCP, TLS) in a daemon thread, so that a stopping process does not wait for it.
+
+    None of the client's callbacks runs in the thread. If this call is cancelled, a connection made later is closed.
+
+    Raises:
+        TlsFilesError: a file of `mqtt.tls` cannot be used.
+        OSError: the connection could not be made.
+        ValueError: the host name is not valid.
+    """
+    connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(error: Exception | None) -> None:
+        connection = client.socket()
+        if connected.cancelled():
+            if connection is not None:
+                connection.close()
+        elif error is None:
+            connected.set_result(None)
+        else:
+            connected.set_exception(error)
+
+    def work() -> None:
+        error: Exception | None = None
+        try:
+            _connect(client, settings, persistent=persistent)
+        except Exception as failed:  # noqa: BLE001  raised in the caller instead
+            error = failed
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            connected.get_loop().call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=work, name="MQTT connect", daemon=True).start()
+    await connected
+
+
+def _connect(client: paho.Client, settings: MqttSettings, *, persistent: bool) -> None:
+    if settings.tls is not None:
+        client.tls_set_context(_tls_context(settings.tls))
+    host = str(settings.host)
+    if settings.protocol != "5":
+        client.connect(host, settings.port, _KEEPALIVE_SECONDS)
+        return
+    properties = packet_properties(PacketTypes.CONNECT)
+    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = _MAXIMUM_PACKET_BYTES
+    if persistent:
+        properties.SessionExpiryInterval = _NEVER_EXPIRES
+    client.connect(host, settings.port, _KEEPALIVE_SECONDS, clean_start=not persistent, properties=properties)
+
+
+def _tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
+    """Read the TLS files. This runs at each attempt, so that a renewed certificate needs no restart."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+    except OSError as error:
+        raise TlsFilesError(f"mqtt.tls.ca {settings.ca} cannot be used: {_file_problem(error)}") from None
+    context.sslsocket_class = _ClosingSocket
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.certificate is not None:
+        try:
+            # Without a password OpenSSL would ask the console for that of an encrypted key, and wait.
+            context.load_cert_chain(settings.certificate, settings.key, password="")
+        except OSError as error:
+            files = " with mqtt.tls.key ".join(str(file) for file in (settings.certificate, settings.key) if file)
+            raise TlsFilesError(f"mqtt.tls.certificate {files} cannot be used: {_file_problem(error)}") from None
+    return context
+
+
+def _file_problem(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or "no PEM, or encrypted").lower().replace("_", " ")
+    return error.strerror or type(error).__name__
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """A socket that closes when its handshake fails; paho leaves such a socket open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+class PahoSocket:
+    """The event loop's reader and writer for one connection of a client, in place of paho's own thread.
+
+    Attributes:
+        connection: the connected socket; None before `adopt` and after the end.
+    """
+
+    def __init__(
+        self,
+        client: paho.Client,
+        *,
+        on_close: Callable[[str], None],
+        on_garbage: Callable[[str], None],
+        quick_ack: bool,
+    ) -> None:
+        """Prepare the socket's events.
+
+        Args:
+            client: paho's client.
+            on_close: called with a text for users after paho has closed the socket. paho reports its own reason to
+                `on_disconnect` before that.
+            on_garbage: called with a text for users if the broker sent data that is not MQTT. The connection cannot
+                be used further.
+            quick_ack: let the kernel acknowledge each segment at once.
+        """
+        self.connection: socket.socket | None = None
+        self._client = client
+        self._on_close = on_close
+        self._on_garbage = on_garbage
+        self._quick_ack = quick_ack
+        self._loop = asyncio.get_running_loop()
+        self._writing = False
+        self._reading = False
+
+    def adopt(self) -> None:
+        """Take over the connected socket from the connecting thread. paho's callbacks run only from now on.
+
+        Raises:
+            ConnectionResetError: the connection has ended already.
+        """
+        connection = cast("socket.socket | None", self._client.socket())
+        if connection is None:
+            raise ConnectionResetError
+        self.connection = connection
+        # PUBACK and then PUBLISH are two small writes. With Nagle the second waits for the broker's ACK (40 ms).
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+        self._set_quick_ack(connection)
+        self._client.on_socket_close = self._socket_closed
+        self._loop.add_reader(connection, self._read)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits in paho. If the socket is full, continue when it has room."""
+        if self._reading:
+            # Inside a callback paho holds its lock, and a write would deadlock. `_read` writes afterwards.
+            return
+        if self.connection is not None and self._client.want_write() and not self._writing:
+            self._client.loop_write()
+        if self.connection is None or self._client.want_write() == self._writing:
+            return
+        self._writing = not self._writing
+        if self._writing:
+            self._loop.add_writer(self.connection, self._write)
+        else:
+            self._loop.remove_writer(self.connection)
+
+    def close(self) -> None:
+        """Close the socket at once, without a callback."""
+        # Otherwise paho would report the close when it is garbage-collected, long after the loop forgot the socket.
+        self._client.on_socket_close = None
+        connection = cast("socket.socket | None", self._client.socket())
+        self.connection = None
+        if connection is not None and connection.fileno() >= 0:
+            self._remove_events(connection)
+            connection.close()
+
+    def _read(self) -> None:
+        self._reading = True
+        try:
+            self._client.loop_read()
+            # The event loop does not see data that TLS has decrypted already.
+            while isinstance(self.connection, ssl.SSLSocket) and self.connection.pending():
+                self._client.loop_read()
+        except Exception as error:  # noqa: BLE001  invalid packets can make paho's parser raise any error
+            self._on_garbage(f"the broker sent data that is not valid MQTT ({type(error).__name__})")
+            return
+        finally:
+            self._reading = False
+        if self.connection is not None:
+            self._set_quick_ack(self.connection)
+        self.flush()
+
+    def _write(self) -> None:
+        self._client.loop_write()
+        self.flush()
+
+    def _set_quick_ack(self, connection: socket.socket) -> None:
+        # A stock Mosquitto has Nagle on, and its second small write waits for this side's ACK. The kernel resets the
+        # option by itself, so it is set after each read.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, int(self._quick_ack))
+
+    def _socket_closed(self, _client: paho.Client, _userdata: object, connection: Any) -> None:
+        self._remove_events(connection)
+        self.connection = None
+        # paho calls `on_disconnect` with the reason right after this.
+        self._loop.call_soon(self._on_close, CONNECTION_LOST)
+
+    def _remove_events(self, connection: socket.socket) -> None:
+        self._loop.remove_reader(connection)
+        if self._writing:
+            self._loop.remove_writer(connection)
+            self._writing = False
+
+
+def duplicate_handle(connection: socket.socket) -> socket.socket:
+    """Return a second handle of a connection. It stays open when paho closes the first."""
+    handle = socket.socket(fileno=socket.dup(connection.fileno()))
+    handle.setblocking(False)
+    return handle
+
+
+async def shut_down(handle: socket.socket) -> None:
+    """Send the end of the stream, and read until the broker has closed its side too.
+
+    A socket that is closed while it holds unread bytes resets the connection. A broker that is reset before it has read
+    the DISCONNECT publishes the will (seen in 1 of 60 stops while messages came in).
+    """
+    loop = asyncio.get_running_loop()
+    with handle, suppress(OSError):
+        handle.shutdown(socket.SHUT_WR)
+        while await loop.sock_recv(handle, _DISCARD_BYTES):
+            pass
