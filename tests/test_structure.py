@@ -181,8 +181,6 @@ EXCEPTIONS: dict[str, set[str]] = {
         "bridge/home_assistant_app/", "bridge/import_export/", "bridge/model/", "bridge/mqtt/", "bridge/net/",
         "bridge/persons/", "bridge/protocol/", "bridge/simulator/", "bridge/store/", "bridge/terminals/",
         "bridge/web/", "config.yaml",
-        "examples/home-assistant/blueprints/automation/facebridge/",
-        "examples/home-assistant/blueprints/script/facebridge/",
         "tests/access/", "tests/command_line/", "tests/contract/", "tests/core/", "tests/doctor/",
         "tests/end_to_end/", "tests/home_assistant/", "tests/home_assistant_app/", "tests/import_export/",
         "tests/machine/", "tests/node_red/", "tests/persons/", "tests/protocol/", "tests/simulator/",

@@ -111,9 +111,9 @@ async def test_fields_keep_their_content_until_the_visitor_is_accepted(make_syst
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await visitors.fill(" ", "ada.jpg")
-        await visitors.enrol("Not enrolled: give the visitor's name.")
+        await visitors.enrol("Not enrolled: enter the visitor's name.")
         await visitors.fill(NAME, "")
-        await visitors.enrol("Not enrolled: give the photo's file.")
+        await visitors.enrol("Not enrolled: enter the photo's file.")
         await visitors.fill(NAME, "missing.jpg")
         await visitors.enrol("Front door: not enrolled: ")
         await visitors.wait_content(NAME, "missing.jpg")
@@ -142,7 +142,7 @@ async def test_second_press_does_not_enrol_twice(make_system: SystemFactory, med
         terminal.behaviour = Behaviour(answer_delay=3)
         await visitors.fill("Ada")
         await system.api.perform_action("input_button.press", ENROL)
-        await visitors.enrol("The one before is still under way.")
+        await visitors.enrol("The previous enrolment is still running.")
         await visitors.wait_content("", "")
         assert len(terminal.persons) == 1
         assert len([heard for heard in system.client.heard if heard.topic.endswith("/person/set")]) == 1
@@ -157,7 +157,7 @@ async def test_photo_from_a_dropdown_or_by_the_name(make_system: SystemFactory, 
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         async with form(system, media, photo=dropdown) as visitors:
             await visitors.fill("Ada")
-            await visitors.enrol("Not enrolled: give the photo's file.")
+            await visitors.enrol("Not enrolled: enter the photo's file.")
             await system.api.perform_action("input_select.select_option", dropdown, option="ada.jpg")
             await visitors.enrol("Front door: enrolled.")
             await system.api.wait_state(dropdown, "-")
@@ -186,7 +186,7 @@ async def test_script_that_is_renamed_fails_or_is_missing(make_system: SystemFac
             assert len(terminal.persons) == 1
         async with form_of(system, "script.missing") as visitors:
             await visitors.fill("Ada")
-            await visitors.enrol("Not enrolled: the script is not there")
+            await visitors.enrol("Not enrolled: the script does not exist")
             await visitors.wait_content("Ada", "ada.jpg")
         async with form_of(system, renamed, hours="many") as visitors:
             await visitors.enrol("The script failed")

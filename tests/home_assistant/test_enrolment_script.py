@@ -238,7 +238,7 @@ async def test_later_change_supersedes_the_enrolment(make_system: SystemFactory,
         await system.client.publish("facebridge/terminal/D1/person/set", {"id": "12345", "name": "Somebody else"})
         response = await enrolling
         assert (response["accepted"], response["outcomes"]) == (False, {"D1": "superseded"})
-        assert "a later change to the same person took its place" in response["text"]
+        assert "a later change to the same person replaced them" in response["text"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ async def test_fields_that_the_bridge_rejects(
     [
         ({"terminals": []}, "no terminal was chosen"),
         ({"terminals": "gone"}, "gone: not enrolled: Home Assistant has no such terminal."),
-        ({"photo": {"media_content_id": "media-source://image_upload/1234"}}, "must lie in the folder My media"),
+        ({"photo": {"media_content_id": "media-source://image_upload/1234"}}, "must be in the folder My media"),
         ({"valid_until": "2020-01-01 00:00:00"}, "the time has ended already"),
     ],
 )
@@ -293,7 +293,7 @@ async def test_bridge_that_is_stopped_frozen_or_has_a_full_store(make_system: Sy
         system.bridge.limit_file_size(0)
         response = await enrol(id="1")
         assert (response["accepted"], response["outcomes"]) == (False, {"D1": "unavailable"})
-        assert response["text"].endswith("It is tried again by itself.")
+        assert response["text"].endswith("Facebridge tries again by itself.")
         system.bridge.limit_file_size(None)
         await terminal.wait_until(lambda: "1" in terminal.persons)
 
@@ -308,7 +308,7 @@ async def test_bridge_that_is_stopped_frozen_or_has_a_full_store(make_system: Sy
         await system.api.wait_state("event.front_door_reply", "unavailable")
         response = await enrol(id="3")
         assert (response["accepted"], response["outcomes"]) == (False, {"D1": "bridge_away"})
-        assert response["text"] == "Front door: not enrolled: Facebridge is not there."
+        assert response["text"] == "Front door: not enrolled: Facebridge is offline."
         await system.bridge.start()
         await wait_connected(system)
         assert "3" not in json.dumps([person["id"] for person in enrol.published()])

@@ -31,7 +31,7 @@ async def ring_and_confirm(system: HomeAssistantSystem, phone: Phone) -> None:
     """Trigger the question, and tap Open and then Yes on a phone."""
     before = len(phone.notifications)
     await system.api.fire("doorbell_pressed")
-    await phone.choose(await phone.wait_for_text("Front door\nSomebody is at the door.", after=before), "Open")
+    await phone.choose(await phone.wait_for_text("Front door\nThere is someone at the door.", after=before), "Open")
     await phone.choose(await phone.wait_for_text("Really open it now?", after=before), "Yes, open")
 
 
@@ -44,7 +44,7 @@ async def test_open_from_a_notification(make_system: SystemFactory, installation
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await system.api.fire("doorbell_pressed")
-        question = await phone.wait_for_text("Front door\nSomebody is at the door.")
+        question = await phone.wait_for_text("Front door\nThere is someone at the door.")
         await phone.choose(question, "Open")
         confirmation = await phone.wait_for_text("Really open it now?")
         assert terminal.opened == 0
@@ -52,7 +52,7 @@ async def test_open_from_a_notification(make_system: SystemFactory, installation
         await phone.wait_for_text("Acknowledged by the terminal.")
         assert terminal.opened == 1
         # The other phone was asked too, until the question was withdrawn; a late answer does not open the door.
-        its_question = await other.wait_for_text("Somebody is at the door.")
+        its_question = await other.wait_for_text("There is someone at the door.")
         await other.wait_for_text("clear_notification")
         await other.choose(its_question, "Open")
         await phone.choose(confirmation, "Yes, open")
@@ -70,7 +70,7 @@ async def test_door_stays_closed_after_no_or_a_refusal(make_system: SystemFactor
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await system.api.fire("doorbell_pressed")
-        await phone.choose(await phone.wait_for_text("Somebody is at the door."), "Open")
+        await phone.choose(await phone.wait_for_text("There is someone at the door."), "Open")
         await phone.choose(await phone.wait_for_text("Really open it now?"), "No")
         await phone.wait_for_text("clear_notification")
 
@@ -88,7 +88,7 @@ async def test_question_without_an_answer_is_withdrawn(make_system: SystemFactor
     ):
         await system.api.wait_state("binary_sensor.front_door_connection", "on")
         await system.api.fire("doorbell_pressed")
-        question = await phone.wait_for_text("Somebody is at the door.")
+        question = await phone.wait_for_text("There is someone at the door.")
         await phone.wait_for_text("clear_notification")
         await phone.choose(question, "Open")
         assert (await system.api.states())[automation]["attributes"]["current"] == 0
@@ -106,7 +106,7 @@ async def test_open_from_a_notification_while_terminal_or_bridge_is_offline(
         await system.bridge.stop()
         await system.api.wait_state("binary_sensor.facebridge_connection", "off")
         await ring_and_confirm(system, phone)
-        await phone.wait_for_text("Front door\nNot opened: Facebridge is not there.")
+        await phone.wait_for_text("Front door\nNot opened: Facebridge is offline.")
         await system.bridge.start()
         async with system.terminal("D1").running() as terminal:
             await system.api.wait_state("binary_sensor.front_door_connection", "on")

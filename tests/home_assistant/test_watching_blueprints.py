@@ -34,7 +34,7 @@ async def test_terminal_is_approved_from_a_notification(
             await other.wait_for_text('Terminal N2\nApproved as "Ada\'s" 大门 {{ 1 }}.')
             await system.wait_devices("Facebridge", "Terminal N1", '"Ada\'s" 大门 {{ 1 }}')
             await phone.choose(its_question, "Approve")
-            await phone.wait_for_text("Terminal N2\nIt does not wait any more.")
+            await phone.wait_for_text("Terminal N2\nThe terminal is no longer waiting.")
         await system.client.publish("facebridge/group/lobby/open/set", "PRESS")
         opened = await system.client.wait_for("facebridge/group/lobby/reply")
         assert opened.json["total"] == 2
