@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from bridge.import_export.pictures import picture_id
@@ -16,6 +17,8 @@ _PREFIX = ".facebridge-"
 _SYNC_THREADS = 8
 """Pictures that are forced to the disk at once. File systems write those that wait together in one step; one by one,
 ten thousand would take minutes on a small machine's memory card."""
+
+_SYNC_BATCH = 1000
 
 
 @contextmanager
@@ -96,8 +99,11 @@ class PictureFolderDraft:
 
     def finish(self) -> None:
         """Force all pictures to the disk. Raises OSError."""
+        pictures = self._draft.iterdir()
         with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-            list(pool.map(_sync, self._draft.iterdir()))
+            # In batches, because a future takes 2 kB of memory until its batch is done.
+            while batch := list(islice(pictures, _SYNC_BATCH)):
+                list(pool.map(_sync, batch))
 
     def publish(self) -> None:
         """Rename all pictures to their paths. Raises OSError."""

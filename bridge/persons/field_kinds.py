@@ -45,7 +45,7 @@ def write_cell(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FieldKind:
     """How the values of a field are read, written and described.
 
