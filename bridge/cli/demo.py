@@ -1,4 +1,4 @@
-"""`facebridge demo`: the whole thing working on one machine, with simulated terminals."""
+"""`facebridge demo`: a broker, the bridge and simulated terminals on one machine."""
 
 import asyncio
 import base64
@@ -33,8 +33,11 @@ from bridge.mqtt.client.connection import (
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.fleet import SimulatedFleet
 
-_PATIENCE = 20.0
-"""Seconds for a step that takes a fraction of one."""
+_STEP_TIMEOUT_SECONDS = 20.0
+"""Time for one step, which normally takes a fraction of a second."""
+
+_MAX_KEPT_MESSAGES = 1000
+"""Received messages that are kept for `expect`: a demo that runs for days must not use more and more memory."""
 
 _TERMINALS = {"DEMO0000000001": "Front door", "DEMO0000000002": "Back door"}
 _PERSONS = {"1001": "Ada", "1002": "Grace"}
@@ -56,14 +59,14 @@ logging: {{level: warning}}
 
 
 class _StepFailedError(Exception):
-    """A step did not end as it should."""
+    """A step of the demo failed."""
 
 
 async def run_demo(*, once: bool) -> int:
-    """Show one round: connect, enrol, open, reply; then, unless `once`, go on until Ctrl-C.
+    """Show one round: connect, enrol, open, reply. Then run until Ctrl-C, unless `once` is true.
 
     Returns:
-        The exit code: 1 where a part failed.
+        The exit code: 1 if a step failed.
     """
     console = Console(highlight=False, soft_wrap=True)
     stop = asyncio.Event()
@@ -85,44 +88,46 @@ async def run_demo(*, once: bool) -> int:
 
 
 class _Demo:
-    def __init__(self, console: Console, settings: Settings, bridge: Bridge, watcher: "_Watcher") -> None:
+    """The steps of the demo on a running system."""
+
+    def __init__(self, console: Console, settings: Settings, bridge: Bridge, client: "_MqttClient") -> None:
         self._console = console
         self._settings = settings
         self._bridge = bridge
-        self._watcher = watcher
+        self._client = client
 
     async def play(self) -> None:
-        """Play one round, and fail loudly where a step fails."""
-        watcher = self._watcher
+        """Play one round. Raises _StepFailedError."""
+        client = self._client
         self._title("The terminals connect")
         for sn in _TERMINALS:
-            await watcher.expect(f"facebridge/terminal/{sn}/availability", lambda payload: payload == b"online")
-        self._title("Two persons are enrolled on both, with photos made on the spot")
+            await client.expect(f"facebridge/terminal/{sn}/availability", lambda payload: payload == b"online")
+        self._title("Two persons are enrolled on both terminals, with generated photos")
         persons = [
             {"id": person_id, "name": name, "photo": base64.b64encode(sample_photo(int(person_id))).decode()}
             for person_id, name in _PERSONS.items()
         ]
-        await watcher.publish(
+        await client.publish(
             "facebridge/group/demo/person/set", {"persons": persons, "request_id": "enrolment"}, shown="two persons"
         )
         for sn in _TERMINALS:
             for person_id in _PERSONS:
-                await watcher.expect(
+                await client.expect(
                     f"facebridge/terminal/{sn}/reply", _reply("setPerson", "ok", "enrolment", person_id)
                 )
         self._title("A door is opened over MQTT")
-        await watcher.publish("facebridge/terminal/DEMO0000000001/open/set", {"request_id": "first press"})
-        await watcher.expect("facebridge/terminal/DEMO0000000001/reply", _reply("open", "ok", "first press", None))
-        self._title("The other one over HTTP")
+        await client.publish("facebridge/terminal/DEMO0000000001/open/set", {"request_id": "first press"})
+        await client.expect("facebridge/terminal/DEMO0000000001/reply", _reply("open", "ok", "first press", None))
+        self._title("The other door is opened over HTTP")
         await self._open_over_http("DEMO0000000002")
-        self._title("A door that is not there is not opened, and that is said")
-        await watcher.publish("facebridge/terminal/NOBODY/open/set", {"request_id": "second press"})
-        await watcher.expect("facebridge/terminal/NOBODY/reply", _reply("open", "invalid", "second press", None))
+        self._title("A command for an unknown terminal gets the outcome `invalid`")
+        await client.publish("facebridge/terminal/UNKNOWN/open/set", {"request_id": "second press"})
+        await client.expect("facebridge/terminal/UNKNOWN/reply", _reply("open", "invalid", "second press", None))
 
     def suggest(self) -> None:
-        """Say what to try."""
+        """Print commands to try."""
         port = self._settings.mqtt.port
-        self._title("It goes on until Ctrl-C; try")
+        self._title("The demo runs until Ctrl-C. Commands to try:")
         for line in (
             f"mosquitto_sub -p {port} -t 'facebridge/#' -v",
             f"mosquitto_pub -p {port} -t facebridge/group/demo/open/set -m PRESS",
@@ -139,10 +144,10 @@ class _Demo:
             aiohttp.ClientSession() as session,
             session.post(f"http://127.0.0.1:{self._bridge.web.port}{path}") as response,
         ):
-            answer = await response.json()
-            self._console.print(f"  [green]{response.status}[/]  {escape(orjson.dumps(answer).decode())}")
-            if answer["outcome"] != "ok":
-                raise _StepFailedError(f"opening over HTTP ended {answer['outcome']}")
+            reply = await response.json()
+            self._console.print(f"  [green]{response.status}[/]  {escape(orjson.dumps(reply).decode())}")
+            if reply["outcome"] != "ok":
+                raise _StepFailedError(f"POST {path}: outcome {reply['outcome']}, expected ok")
 
     def _title(self, text: str) -> None:
         self._console.print(f"\n[bold]{escape(text)}[/]")
@@ -156,24 +161,24 @@ async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
     settings = load_settings(file, {})
     async with AsyncExitStack() as stack:
         settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
-        bridge = await stack.enter_async_context(running_bridge(settings, ["embedded broker: for trying out only"]))
+        bridge = await stack.enter_async_context(running_bridge(settings, ["embedded broker: only for trials"]))
         console.print(f"terminals connect to ws://127.0.0.1:{bridge.terminals.port}/devs/ as dev, password demo")
         console.print(f"MQTT is on 127.0.0.1:{settings.mqtt.port}, HTTP on http://127.0.0.1:{bridge.web.port}")
-        watcher = await stack.enter_async_context(_Watcher(console, settings.mqtt).running())
+        client = await stack.enter_async_context(_MqttClient(console, settings.mqtt).running())
         fleet = SimulatedFleet(
             f"ws://dev:demo@127.0.0.1:{bridge.terminals.port}{settings.terminals.path}/", list(_TERMINALS)
         )
         await stack.enter_async_context(fleet.running())
-        yield _Demo(console, settings, bridge, watcher)
+        yield _Demo(console, settings, bridge, client)
 
 
-class _Watcher:
-    """An MQTT client beside the bridge: publishes commands and shows what comes of them."""
+class _MqttClient:
+    """An MQTT client like a user's: it publishes commands and prints the messages that it waits for."""
 
     def __init__(self, console: Console, settings: MqttSettings) -> None:
         self._console = console
         self._ready = asyncio.Event()
-        self._heard: list[Message] = []
+        self._messages: list[Message] = []
         self._more = asyncio.Event()
         self._connection = MqttConnection(
             settings,
@@ -184,43 +189,45 @@ class _Watcher:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["_Watcher"]:
+    async def running(self) -> AsyncIterator["_MqttClient"]:
         running = asyncio.get_running_loop().create_task(self._connection.run())
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_STEP_TIMEOUT_SECONDS):
                 await self._ready.wait()
             yield self
         except TimeoutError:
-            raise _StepFailedError("the embedded broker does not answer") from None
+            raise _StepFailedError(f"the embedded broker does not answer within {_STEP_TIMEOUT_SECONDS:g} s") from None
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
 
     async def publish(self, topic: str, value: dict[str, Any], *, shown: str | None = None) -> None:
-        """Publish a command."""
+        """Publish a command, and print it."""
         payload = orjson.dumps(value)
         self._console.print(f"  [cyan]→[/] {topic}  {escape(shown or payload.decode())}")
         try:
             await self._connection.publish(topic, payload)
         except NotConnectedError:
-            raise _StepFailedError("the embedded broker is gone") from None
+            raise _StepFailedError("the connection to the embedded broker is lost") from None
 
     async def expect(self, topic: str, condition: Callable[[bytes], bool]) -> None:
-        """Wait for a message, and show it."""
+        """Wait for a message that fulfils a condition, and print it."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_STEP_TIMEOUT_SECONDS):
                 while not (found := self._take(topic, condition)):
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise _StepFailedError(f"nothing came on {topic}") from None
+            raise _StepFailedError(
+                f"{topic}: the expected message did not come in {_STEP_TIMEOUT_SECONDS:g} s"
+            ) from None
         self._console.print(f"  [green]←[/] {topic}  {escape(found.payload.decode())}")
 
     def _take(self, topic: str, condition: Callable[[bytes], bool]) -> Message | None:
-        for message in self._heard:
+        for message in self._messages:
             if message.topic == topic and condition(message.payload):
-                self._heard.remove(message)
+                self._messages.remove(message)
                 return message
         return None
 
@@ -229,13 +236,12 @@ class _Watcher:
         self._ready.set()
 
     def _received(self, message: Message) -> None:
-        # What nobody waits for is let go; a demo that runs for days must not fill the memory.
-        self._heard = [*self._heard[-1000:], message]
+        self._messages = [*self._messages[-_MAX_KEPT_MESSAGES:], message]
         self._more.set()
 
 
 def _reply(command: str, outcome: str, request_id: str, person_id: str | None) -> Callable[[bytes], bool]:
-    def is_it(payload: bytes) -> bool:
+    def matches(payload: bytes) -> bool:
         reply = orjson.loads(payload)
         return (reply["command"], reply["outcome"], reply["request_id"], reply["person_id"]) == (
             command,
@@ -244,11 +250,11 @@ def _reply(command: str, outcome: str, request_id: str, person_id: str | None) -
             person_id,
         )
 
-    return is_it
+    return matches
 
 
 def _ports(console: Console) -> dict[str, int]:
-    """Return the usual ports, or free ones where they are in use."""
+    """Return the usual ports, or a free port for each that is in use."""
     ports: dict[str, int] = {}
     for name, usual in _USUAL_PORTS.items():
         try:
@@ -257,5 +263,5 @@ def _ports(console: Console) -> dict[str, int]:
         except OSError:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 ports[name] = free.getsockname()[1]
-            console.print(f"port {usual} is in use; {name} takes {ports[name]}")
+            console.print(f"port {usual} is in use; {name} uses {ports[name]}")
     return ports

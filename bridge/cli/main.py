@@ -26,10 +26,12 @@ def main() -> None:
 @configuration_option
 def run(configuration: Path) -> None:
     """Run the bridge until SIGTERM or SIGINT."""
+    # Before the bridge is imported: the faults of a wrong configuration appear at once.
+    settings = load(configuration)
+
     from bridge.app import StartError, run_bridge
     from bridge.cli.logs import announce, set_up_logging
 
-    settings = load(configuration)
     handler = set_up_logging(settings.logging.level, settings.logging.format)
     try:
         run_to_end(run_bridge(settings, announce=lambda line: announce(handler, line)))

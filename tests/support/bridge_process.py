@@ -1,4 +1,4 @@
-"""The bridge as people run it: a process of its own, to be frozen, killed and asked over its real ports."""
+"""The bridge as a process of its own: tests can freeze it, kill it and connect to its real ports."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _READY = re.compile(r"ready: terminals wss?://[^ ]+:(\d+)/devs/, .*web http://[^
 
 
 class BridgeProcess(LoggedProcess):
-    """`facebridge run` on a configuration of the test's."""
+    """`facebridge run` on a configuration that the test gives."""
 
     def __init__(self, folder: Path, configuration: dict[str, Any], *, module: str = "bridge") -> None:
         super().__init__()
@@ -45,16 +45,21 @@ class BridgeProcess(LoggedProcess):
         self.terminals_port, self.web_port = int(ready[1]), int(ready[2])
 
     def freeze(self) -> None:
-        """Stop it where it is; its sockets stay open."""
+        """Stop it with SIGSTOP; its sockets stay open."""
         self._send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue it."""
         self._send_signal(signal.SIGCONT)
 
 
 def configuration(mqtt_port: int, **sections: Any) -> dict[str, Any]:
-    """Return a configuration with two known terminals, free ports and a deadline of two seconds."""
+    """Return a configuration with two known terminals, free ports and a deadline of two seconds.
+
+    Args:
+        mqtt_port: the broker's port. Without a broker on it, each start of the bridge waits five seconds.
+        sections: keys to add to sections or to replace.
+    """
     basis: dict[str, Any] = {
         "mqtt": {"host": "127.0.0.1", "port": mqtt_port},
         "terminals": {

@@ -1,4 +1,4 @@
-"""A limit on how large a file this process may write: as good as a full disk, and lifted at once."""
+"""A limit for the size of files that this process writes. It fails like a full disk and can be removed at once."""
 
 import resource
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes."""
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    """Limit the size of every file that is written, as long as the block lasts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A program as people run it: a process of its own, known by what it logs and by its exit code."""
+"""A program in a process of its own, observed through its log and its exit code."""
 
 import asyncio
 import signal
@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class LoggedProcess:
-    """Starts it, follows its log (stderr), and ends it.
+    """Starts a program, reads its log (stderr), and stops it.
 
     Attributes:
-        log: what it has logged since it was started last.
+        log: the log since the last start.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class LoggedProcess:
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start it, as its kind is started."""
+        """Start the program; subclasses know how."""
         raise NotImplementedError
 
     @property
@@ -34,7 +34,7 @@ class LoggedProcess:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Start it, and end what still runs at the end, frozen or not."""
+        """Start it; at the end of the block stop it if it still runs, even if it is frozen."""
         try:
             await self.start()
             yield self
@@ -44,35 +44,35 @@ class LoggedProcess:
                 await self.stop()
 
     def first_child_or_none(self) -> int | None:
-        """Return the process that it has started, once there is one."""
+        """Return the id of its first child process, or None."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return int(children[0]) if children else None
 
     def first_child(self) -> int:
-        """Return that process."""
+        """Return the id of its first child process."""
         child = self.first_child_or_none()
         assert child is not None
         return child
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait until it ends; return its exit code."""
         process, self._process = self._process, None
         assert process is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             code = await process.wait()
         if self._reading is not None:
             await self._reading
         return code
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it; return its exit code."""
+        """Send a signal and wait until it ends; return its exit code."""
         self._send_signal(number)
         return await self.ended()
 
     async def wait_log(self, text: str) -> None:
-        """Wait until its log holds a text."""
+        """Wait until the log contains a text."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while text not in self.log:
                     self._more.clear()
                     await self._more.wait()

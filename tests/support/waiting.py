@@ -1,14 +1,18 @@
-"""Waiting for what no event tells from outside."""
+"""Waits for conditions that have no event."""
 
 import asyncio
 from collections.abc import Callable
 
-PATIENCE = 20.0
-"""Seconds after which something that takes milliseconds is not going to happen."""
+TIMEOUT_SECONDS = 20.0
+"""Time after which a step that takes milliseconds has failed, also on a machine with a high load."""
+
+PATIENCE = TIMEOUT_SECONDS
+
+_POLL_SECONDS = 0.005
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Look again and again until something holds."""
-    async with asyncio.timeout(PATIENCE):
+    """Return as soon as a condition is true. Raises TimeoutError."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Wheels of Facebridge, built from the checkout: of several versions, and of ones that do not come up."""
+"""Builds wheels of Facebridge from the checkout: of several versions, and of versions that do not start."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from bridge import __version__
 ROOT = Path(__file__).parents[2]
 
 Change = tuple[str, str, str]
-"""A file, a text in it, and what takes its place."""
+"""A file, a text in it, and its replacement."""
 
 NEVER_READY: Change = (
     "bridge/app.py",
     "        announce(bridge.describe())\n",
-    '        raise RuntimeError("this version never comes up")\n',
+    '        raise RuntimeError("this version never starts")\n',
 )
 DIES_SOON: Change = (
     "bridge/app.py",
@@ -31,9 +31,9 @@ def build_wheels(folder: Path, versions: Mapping[str, tuple[Change, ...]], newer
     """Build a wheel of each version into a folder.
 
     Args:
-        folder: where they go.
-        versions: what is changed in each, besides its number.
-        newer_stores: those whose store has one migration more.
+        folder: receives the wheels.
+        versions: by version number, the changes of its source.
+        newer_stores: the versions whose store has one more migration.
     """
     tool = folder / "tool"
     _pip("install", "--target", str(tool), "hatchling>=1.27")
