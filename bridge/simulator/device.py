@@ -1,4 +1,4 @@
-"""What a simulated terminal holds and does, apart from its connection."""
+"""The memory and the actions of a simulated terminal, apart from its connection."""
 
 import hashlib
 from collections import Counter, deque
@@ -19,26 +19,26 @@ from bridge.protocol.requests import (
     SetPersonRequest,
 )
 
-# Of a status the document says only that 0 is success; these numbers are the simulator's own.
+# The vendor's document only says that status 0 is success; the other numbers are the simulator's own.
 STATUS_OK = 0
 STATUS_UNREADABLE = 1
 STATUS_BAD_PHOTO = 2
 STATUS_WRONG_SN = 3
 
-MAXIMUM_PICTURE_SIDE = 1080
-"""Pixels; the document's largest photo is 1080x1080."""
+MAX_PHOTO_SIDE_PIXELS = 1080
+"""The largest photo of the vendor's document is 1080x1080."""
 
-_REMEMBERED_REQUESTS = 1000
-"""Requests kept for looking at; a fleet of thousands keeps that many each."""
+_MAX_REMEMBERED_REQUESTS = 1000
+"""Requests that each terminal keeps for tests; a bound, because a fleet has thousands of terminals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldPerson:
-    """A person as the terminal holds it: the fields of `PersonFields`, the photo by its digest.
+    """A person on the terminal: the fields of `PersonFields`, with a digest in place of the photo.
 
     Attributes:
-        photo_sha256: hexadecimal digest of the JPEG that arrived.
-        photo_length: bytes of that JPEG.
+        photo_sha256: hexadecimal digest of the JPEG.
+        photo_length: size of the JPEG in bytes.
     """
 
     id: str
@@ -57,14 +57,14 @@ class HeldPerson:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
-    """A request that reached the terminal, whatever became of it.
+    """A request that the terminal received, whether or not it was carried out.
 
     Attributes:
         cmd: `open`, `reboot`, `setPerson` or `removePerson`.
-        msgid: the frame's own.
-        at: when it was read, on the terminal's clock, in seconds.
-        ids: the persons it is about; empty for `open`, `reboot` and the removal of everyone.
-        key: the terminal's secret, where it was sent.
+        msgid: of the frame.
+        at: when the terminal read it, in seconds of its clock.
+        ids: the persons in the request; empty for `open`, `reboot` and the removal of all persons.
+        key: the terminal's secret, if it was sent.
     """
 
     cmd: str
@@ -75,13 +75,13 @@ class ReceivedRequest:
 
     @property
     def concerns(self) -> tuple[str | None, ...]:
-        """The persons it is about, None for everyone; nobody where it is about the door."""
+        """The persons in the request, with None for all persons; empty for `open` and `reboot`."""
         return self.ids or ((None,) if self.cmd == "removePerson" else ())
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAnswer:
-    """What the terminal says to a request."""
+    """The answer to a request."""
 
     status: int
     text: str
@@ -91,14 +91,14 @@ OK = SimulatedAnswer(STATUS_OK, "ok")
 
 
 class Device:
-    """The terminal's memory and its door.
+    """A terminal's memory and door.
 
     Attributes:
-        persons: whom it holds, by id.
+        persons: the persons that the terminal holds, by id.
         opened: how often the door was opened.
-        rebooted: how often it was restarted.
-        requests: the latest that came, oldest first.
-        received: how many came in all, by `cmd`.
+        rebooted: how often the terminal was restarted.
+        requests: the latest requests, oldest first.
+        received: the total number of requests by `cmd`.
     """
 
     def __init__(self, sn: str) -> None:
@@ -106,18 +106,18 @@ class Device:
         self.persons: dict[str, HeldPerson] = {}
         self.opened = 0
         self.rebooted = 0
-        self.requests: deque[ReceivedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
+        self.requests: deque[ReceivedRequest] = deque(maxlen=_MAX_REMEMBERED_REQUESTS)
         self.received: Counter[str] = Counter()
 
     def record(self, request: Request, at: float) -> ReceivedRequest:
-        """Remember that a request came, and return what is remembered."""
+        """Record a request, and return the record."""
         received = _summarise(request, at)
         self.requests.append(received)
         self.received[received.cmd] += 1
         return received
 
     def carry_out(self, request: Request) -> SimulatedAnswer:
-        """Do what is asked, or say why not."""
+        """Carry out a request, or refuse it."""
         if request.sn != self.sn:
             return SimulatedAnswer(STATUS_WRONG_SN, "this is another terminal")
         match request:
@@ -160,14 +160,14 @@ class Device:
 
 
 def _find_fault(picture: bytes) -> str | None:
-    """Say what is wrong with a picture; only its header is read, as fleets take thousands a second."""
+    """Return the fault of a picture; reads only its header, because fleets receive thousands of photos a second."""
     try:
         with Image.open(BytesIO(picture), formats=("JPEG",)) as image:
             width, height = image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return "the photo is not a JPEG"
-    if max(width, height) > MAXIMUM_PICTURE_SIDE:
-        return f"the photo is larger than {MAXIMUM_PICTURE_SIDE}x{MAXIMUM_PICTURE_SIDE}"
+    if max(width, height) > MAX_PHOTO_SIDE_PIXELS:
+        return f"the photo is larger than {MAX_PHOTO_SIDE_PIXELS}x{MAX_PHOTO_SIDE_PIXELS}"
     return None
 
 

@@ -1,12 +1,12 @@
-"""Faces of nobody: cartoon portraits drawn on the spot, for demos and tests."""
+"""Generated cartoon portraits, for demos and tests."""
 
 import random
 from io import BytesIO
 
 from PIL import Image, ImageDraw
 
-PORTRAIT = (480, 640)
-"""Width and height in pixels; what the document asks for, upright."""
+PORTRAIT_PIXELS = (480, 640)
+"""Width and height; the size that the vendor's document recommends, upright."""
 
 _SKINS = ("#f6d3b8", "#e8b88f", "#c98d5f", "#9c6238", "#6b4226")
 _HAIRS = ("#1d1a18", "#4a2f1b", "#8a5a2b", "#c9a15a", "#9a9a9a", "#7a1f1f")
@@ -14,16 +14,14 @@ _SHIRTS = ("#2f6690", "#3a7d44", "#b23a48", "#6d597a", "#e09f3e", "#454955")
 _WALLS = ("#dfe7ec", "#e9e4d8", "#d8e8dd", "#eadfe6")
 _INK = "#2b2b2b"
 _QUALITY = 85
-"""JPEG quality; about 15 KB for a `PORTRAIT`."""
+"""JPEG quality; about 15 KB for a photo of `PORTRAIT_PIXELS`."""
 
 
-def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT) -> bytes:
+def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT_PIXELS) -> bytes:
     """Draw a portrait.
 
-    The same seed gives the same bytes (with the same Pillow), another seed another face.
-
     Args:
-        seed: which face.
+        seed: the same seed gives the same bytes (with the same version of Pillow), another seed another face.
         size: width and height in pixels, at least 32 each.
 
     Returns:
@@ -35,7 +33,7 @@ def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT) -> bytes:
     draw = ImageDraw.Draw(image)
 
     def oval(x: float, y: float, half_width: float, half_height: float, colour: str) -> None:
-        """Draw around a centre; x and half_width in shares of the width, the others of the height."""
+        """Draw around a centre; x and half_width are fractions of the width, y and half_height of the height."""
         draw.ellipse(
             (
                 (x - half_width) * width,
@@ -75,7 +73,7 @@ def sample_photo(seed: int, size: tuple[int, int] = PORTRAIT) -> bytes:
 
 
 def _ring(draw: ImageDraw.ImageDraw, size: tuple[int, int], x: float, y: float, radius: float) -> None:
-    """Draw one glass of a pair of spectacles; the radius is a share of the width."""
+    """Draw one lens of a pair of glasses; the radius is a fraction of the width."""
     width, height = size
     draw.ellipse(
         (

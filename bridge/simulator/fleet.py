@@ -1,40 +1,26 @@
-"""Many simulated terminals in one process, for load."""
+"""Many simulated terminals in one process, for load tests."""
 
 import asyncio
 import random
 import resource
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import aiohttp
 
 from bridge.simulator.behaviour import Behaviour
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 
 _SPARE_FILES = 100
-"""Open files that a process needs besides one a terminal: the event loop's own, logs, the listening side."""
+"""Open files that the process needs besides one for each terminal: event loop, logs, a listening socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetStatistics:
-    """A snapshot of a fleet; the counts are sums of `TerminalStatistics`.
-
-    Attributes:
-        terminals: how many there are.
-        connected: how many of them are connected now.
-        attempts: how often any tried to connect.
-        connections: how often any was connected.
-        refused: how often any was refused.
-        opened: how often any door was opened.
-        rebooted: how often any was restarted.
-        persons: how many all hold together.
-        requests: how many came.
-        unreadable: how many frames came that were no requests.
-        pongs: how many pings were answered.
-    """
+    """A snapshot of a fleet: the number of terminals, and sums of their `TerminalStatistics`."""
 
     terminals: int
     connected: int
@@ -54,15 +40,11 @@ class SimulatedFleet:
 
     Args:
         url: as for `SimulatedTerminal`.
-        sns: their serial numbers.
-        connect_concurrency: how many handshakes go on at a time.
-        username: as for `SimulatedTerminal`, the same for all.
-        password: likewise.
-        behaviour: likewise.
-        subprotocol: likewise.
-        ping_interval: likewise.
-        tls: likewise.
-        randomness: likewise.
+        sns: the serial numbers.
+        connect_concurrency: the largest number of simultaneous handshakes.
+        options: of every connection.
+        behaviour: of every terminal at the start.
+        randomness: as for `SimulatedTerminal`.
     """
 
     def __init__(
@@ -71,34 +53,18 @@ class SimulatedFleet:
         sns: Iterable[str],
         *,
         connect_concurrency: int = 200,
-        username: str | None = None,
-        password: str | None = None,
+        options: ConnectionOptions | None = None,
         behaviour: Behaviour | None = None,
-        subprotocol: str | None = None,
-        ping_interval: float = 30.0,
-        tls: ssl.SSLContext | None = None,
         randomness: random.Random | None = None,
     ) -> None:
-        gate = asyncio.Semaphore(connect_concurrency)
+        options = replace(options or ConnectionOptions(), gate=asyncio.Semaphore(connect_concurrency))
         randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self.terminals = tuple(
-            SimulatedTerminal(
-                url,
-                sn,
-                username=username,
-                password=password,
-                behaviour=behaviour,
-                subprotocol=subprotocol,
-                ping_interval=ping_interval,
-                tls=tls,
-                gate=gate,
-                randomness=randomness,
-            )
-            for sn in sns
+            SimulatedTerminal(url, sn, options=options, behaviour=behaviour, randomness=randomness) for sn in sns
         )
 
     def set_behaviour(self, behaviour: Behaviour) -> None:
-        """Give all of them these manners."""
+        """Give every terminal this behaviour."""
         for terminal in self.terminals:
             terminal.behaviour = behaviour
 
@@ -120,12 +86,12 @@ class SimulatedFleet:
         )
 
     async def run(self) -> None:
-        """Live until cancelled.
+        """Run until cancelled.
 
-        Raises the process's limit of open files as far as it may: the usual 1024 is too few for a fleet.
+        Raises the process's limit of open files, if that is allowed: the usual 1024 is too low for a fleet.
         """
         _allow_open_files(len(self.terminals) + _SPARE_FILES)
-        # No limit of connections: a WebSocket never gives its connection back.
+        # No limit of connections, because a WebSocket does not return its connection to the pool.
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
             asyncio.TaskGroup() as group,
@@ -135,16 +101,16 @@ class SimulatedFleet:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Live as long as the `async with` block; a defect of the simulator itself ends the block."""
+        """Run during the `async with` block; an unexpected error of the simulator ends the block."""
         async with asyncio.TaskGroup() as group:
-            life = group.create_task(self.run(), name="simulated fleet")
+            running = group.create_task(self.run(), name="simulated fleet")
             try:
                 yield self
             finally:
-                life.cancel()
+                running.cancel()
 
     async def wait_connected(self) -> None:
-        """Wait until each has been seen connected."""
+        """Wait until each terminal has been connected."""
         for terminal in self.terminals:
             await terminal.wait_connected()
 
@@ -157,5 +123,5 @@ def simulated_sn(number: int) -> str:
 def _allow_open_files(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
-        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

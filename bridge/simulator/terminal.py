@@ -1,48 +1,39 @@
-"""A simulated terminal: the WebSocket client of PROTOCOL, tireless and, on request, ill-mannered."""
+"""A simulated terminal: a WebSocket client that behaves as docs/protocol.md says, or badly on request."""
 
 import asyncio
-import base64
 import logging
-import os
 import random
-import socket
-import ssl
-import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 import aiohttp
-from aiohttp import ClientWebSocketResponse, ClientWSTimeout, WSMsgType
-from yarl import URL
+from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
-from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive
+from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive, reply_frames, unrequested_reply
+from bridge.simulator.client import (
+    ConnectionOptions,
+    HandshakeRefusedError,
+    TerminalClient,
+    end_connection,
+    send_sign_of_life,
+)
 from bridge.simulator.device import STATUS_UNREADABLE, Device, HeldPerson, ReceivedRequest, SimulatedAnswer
-from bridge.simulator.frames import answer_frames, unasked_reply
 
 _LOGGER = logging.getLogger(__name__)
 
-_HANDSHAKE_TIMEOUT = 10.0
-"""Seconds; as long as the bridge lets a handshake take (CONTRACT, section 8)."""
-
-_CLOSE_TIMEOUT = 2.0
-"""Seconds to wait for the other side's close frame; a server that is alive answers at once."""
-
 _MISSED_PINGS = 3
-"""Ping intervals without a frame after which the terminal takes the connection for dead and connects anew."""
+"""Ping intervals without a frame after which the terminal considers the connection dead and reconnects."""
 
-_FLOOD_SLICE = 0.02
-"""Seconds; flooding sends what is due in slices, as a timer for each of thousands of frames would not keep up."""
+_FLOOD_TICK_SECONDS = 0.02
+"""A flood is sent in batches: a timer for each of thousands of frames would be too slow."""
 
-_MAXIMUM_DELAYED_ANSWERS = 100
-"""Answers that wait for their delay; past that the terminal reads no further."""
-
-# What the document's terminal sends besides the headers of every WebSocket handshake.
-_HEADERS = {"Sec-WebSocket-Extension": "xxxx"}
+_MAX_DELAYED_ANSWERS = 100
+"""Replies that may wait for `Behaviour.answer_delay`; with more the terminal stops to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +41,17 @@ class TerminalStatistics:
     """A snapshot of one terminal.
 
     Attributes:
-        sn: its serial number.
-        connected: whether it is connected now.
-        attempts: how often it tried to connect.
-        connections: how often it was connected.
-        refused: how often the handshake was answered with something other than 101, or with the wrong
-            sub-protocol.
+        sn: the serial number.
+        connected: whether the terminal is connected.
+        attempts: attempts to connect.
+        connections: successful attempts.
+        refused: handshakes with another response than 101, or with the wrong sub-protocol.
         opened: how often the door was opened.
-        rebooted: how often it was restarted.
-        persons: how many it holds.
-        requests: how many came.
-        unreadable: how many frames came that were no requests.
-        pongs: how many of its pings were answered.
+        rebooted: how often the terminal was restarted.
+        persons: persons that the terminal holds.
+        requests: requests that it received.
+        unreadable: frames that it received and that were no requests.
+        pongs: answers to its pings.
     """
 
     sn: str
@@ -78,28 +68,20 @@ class TerminalStatistics:
 
 
 class SimulatedTerminal:
-    """One terminal.
+    """A terminal that connects, and reconnects, while it runs.
 
-    It lives as long as `run`: it connects, and connects again whenever it is not connected. What it holds
-    (`persons`, `opened`, …) outlives its connections and its runs.
-
-        async with terminal.running():
+        async with SimulatedTerminal("ws://dev:123@127.0.0.1:8765/devs/", "T1").running() as terminal:
             await terminal.wait_connected()
 
+    What it holds and has counted outlives its connections.
+
     Args:
-        url: what is set on a terminal, `ws://HOST:PORT/devs/`; the SN is appended. It may hold the credentials.
-        sn: its serial number.
-        username: its credentials, where the URL has none; without any it sends no `Authorization`.
-        password: likewise.
-        behaviour: its manners to begin with.
-        subprotocol: offered to the server; a connection whose answer does not select it is dropped.
-        ping_interval: seconds between signs of life; thrice that without a frame counts as a dead connection.
-        first_retry: seconds before the first new attempt; doubled each time up to `last_retry`, and jittered.
-        last_retry: likewise.
-        tls: how to trust a `wss` server; None for the system's authorities.
-        gate: held while connecting, to bound how many do so at once.
-        randomness: where the jitter comes from.
-        clock: seconds for `ReceivedRequest.at`; None for the event loop's.
+        url: the server's base URL, such as `ws://user:password@host:8765/devs/`; the SN is appended.
+        sn: the serial number.
+        options: of the connection.
+        behaviour: at the start.
+        randomness: for the times of retries and pings.
+        clock: returns the seconds for `ReceivedRequest.at`; None for the event loop's clock.
     """
 
     def __init__(
@@ -107,37 +89,22 @@ class SimulatedTerminal:
         url: str,
         sn: str,
         *,
-        username: str | None = None,
-        password: str | None = None,
+        options: ConnectionOptions | None = None,
         behaviour: Behaviour | None = None,
-        subprotocol: str | None = None,
-        ping_interval: float = 30.0,
-        first_retry: float = 0.5,
-        last_retry: float = 30.0,
-        tls: ssl.SSLContext | None = None,
-        gate: asyncio.Semaphore | None = None,
         randomness: random.Random | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        base = URL(url)
         self.sn = sn
-        self._url = base.with_user(None) / sn
-        self._headers = _HEADERS | _authorization(base.user or username, base.password or password)
+        self._options = options or ConnectionOptions()
+        self._client = TerminalClient(url, sn, self._options)
         self._behaviour = behaviour or Behaviour()
-        self._subprotocol = subprotocol
-        self._ping_interval = ping_interval
-        self._first_retry = first_retry
-        self._last_retry = last_retry
-        self._tls = tls
-        self._gate = gate
         self._random = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._clock = clock
         self._device = Device(sn)
-        self._delayed = asyncio.Semaphore(_MAXIMUM_DELAYED_ANSWERS)
+        self._delayed = asyncio.Semaphore(_MAX_DELAYED_ANSWERS)
         self._websocket: ClientWebSocketResponse | None = None
         self._changed = asyncio.Event()
         self._behaviour_changed = asyncio.Event()
-        self._attempts = 0
         self._connections = 0
         self._refused = 0
         self._last_refusal: int | None = None
@@ -146,7 +113,7 @@ class SimulatedTerminal:
 
     @property
     def behaviour(self) -> Behaviour:
-        """Its manners; what is set holds from the next request on, flood and keep-alive at once."""
+        """The behaviour; a new one applies from the next request on, for floods and signs of life at once."""
         return self._behaviour
 
     @behaviour.setter
@@ -156,22 +123,22 @@ class SimulatedTerminal:
 
     @property
     def connected(self) -> bool:
-        """Whether it is connected now."""
+        """Whether the terminal is connected."""
         return self._websocket is not None
 
     @property
     def connections(self) -> int:
-        """How often it was connected."""
+        """How many connections there were."""
         return self._connections
 
     @property
     def last_refusal(self) -> int | None:
-        """The HTTP status that answered its handshake last when that was not 101."""
+        """The HTTP status of the last refused handshake; None for a wrong sub-protocol."""
         return self._last_refusal
 
     @property
     def persons(self) -> Mapping[str, HeldPerson]:
-        """Whom it holds, by id."""
+        """The persons that the terminal holds, by id."""
         return self._device.persons
 
     @property
@@ -181,12 +148,12 @@ class SimulatedTerminal:
 
     @property
     def rebooted(self) -> int:
-        """How often it was restarted."""
+        """How often the terminal was restarted."""
         return self._device.rebooted
 
     @property
     def requests(self) -> Sequence[ReceivedRequest]:
-        """The latest requests that came, oldest first."""
+        """The latest requests, oldest first."""
         return self._device.requests
 
     def statistics(self) -> TerminalStatistics:
@@ -194,7 +161,7 @@ class SimulatedTerminal:
         return TerminalStatistics(
             sn=self.sn,
             connected=self.connected,
-            attempts=self._attempts,
+            attempts=self._client.attempts,
             connections=self._connections,
             refused=self._refused,
             opened=self._device.opened,
@@ -206,10 +173,10 @@ class SimulatedTerminal:
         )
 
     async def run(self, session: aiohttp.ClientSession | None = None) -> None:
-        """Live until cancelled.
+        """Run until cancelled.
 
         Args:
-            session: shared with other terminals; None for one of its own.
+            session: shared with other terminals; None for a new one.
         """
         if session is not None:
             await self._stay_connected(session)
@@ -219,21 +186,21 @@ class SimulatedTerminal:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Live as long as the `async with` block; a defect of the simulator itself ends the block."""
+        """Run during the `async with` block; an unexpected error of the simulator ends the block."""
         async with asyncio.TaskGroup() as group:
-            life = group.create_task(self.run(), name=f"simulated terminal {self.sn}")
+            running = group.create_task(self.run(), name=f"simulated terminal {self.sn}")
             try:
                 yield self
             finally:
-                life.cancel()
+                running.cancel()
 
     async def disconnect(self, how: Drop = Drop.CLOSE) -> None:
-        """End the connection, if there is one; the terminal connects again by itself."""
+        """End the connection, if there is one; the terminal then reconnects."""
         if self._websocket is not None:
-            await _end(self._websocket, how)
+            await end_connection(self._websocket, how)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds; it is looked at whenever anything about the terminal has changed."""
+        """Wait until a condition is true; it is checked after every change of the terminal."""
         while not condition():
             await self._changed.wait()
 
@@ -246,14 +213,14 @@ class SimulatedTerminal:
         await self.wait_until(lambda: not self.connected)
 
     async def wait_refused(self, count: int = 1) -> int | None:
-        """Wait until so many handshakes have been refused in all, and return `last_refusal`."""
+        """Wait until `count` handshakes were refused in total, and return `last_refusal`."""
         await self.wait_until(lambda: self._refused >= count)
         return self._last_refusal
 
     async def wait_request(self, cmd: str, count: int = 1) -> ReceivedRequest:
-        """Wait until so many requests of a kind have come in all, and return the latest of them.
+        """Wait until `count` requests with this `cmd` were received in total, and return the latest of them.
 
-        It has been carried out by then (if it ever is), though perhaps not answered.
+        The terminal has carried out the request by then (if it does so at all), but may not have replied yet.
         """
         await self.wait_until(lambda: self._device.received[cmd] >= count)
         return next(request for request in reversed(self._device.requests) if request.cmd == cmd)
@@ -263,47 +230,27 @@ class SimulatedTerminal:
         self._changed = asyncio.Event()
 
     async def _stay_connected(self, session: aiohttp.ClientSession) -> None:
-        delay = self._first_retry
+        delay = self._options.first_retry_seconds
         while True:
             websocket = await self._connect(session)
             if websocket is not None:
-                delay = self._first_retry
+                delay = self._options.first_retry_seconds
                 await self._serve(websocket)
-            # Jittered, so that thousands cut off together do not come back together.
+            # A random delay, so that thousands of terminals do not reconnect at the same time.
             await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
-            delay = min(delay * 2, self._last_retry)
+            delay = min(delay * 2, self._options.max_retry_seconds)
 
     async def _connect(self, session: aiohttp.ClientSession) -> ClientWebSocketResponse | None:
         try:
-            async with self._gate or nullcontext(), asyncio.timeout(_HANDSHAKE_TIMEOUT):
-                self._attempts += 1
-                websocket = await session.ws_connect(
-                    self._url,
-                    headers=self._headers,
-                    origin=str(self._url.origin()).replace("ws", "http", 1),
-                    protocols=() if self._subprotocol is None else (self._subprotocol,),
-                    ssl=True if self._tls is None else self._tls,
-                    autoping=False,
-                    timeout=ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            self._refuse(error.status)
-            return None
+            return await self._client.connect(session)
+        except HandshakeRefusedError as error:
+            _LOGGER.debug("the handshake was refused: %s", error, extra={"sn": self.sn})
+            self._refused += 1
+            self._last_refusal = error.status
         except (aiohttp.ClientError, OSError) as error:
             _LOGGER.debug("no connection: %s", type(error).__name__, extra={"sn": self.sn})
-            self._notify()
-            return None
-        if websocket.protocol != self._subprotocol:
-            self._refuse(None)
-            await websocket.close()
-            return None
-        return websocket
-
-    def _refuse(self, status: int | None) -> None:
-        _LOGGER.debug("the handshake was refused: %s", status or "wrong sub-protocol", extra={"sn": self.sn})
-        self._refused += 1
-        self._last_refusal = status
         self._notify()
+        return None
 
     async def _serve(self, websocket: ClientWebSocketResponse) -> None:
         _LOGGER.debug("connected", extra={"sn": self.sn})
@@ -312,7 +259,7 @@ class SimulatedTerminal:
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._chatter(websocket))
+                group.create_task(self._send_unrequested(websocket))
                 await self._receive(websocket, group)
                 raise _ConnectionEndedError
         except* (_ConnectionEndedError, aiohttp.ClientError, OSError):
@@ -325,12 +272,12 @@ class SimulatedTerminal:
 
     async def _receive(self, websocket: ClientWebSocketResponse, group: asyncio.TaskGroup) -> None:
         while True:
-            # Only one who pings may expect to hear something.
+            # Without pings the terminal cannot expect any frame.
             pings = self._behaviour.keep_alive is KeepAlive.PING
-            patience = _MISSED_PINGS * self._ping_interval if pings else None
-            message = await websocket.receive(timeout=patience)
+            timeout = _MISSED_PINGS * self._options.ping_seconds if pings else None
+            message = await websocket.receive(timeout=timeout)
             if message.type is WSMsgType.TEXT:
-                await self._take(message.data, websocket, group)
+                await self._handle_text(message.data, websocket, group)
             elif message.type is WSMsgType.PING:
                 if self._behaviour.answers_pings:
                     await websocket.pong(message.data)
@@ -343,7 +290,7 @@ class SimulatedTerminal:
             else:
                 return
 
-    async def _take(self, text: str, websocket: ClientWebSocketResponse, group: asyncio.TaskGroup) -> None:
+    async def _handle_text(self, text: str, websocket: ClientWebSocketResponse, group: asyncio.TaskGroup) -> None:
         behaviour = self._behaviour
         try:
             request = decode_request(text)
@@ -359,7 +306,7 @@ class SimulatedTerminal:
                 behaviour = replace(behaviour, refusal=None, drop=None)
             if behaviour.drop is not None:
                 self._notify()
-                await _end(websocket, behaviour.drop)
+                await end_connection(websocket, behaviour.drop)
                 return
             if behaviour.refusal is not None:
                 answer = SimulatedAnswer(behaviour.refusal.status, behaviour.refusal.text)
@@ -370,44 +317,44 @@ class SimulatedTerminal:
         reply = TerminalReply(msgid=msgid, sn=self.sn, status=answer.status, message=answer.text)
         if behaviour.answer_delay > 0:
             await self._delayed.acquire()
-            group.create_task(self._answer_later(reply, behaviour, websocket))
+            group.create_task(self._reply_later(reply, behaviour, websocket))
         else:
-            await self._answer(reply, behaviour, websocket)
+            await self._reply(reply, behaviour, websocket)
 
-    async def _answer_later(
+    async def _reply_later(
         self, reply: TerminalReply, behaviour: Behaviour, websocket: ClientWebSocketResponse
     ) -> None:
         try:
             await asyncio.sleep(behaviour.answer_delay)
-            await self._answer(reply, behaviour, websocket)
+            await self._reply(reply, behaviour, websocket)
         finally:
             self._delayed.release()
 
-    async def _answer(self, reply: TerminalReply, behaviour: Behaviour, websocket: ClientWebSocketResponse) -> None:
-        for kind, data in answer_frames(reply, behaviour):
+    async def _reply(self, reply: TerminalReply, behaviour: Behaviour, websocket: ClientWebSocketResponse) -> None:
+        for kind, data in reply_frames(reply, behaviour):
             await websocket.send_frame(data, kind)
 
-    async def _chatter(self, websocket: ClientWebSocketResponse) -> None:
-        """Send what nobody asked for: signs of life, and floods."""
+    async def _send_unrequested(self, websocket: ClientWebSocketResponse) -> None:
+        """Send signs of life and floods."""
         loop = asyncio.get_running_loop()
-        # The first comes at a random moment, so that a fleet's do not come all at once.
-        next_sign = loop.time() + self._ping_interval * self._random.random()
-        unasked, credit, before = 0, 0.0, loop.time()
+        # The first sign of life has a random time, so that those of a fleet are spread.
+        next_sign_at = loop.time() + self._options.ping_seconds * self._random.random()
+        number, credit, before = 0, 0.0, loop.time()
         while True:
             self._behaviour_changed.clear()
             behaviour = self._behaviour
             now = loop.time()
-            if now >= next_sign:
-                next_sign = now + self._ping_interval
-                await _send_sign_of_life(websocket, behaviour.keep_alive)
-            # What a slow reader held back for more than a second is not made up for.
+            if now >= next_sign_at:
+                next_sign_at = now + self._options.ping_seconds
+                await send_sign_of_life(websocket, behaviour.keep_alive)
+            # Frames that a slow reader has delayed by more than a second are not sent later.
             credit = min(credit + (now - before) * behaviour.flood, behaviour.flood)
             before = now
             while credit >= 1:
-                unasked, credit = unasked + 1, credit - 1
-                kind, data = unasked_reply(self.sn, unasked)
+                number, credit = number + 1, credit - 1
+                kind, data = unrequested_reply(self.sn, number)
                 await websocket.send_frame(data, kind)
-            pause = _FLOOD_SLICE if behaviour.flood > 0 else next_sign - loop.time()
+            pause = _FLOOD_TICK_SECONDS if behaviour.flood > 0 else next_sign_at - loop.time()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._behaviour_changed.wait()
@@ -417,35 +364,4 @@ class SimulatedTerminal:
 
 
 class _ConnectionEndedError(Exception):
-    """Ends the tasks of a connection together with it."""
-
-
-def _authorization(username: str | None, password: str | None) -> dict[str, str]:
-    if username is None:
-        return {}
-    credentials = base64.b64encode(f"{username}:{password or ''}".encode()).decode()
-    return {"Authorization": f"Basic {credentials}"}
-
-
-async def _send_sign_of_life(websocket: ClientWebSocketResponse, keep_alive: KeepAlive) -> None:
-    match keep_alive:
-        case KeepAlive.PING:
-            await websocket.ping()
-        case KeepAlive.TEXT:
-            await websocket.send_str("ping")
-        case KeepAlive.NONE:
-            pass
-
-
-async def _end(websocket: ClientWebSocketResponse, how: Drop) -> None:
-    if how is Drop.CLOSE:
-        await websocket.close()
-        return
-    connection: socket.socket | None = websocket.get_extra_info("socket")
-    if connection is None:
-        return
-    # aiohttp has no abort; a second descriptor of the same connection ends it without a close frame. With no time
-    # to linger the kernel throws away what was not acknowledged and resets the connection.
-    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        duplicate.shutdown(socket.SHUT_RDWR)
+    """Ends the tasks of a connection when the connection has ended."""

@@ -12,6 +12,7 @@ import pytest
 from bridge.doctor.listening import Observations
 from bridge.doctor.terminals import TerminalContext, evaluate_terminals
 from bridge.mqtt.topics import Topics
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.doctor.doctor_system import at_broker, examine
 from tests.support.bridge_process import BridgeProcess
@@ -80,11 +81,17 @@ async def test_terminals_that_behave_badly_are_named(tmp_path: Path, mosquitto: 
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(BridgeProcess(tmp_path, settings).running())
         client = await stack.enter_async_context(mqtt_client(mosquitto.port, "facebridge/#"))
-        restless = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.2, last_retry=0.2)
-        wrong = SimulatedTerminal(
-            bridge.terminal_url.replace(":123@", ":wrong@"), "T2", first_retry=0.5, last_retry=0.5
+        restless = SimulatedTerminal(
+            bridge.terminal_url, "T1", options=ConnectionOptions(first_retry_seconds=0.2, max_retry_seconds=0.2)
         )
-        unknown = SimulatedTerminal(bridge.terminal_url, "STRANGER", first_retry=0.5, last_retry=0.5)
+        wrong = SimulatedTerminal(
+            bridge.terminal_url.replace(":123@", ":wrong@"),
+            "T2",
+            options=ConnectionOptions(first_retry_seconds=0.5, max_retry_seconds=0.5),
+        )
+        unknown = SimulatedTerminal(
+            bridge.terminal_url, "STRANGER", options=ConnectionOptions(first_retry_seconds=0.5, max_retry_seconds=0.5)
+        )
         for terminal in (restless, wrong, unknown):
             await stack.enter_async_context(terminal.running())
         await restless.wait_connected()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.blueprints import Domain, used
 from tests.support.bridge_process import configuration
@@ -57,7 +58,9 @@ class HomeAssistantSystem:
 
     def terminal(self, sn: str) -> SimulatedTerminal:
         """Return a terminal; it connects when it runs."""
-        return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
+        return SimulatedTerminal(
+            self.bridge.terminal_url, sn, options=ConnectionOptions(first_retry_seconds=0.05, max_retry_seconds=0.3)
+        )
 
     async def connect(self) -> None:
         """Connect to Home Assistant's API."""

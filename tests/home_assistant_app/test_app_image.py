@@ -24,6 +24,7 @@ import yaml
 from PIL import Image
 
 from bridge import __version__
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import TOKEN, SupervisorStandIn, mqtt_service, shown_password
 from tests.home_assistant_app.assembled import assemble
@@ -130,7 +131,11 @@ async def open_a_door(container: Container, host: Host, broker: Mosquitto) -> No
     """Do what DOCS.md has people do in their first ten minutes."""
     password = shown_password(container.log)
     url = f"ws://{host.inside}:{TERMINALS_PORT}/devs/"
-    terminal = SimulatedTerminal(url, "T1", username="dev", password=password, first_retry=0.05, last_retry=0.2)
+    terminal = SimulatedTerminal(
+        url,
+        "T1",
+        options=ConnectionOptions(username="dev", password=password, first_retry_seconds=0.05, max_retry_seconds=0.2),
+    )
     async with (
         terminal.running() as door,
         mqtt_client(broker.port, "facebridge/terminal/T1/reply", login=("test", "test")) as client,

@@ -22,6 +22,7 @@ from bridge.home_assistant_app.supervisor import (
 )
 from bridge.home_assistant_app.waiting import answering_the_watchdog
 from bridge.model.secret import Secret
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import TOKEN, AppProcess, SupervisorStandIn, mqtt_service
 from tests.support.mosquitto import Mosquitto
@@ -45,10 +46,8 @@ async def supervisor() -> AsyncIterator[SupervisorStandIn]:
 
 
 def terminal(app: AppProcess, sn: str, password: str) -> SimulatedTerminal:
-    return SimulatedTerminal(
-        f"ws://127.0.0.1:{app.terminals_port}/devs/", sn, username="dev", password=password, first_retry=0.05,
-        last_retry=0.2,
-    )  # fmt: skip
+    options = ConnectionOptions(username="dev", password=password, first_retry_seconds=0.05, max_retry_seconds=0.2)
+    return SimulatedTerminal(f"ws://127.0.0.1:{app.terminals_port}/devs/", sn, options=options)
 
 
 async def status_of(app: AppProcess, path: str, login: tuple[str, str] | None = None) -> int:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bridge.simulator.behaviour import Behaviour, Refusal
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.bridge_system import PHOTO
@@ -103,11 +104,11 @@ async def test_prometheus_scrapes_a_bridge(tmp_path: Path) -> None:
                 tmp_path / "prometheus", EXAMPLES / "prometheus.yml", f"127.0.0.1:{bridge.web_port}", token_file
             ) as watching,
         ):
-            terminal = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.05)
-            unknown = SimulatedTerminal(bridge.terminal_url, "S1", first_retry=0.05)
+            terminal = SimulatedTerminal(bridge.terminal_url, "T1", options=ConnectionOptions(first_retry_seconds=0.05))
+            unknown = SimulatedTerminal(bridge.terminal_url, "S1", options=ConnectionOptions(first_retry_seconds=0.05))
             terminal.behaviour = Behaviour(refusal=Refusal(3, "no face"), only_for=frozenset({"1001"}))
             wrong_url = bridge.terminal_url.replace("dev:123", "dev:124")
-            wrong = SimulatedTerminal(wrong_url, "T2", first_retry=0.05)
+            wrong = SimulatedTerminal(wrong_url, "T2", options=ConnectionOptions(first_retry_seconds=0.05))
             async with terminal.running(), unknown.running(), wrong.running():
                 await watching.wait_until('facebridge_terminals{state="online"} == 1')
                 await client.publish("facebridge/terminal/T1/open/set", "PRESS")

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.node_red.flow_file import FlowFile
 from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
@@ -29,7 +30,9 @@ class NodeRedSystem:
 
     def terminal(self, sn: str = "T1") -> SimulatedTerminal:
         """Return a terminal; it connects when it runs."""
-        return SimulatedTerminal(self.bridge.terminal_url, sn, first_retry=0.05, last_retry=0.3)
+        return SimulatedTerminal(
+            self.bridge.terminal_url, sn, options=ConnectionOptions(first_retry_seconds=0.05, max_retry_seconds=0.3)
+        )
 
     @asynccontextmanager
     async def terminal_connected(self, sn: str = "T1") -> AsyncIterator[SimulatedTerminal]:

@@ -2,10 +2,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.simulator.counterpart import Counterpart, listening
+from tests.simulator.web_socket_server import WebSocketServer, listening
 
 
 @pytest.fixture
-async def counterpart() -> AsyncIterator[Counterpart]:
+async def server() -> AsyncIterator[WebSocketServer]:
     async with listening() as server:
         yield server

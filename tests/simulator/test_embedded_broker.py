@@ -1,4 +1,4 @@
-"""The embedded broker does for trying out: real paho clients against it."""
+"""The embedded broker with real paho clients."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from bridge.simulator.broker import EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerMissingError
 
-PATIENCE = 10
+TIMEOUT_SECONDS = 10
 
 CONNECT = bytes.fromhex("100c00044d5154540402003c0000")
 
 
 @dataclass
 class Client:
-    """A paho client on a thread of its own, as users' tools are."""
+    """A paho client with its own thread, as in users' tools."""
 
     paho: mqtt.Client
     messages: queue.Queue[mqtt.MQTTMessage] = field(default_factory=queue.Queue)
@@ -39,7 +39,7 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> str:
-        return await asyncio.to_thread(self.answers.get, timeout=PATIENCE)
+        return await asyncio.to_thread(self.answers.get, timeout=TIMEOUT_SECONDS)
 
     async def subscribe(self, topic: str, qos: int) -> None:
         self.paho.subscribe(topic, qos)
@@ -50,12 +50,12 @@ class Client:
         assert await self.answer() == "published"
 
     async def next(self) -> tuple[str, bytes, int, bool]:
-        message = await asyncio.to_thread(self.messages.get, timeout=PATIENCE)
+        message = await asyncio.to_thread(self.messages.get, timeout=TIMEOUT_SECONDS)
         return message.topic, bytes(message.payload), message.qos, message.retain
 
 
 class Clients:
-    """Makes clients, and ends those it made."""
+    """The clients of a test."""
 
     def __init__(self) -> None:
         self._made: list[Client] = []
@@ -82,15 +82,15 @@ async def test_carries_messages_both_ways_in_order(clients: Clients) -> None:
     async with EmbeddedBroker() as broker:
         one, other = clients.make("one"), clients.make("other")
         assert await one.connect(broker.port) == await other.connect(broker.port) == "Success"
-        await one.subscribe("house/+/set", 1)
-        await other.subscribe("house/reply", 1)
+        await one.subscribe("site/+/set", 1)
+        await other.subscribe("site/reply", 1)
         for number in range(50):
-            await other.publish("house/door/set", str(number).encode())
+            await other.publish("site/door/set", str(number).encode())
         assert [await one.next() for _ in range(50)] == [
-            ("house/door/set", str(number).encode(), 1, False) for number in range(50)
+            ("site/door/set", str(number).encode(), 1, False) for number in range(50)
         ]
-        await one.publish("house/reply", b"done")
-        assert await other.next() == ("house/reply", b"done", 1, False)
+        await one.publish("site/reply", b"done")
+        assert await other.next() == ("site/reply", b"done", 1, False)
 
 
 async def test_echoes_to_the_publisher_itself(clients: Clients) -> None:
@@ -116,30 +116,30 @@ async def test_keeps_and_clears_retained_messages(clients: Clients) -> None:
         assert await later.next() == ("state/last", b"last", 1, False)
 
 
-async def test_publishes_a_will_when_a_client_vanishes_and_not_when_it_leaves(clients: Clients) -> None:
+async def test_publishes_a_will_only_if_a_client_disconnects_abruptly(clients: Clients) -> None:
     async with EmbeddedBroker() as broker:
-        watcher, vanishing, leaving = clients.make("watcher"), clients.make("vanishing"), clients.make("leaving")
+        watcher, abrupt, orderly = clients.make("watcher"), clients.make("abrupt"), clients.make("orderly")
         await watcher.connect(broker.port)
         await watcher.subscribe("will/#", 1)
-        for client, topic in ((leaving, "will/leaving"), (vanishing, "will/vanishing")):
+        for client, topic in ((orderly, "will/orderly"), (abrupt, "will/abrupt")):
             client.paho.will_set(topic, b"offline", 1, retain=True)
             await client.connect(broker.port)
-        leaving.paho.disconnect()
-        assert await leaving.answer() == "disconnected"
-        connection = vanishing.paho.socket()
+        orderly.paho.disconnect()
+        assert await orderly.answer() == "disconnected"
+        connection = abrupt.paho.socket()
         assert connection is not None
-        await asyncio.to_thread(vanishing.paho.loop_stop)
+        await asyncio.to_thread(abrupt.paho.loop_stop)
         connection.close()
-        assert await watcher.next() == ("will/vanishing", b"offline", 1, False)
+        assert await watcher.next() == ("will/abrupt", b"offline", 1, False)
 
         later = clients.make("later")
         await later.connect(broker.port)
-        await later.subscribe("will/vanishing", 1)
+        await later.subscribe("will/abrupt", 1)
         message = await later.next()
-        assert (message[:2], message[3]) == (("will/vanishing", b"offline"), True)
+        assert (message[:2], message[3]) == (("will/abrupt", b"offline"), True)
 
 
-async def test_takes_a_photo(clients: Clients) -> None:
+async def test_delivers_a_message_as_large_as_a_photo(clients: Clients) -> None:
     async with EmbeddedBroker() as broker:
         one = clients.make("one")
         await one.connect(broker.port)
@@ -148,7 +148,7 @@ async def test_takes_a_photo(clients: Clients) -> None:
         assert len((await one.next())[1]) == 1_400_000
 
 
-async def test_says_so_to_a_client_that_wants_mqtt_5(clients: Clients) -> None:
+async def test_refuses_mqtt_5(clients: Clients) -> None:
     async with EmbeddedBroker() as broker:
         assert (
             await clients.make("five", protocol=MQTTProtocolVersion.MQTTv5).connect(broker.port)
@@ -156,18 +156,18 @@ async def test_says_so_to_a_client_that_wants_mqtt_5(clients: Clients) -> None:
         )
 
 
-async def test_cuts_everybody_off_at_its_end_and_starts_again_empty(clients: Clients) -> None:
+async def test_stop_closes_every_connection_and_a_new_start_is_empty(clients: Clients) -> None:
     broker = EmbeddedBroker()
     await broker.start()
     port = broker.port
     one = clients.make("one")
     await one.connect(port)
     await one.publish("state", b"kept", retain=True)
-    # One that never says CONNECT.
+    # A connection that never sends CONNECT.
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await broker.stop()
     assert await one.answer() == "disconnected"
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         assert await reader.read() == b""
     writer.close()
     with pytest.raises(EmbeddedBrokerError, match="not running"):
@@ -182,7 +182,7 @@ async def test_cuts_everybody_off_at_its_end_and_starts_again_empty(clients: Cli
         assert await later.next() == ("state", b"new", 1, False)
 
 
-async def test_a_port_in_use_is_said(clients: Clients) -> None:
+async def test_a_port_in_use_is_an_error(clients: Clients) -> None:
     async with EmbeddedBroker() as broker:
         with pytest.raises(EmbeddedBrokerError, match=f"cannot listen on 127.0.0.1:{broker.port}"):
             await EmbeddedBroker(broker.port).start()
@@ -201,7 +201,7 @@ async def test_a_port_in_use_is_said(clients: Clients) -> None:
     ],
     ids=bytes.hex,
 )
-async def test_a_malformed_client_disturbs_nobody(
+async def test_malformed_packets_disturb_no_other_client(
     malformed: bytes, clients: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -219,7 +219,7 @@ async def test_a_malformed_client_disturbs_nobody(
     assert caplog.records == []
 
 
-async def test_clients_that_vanish_in_mid_sentence_disturb_nobody(
+async def test_clients_that_reset_during_connect_disturb_no_other_client(
     clients: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -227,7 +227,7 @@ async def test_clients_that_vanish_in_mid_sentence_disturb_nobody(
             one = clients.make("one")
             await one.connect(broker.port)
             for number in range(50):
-                # A CONNECT of 3.1.1, which is answered, and one of 5, which is refused; then a reset.
+                # A CONNECT of MQTT 3.1.1, which is accepted, or of MQTT 5, which is refused; then a reset.
                 with socket.create_connection(("127.0.0.1", broker.port)) as connection:
                     connection.sendall(CONNECT if number % 2 else CONNECT.replace(b"MQTT\4", b"MQTT\5"))
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -237,7 +237,7 @@ async def test_clients_that_vanish_in_mid_sentence_disturb_nobody(
     assert caplog.records == []
 
 
-async def test_without_amqtt_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_amqtt_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
     with pytest.raises(EmbeddedBrokerMissingError, match=r"pip install facebridge\[embedded\]"):
         await EmbeddedBroker().start()

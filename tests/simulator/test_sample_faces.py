@@ -1,4 +1,4 @@
-"""The drawn portraits: fit for a terminal, each its own."""
+"""Generated portraits: valid for a terminal, and different for each seed."""
 
 from io import BytesIO
 
@@ -9,14 +9,14 @@ from bridge.simulator.faces import sample_photo
 
 
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (32, 32), (1080, 1080)])
-def test_is_a_plain_jpeg_of_the_size_asked_for(size: tuple[int, int]) -> None:
+def test_is_a_plain_jpeg_of_the_requested_size(size: tuple[int, int]) -> None:
     with Image.open(BytesIO(sample_photo(1, size))) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", size)
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
         assert not image.getexif()
 
 
-def test_the_same_seed_draws_the_same_face_and_another_another() -> None:
+def test_each_seed_draws_its_own_face() -> None:
     faces = {sample_photo(seed) for seed in range(20)}
     assert len(faces) == 20
     assert sample_photo(3) == sample_photo(3)

@@ -6,7 +6,7 @@ import resource
 from bridge.protocol.requests import encode_open
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.fleet import SimulatedFleet, simulated_sn
-from tests.simulator.counterpart import PATIENCE, Counterpart
+from tests.simulator.web_socket_server import TIMEOUT_SECONDS, WebSocketServer
 
 
 def test_serial_numbers_are_predictable() -> None:
@@ -14,14 +14,14 @@ def test_serial_numbers_are_predictable() -> None:
     assert simulated_sn(1234567890) == "SIM1234567890"
 
 
-async def test_all_connect_but_not_all_at_once(counterpart: Counterpart) -> None:
-    counterpart.handshake_delay = 0.02
-    fleet = SimulatedFleet(counterpart.url, map(simulated_sn, range(11, 71)), connect_concurrency=10)
-    async with asyncio.timeout(PATIENCE), fleet.running():
+async def test_all_terminals_connect_but_not_all_at_once(server: WebSocketServer) -> None:
+    server.handshake_delay = 0.02
+    fleet = SimulatedFleet(server.url, map(simulated_sn, range(11, 71)), connect_concurrency=10)
+    async with asyncio.timeout(TIMEOUT_SECONDS), fleet.running():
         await fleet.wait_connected()
-        connections = [await counterpart.next_connection() for _ in range(60)]
+        connections = [await server.next_connection() for _ in range(60)]
         assert {connection.sn for connection in connections} == {simulated_sn(11 + n) for n in range(60)}
-        assert 1 < counterpart.busiest <= 10
+        assert 1 < server.max_simultaneous <= 10
         statistics = fleet.statistics()
         assert (statistics.terminals, statistics.connected, statistics.attempts) == (60, 60, 60)
 
@@ -38,12 +38,12 @@ async def test_all_connect_but_not_all_at_once(counterpart: Counterpart) -> None
         assert (await connection.next_frame()).data is not None
 
 
-async def test_makes_room_for_as_many_open_files_as_it_needs(counterpart: Counterpart) -> None:
+async def test_raises_the_limit_of_open_files(server: WebSocketServer) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (90, before[1]))
     try:
-        fleet = SimulatedFleet(counterpart.url, map(simulated_sn, range(1, 51)))
-        async with asyncio.timeout(PATIENCE), fleet.running():
+        fleet = SimulatedFleet(server.url, map(simulated_sn, range(1, 51)))
+        async with asyncio.timeout(TIMEOUT_SECONDS), fleet.running():
             await fleet.wait_connected()
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (150, before[1])
     finally:

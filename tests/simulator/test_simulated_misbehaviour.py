@@ -1,4 +1,4 @@
-"""A simulated terminal misbehaves as it is told to, and swaps its manners while it runs."""
+"""A simulated terminal misbehaves on request, and its behaviour can change while it runs."""
 
 import asyncio
 import base64
@@ -20,11 +20,11 @@ from bridge.protocol.requests import (
     encode_remove_person,
     encode_set_person,
 )
-from bridge.simulator.behaviour import Behaviour, Drop, Garbage, KeepAlive, Refusal
+from bridge.simulator.behaviour import HUGE_FRAME_BYTES, Behaviour, Drop, Garbage, KeepAlive, Refusal
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.faces import sample_photo
-from bridge.simulator.frames import HUGE_FRAME_LENGTH
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.simulator.counterpart import PATIENCE, Counterpart
+from tests.simulator.web_socket_server import TIMEOUT_SECONDS, WebSocketServer
 
 SN = "FEDCBA9876543210"
 OPEN = encode_open(msgid="m", sn=SN)
@@ -43,21 +43,20 @@ ADA = PersonFields(
 QUIET = Behaviour(keep_alive=KeepAlive.NONE)
 
 
-def terminal(counterpart: Counterpart, behaviour: Behaviour) -> SimulatedTerminal:
-    return SimulatedTerminal(
-        counterpart.url, SN, behaviour=behaviour, first_retry=0.01, last_retry=0.05, randomness=Random(1)
-    )
+def terminal(server: WebSocketServer, behaviour: Behaviour) -> SimulatedTerminal:
+    options = ConnectionOptions(first_retry_seconds=0.01, max_retry_seconds=0.05)
+    return SimulatedTerminal(server.url, SN, options=options, behaviour=behaviour, randomness=Random(1))
 
 
-async def test_slow(counterpart: Counterpart) -> None:
+async def test_slow(server: WebSocketServer) -> None:
     loop = asyncio.get_running_loop()
     behaviour = Behaviour(answer_delay=0.5, keep_alive=KeepAlive.NONE)
-    async with terminal(counterpart, behaviour).running() as simulated:
-        connection = await counterpart.next_connection()
+    async with terminal(server, behaviour).running() as simulated:
+        connection = await server.next_connection()
         began = loop.time()
         await connection.websocket.send_str(OPEN.decode())
         await simulated.wait_request("open")
-        # It reads on while answers wait.
+        # The terminal reads on while replies wait.
         await connection.websocket.ping(b"!")
         assert (await connection.next_frame()).type is aiohttp.WSMsgType.PONG
         assert decode_reply((await connection.next_frame()).data) == OK
@@ -65,21 +64,21 @@ async def test_slow(counterpart: Counterpart) -> None:
         assert simulated.opened == 1
 
 
-async def test_silent(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, Behaviour(silent=True)).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_silent(server: WebSocketServer) -> None:
+    async with terminal(server, Behaviour(silent=True)).running() as simulated:
+        connection = await server.next_connection()
         await connection.websocket.send_str(OPEN.decode())
         await simulated.wait_request("open")
         assert simulated.opened == 1
         simulated.behaviour = QUIET
-        # The first answer that comes is that of the second request.
+        # The first reply that arrives is that of the second request.
         answer = await connection.ask(encode_open(msgid="second", sn=SN))
         assert decode_reply(answer).msgid == "second"
 
 
-async def test_refusing(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, Behaviour(refusal=Refusal(7, "no room"))).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_refusing(server: WebSocketServer) -> None:
+    async with terminal(server, Behaviour(refusal=Refusal(7, "no room"))).running() as simulated:
+        connection = await server.next_connection()
         assert decode_reply(await connection.ask(OPEN)) == TerminalReply("m", SN, 7, "no room")
         assert decode_reply(await connection.ask(encode_set_person(ADA, msgid="p", sn=SN))).status == 7
         assert (simulated.opened, dict(simulated.persons)) == (0, {})
@@ -90,10 +89,10 @@ async def test_refusing(counterpart: Counterpart) -> None:
     ("only_for", "refused"),
     [({"1"}, ["m2"]), ({None}, ["m4"]), ({"1", None}, ["m2", "m4"]), ({"2"}, []), (set(), [])],
 )
-async def test_refusing_some(counterpart: Counterpart, only_for: set[str | None], refused: list[str]) -> None:
+async def test_refusing_some(server: WebSocketServer, only_for: set[str | None], refused: list[str]) -> None:
     behaviour = Behaviour(refusal=Refusal(7, "no room"), only_for=frozenset(only_for))
-    async with terminal(counterpart, behaviour).running():
-        connection = await counterpart.next_connection()
+    async with terminal(server, behaviour).running():
+        connection = await server.next_connection()
         requests = [
             encode_open(msgid="m1", sn=SN),
             encode_set_person(ADA, msgid="m2", sn=SN),
@@ -111,9 +110,9 @@ async def test_refusing_some(counterpart: Counterpart, only_for: set[str | None]
         (Drop.ABORT, {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}),
     ],
 )
-async def test_dropping(counterpart: Counterpart, drop: Drop, ends: set[aiohttp.WSMsgType]) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart, Behaviour(drop=drop)).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_dropping(server: WebSocketServer, drop: Drop, ends: set[aiohttp.WSMsgType]) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server, Behaviour(drop=drop)).running() as simulated:
+        connection = await server.next_connection()
         await connection.websocket.send_str(OPEN.decode())
         last = await connection.next_frame(
             aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR
@@ -122,51 +121,51 @@ async def test_dropping(counterpart: Counterpart, drop: Drop, ends: set[aiohttp.
         assert simulated.opened == 0
         assert len(simulated.requests) == 1
         simulated.behaviour = Behaviour()
-        again = await counterpart.next_connection()
+        again = await server.next_connection()
         assert decode_reply(await again.ask(OPEN)) == OK
 
 
 @pytest.mark.parametrize("garbage", [Garbage.NOT_JSON, Garbage.BINARY, Garbage.NESTED, Garbage.HUGE])
-async def test_garbage_comes_before_the_answer(counterpart: Counterpart, garbage: Garbage) -> None:
-    async with terminal(counterpart, Behaviour(garbage=garbage, keep_alive=KeepAlive.NONE)).running():
-        connection = await counterpart.next_connection()
+async def test_garbage_precedes_the_reply(server: WebSocketServer, garbage: Garbage) -> None:
+    async with terminal(server, Behaviour(garbage=garbage, keep_alive=KeepAlive.NONE)).running():
+        connection = await server.next_connection()
         await connection.websocket.send_str(OPEN.decode())
         first = await connection.next_frame()
         assert (first.type is aiohttp.WSMsgType.BINARY) == (garbage is Garbage.BINARY)
-        assert (len(first.data) == HUGE_FRAME_LENGTH) == (garbage is Garbage.HUGE)
+        assert (len(first.data) == HUGE_FRAME_BYTES) == (garbage is Garbage.HUGE)
         with pytest.raises(RemoteProtocolError):
             decode_reply(first.data)
         assert decode_reply((await connection.next_frame()).data) == OK
 
 
-async def test_an_unknown_msgid_comes_before_the_answer(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, Behaviour(garbage=Garbage.UNKNOWN_MSGID)).running():
-        connection = await counterpart.next_connection()
+async def test_a_reply_with_an_unknown_msgid_precedes_the_reply(server: WebSocketServer) -> None:
+    async with terminal(server, Behaviour(garbage=Garbage.UNKNOWN_MSGID)).running():
+        connection = await server.next_connection()
         invented = decode_reply(await connection.ask(OPEN))
         assert (invented.sn, invented.status) == (SN, 0)
         assert invented.msgid != "m"
         assert decode_reply((await connection.next_frame(aiohttp.WSMsgType.TEXT)).data) == OK
 
 
-async def test_the_answer_comes_twice(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, Behaviour(garbage=Garbage.DOUBLED)).running():
-        connection = await counterpart.next_connection()
+async def test_the_reply_arrives_twice(server: WebSocketServer) -> None:
+    async with terminal(server, Behaviour(garbage=Garbage.DOUBLED)).running():
+        connection = await server.next_connection()
         assert decode_reply(await connection.ask(OPEN)) == OK
         assert decode_reply((await connection.next_frame(aiohttp.WSMsgType.TEXT)).data) == OK
 
 
-async def test_garbage_instead_of_the_answer(counterpart: Counterpart) -> None:
+async def test_garbage_instead_of_the_reply(server: WebSocketServer) -> None:
     behaviour = Behaviour(garbage=Garbage.NOT_JSON, silent=True)
-    async with terminal(counterpart, behaviour).running() as simulated:
-        connection = await counterpart.next_connection()
+    async with terminal(server, behaviour).running() as simulated:
+        connection = await server.next_connection()
         assert (await connection.ask(OPEN)).startswith("<")
         simulated.behaviour = QUIET
         assert decode_reply(await connection.ask(encode_open(msgid="second", sn=SN))).msgid == "second"
 
 
-async def test_other_spellings_of_the_reply(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, QUIET).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_other_forms_of_the_reply(server: WebSocketServer) -> None:
+    async with terminal(server, QUIET).running() as simulated:
+        connection = await server.next_connection()
         for as_object in (False, True):
             for as_string in (False, True):
                 simulated.behaviour = Behaviour(msg_as_object=as_object, status_as_string=as_string)
@@ -178,15 +177,15 @@ async def test_other_spellings_of_the_reply(counterpart: Counterpart) -> None:
                 assert decode_reply(text) == OK
 
 
-async def test_flooding_begins_and_ends_at_once(counterpart: Counterpart) -> None:
+async def test_flooding_begins_and_ends_at_once(server: WebSocketServer) -> None:
     loop = asyncio.get_running_loop()
-    async with terminal(counterpart, QUIET).running() as simulated:
-        connection = await counterpart.next_connection()
+    async with terminal(server, QUIET).running() as simulated:
+        connection = await server.next_connection()
         await connection.ask(OPEN)
         simulated.behaviour = Behaviour(flood=1000, keep_alive=KeepAlive.NONE)
         began = loop.time()
         msgids = {decode_reply((await connection.next_frame()).data).msgid for _ in range(300)}
-        # A thousand a second: neither all at once nor only when the next sign of life is due.
+        # A thousand a second: neither all at once, nor only at the next sign of life.
         assert 0.2 < loop.time() - began < 3
         assert len(msgids) == 300
         simulated.behaviour = QUIET

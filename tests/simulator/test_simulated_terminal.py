@@ -1,9 +1,10 @@
-"""A simulated terminal does what PROTOCOL says a terminal does."""
+"""A simulated terminal behaves as docs/protocol.md says."""
 
 import asyncio
 import base64
 import hashlib
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from random import Random
@@ -29,10 +30,11 @@ from bridge.protocol.requests import (
     encode_set_person,
 )
 from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.device import STATUS_BAD_PHOTO, STATUS_UNREADABLE, STATUS_WRONG_SN, HeldPerson
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.simulator.counterpart import PATIENCE, Counterpart, listening
+from tests.simulator.web_socket_server import TIMEOUT_SECONDS, WebSocketServer, listening
 
 SN = "FEDCBA9876543210"
 PHOTO = sample_photo(1)
@@ -52,69 +54,77 @@ PERSON = PersonFields(
 )
 
 
-def terminal(counterpart: Counterpart, **options: Any) -> SimulatedTerminal:
-    quick: dict[str, Any] = {"first_retry": 0.01, "last_retry": 0.05, "randomness": Random(1)}
-    return SimulatedTerminal(counterpart.url, SN, **(quick | options))
+def terminal(
+    server: WebSocketServer,
+    *,
+    behaviour: Behaviour | None = None,
+    clock: Callable[[], float] | None = None,
+    **options: Any,
+) -> SimulatedTerminal:
+    quick = ConnectionOptions(first_retry_seconds=0.01, max_retry_seconds=0.05, **options)
+    return SimulatedTerminal(server.url, SN, options=quick, behaviour=behaviour, randomness=Random(1), clock=clock)
 
 
-async def test_connects_as_the_document_shows(counterpart: Counterpart) -> None:
-    counterpart.subprotocols = ("other", "xxx")
-    async with terminal(counterpart, username="dev", password="123", subprotocol="xxx").running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_sends_the_handshake_of_the_vendor_document(server: WebSocketServer) -> None:
+    server.subprotocols = ("other", "xxx")
+    async with terminal(server, username="dev", password="123", subprotocol="xxx").running() as simulated:
+        connection = await server.next_connection()
         await simulated.wait_connected()
         assert connection.sn == SN
         assert connection.headers["Authorization"] == "Basic ZGV2OjEyMw=="
         assert connection.headers["Sec-WebSocket-Version"] == "13"
         assert connection.headers["Sec-WebSocket-Protocol"] == "xxx"
         assert connection.headers["Sec-WebSocket-Extension"] == "xxxx"
-        assert connection.headers["Origin"] == counterpart.url.replace("ws://", "http://").removesuffix("/devs/")
+        assert connection.headers["Origin"] == server.url.replace("ws://", "http://").removesuffix("/devs/")
 
 
-async def test_takes_its_credentials_from_the_url(counterpart: Counterpart) -> None:
-    url = counterpart.url.replace("ws://", "ws://g%C3%A4st:p%40ss@")
+async def test_takes_its_credentials_from_the_url(server: WebSocketServer) -> None:
+    url = server.url.replace("ws://", "ws://g%C3%A4st:p%40ss@")
     async with SimulatedTerminal(url, SN).running():
-        connection = await counterpart.next_connection()
+        connection = await server.next_connection()
         credentials = base64.b64decode(connection.headers["Authorization"].removeprefix("Basic ")).decode()
         assert credentials == "gäst:p@ss"
 
 
-async def test_without_credentials_it_sends_none(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running():
-        assert "Authorization" not in (await counterpart.next_connection()).headers
+async def test_without_credentials_it_sends_none(server: WebSocketServer) -> None:
+    async with terminal(server).running():
+        assert "Authorization" not in (await server.next_connection()).headers
 
 
-async def test_retries_until_it_is_let_in(counterpart: Counterpart) -> None:
-    counterpart.refusal = 401
-    async with asyncio.timeout(PATIENCE), terminal(counterpart).running() as simulated:
+async def test_retries_until_the_server_accepts_it(server: WebSocketServer) -> None:
+    server.refusal = 401
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server).running() as simulated:
         assert await simulated.wait_refused(3) == 401
         assert not simulated.connected
-        counterpart.refusal = None
+        server.refusal = None
         await simulated.wait_connected()
         assert simulated.statistics().attempts == simulated.statistics().refused + 1
 
 
-async def test_retries_where_nobody_listens_yet(counterpart: Counterpart) -> None:
-    simulated = SimulatedTerminal("ws://127.0.0.1:1/devs/", SN, first_retry=0.01, last_retry=0.01)
-    async with asyncio.timeout(PATIENCE), simulated.running():
+async def test_retries_while_no_server_listens(server: WebSocketServer) -> None:
+    simulated = SimulatedTerminal(
+        "ws://127.0.0.1:1/devs/", SN, options=ConnectionOptions(first_retry_seconds=0.01, max_retry_seconds=0.01)
+    )
+    async with asyncio.timeout(TIMEOUT_SECONDS), simulated.running():
         await simulated.wait_until(lambda: simulated.statistics().attempts >= 3)
     assert simulated.statistics().connections == 0
 
 
-async def test_drops_a_connection_that_selects_none_of_its_subprotocols(counterpart: Counterpart) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart, subprotocol="xxx").running() as simulated:
+async def test_drops_a_connection_that_selects_none_of_its_subprotocols(server: WebSocketServer) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server, subprotocol="xxx").running() as simulated:
         assert await simulated.wait_refused() is None
-        counterpart.subprotocols = ("xxx",)
+        server.subprotocols = ("xxx",)
         await simulated.wait_connected()
 
 
-async def test_connects_again_after_either_side_has_gone(counterpart: Counterpart) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart).running() as simulated:
-        await (await counterpart.next_connection()).websocket.close()
-        second = await counterpart.next_connection()
+async def test_reconnects_after_either_side_has_closed(server: WebSocketServer) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server).running() as simulated:
+        await (await server.next_connection()).websocket.close()
+        second = await server.next_connection()
         await simulated.wait_until(lambda: simulated.connections == 2)
         await simulated.disconnect()
         assert (await second.next_frame()).type is aiohttp.WSMsgType.CLOSE
-        third = await counterpart.next_connection()
+        third = await server.next_connection()
         await simulated.wait_until(lambda: simulated.connections == 3)
         await simulated.disconnect(Drop.ABORT)
         assert (await third.next_frame()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
@@ -122,73 +132,73 @@ async def test_connects_again_after_either_side_has_gone(counterpart: Counterpar
         await simulated.wait_until(lambda: simulated.connections == 4)
 
 
-async def test_connects_over_tls_to_whom_it_trusts() -> None:
+async def test_connects_over_tls_only_to_a_trusted_server() -> None:
     authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    async with listening(server) as counterpart, asyncio.timeout(PATIENCE):
-        async with terminal(counterpart, tls=client).running() as wary:
-            await wary.wait_until(lambda: wary.statistics().attempts == 2)
-            assert wary.connections == 0
+    accepting, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(accepting)
+    async with listening(accepting) as server, asyncio.timeout(TIMEOUT_SECONDS):
+        async with terminal(server, tls=client).running() as distrustful:
+            await distrustful.wait_until(lambda: distrustful.statistics().attempts == 2)
+            assert distrustful.connections == 0
         authority.configure_trust(client)
-        async with terminal(counterpart, tls=client).running() as trusting:
-            connection = await counterpart.next_connection()
+        async with terminal(server, tls=client).running() as trusting:
+            connection = await server.next_connection()
             assert connection.headers["Origin"].startswith("https://127.0.0.1:")
             assert decode_reply(await connection.ask(encode_open(msgid="1", sn=SN))).status == 0
             await trusting.disconnect(Drop.ABORT)
             await trusting.wait_until(lambda: trusting.connections == 2)
 
 
-async def test_says_goodbye_at_its_end(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_sends_a_close_frame_at_its_end(server: WebSocketServer) -> None:
+    async with terminal(server).running() as simulated:
+        connection = await server.next_connection()
         await simulated.wait_connected()
     assert (await connection.next_frame()).type is aiohttp.WSMsgType.CLOSE
     assert not simulated.connected
 
 
-async def test_pings_at_intervals_with_nothing_in_them(counterpart: Counterpart) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart, ping_interval=0.05).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_sends_empty_pings_at_intervals(server: WebSocketServer) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server, ping_seconds=0.05).running() as simulated:
+        connection = await server.next_connection()
         for _ in range(3):
             frame = await connection.next_frame()
             assert (frame.type, frame.data) == (aiohttp.WSMsgType.PING, b"")
         await simulated.wait_until(lambda: simulated.statistics().pongs >= 2)
 
 
-async def test_takes_a_server_that_falls_silent_for_dead(counterpart: Counterpart) -> None:
-    counterpart.answers_pings = False
-    async with asyncio.timeout(PATIENCE), terminal(counterpart, ping_interval=0.05).running() as simulated:
+async def test_reconnects_when_the_server_falls_silent(server: WebSocketServer) -> None:
+    server.answers_pings = False
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server, ping_seconds=0.05).running() as simulated:
         await simulated.wait_until(lambda: simulated.connections == 2)
 
 
-async def test_can_say_ping_in_a_text_frame(counterpart: Counterpart) -> None:
+async def test_can_send_ping_as_a_text_frame(server: WebSocketServer) -> None:
     behaviour = Behaviour(keep_alive=KeepAlive.TEXT)
-    async with terminal(counterpart, ping_interval=0.05, behaviour=behaviour).running():
-        connection = await counterpart.next_connection()
+    async with terminal(server, ping_seconds=0.05, behaviour=behaviour).running():
+        connection = await server.next_connection()
         for _ in range(2):
             frame = await connection.next_frame()
             assert (frame.type, frame.data) == (aiohttp.WSMsgType.TEXT, "ping")
 
 
-async def test_answers_the_servers_pings_unless_told_not_to(counterpart: Counterpart) -> None:
-    async with terminal(counterpart, behaviour=Behaviour(keep_alive=KeepAlive.NONE)).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_answers_pings_unless_the_behaviour_forbids_it(server: WebSocketServer) -> None:
+    async with terminal(server, behaviour=Behaviour(keep_alive=KeepAlive.NONE)).running() as simulated:
+        connection = await server.next_connection()
         await connection.websocket.ping(b"one")
         assert (await connection.next_frame()).data == b"one"
         simulated.behaviour = Behaviour(keep_alive=KeepAlive.NONE, answers_pings=False)
         await connection.websocket.ping(b"two")
         await connection.websocket.send_str(encode_open(msgid="1", sn=SN).decode())
-        # The answer to the request is the next that comes: no pong before it.
+        # The next frame is the reply to the request, so there was no pong before it.
         answer = await connection.next_frame()
         assert answer.type is aiohttp.WSMsgType.TEXT
         assert decode_reply(answer.data).status == 0
 
 
-async def test_opens_reboots_and_remembers_what_came(counterpart: Counterpart) -> None:
+async def test_opens_reboots_and_records_requests(server: WebSocketServer) -> None:
     ticks = iter(range(100, 200))
-    async with terminal(counterpart, clock=lambda: next(ticks)).running() as simulated:
-        connection = await counterpart.next_connection()
+    async with terminal(server, clock=lambda: next(ticks)).running() as simulated:
+        connection = await server.next_connection()
         for msgid, request in enumerate((encode_open, encode_open, encode_reboot)):
             answer = decode_reply(await connection.ask(request(msgid=str(msgid), sn=SN)))
             assert answer == TerminalReply(str(msgid), SN, 0, "ok")
@@ -200,9 +210,9 @@ async def test_opens_reboots_and_remembers_what_came(counterpart: Counterpart) -
     ]
 
 
-async def test_a_request_can_be_waited_for(counterpart: Counterpart) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_wait_request_returns_the_latest_request(server: WebSocketServer) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server).running() as simulated:
+        connection = await server.next_connection()
         await connection.websocket.send_str(encode_reboot(msgid="r", sn=SN).decode())
         for number in range(3):
             await connection.websocket.send_str(encode_open(msgid=str(number), sn=SN).decode())
@@ -211,9 +221,9 @@ async def test_a_request_can_be_waited_for(counterpart: Counterpart) -> None:
         assert simulated.opened == 3
 
 
-async def test_holds_persons_field_by_field(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_holds_persons_field_by_field(server: WebSocketServer) -> None:
+    async with terminal(server).running() as simulated:
+        connection = await server.next_connection()
         for person_id in ("1", "2", "3"):
             person = replace(PERSON, id=person_id)
             assert decode_reply(await connection.ask(encode_set_person(person, msgid="m", sn=SN))).status == 0
@@ -257,24 +267,24 @@ def picture(kind: str, size: tuple[int, int]) -> EscapedPhoto:
         (picture("JPEG", (64, 1081)), "the photo is larger than 1080x1080"),
     ],
 )
-async def test_refuses_a_photo_it_cannot_use(counterpart: Counterpart, photo: EscapedPhoto, text: str) -> None:
-    async with terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_refuses_a_photo_it_cannot_use(server: WebSocketServer, photo: EscapedPhoto, text: str) -> None:
+    async with terminal(server).running() as simulated:
+        connection = await server.next_connection()
         frame = encode_set_person(replace(PERSON, photo=photo), msgid="m", sn=SN)
         assert decode_reply(await connection.ask(frame)) == TerminalReply("m", SN, STATUS_BAD_PHOTO, text)
         assert simulated.persons == {}
 
 
-async def test_takes_the_largest_photo_there_is(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running():
-        connection = await counterpart.next_connection()
+async def test_accepts_the_largest_photo(server: WebSocketServer) -> None:
+    async with terminal(server).running():
+        connection = await server.next_connection()
         frame = encode_set_person(replace(PERSON, photo=picture("JPEG", (1080, 1080))), msgid="m", sn=SN)
         assert decode_reply(await connection.ask(frame)).status == 0
 
 
-async def test_refuses_a_person_without_a_photo(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_refuses_a_person_without_a_photo(server: WebSocketServer) -> None:
+    async with terminal(server).running() as simulated:
+        connection = await server.next_connection()
         frame = encode_set_person(PERSON, msgid="m", sn=SN).replace(b"&photo=", b"&startTs=-1&other=")
         reply = decode_reply(await connection.ask(frame))
         assert (reply.msgid, reply.status) == ("m", STATUS_UNREADABLE)
@@ -282,16 +292,16 @@ async def test_refuses_a_person_without_a_photo(counterpart: Counterpart) -> Non
         assert simulated.statistics().unreadable == 1
 
 
-async def test_refuses_what_is_for_another_terminal(counterpart: Counterpart) -> None:
-    async with terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_refuses_requests_for_another_terminal(server: WebSocketServer) -> None:
+    async with terminal(server).running() as simulated:
+        connection = await server.next_connection()
         assert decode_reply(await connection.ask(encode_open(msgid="m", sn="OTHER"))).status == STATUS_WRONG_SN
         assert simulated.opened == 0
 
 
-async def test_survives_what_is_no_request(counterpart: Counterpart) -> None:
-    async with asyncio.timeout(PATIENCE), terminal(counterpart).running() as simulated:
-        connection = await counterpart.next_connection()
+async def test_survives_frames_that_are_no_requests(server: WebSocketServer) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), terminal(server).running() as simulated:
+        connection = await server.next_connection()
         for text in ("", "{", "[" * 100_000, "\x00"):
             await connection.websocket.send_str(text)
         await connection.websocket.send_bytes(b"\xff\x00")
@@ -300,11 +310,11 @@ async def test_survives_what_is_no_request(counterpart: Counterpart) -> None:
         assert simulated.connections == 1
 
 
-async def test_what_it_holds_outlives_its_connections(counterpart: Counterpart) -> None:
-    simulated = terminal(counterpart)
+async def test_persons_outlive_connections(server: WebSocketServer) -> None:
+    simulated = terminal(server)
     async with simulated.running():
-        connection = await counterpart.next_connection()
+        connection = await server.next_connection()
         await connection.ask(encode_set_person(PERSON, msgid="m", sn=SN))
     async with simulated.running():
-        await counterpart.next_connection()
+        await server.next_connection()
         assert set(simulated.persons) == {PERSON.id}

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
@@ -27,7 +28,9 @@ class BridgeSystem:
         self.bridge = bridge
         self.broker = broker
         self.client = client
-        self.terminal = SimulatedTerminal(bridge.terminal_url, "T1", first_retry=0.05, last_retry=0.3)
+        self.terminal = SimulatedTerminal(
+            bridge.terminal_url, "T1", options=ConnectionOptions(first_retry_seconds=0.05, max_retry_seconds=0.3)
+        )
 
     @asynccontextmanager
     async def terminal_connected(self) -> AsyncIterator[SimulatedTerminal]:

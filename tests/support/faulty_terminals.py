@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 from bridge.simulator.behaviour import Behaviour, Drop, Garbage, Refusal
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 
 
@@ -21,7 +22,8 @@ class FaultyTerminals:
 
     def __init__(self, url: str, sns: Sequence[str], random: Random, *, refusing: Sequence[str] = ()) -> None:
         self.terminals: Mapping[str, SimulatedTerminal] = {
-            sn: SimulatedTerminal(url, sn, first_retry=0.05, last_retry=0.3) for sn in sns
+            sn: SimulatedTerminal(url, sn, options=ConnectionOptions(first_retry_seconds=0.05, max_retry_seconds=0.3))
+            for sn in sns
         }
         self._randoms = {sn: Random(random.random()) for sn in sns}
         self._refusing = refusing

@@ -8,6 +8,7 @@ import asyncio
 import signal
 import sys
 
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 
 _PING_SECONDS = 3.0
@@ -19,7 +20,8 @@ press up.
 
 
 async def _main(url: str, sn: str) -> None:
-    terminal = SimulatedTerminal(url, sn, ping_interval=_PING_SECONDS, first_retry=0.05, last_retry=0.3)
+    options = ConnectionOptions(ping_seconds=_PING_SECONDS, first_retry_seconds=0.05, max_retry_seconds=0.3)
+    terminal = SimulatedTerminal(url, sn, options=options)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with terminal.running():

@@ -1,4 +1,4 @@
-"""The least of a server, so that a simulated terminal has somebody to talk to."""
+"""A minimal WebSocket server for a simulated terminal."""
 
 import asyncio
 import ssl
@@ -9,15 +9,15 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-PATIENCE = 10
-"""Seconds that a test waits for what must come."""
+TIMEOUT_SECONDS = 10
+"""How long a test waits for a frame or connection."""
 
 
 class Connection:
     """One accepted connection.
 
     Attributes:
-        frames: what the terminal sent, control frames among them, and last of all why it ended.
+        frames: the terminal's frames, control frames included; the last one is the reason of the end.
     """
 
     def __init__(self, sn: str, headers: CIMultiDictProxy[str], websocket: web.WebSocketResponse) -> None:
@@ -27,8 +27,8 @@ class Connection:
         self.frames: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
 
     async def next_frame(self, *kinds: aiohttp.WSMsgType) -> aiohttp.WSMessage:
-        """Return the next frame, the next of these kinds if any are named."""
-        async with asyncio.timeout(PATIENCE):
+        """Return the next frame, or the next of some kinds."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 frame = await self.frames.get()
                 if not kinds or frame.type in kinds:
@@ -41,15 +41,15 @@ class Connection:
         return data
 
 
-class Counterpart:
-    """Accepts terminals, or refuses them.
+class WebSocketServer:
+    """A server that accepts terminals, or refuses them.
 
     Attributes:
-        url: the base URL that a terminal is given.
-        refusal: the HTTP status that answers every handshake; None to accept.
-        subprotocols: those the server speaks.
-        answers_pings: whether pongs are sent.
-        busiest: how many handshakes were being answered at the same time at most.
+        url: the terminals' base URL.
+        refusal: the HTTP status of every response to a handshake; None to accept.
+        subprotocols: the supported ones.
+        answers_pings: whether the server sends pongs.
+        max_simultaneous: the largest number of simultaneous handshakes.
     """
 
     def __init__(self) -> None:
@@ -58,19 +58,19 @@ class Counterpart:
         self.subprotocols: tuple[str, ...] = ()
         self.answers_pings = True
         self.handshake_delay = 0.0
-        self.busiest = 0
+        self.max_simultaneous = 0
         self._busy = 0
         self._accepted: asyncio.Queue[Connection] = asyncio.Queue()
         self._open: set[web.WebSocketResponse] = set()
 
     async def next_connection(self) -> Connection:
-        """Return the next connection accepted."""
-        async with asyncio.timeout(PATIENCE):
+        """Return the next accepted connection."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self._accepted.get()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self._busy += 1
-        self.busiest = max(self.busiest, self._busy)
+        self.max_simultaneous = max(self.max_simultaneous, self._busy)
         try:
             if self.handshake_delay:
                 await asyncio.sleep(self.handshake_delay)
@@ -103,18 +103,18 @@ class Counterpart:
 
 
 @asynccontextmanager
-async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Counterpart]:
-    """Serve on a free port of the loopback address."""
-    counterpart = Counterpart()
+async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[WebSocketServer]:
+    """Listen on a free port of the loopback address."""
+    server = WebSocketServer()
     application = web.Application()
-    application.router.add_get("/devs/{sn}", counterpart.handle)
+    application.router.add_get("/devs/{sn}", server.handle)
     runner = web.AppRunner(application, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=tls)
     await site.start()
-    counterpart.url = f"{'ws' if tls is None else 'wss'}://127.0.0.1:{runner.addresses[0][1]}/devs/"
+    server.url = f"{'ws' if tls is None else 'wss'}://127.0.0.1:{runner.addresses[0][1]}/devs/"
     try:
-        yield counterpart
+        yield server
     finally:
-        await counterpart.close_all()
+        await server.close_all()
         await runner.cleanup()
