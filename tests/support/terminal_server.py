@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aiohttp
 import trustme
+from argon2 import PasswordHasher as Argon2
 
 from bridge.config.settings import ServerTlsSettings, TerminalsSettings
 from bridge.core.admission import Admission
@@ -24,6 +25,8 @@ from tests.support.persons import NoPersons
 from tests.support.terminals import KeptTerminals
 
 USERNAME, PASSWORD = "dev", "123"
+PASSWORD_HASH = Argon2(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+"""A hash that is verified in less than a millisecond, also on a busy machine."""
 AUTHORIZATION = aiohttp.encode_basic_auth(USERNAME, PASSWORD)
 
 
