@@ -1,29 +1,33 @@
-"""The composition: builds every part and runs them together; with the command line the only place to know all faces."""
+"""The composition of the running bridge: build all parts, start them in order and stop them in reverse order.
+
+Only this module and the command line import every part.
+"""
 
 import asyncio
 import gc
 import logging
 import resource
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from uuid import uuid4
 
 from bridge import __version__
 from bridge.config.settings import MqttSettings, Settings
-from bridge.core.admission import Admission
+from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
 from bridge.core.clock import Clock, StallDetector, read_boot_id
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
+from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.faults import UnavailableError
-from bridge.mqtt.adapter import CoreServices, MqttAdapter
+from bridge.mqtt.adapter import MqttAdapter, MqttOptions
+from bridge.mqtt.bridge_info import BridgeDescription
 from bridge.net.listening import ListenError
 from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import notify_service_manager
@@ -45,22 +49,22 @@ from bridge.web.server import WebServer
 
 _LOGGER = logging.getLogger(__name__)
 
-_FIRST_BROKER = 5.0
-"""Seconds that the ready line waits for the broker; one that is there answers in a fraction of one."""
+_BROKER_TIMEOUT_SECONDS = 5.0
+"""The ready line waits for the broker this long; a reachable broker answers in a fraction of a second."""
 
-_EMBEDDED = "embedded broker: for trying out only; person changes are lost when it stops"
-"""The promise that does not hold with it (`B/bridge/info`, `warnings`)."""
+_EMBEDDED_BROKER_WARNING = "embedded broker: for trying out only; person changes are lost when it stops"
+"""Published in `B/bridge/info` as a promise that does not hold."""
 
 _GARBAGE_THRESHOLDS = (20_000, 50, 100)
-"""How rarely the cyclic collector runs once everything is built: with 5,000 terminals it halved the p99 of an open."""
+"""The cyclic garbage collector runs rarely after the start: with 5,000 terminals this halved the p99 of an open."""
 
 
 class StartError(Exception):
-    """The bridge cannot start; the message says why and what to do."""
+    """The bridge cannot start; the message names the cause and the remedy."""
 
 
 class Bridge:
-    """A running bridge, as `running_bridge` gives it."""
+    """A running bridge, as `running_bridge` yields it."""
 
     def __init__(self, settings: Settings, terminals: TerminalServer, web: WebServer, mqtt: MqttAdapter) -> None:
         self.settings = settings
@@ -69,7 +73,7 @@ class Bridge:
         self.mqtt = mqtt
 
     def describe(self) -> str:
-        """Return the ready line: what listens where."""
+        """Return the ready line: the addresses of the servers and the broker."""
         terminals, mqtt, web = self.settings.terminals, self.settings.mqtt, self.settings.web
         scheme = "ws" if terminals.tls is None else "wss"
         broker = f"MQTT {mqtt.host}:{mqtt.port}"
@@ -87,30 +91,23 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
 
     Args:
         settings: the configuration.
-        announce: takes the lines that must be seen whatever the log's level.
+        announce: prints a line at any log level.
 
     Raises:
-        StartError: it cannot start.
+        StartError: the bridge cannot start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        warnings: Sequence[str] = []
         if settings.mqtt.host is None:
             settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
             announce(f"using an embedded broker on 127.0.0.1:{settings.mqtt.port}, for trying out only: set mqtt.host")
-            warnings: Sequence[str] = [_EMBEDDED]
-        else:
-            warnings = []
+            warnings = [_EMBEDDED_BROKER_WARNING]
         bridge = await stack.enter_async_context(running_bridge(settings, warnings))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_BROKER):
-                stopping = loop.create_task(stop.wait())
-                online = loop.create_task(bridge.mqtt.wait_online())
-                await asyncio.wait((stopping, online), return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, online):
-            task.cancel()
+        await _wait_for_broker(bridge.mqtt, stop)
         announce(bridge.describe())
         notify_service_manager("READY=1")
         gc.freeze()
@@ -120,9 +117,20 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
         _LOGGER.info("stopping")
 
 
+async def _wait_for_broker(mqtt: MqttAdapter, stop: asyncio.Event) -> None:
+    """Wait until the bridge is online or must stop, but not longer than the timeout."""
+    loop = asyncio.get_running_loop()
+    tasks = (loop.create_task(stop.wait()), loop.create_task(mqtt.wait_online()))
+    try:
+        await asyncio.wait(tasks, timeout=_BROKER_TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 @asynccontextmanager
 async def embedded_broker(settings: MqttSettings) -> AsyncIterator[MqttSettings]:
-    """Run an embedded broker; gives the settings that lead to it. Raises StartError."""
+    """Run an embedded broker; yield the settings that connect to it. Raises StartError."""
     from bridge.simulator.broker import EmbeddedBroker, EmbeddedBrokerError
 
     broker = EmbeddedBroker(settings.port)
@@ -138,9 +146,39 @@ async def embedded_broker(settings: MqttSettings) -> AsyncIterator[MqttSettings]
         await broker.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What every step of the composition uses.
+
+    Attributes:
+        settings: the configuration.
+        stack: stops the parts in reverse order of their start.
+        clock: the machine's clock.
+        random: the system's random numbers.
+        events: publishes the events of all parts.
+        registry: the known terminals.
+        verifier: verifies and hashes passwords.
+    """
+
+    settings: Settings
+    stack: AsyncExitStack
+    clock: Clock
+    random: SystemRandom
+    events: EventBus
+    registry: TerminalRegistry
+    verifier: PasswordVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    database: Database
+    cipher: PhotoCipher
+    rotation: PhotoRotation
+
+
 @asynccontextmanager
 async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> AsyncIterator[Bridge]:
-    """Run every part; the broker of `settings.mqtt` may be away.
+    """Run every part; the broker of `settings.mqtt` may be down.
 
     Args:
         settings: the configuration, with a broker's host.
@@ -149,105 +187,29 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
     Raises:
         StartError: a part cannot start.
     """
-    _allow_open_files()
-    clock, events, random = Clock(), EventBus(), SystemRandom()
-    registry = TerminalRegistry(events, clock)
+    _raise_open_files_limit()
     async with AsyncExitStack() as stack:
-        cipher = PhotoCipher(settings.store.photo_key)
+        basis = _build_basis(settings, stack)
         try:
-            await stack.enter_async_context(instance_lock(settings.store.url.reveal()))
-            database = await Database.open(settings.store.url.reveal())
-            stack.push_async_callback(database.close)
-            rotation = PhotoRotation(database, cipher)
-            await rotation.require_keys()
+            store = await _open_store(basis)
+            # It stops after the persons, whose last final replies it still records.
+            _start_audit(basis, store)
+            person_service = _build_persons(basis, store)
+            core = _build_core(basis, store, person_service)
+            await core.admission.load(settings.terminals.known)
+            await person_service.start()
         except (StoreError, UnavailableError) as error:
             raise StartError(str(error)) from None
-        # Ends after the roster, which may still tell last words.
-        audit = AuditRecorder(StoredAudit(database), events, clock, settings.audit.keep_days)
-        audit.start()
-        stack.push_async_callback(audit.stop)
-        verifier = PasswordVerifier()
-        stack.callback(verifier.close)
-        photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
-        stack.callback(photos.close)
-        person_service = PersonService(
-            registry,
-            events,
-            clock,
-            StoredPersons(database, cipher),
-            Outbox(database),
-            photos,
-            new_msgid,
-            read_boot_id(),
-            LocalTimezone(),
-            random.random,
-            remove_expired=settings.persons.remove_expired,
-        )
-        admission = Admission(
-            registry,
-            events,
-            clock,
-            StoredTerminals(database, clock.now),
-            person_service,
-            verifier,
-            settings.terminals.admit,
-        )
-        presses = Presses(registry, events, clock, new_msgid, settings.commands.deadline)
-        persons = PersonCommands(registry, events, clock, person_service)
-        try:
-            await admission.load(settings.terminals.known)
-            await person_service.start()
-        except UnavailableError as error:
-            raise StartError(str(error)) from None
-        stack.push_async_callback(_stop_roster, person_service)
-        limits = TerminalServerLimits(deadline_seconds=settings.commands.deadline)
-        terminals = TerminalServer(settings.terminals, registry, admission, verifier, clock, limits)
-        core = CoreServices(
-            registry=registry,
-            presses=presses,
-            persons=persons,
-            admission=admission,
-            person_service=person_service,
-            outbox=person_service.outbox,
-            events=events,
-        )
-        mqtt = MqttAdapter(
-            settings.mqtt,
-            settings.homeassistant,
-            core,
-            clock,
-            random,
-            lambda: secrets.token_hex(16),
-            deadline=settings.commands.deadline,
-            maximum_photo_bytes=settings.photos.max_bytes,
-            page_url=settings.web.url,
-            version=__version__,
-            warnings=warnings,
-        )
-        stall = StallDetector(clock)
-        web = WebServer(
-            settings.web,
-            WebServices(
-                registry=registry,
-                presses=presses,
-                admission=admission,
-                person_service=person_service,
-                events=events,
-                verify=verifier.verify,
-            ),
-            BridgeStatus(
-                broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
-                store_reachable=database.reachable,
-                queue_lengths=lambda: _queue_lengths(mqtt, terminals),
-            ),
-            clock,
-            stall,
-        )
+        stack.push_async_callback(_stop_persons, person_service)
+        terminals = _build_terminals(basis, core)
+        mqtt = _build_mqtt(basis, core, person_service.outbox, warnings)
+        stall_detector = StallDetector(basis.clock)
+        web = _build_web(basis, store, core, stall_detector, mqtt, terminals)
         tasks = BackgroundTasks()
         stack.push_async_callback(tasks.stop)
-        tasks.start(rotation.run(), name="encryption of photos")
-        tasks.start(stall.run(), name="stall watch")
-        # MQTT ends after the terminals' door, whose last `offline` it publishes.
+        tasks.start(store.rotation.run(), name="encryption of photos")
+        tasks.start(stall_detector.run(), name="event-loop stall detector")
+        # It stops after the terminals' server, whose last `offline` it publishes.
         tasks.start(mqtt.run(), name="MQTT")
         try:
             await terminals.start()
@@ -259,16 +221,118 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         yield Bridge(settings, terminals, web, mqtt)
 
 
+def _build_basis(settings: Settings, stack: AsyncExitStack) -> _Basis:
+    clock, events = Clock(), EventBus()
+    verifier = PasswordVerifier()
+    stack.callback(verifier.close)
+    return _Basis(settings, stack, clock, SystemRandom(), events, TerminalRegistry(events, clock), verifier)
+
+
+async def _open_store(basis: _Basis) -> _Store:
+    """Lock and open the store. Raises StoreError and UnavailableError."""
+    settings = basis.settings.store
+    cipher = PhotoCipher(settings.photo_key)
+    await basis.stack.enter_async_context(instance_lock(settings.url.reveal()))
+    database = await Database.open(settings.url.reveal())
+    basis.stack.push_async_callback(database.close)
+    rotation = PhotoRotation(database, cipher)
+    await rotation.require_keys()
+    return _Store(database, cipher, rotation)
+
+
+def _start_audit(basis: _Basis, store: _Store) -> None:
+    audit = AuditRecorder(StoredAudit(store.database), basis.events, basis.clock, basis.settings.audit.keep_days)
+    audit.start()
+    basis.stack.push_async_callback(audit.stop)
+
+
+def _build_persons(basis: _Basis, store: _Store) -> PersonService:
+    settings = basis.settings
+    photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
+    basis.stack.callback(photos.close)
+    return PersonService(
+        basis.registry,
+        basis.events,
+        basis.clock,
+        StoredPersons(store.database, store.cipher),
+        Outbox(store.database),
+        photos,
+        new_msgid,
+        read_boot_id(),
+        LocalTimezone(),
+        basis.random.random,
+        remove_expired=settings.persons.remove_expired,
+    )
+
+
+def _build_core(basis: _Basis, store: _Store, person_service: PersonService) -> CoreServices:
+    settings, registry, events, clock = basis.settings, basis.registry, basis.events, basis.clock
+    services = AdmissionServices(
+        terminals=StoredTerminals(store.database, clock.now), persons=person_service, hasher=basis.verifier
+    )
+    return CoreServices(
+        clock=clock,
+        events=events,
+        registry=registry,
+        presses=Presses(registry, events, clock, new_msgid, settings.commands.deadline),
+        persons=PersonCommands(registry, events, clock, person_service),
+        desired_persons=person_service,
+        admission=Admission(registry, events, clock, services, settings.terminals.admit),
+    )
+
+
+def _build_terminals(basis: _Basis, core: CoreServices) -> TerminalServer:
+    settings = basis.settings
+    limits = TerminalServerLimits(deadline_seconds=settings.commands.deadline)
+    return TerminalServer(settings.terminals, core.registry, core.admission, basis.verifier, core.clock, limits)
+
+
+def _build_mqtt(basis: _Basis, core: CoreServices, outbox: Outbox, warnings: Sequence[str]) -> MqttAdapter:
+    settings = basis.settings
+    options = MqttOptions(
+        mqtt=settings.mqtt,
+        homeassistant=settings.homeassistant,
+        deadline=settings.commands.deadline,
+        max_photo_bytes=settings.photos.max_bytes,
+    )
+    description = BridgeDescription(version=__version__, page_url=settings.web.url, warnings=warnings)
+    return MqttAdapter(options, description, core, outbox, basis.random)
+
+
+def _build_web(
+    basis: _Basis,
+    store: _Store,
+    core: CoreServices,
+    stall_detector: StallDetector,
+    mqtt: MqttAdapter,
+    terminals: TerminalServer,
+) -> WebServer:
+    services = WebServices(
+        registry=core.registry,
+        presses=core.presses,
+        admission=core.admission,
+        person_service=core.desired_persons,
+        events=core.events,
+        verify=basis.verifier.verify,
+    )
+    status = BridgeStatus(
+        broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
+        store_reachable=store.database.reachable,
+        queue_lengths=lambda: _queue_lengths(mqtt, terminals),
+    )
+    return WebServer(basis.settings.web, services, status, core.clock, stall_detector)
+
+
 def new_msgid() -> str:
-    """Make a message id, as the terminals' document shows them."""
+    """Return a new message id, in the form of the examples in docs/protocol.md."""
     return str(uuid4())
 
 
-async def _stop_roster(person_service: PersonService) -> None:
+async def _stop_persons(person_service: PersonService) -> None:
     try:
         await person_service.stop()
     except UnavailableError as error:
-        _LOGGER.warning("the terminals' last answers could not be stored (%s); they are asked again", error)
+        _LOGGER.warning("the terminals' last answers could not be stored (%s): the changes are sent again", error)
 
 
 def _queue_lengths(mqtt: MqttAdapter, terminals: TerminalServer) -> dict[str, int]:
@@ -276,14 +340,14 @@ def _queue_lengths(mqtt: MqttAdapter, terminals: TerminalServer) -> dict[str, in
     return {
         "presses": statistics.presses_running,
         "intake": statistics.intake_waiting,
-        "outbox": statistics.outbox_under_way,
+        "outbox": statistics.outbox_in_flight,
         "retained": statistics.retained_unsent,
         "handshakes": terminals.statistics().half_open,
     }
 
 
-def _allow_open_files() -> None:
-    """Let as many terminals connect as the machine allows, not the 1,024 that a shell does."""
+def _raise_open_files_limit() -> None:
+    """Raise the limit of open files to the machine's maximum; a shell's 1,024 would limit the terminals."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -8,10 +8,11 @@ from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition
 from bridge.core.commands import COMMANDS
 from bridge.model.json_schema import JsonSchema
 from bridge.model.names import ALL_TERMINALS, SERIAL_NUMBER
-from bridge.mqtt.origins import MAXIMUM_CORRELATION_DATA_LENGTH, MAXIMUM_RESPONSE_TOPIC_LENGTH
+from bridge.mqtt.command_reader import MAXIMUM_CORRELATION_DATA_LENGTH
 from bridge.mqtt.topics import (
     BRIDGE_REPLY,
     GROUP_REPLY,
+    MAXIMUM_RESPONSE_TOPIC_LENGTH,
     PUBLICATIONS,
     TERMINAL_REPLY,
     Publication,

@@ -8,7 +8,7 @@ import click
 
 from bridge.cli.support import configuration_option, group_name, load, serial_number
 from bridge.mqtt.access.formats import USER_RULE, acl_file, dynamic_security, is_user_name
-from bridge.mqtt.access.roles import ABOUT_ROLES, Doors, Role, UnlimitedRoleError, rules_of
+from bridge.mqtt.access.roles import ROLE_DESCRIPTIONS, Role, TerminalSelection, UnlimitedRoleError, rules_of
 
 _FORMATS = {"acl_file": acl_file, "dynsec": dynamic_security}
 
@@ -30,7 +30,7 @@ class _AclCommand(click.Command):
         """Write the roles below the options."""
         super().format_epilog(ctx, formatter)
         with formatter.section("Roles"):
-            formatter.write_dl([(role.value, about) for role, about in ABOUT_ROLES.items()])
+            formatter.write_dl([(role.value, about) for role, about in ROLE_DESCRIPTIONS.items()])
 
 
 @click.command(cls=_AclCommand)
@@ -91,7 +91,7 @@ def acl(
             user,
             base=settings.mqtt.base_topic,
             prefix=settings.homeassistant.prefix,
-            doors=Doors(sns=sns, groups=groups),
+            selection=TerminalSelection(sns=sns, groups=groups),
         )
     except UnlimitedRoleError as error:
         raise click.UsageError(f"{error}: leave out --terminal and --group") from None

@@ -1,4 +1,5 @@
-"""The core: which terminals are known and connected, commands on their way to them, and what happened.
+"""The core: the known terminals and their connections, commands on their way to terminals, and events.
 
-It knows no face (MQTT, HTTP, the terminals' WebSocket): they call it, and hear of everything else through events.
+It does no network or disk I/O and imports no adapter (MQTT, HTTP, the terminals' WebSocket). Adapters call it, and it
+reports everything else through events.
 """

@@ -1,4 +1,4 @@
-"""Who may connect: terminals become known, wait for approval, change and are forgotten."""
+"""Admission: which terminals may connect, which wait for approval, and how they are changed and forgotten."""
 
 import logging
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bridge.core.clock import Clock
 from bridge.core.commands import ADMIT, FORGET
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import PasswordHasher, PersonsPort, TerminalStore
+from bridge.core.ports import DesiredPersons, PasswordHasher, TerminalStore
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import Admit, Forget
@@ -30,15 +30,16 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 _LOGGER = logging.getLogger(__name__)
 
 MAXIMUM_PENDING = 256
-"""Terminals that may wait for approval: more than anyone approves by hand; the longest unseen makes room."""
+"""Terminals that may wait for approval: more than people approve by hand. One more drops the one that tried to connect
+longest ago."""
 
 MAXIMUM_TERMINALS = 20_000
-"""Terminals that may become known by themselves (`terminals.admit: any`): twice the largest measured installation."""
+"""Terminals that `terminals.admit: any` lets become known: twice the largest measured installation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTerminal:
-    """A terminal with right credentials that nobody has approved yet.
+    """A terminal with correct credentials that waits for approval.
 
     Attributes:
         sn: its serial number.
@@ -53,43 +54,54 @@ class PendingTerminal:
     last_seen: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionServices:
+    """The parts outside the core that admission uses.
+
+    Attributes:
+        terminals: stores the terminals that are not in the configuration.
+        persons: drops the persons of a forgotten terminal.
+        hasher: hashes the passwords that are stored.
+    """
+
+    terminals: TerminalStore
+    persons: DesiredPersons
+    hasher: PasswordHasher
+
+
 class Admission:
-    """Decides which terminals are known, and keeps that in the store."""
+    """Decides which terminals are known, and stores the decisions."""
 
     def __init__(
         self,
         registry: TerminalRegistry,
         events: EventBus,
         clock: Clock,
-        store: TerminalStore,
-        person_service: PersonsPort,
-        hasher: PasswordHasher,
+        services: AdmissionServices,
         admit: Literal["known", "any"],
     ) -> None:
         self._registry = registry
         self._events = events
         self._clock = clock
-        self._store = store
-        self._person_service = person_service
-        self._hasher = hasher
+        self._services = services
         self._admit_any = admit == "any"
         self._replies = ReplyDispatcher(events, clock)
         self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
 
     async def load(self, configured: Iterable[Terminal]) -> None:
-        """Make known what the store and the configuration hold; the configuration wins. Raises UnavailableError."""
-        for terminal in await self._store.load():
+        """Register the stored and the configured terminals; the configuration wins. Raises UnavailableError."""
+        for terminal in await self._services.terminals.load():
             self._registry.put(terminal)
         for terminal in configured:
             self._registry.put(terminal)
 
     @property
     def pending(self) -> Sequence[PendingTerminal]:
-        """Those that wait for approval, the one seen last at the end."""
+        """The terminals that wait for approval; the last one is the one that tried to connect last."""
         return tuple(self._pending.values())
 
-    async def ask(self, sn: str, address: str) -> bool:
-        """Tell whether a terminal with right credentials may connect; one that may not is pending from now on.
+    async def may_connect(self, sn: str, address: str) -> bool:
+        """Return whether a terminal with correct credentials may connect; if not, let it wait for approval.
 
         Raises:
             UnavailableError: it may, but that could not be stored.
@@ -97,70 +109,71 @@ class Admission:
         if sn in self._registry:
             return True
         if self._admit_any and len(self._registry) < MAXIMUM_TERMINALS:
-            await self._become_known(Terminal(sn=sn, origin=TerminalOrigin.CONNECTED))
+            await self._register(Terminal(sn=sn, origin=TerminalOrigin.CONNECTED))
             return True
         self._wait_for_approval(sn, address)
         return False
 
-    def refused(self, sn: str, address: str, reason: str) -> None:
-        """Note that somebody was turned away, and why."""
+    def record_refusal(self, sn: str, address: str, reason: str) -> None:
+        """Log and publish that a client was refused, and why."""
         _LOGGER.warning("refused %s from %s: %s", sn, address, reason, extra={"sn": sn, "address": address})
         self._events.publish(TerminalRefused(at=self._clock.now(), sn=sn, address=address, reason=reason))
 
     async def admit(self, command: Admit, origin: Origin) -> Reply:
-        """Approve a terminal, seen or not yet seen, or change an approved one; tells whoever asked.
+        """Approve a terminal, connected before or not, or change an approved one; publish the reply.
 
-        Credentials that change close the connection that was made with the old ones.
+        A change of credentials closes the connection that was made with the old ones.
         """
-        asked = self._replies.builder(ADMIT.name, command.request_id, command.sn)
+        reply_builder = self._replies.builder(ADMIT.name, command.request_id, command.sn)
         try:
-            await self._become_known(await self._changed(command))
+            await self._register(await self._changed_terminal(command))
         except InvalidError as error:
-            return self._replies.publish(asked.invalid(error.faults), origin)
+            return self._replies.publish(reply_builder.invalid(error.faults), origin)
         except UnavailableError as error:
-            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
-        return self._replies.publish(asked.reply(Outcome.OK), origin)
+            return self._replies.publish(reply_builder.unavailable(error), origin)
+        return self._replies.publish(reply_builder.reply(Outcome.OK), origin)
 
     async def forget(self, command: Forget, origin: Origin) -> Reply:
-        """Close a terminal's connection, drop its persons and clear its topics; tells whoever asked."""
-        asked = self._replies.builder(FORGET.name, command.request_id, command.sn)
+        """Close a terminal's connection, drop its persons and clear its topics; publish the reply."""
+        reply_builder = self._replies.builder(FORGET.name, command.request_id, command.sn)
         known = self._registry.get(command.sn)
         if known is None and command.sn not in self._pending:
-            return self._replies.publish(asked.unknown_terminal(), origin)
+            return self._replies.publish(reply_builder.unknown_terminal(), origin)
         if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
-            return self._replies.publish(asked.invalid([_listed(command.sn)]), origin)
+            return self._replies.publish(reply_builder.invalid([_configured_fault(command.sn)]), origin)
         try:
-            await self._person_service.forget(command.sn)
-            await self._store.delete(command.sn)
+            await self._services.persons.forget(command.sn)
+            await self._services.terminals.delete(command.sn)
         except UnavailableError as error:
-            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
+            return self._replies.publish(reply_builder.unavailable(error), origin)
         self._drop_pending(command.sn)
         if known is not None:
             self._registry.remove(command.sn)
             if known.connection is not None:
                 known.connection.reset("the terminal was forgotten")
             self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
-        return self._replies.publish(asked.reply(Outcome.OK), origin)
+        return self._replies.publish(reply_builder.reply(Outcome.OK), origin)
 
-    async def _changed(self, command: Admit) -> Terminal:
+    async def _changed_terminal(self, command: Admit) -> Terminal:
+        """Return the terminal with the command's changes applied, its password hashed. Raises InvalidError."""
         known = self._registry.get(command.sn)
         if known is None:
             before = Terminal(sn=command.sn, origin=TerminalOrigin.APPROVED)
         elif known.terminal.origin is TerminalOrigin.CONFIGURED:
-            raise InvalidError([_listed(command.sn)])
+            raise InvalidError([_configured_fault(command.sn)])
         else:
             before = known.terminal
         changes: dict[str, Any] = {"groups": before.groups, **command.changes}
         after = replace(before, **{**changes, "origin": TerminalOrigin.APPROVED})
         if (after.username is None) != (after.password is None):
             missing = "username" if after.username is None else "password"
-            raise InvalidError.at(missing, "username and password go together: give both, or null for both")
+            raise InvalidError.at(missing, "is missing: give both username and password, or null for both")
         if after.password is not None and after.password is not before.password:
-            after = replace(after, password=await self._hasher.hash(after.password))
+            after = replace(after, password=await self._services.hasher.hash(after.password))
         return after
 
-    async def _become_known(self, terminal: Terminal) -> None:
-        await self._store.save(terminal)
+    async def _register(self, terminal: Terminal) -> None:
+        await self._services.terminals.save(terminal)
         known = self._registry.get(terminal.sn)
         before = known.terminal if known is not None else None
         known = self._registry.put(terminal)
@@ -193,5 +206,5 @@ class Admission:
             self._events.publish(PendingChanged(at=self._clock.now()))
 
 
-def _listed(sn: str) -> Fault:
-    return Fault("sn", f"terminal {sn} is listed in the configuration; change it there")
+def _configured_fault(sn: str) -> Fault:
+    return Fault("sn", f"terminal {sn} is listed in the configuration: change it there")

@@ -1,4 +1,4 @@
-"""The clock, the id of this start of the machine, and the event-loop stall detector."""
+"""The clock, the event-loop stall detector, and the kernel's boot id."""
 
 import asyncio
 import time
@@ -11,29 +11,31 @@ class Clock:
     """The machine's clocks."""
 
     def boottime(self) -> float:
-        """Return seconds on a scale that never jumps and goes on while the machine sleeps (CLOCK_BOOTTIME).
+        """Return seconds that never jump and go on while the machine sleeps (CLOCK_BOOTTIME).
 
-        Every age of a press is read from it: the monotonic clock stands still in a suspended machine, and a press
-        from before the suspension would look fresh.
+        Ages of presses are computed from it. The monotonic clock stands still in a suspended machine: a press from
+        before the suspension would look fresh.
         """
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def now(self) -> datetime:
-        """Return the time of day, in UTC, for people and payloads; never for measuring."""
+        """Return the time of day in UTC, for people and payloads; never for measuring."""
         return datetime.now(UTC)
 
 
-_TICK = 0.1
-"""Seconds between two looks at the clock: well below the shortest deadline (1 s)."""
-_TOLERANCE = 0.1
-"""Seconds a tick may be late before it counts as a stall; a busy loop's ordinary hiccups stay below."""
-_CAUTION = 1.0
-"""Seconds after a stall in which what is read may have waited through it: accepting a queue of connections and reading
-their requests takes several rounds of the event loop."""
+_TICK_SECONDS = 0.1
+"""The stall detector reads the clock this often: well below the shortest deadline (1 s)."""
+
+_TOLERANCE_SECONDS = 0.1
+"""A tick that is later than this is a stall. The ordinary delays of a busy event loop are shorter."""
+
+_CAUTION_SECONDS = 1.0
+"""After a stall, requests that are read within this time may have waited through it: the event loop needs several
+rounds to accept a queue of connections and to read their requests."""
 
 
 class StallDetector:
-    """Tells since when a request that is being read now may have been waiting."""
+    """An event-loop stall detector that bounds the age of a request which is read now."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -42,35 +44,35 @@ class StallDetector:
         self._cautious_until = self._last_tick
 
     def arrived_at(self) -> float:
-        """Return the earliest time (`Clock.boottime`) at which a request read now can have arrived."""
+        """Return the earliest time (`Clock.boottime`) at which a request that is read now can have arrived."""
         now = self._clock.boottime()
         if now < self._cautious_until:
             return self._stalled_since
-        if now - self._last_tick > _TICK + _TOLERANCE:
+        if now - self._last_tick > _TICK_SECONDS + _TOLERANCE_SECONDS:
             return self._last_tick
         return now
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Detect stalls until cancelled."""
         while True:
             self._tick()
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_TICK_SECONDS)
 
     def _tick(self) -> None:
         now = self._clock.boottime()
-        if now - self._last_tick > _TICK + _TOLERANCE:
+        if now - self._last_tick > _TICK_SECONDS + _TOLERANCE_SECONDS:
             if now >= self._cautious_until:
                 self._stalled_since = self._last_tick
-            self._cautious_until = now + _CAUTION
+            self._cautious_until = now + _CAUTION_SECONDS
         self._last_tick = now
 
 
-_KERNEL = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_boot_id() -> str:
-    """Return the kernel's id of this start; where there is none, one that never matches a stored one."""
+    """Return the kernel's id of this boot; if there is none, a random one that never equals a stored one."""
     try:
-        return _KERNEL.read_text().strip()
+        return _BOOT_ID_FILE.read_text().strip()
     except OSError:
         return str(uuid.uuid4())

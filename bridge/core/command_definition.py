@@ -1,4 +1,7 @@
-"""What a command is: how it is named, addressed and read. The commands themselves are in `commands.py`."""
+"""The definition of a command: its name, its addressees and how its payload is read.
+
+The commands themselves are in `commands.py`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,17 +15,17 @@ from bridge.model.json_schema import JsonSchema
 from bridge.model.names import MAXIMUM_REQUEST_ID_LENGTH
 
 PRESS = b"PRESS"
-"""What Home Assistant's buttons publish."""
+"""The payload of Home Assistant's buttons."""
 
 NOTHING = b""
 """An empty payload."""
 
 
 class InvalidCommandError(InvalidError):
-    """A payload that is no valid command.
+    """A payload that is not a valid command.
 
     Attributes:
-        request_id: what it carried, where that could be read.
+        request_id: the payload's request id, if it could be read.
     """
 
     def __init__(self, faults: list[Fault] | tuple[Fault, ...], request_id: str | None) -> None:
@@ -35,16 +38,16 @@ class CommandDefinition:
     """One command.
 
     Attributes:
-        name: the reply's `command`: the terminal's own `cmd` where there is one.
+        name: the reply's `command`; the terminal's own `cmd` if it has one.
         description: what it does, for people.
-        topic: what follows the target in its MQTT topic.
-        urgent: it must be carried out now or not at all; others must not get lost and keep their order.
-        for_terminal: it can be asked of one terminal.
-        for_group: it can be asked of a group.
-        for_bridge: it can be asked of the bridge.
-        payload_schema: what its JSON may be; what a schema cannot tell stands in its descriptions.
-        plain: the payloads it takes that are not JSON, `PRESS` and nothing; each is the same as an empty object.
-        build: makes the command of what the payload held, or raises InvalidError.
+        topic: the levels after the target in its MQTT topic.
+        urgent: whether it is carried out now or not at all. Other commands must not get lost, and keep their order.
+        for_terminal: whether it can address one terminal.
+        for_group: whether it can address a group.
+        for_bridge: whether it can address the bridge.
+        payload_schema: the schema of its JSON. Its descriptions say what a schema cannot express.
+        plain: the accepted payloads that are not JSON: `PRESS` and the empty payload, both equal to an empty object.
+        build: returns the command for a payload, or raises InvalidError.
     """
 
     name: str
@@ -59,22 +62,22 @@ class CommandDefinition:
     for_bridge: bool = False
 
     def parse(self, payload: bytes, target: str) -> Command:
-        """Read a payload.
+        """Return the command that a payload holds.
 
         Args:
-            payload: as it came in: JSON, `PRESS` or nothing, as the command allows.
+            payload: JSON, `PRESS` or nothing, as the command allows.
             target: the terminal's SN or the group's name, which a `confirm` must repeat; empty for the bridge.
 
         Raises:
-            InvalidCommandError: with all that is wrong.
+            InvalidCommandError: with all faults.
         """
         return self.build_from({} if payload in self.plain else _decode(payload), target)
 
     def build_from(self, value: object, target: str) -> Command:
-        """Make the command of decoded JSON, None standing for an empty payload; errors as for `parse`."""
+        """Return the command that decoded JSON holds, None for an empty payload. Raises InvalidCommandError."""
         if value is None and NOTHING in self.plain:
             value = {}
-        request_id, faults = _take_request_id(value)
+        request_id, faults = _read_request_id(value)
         if faults:
             raise InvalidCommandError(faults, None)
         try:
@@ -88,9 +91,9 @@ class Payload:
     """A command's decoded payload.
 
     Attributes:
-        value: decoded JSON, None for nothing.
-        target: whom it was sent to, as for `CommandDefinition.parse`.
-        request_id: what it carried.
+        value: decoded JSON, None for an empty payload.
+        target: the addressee, as for `CommandDefinition.parse`.
+        request_id: its request id.
     """
 
     value: object
@@ -98,20 +101,20 @@ class Payload:
     request_id: str | None
 
     def mapping(self, *keys: str) -> Mapping[str, Any]:
-        """Return the payload as an object of no other keys than these and `request_id`, or raise InvalidError."""
+        """Return the payload, an object of no other keys than these and `request_id`. Raises InvalidError."""
         if not isinstance(self.value, Mapping):
             expected = "an object" if keys else 'PRESS, {"request_id": "…"} or nothing'
-            raise InvalidError.at("", f"must be {expected}, not {kind_of(self.value)}")
+            raise InvalidError.at("", f"must be {expected}, not {type_name(self.value)}")
         allowed = (*keys, "request_id")
         faults = [Fault(shorten(str(key), 40), unknown_key(key, allowed)) for key in self.value if key not in allowed]
         if faults:
             raise InvalidError(faults)
         return self.value
 
-    def confirmed(self, value: Mapping[str, Any], what: str) -> None:
-        """Make sure that `confirm` repeats the target's name, or raise InvalidError."""
+    def require_confirmation(self, value: Mapping[str, Any], action: str) -> None:
+        """Raise InvalidError if `confirm` does not repeat the target's name."""
         if value.get("confirm") != self.target:
-            raise InvalidError.at("confirm", f'{what} needs "confirm": "{self.target}"')
+            raise InvalidError.at("confirm", f'{action} needs "confirm": "{self.target}"')
 
 
 def _decode(payload: bytes) -> object:
@@ -122,15 +125,15 @@ def _decode(payload: bytes) -> object:
     return decode_json(payload, "payload")
 
 
-def decode_json(text: bytes, what: str) -> object:
-    """Return the value of some JSON, never None.
+def decode_json(text: bytes, name: str) -> object:
+    """Return the value of a JSON text, never None.
 
     Args:
         text: the JSON.
-        what: what it is to whoever sent it, for an error message.
+        name: the sender's term for it, for an error message.
 
     Raises:
-        InvalidCommandError: it is no JSON in UTF-8, or null.
+        InvalidCommandError: it is not JSON in UTF-8, or it is null.
     """
     try:
         value: object = orjson.loads(text)
@@ -138,11 +141,11 @@ def decode_json(text: bytes, what: str) -> object:
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
     if value is None:
-        raise InvalidCommandError([Fault("", f"must not be null; leave the {what} empty instead")], None)
+        raise InvalidCommandError([Fault("", f"must not be null; leave the {name} empty instead")], None)
     return value
 
 
-def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:
+def _read_request_id(value: object) -> tuple[str | None, list[Fault]]:
     if not isinstance(value, Mapping) or value.get("request_id") is None:
         return None, []
     request_id = value["request_id"]
@@ -151,8 +154,8 @@ def _take_request_id(value: object) -> tuple[str | None, list[Fault]]:
     return request_id, []
 
 
-def kind_of(value: object) -> str:
-    """Return what a decoded value is, for an error message."""
+def type_name(value: object) -> str:
+    """Return the name of a decoded value's type, for an error message."""
     if value is None:
         return "empty"
     if isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""The one table of commands: how each is named, addressed and checked. Every face is a translation of it."""
+"""The table of commands: name, addressees and payload of each. The adapters derive topics and routes from it."""
 
 from collections.abc import Mapping
 
-from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition, Payload, kind_of
+from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition, Payload, type_name
 from bridge.model.commands import (
     Admit,
     Forget,
@@ -28,7 +28,7 @@ from bridge.model.names import (
 from bridge.model.secret import Secret
 
 MAXIMUM_PERSONS = 10_000
-"""Persons or ids in one command: a large building's roster; more is a mistake or an attack."""
+"""Persons or ids in one command: all persons of a large building. More is a mistake or an attack."""
 
 MAXIMUM_TEXT_LENGTH = 128
 """Characters of a terminal's name, area, key, username or password."""
@@ -57,7 +57,7 @@ def _set_persons(payload: Payload) -> SetPersons:
         persons = value
         path = ""
     if not isinstance(persons, list):
-        raise InvalidError.at(path, f"must be a person or a list of persons, not {kind_of(persons)}")
+        raise InvalidError.at(path, f"must be a person or a list of persons, not {type_name(persons)}")
     if not 1 <= len(persons) <= MAXIMUM_PERSONS:
         raise InvalidError.at(path, f"must hold 1 to {MAXIMUM_PERSONS} persons, not {len(persons)}")
     return SetPersons(persons=persons, request_id=payload.request_id)
@@ -72,11 +72,11 @@ def _remove_persons(payload: Payload) -> RemovePersons:
         )
     if "all" in value:
         if value["all"] is not True:
-            raise InvalidError.at("all", "must be true, or left out")
-        payload.confirmed(value, "removing everyone")
+            raise InvalidError.at("all", "must be true; leave it out otherwise")
+        payload.require_confirmation(value, "removing everyone")
         return RemovePersons(ids=None, request_id=payload.request_id)
     if "confirm" in value:
-        raise InvalidError.at("confirm", 'belongs to "all" only')
+        raise InvalidError.at("confirm", 'is allowed only with "all"')
     ids = [value["id"]] if "id" in value else value["ids"]
     if not isinstance(ids, list) or not 1 <= len(ids) <= MAXIMUM_PERSONS:
         raise InvalidError.at("ids", f"must be a list of 1 to {MAXIMUM_PERSONS} ids")
@@ -106,11 +106,11 @@ def _sync_persons(payload: Payload) -> SyncPersons:
     value = payload.mapping("clear", "confirm")
     clear = value.get("clear", False)
     if not isinstance(clear, bool):
-        raise InvalidError.at("clear", f"must be true or false, not {kind_of(clear)}")
+        raise InvalidError.at("clear", f"must be true or false, not {type_name(clear)}")
     if clear:
-        payload.confirmed(value, "clearing the terminal")
+        payload.require_confirmation(value, "clearing the terminal")
     elif "confirm" in value:
-        raise InvalidError.at("confirm", 'belongs to "clear": true only')
+        raise InvalidError.at("confirm", 'is allowed only with "clear": true')
     return SyncPersons(clear=clear, request_id=payload.request_id)
 
 
@@ -118,21 +118,21 @@ def _admit(payload: Payload) -> Admit:
     value = payload.mapping("sn", "name", "area", "groups", "key", "username", "password")
     faults: list[Fault] = []
     changes: dict[str, str | tuple[str, ...] | Secret | None] = {}
-    for key, given in value.items():
+    for key, new in value.items():
         if key in ("sn", "request_id"):
             continue
         if key == "groups":
-            faults += _check_groups(given)
+            faults += _check_groups(new)
             if not faults:
-                changes[key] = tuple(dict.fromkeys(given or ()))
-        elif given is None:
+                changes[key] = tuple(dict.fromkeys(new or ()))
+        elif new is None:
             changes[key] = None
-        elif not isinstance(given, str) or not given.strip() or len(given) > MAXIMUM_TEXT_LENGTH:
+        elif not isinstance(new, str) or not new.strip() or len(new) > MAXIMUM_TEXT_LENGTH:
             faults.append(Fault(key, f"must be text of 1 to {MAXIMUM_TEXT_LENGTH} characters, or null"))
-        elif not given.isprintable():
-            faults.append(Fault(key, "must not hold control characters"))
+        elif not new.isprintable():
+            faults.append(Fault(key, "must not contain control characters"))
         else:
-            changes[key] = Secret(given) if key in ("key", "password") else given
+            changes[key] = Secret(new) if key in ("key", "password") else new
     sn = value.get("sn")
     if not isinstance(sn, str) or not is_serial_number(sn):
         faults.append(Fault("sn", _SERIAL_NUMBER_RULE))
@@ -142,17 +142,17 @@ def _admit(payload: Payload) -> Admit:
     return Admit(sn=sn, changes=changes, request_id=payload.request_id)
 
 
-def _check_groups(given: object) -> list[Fault]:
-    if given is None:
+def _check_groups(groups: object) -> list[Fault]:
+    if groups is None:
         return []
-    if not isinstance(given, list) or len(given) > MAXIMUM_TEXT_LENGTH:
+    if not isinstance(groups, list) or len(groups) > MAXIMUM_TEXT_LENGTH:
         return [Fault("groups", "must be a list of group names")]
     faults = []
-    for index, name in enumerate(given):
+    for index, name in enumerate(groups):
         if not isinstance(name, str) or not is_group_name(name):
             faults.append(Fault(f"groups.{index}", _SERIAL_NUMBER_RULE))
         elif name == ALL_TERMINALS:
-            faults.append(Fault(f"groups.{index}", '"all" is the group of every terminal already'))
+            faults.append(Fault(f"groups.{index}", '"all" is the group of every terminal: leave it out'))
     return faults
 
 
@@ -163,7 +163,7 @@ def _forget(payload: Payload) -> Forget:
     return Forget(sn=sn, request_id=payload.request_id)
 
 
-_CONFIRM_SCHEMA = text("must repeat the terminal's SN or the group's name, whichever the topic has")
+_CONFIRM_SCHEMA = text("must repeat the terminal's SN or the group's name in the topic")
 
 _TEXT_OR_NULL: JsonSchema = {
     "type": ["string", "null"],
@@ -173,7 +173,7 @@ _TEXT_OR_NULL: JsonSchema = {
 }
 
 
-def _admitted(meaning: str) -> JsonSchema:
+def _admit_text(meaning: str) -> JsonSchema:
     return described(_TEXT_OR_NULL, f"{meaning}; printable characters, not only spaces; null for none")
 
 
@@ -220,7 +220,7 @@ _PERSONS_SCHEMA: JsonSchema = {
 }
 SET_PERSONS = CommandDefinition(
     name="setPerson",
-    description="Adds or changes persons. Each stands for itself: one that is invalid does not hold back the others.",
+    description="Adds or changes persons. Each is checked separately: an invalid one does not hold back the others.",
     topic="person/set",
     payload_schema={
         "title": "SetPersonsCommand",
@@ -241,11 +241,11 @@ SET_PERSONS = CommandDefinition(
 )
 REMOVE_PERSONS = CommandDefinition(
     name="removePerson",
-    description="Removes persons, also those the bridge does not know: the terminal may hold them from before.",
+    description="Removes persons, also those that the bridge does not know: the terminal may still hold them.",
     topic="person/remove",
     payload_schema={
         "title": "RemovePersonsCommand",
-        "description": "Whom to remove. Only the explicit, confirmed form removes everyone.",
+        "description": "The persons to remove. Only the explicit, confirmed form removes everyone.",
         "oneOf": [
             input_schema({"id": PERSON_ID_SCHEMA, **_ONLY_REQUEST_ID}, required=["id"]),
             input_schema(
@@ -255,7 +255,7 @@ REMOVE_PERSONS = CommandDefinition(
                         "items": PERSON_ID_SCHEMA,
                         "minItems": 1,
                         "maxItems": MAXIMUM_PERSONS,
-                        "description": "one bad id makes all of it invalid",
+                        "description": "one invalid id makes the whole command invalid",
                     },
                     **_ONLY_REQUEST_ID,
                 },
@@ -263,7 +263,7 @@ REMOVE_PERSONS = CommandDefinition(
             ),
             input_schema(
                 {
-                    "all": {"const": True, "description": "everyone, those included whom the bridge does not know"},
+                    "all": {"const": True, "description": "everyone, also persons that the bridge does not know"},
                     "confirm": _CONFIRM_SCHEMA,
                     **_ONLY_REQUEST_ID,
                 },
@@ -278,12 +278,12 @@ REMOVE_PERSONS = CommandDefinition(
 )
 GET_PERSONS = CommandDefinition(
     name="getPersons",
-    description="Lists whom the terminal should hold, without photos; answered by the bridge.",
+    description="Lists the persons that the terminal should hold, without photos. The bridge answers.",
     topic="person/get",
     payload_schema=input_schema(
         {"id": described(nullable(PERSON_ID_SCHEMA), "only this person; null or left out for all"), **_ONLY_REQUEST_ID},
         title="GetPersonsCommand",
-        description="Lists whom the terminal should hold; an empty payload does the same for all.",
+        description="Lists the persons that the terminal should hold; an empty payload lists all.",
         examples=[{"id": "1001", "request_id": "r5"}],
     ),
     plain=(NOTHING,),
@@ -301,7 +301,10 @@ SYNC_PERSONS = CommandDefinition(
             input_schema({"clear": {"const": False}, **_ONLY_REQUEST_ID}),
             input_schema(
                 {
-                    "clear": {"const": True, "description": "first removes everyone on the terminal; the roster stays"},
+                    "clear": {
+                        "const": True,
+                        "description": "first removes everyone on the terminal; the persons stay stored",
+                    },
                     "confirm": _CONFIRM_SCHEMA,
                     **_ONLY_REQUEST_ID,
                 },
@@ -317,28 +320,28 @@ SYNC_PERSONS = CommandDefinition(
 )
 ADMIT = CommandDefinition(
     name="admit",
-    description="Approves a terminal, seen or not yet seen, or changes an approved one.",
+    description="Approves a terminal, even before it connects, or changes an approved one.",
     topic="admit/set",
     payload_schema=input_schema(
         {
             "sn": SERIAL_NUMBER_SCHEMA,
-            "name": _admitted("what people call it"),
-            "area": _admitted("where it hangs, for Home Assistant"),
+            "name": _admit_text("its display name"),
+            "area": _admit_text("its area, for Home Assistant"),
             "groups": {
                 "type": ["array", "null"],
                 "items": {**GROUP_NAME_SCHEMA, "not": {"const": ALL_TERMINALS}},
                 "maxItems": MAXIMUM_TEXT_LENGTH,
-                "description": f"the groups it belongs to; `{ALL_TERMINALS}` is the group of every terminal already",
+                "description": f"the groups it belongs to; every terminal is in `{ALL_TERMINALS}`",
             },
-            "key": _admitted("the terminal's secret, sent with person changes"),
-            "username": _admitted("its own, where it does not use everyone's; goes together with `password`"),
-            "password": _admitted("plain or a hash of `facebridge hash-password`; goes together with `username`"),
+            "key": _admit_text("the terminal's secret, sent with person changes"),
+            "username": _admit_text("its own user name, if it does not use the common one; requires `password`"),
+            "password": _admit_text("plain text or a hash from `facebridge hash-password`; requires `username`"),
             **_ONLY_REQUEST_ID,
         },
         required=["sn"],
         title="AdmitCommand",
-        description="Approves a terminal, or changes what is given of an approved one; invalid for one that is listed "
-        "in the configuration.",
+        description="Approves a terminal, or changes the given fields of an approved one; invalid for one that is "
+        "listed in the configuration.",
         examples=[{"sn": "FEDCBA9876543210", "name": "Front door", "area": "Lobby", "groups": ["lobby"]}],
     ),
     build=_admit,
@@ -364,6 +367,6 @@ COMMANDS = (OPEN, REBOOT, SET_PERSONS, REMOVE_PERSONS, GET_PERSONS, SYNC_PERSONS
 COMMAND_NAME_SCHEMA = choice(
     {definition.name: definition.description for definition in COMMANDS},
     title="CommandName",
-    description="Which command; one that cannot be read carries the command its topic names.",
+    description="The command. For an unreadable payload it is the command that the topic names.",
 )
-"""The reply's `command`."""
+"""The schema of a reply's `command`."""

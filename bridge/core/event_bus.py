@@ -1,4 +1,4 @@
-"""Events from whoever knows to whoever wants to know."""
+"""In-process publish/subscribe."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _E = TypeVar("_E", bound=Event)
 
 
 class EventBus:
-    """Hands each event to its subscribers at once, in the order they subscribed; one that fails stops nobody."""
+    """Calls each event's subscribers at once, in the order they subscribed; a handler that fails stops no other."""
 
     def __init__(self) -> None:
         self._subscribers: dict[type[Event], list[tuple[str, Callable[[Any], None]]]] = {}
@@ -21,11 +21,11 @@ class EventBus:
 
         Args:
             event_type: a class of `bridge.model.events`.
-            handler: must not block; work that takes time is started as a task of its own.
-            name: of the subscriber, for the log.
+            handler: must not block; it starts a task for work that takes time.
+            name: the subscriber's name in the log.
 
         Returns:
-            The undo.
+            A function that unsubscribes.
         """
         entry = (name, handler)
         subscribers = self._subscribers.setdefault(event_type, [])
@@ -38,7 +38,7 @@ class EventBus:
         return unsubscribe
 
     def publish(self, event: Event) -> None:
-        """Hand `event` to everyone who subscribed to its type."""
+        """Call every subscriber of the event's type."""
         for name, handler in tuple(self._subscribers.get(type(event), ())):
             try:
                 handler(event)

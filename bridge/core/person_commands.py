@@ -1,4 +1,4 @@
-"""Person commands: to a terminal or every member of a group, answered by the roster."""
+"""Person commands for one terminal or for every member of a group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bridge.core.clock import Clock
 from bridge.core.commands import GET_PERSONS, REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonRequest, PersonsPort
+from bridge.core.ports import DesiredPersons, PersonRequest
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import GetPersons, PersonChange, RemovePersons, SetPersons
@@ -18,11 +18,11 @@ from bridge.model.reply import GroupSummary, Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonCommand:
-    """A person change as a face hands it in, for exactly one of a terminal and a group.
+    """A person change for either a terminal or a group, as an adapter received it.
 
     Attributes:
-        change: what.
-        origin: who asked.
+        change: the change.
+        origin: where it came from.
         sn: the terminal.
         group: the group.
     """
@@ -34,75 +34,81 @@ class PersonCommand:
 
 
 class PersonCommands:
-    """Hands person commands to the roster and tells what it answered."""
+    """Carries out person commands and publishes their replies."""
 
-    def __init__(self, registry: TerminalRegistry, events: EventBus, clock: Clock, person_service: PersonsPort) -> None:
+    def __init__(
+        self, registry: TerminalRegistry, events: EventBus, clock: Clock, desired_persons: DesiredPersons
+    ) -> None:
         self._registry = registry
-        self._person_service = person_service
+        self._desired_persons = desired_persons
         self._clock = clock
         self._replies = ReplyDispatcher(events, clock)
 
-    async def change(self, asked: Sequence[PersonCommand]) -> Sequence[Sequence[Reply] | GroupSummary]:
-        """Apply changes in their order, together; return once they are stored, or it is clear that they are not.
+    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply] | GroupSummary]:
+        """Apply changes in order and together; return after the commit or the failure.
 
-        Whoever asked has been told then. Where a reply is `unavailable`, nothing at all was changed and the whole may
-        be handed in again.
+        The replies have been published then. If a reply is `unavailable`, nothing at all was changed, and the caller
+        may pass all the changes again.
 
         Returns:
-            For each change its replies, or the summary of its group.
+            The replies to each change, or its group's summary.
         """
         requests: list[PersonRequest] = []
         spans: list[tuple[int, int]] = []
         now = self._clock.boottime()
-        for one in asked:
+        for command in commands:
             start = len(requests)
-            requests += self._requests(one, now)
+            requests += self._requests(command, now)
             spans.append((start, len(requests)))
-        replies = await self._person_service.change(requests) if requests else []
+        replies = await self._desired_persons.change(requests) if requests else []
         return [
-            self._tell(one, requests[start:end], replies[start:end])
-            for one, (start, end) in zip(asked, spans, strict=True)
+            self._publish(command, requests[start:end], replies[start:end])
+            for command, (start, end) in zip(commands, spans, strict=True)
         ]
 
     async def get(self, sn: str, command: GetPersons, origin: Origin) -> Reply:
-        """List whom a terminal should hold, and tell whoever asked."""
-        asked = self._replies.builder(GET_PERSONS.name, command.request_id, sn)
+        """List the persons that a terminal should hold, and publish the reply."""
+        reply_builder = self._replies.builder(GET_PERSONS.name, command.request_id, sn)
         if sn not in self._registry:
-            return self._replies.publish(asked.unknown_terminal(), origin)
+            return self._replies.publish(reply_builder.unknown_terminal(), origin)
         try:
-            persons = await self._person_service.persons(sn, command.id)
+            persons = await self._desired_persons.persons(sn, command.id)
         except UnavailableError as error:
-            return self._replies.publish(asked.reply(Outcome.UNAVAILABLE, message=str(error)), origin)
-        return self._replies.publish(asked.reply(Outcome.OK, persons=persons), origin)
+            return self._replies.publish(reply_builder.unavailable(error), origin)
+        return self._replies.publish(reply_builder.reply(Outcome.OK, persons=persons), origin)
 
-    def _requests(self, asked: PersonCommand, now: float) -> list[PersonRequest]:
-        if asked.group is None:
-            known = self._registry.get(asked.sn or "")
+    def _requests(self, command: PersonCommand, now: float) -> list[PersonRequest]:
+        """Return the requests for the known terminals that a command addresses."""
+        if command.group is None:
+            known = self._registry.get(command.sn or "")
             members = [] if known is None else [known]
-            origin = asked.origin
+            origin = command.origin
         else:
-            members = self._registry.members(asked.group)
-            origin = replace(asked.origin, response_topic=None, correlation_data=None)
+            members = self._registry.members(command.group)
+            # Only the summary goes to the Response Topic, not every member's reply.
+            origin = replace(command.origin, response_topic=None, correlation_data=None)
         return [
-            PersonRequest(sn=member.terminal.sn, change=asked.change, origin=origin, received_at=now)
+            PersonRequest(sn=member.terminal.sn, change=command.change, origin=origin, received_at=now)
             for member in members
         ]
 
-    def _tell(
-        self, asked: PersonCommand, requests: Sequence[PersonRequest], replies: Sequence[Sequence[Reply]]
+    def _publish(
+        self, command: PersonCommand, requests: Sequence[PersonRequest], replies: Sequence[Sequence[Reply]]
     ) -> Sequence[Reply] | GroupSummary:
-        name = _name(asked.change)
+        name = _name(command.change)
         if not requests:
-            unknown = self._replies.builder(name, asked.change.request_id, asked.sn)
-            reply = unknown.unknown_terminal() if asked.group is None else unknown.unknown_group(asked.group)
-            return [self._replies.publish(reply, asked.origin)]
-        for request, answers in zip(requests, replies, strict=True):
-            for reply in answers:
+            builder = self._replies.builder(name, command.change.request_id, command.sn)
+            reply = builder.unknown_terminal() if command.group is None else builder.unknown_group(command.group)
+            return [self._replies.publish(reply, command.origin)]
+        for request, its_replies in zip(requests, replies, strict=True):
+            for reply in its_replies:
                 self._replies.publish(reply, request.origin)
-        flat = [reply for answers in replies for reply in answers]
-        if asked.group is None:
-            return flat
-        return self._replies.publish_summary(flat, name, asked.group, asked.change.request_id, asked.origin)
+        all_replies = [reply for its_replies in replies for reply in its_replies]
+        if command.group is None:
+            return all_replies
+        return self._replies.publish_summary(
+            all_replies, name, command.group, command.change.request_id, command.origin
+        )
 
 
 def _name(change: PersonChange) -> str:

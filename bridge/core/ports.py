@@ -1,4 +1,7 @@
-"""What the core asks of the parts around it: each is built elsewhere and handed in."""
+"""Interfaces that the core uses and other packages implement, so that the core itself does no I/O.
+
+Each has a fake in the tests.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +17,11 @@ from bridge.model.terminal import PersonCounts, Terminal
 
 
 class ConnectionLostError(Exception):
-    """The connection has ended; nothing more goes out on it."""
+    """The connection has ended; it sends nothing more."""
 
 
 class Connection(Protocol):
-    """One WebSocket connection of one terminal, from its upgrade until it is gone; never used again after."""
+    """One WebSocket connection of one terminal, from its upgrade to its end; never used again afterwards."""
 
     @property
     def sn(self) -> str:
@@ -27,82 +30,82 @@ class Connection(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it connects from."""
+        """The terminal's network address."""
         ...
 
     @property
     def connected_at(self) -> datetime:
-        """When it was upgraded."""
+        """When it was upgraded to a WebSocket."""
         ...
 
     @property
     def last_seen(self) -> datetime:
-        """When its last frame came in."""
+        """When its last frame arrived."""
         ...
 
     async def send(self, frame: bytes) -> int:
-        """Write a text frame now, ahead of nothing and behind what is already written; never waits for the peer.
+        """Write a text frame now, behind what is already written; never wait for the terminal.
 
         Returns:
             The position in the outgoing byte stream after this frame, for `acknowledged`.
 
         Raises:
-            ConnectionLostError: it has ended.
+            ConnectionLostError: the connection has ended.
         """
         ...
 
     def acknowledged(self, position: int) -> bool | None:
-        """Tell whether the far side's kernel has taken every byte up to `position`.
+        """Return whether the terminal's kernel has acknowledged every byte up to `position`; None if unknown.
 
-        Still answers after the connection has ended, from what was known then; None where that cannot be told.
+        After the end of the connection it returns the last known state.
         """
         ...
 
     def reset(self, reason: str) -> None:
-        """End it at once and throw away every byte that the far side has not acknowledged (RST).
+        """End the connection at once with a RST and discard every byte that the terminal has not acknowledged.
 
-        What was written and not acknowledged can then no longer arrive.
+        A frame that was written and not acknowledged can then no longer arrive.
         """
         ...
 
     async def close(self, reason: str) -> None:
-        """End it in order, within a few seconds."""
+        """End the connection with a closing handshake, within a few seconds."""
         ...
 
 
 class TerminalStore(Protocol):
-    """Where terminals that are not in the configuration are kept."""
+    """The stored terminals: those that are not in the configuration."""
 
     async def load(self) -> Sequence[Terminal]:
-        """Return all. Raises UnavailableError."""
+        """Return all of them. Raises UnavailableError."""
         ...
 
     async def save(self, terminal: Terminal) -> None:
-        """Add or replace one, its credentials already hashed. Raises UnavailableError."""
+        """Add or replace a terminal, whose password is already hashed. Raises UnavailableError."""
         ...
 
     async def delete(self, sn: str) -> None:
-        """Drop one; no error where there is none. Raises UnavailableError."""
+        """Delete a terminal if it is stored. Raises UnavailableError."""
         ...
 
 
 class AuditStore(Protocol):
-    """Where the audit is kept. Everything raises UnavailableError where the store is full, locked or gone."""
+    """The stored audit records. Every method raises UnavailableError if the store is full, locked or gone."""
 
     async def add(self, records: Sequence[AuditRecord]) -> None:
-        """Add records, in their order."""
+        """Add records in this order."""
         ...
 
     async def drop(self, *, before: datetime, keep: int) -> None:
-        """Drop what is older, and the oldest of more than `keep`."""
+        """Delete the records from before this time, and the oldest of more than `keep`."""
         ...
 
 
 class PasswordHasher(Protocol):
-    """Makes of a password what may be stored."""
+    """A password hash function, slow enough to run in a thread."""
 
     async def hash(self, password: Secret) -> Secret:
-        """Return its hash; one that is a hash already is returned as it is."""
+        """Return the hash of a password; return a hash unchanged."""
         ...
 
 
@@ -112,9 +115,9 @@ class PersonRequest:
 
     Attributes:
         sn: the terminal.
-        change: what is asked.
-        origin: who asked, kept with the change until its last word is told.
-        received_at: when the bridge took it, in seconds of `Clock.boottime`.
+        change: the change.
+        origin: where it came from; stored with the change until its final reply.
+        received_at: when the bridge received it (`Clock.boottime`).
     """
 
     sn: str
@@ -123,27 +126,27 @@ class PersonRequest:
     received_at: float
 
 
-class PersonsPort(Protocol):
-    """Who should be on which terminal, and getting them there."""
+class DesiredPersons(Protocol):
+    """The persons that each terminal should hold, and their delivery."""
 
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
-        """Check the requests, apply them in their order in one transaction, and return once it is committed.
+        """Check the requests, apply them in order in one transaction, and return after the commit.
 
         Returns:
-            For each request its replies, one a person: `accepted`, `invalid` (that person is left as it was) or
-            `unavailable` (nothing of any request was changed). The last word follows through the outbox. An accepted
-            `SyncPersons` that finds nothing to send again is told `ok` there too.
+            The replies to each request, one per person: `accepted`, `invalid` (this person is unchanged) or
+            `unavailable` (nothing of any request was changed). Each final reply follows through the outbox. So does
+            the `ok` to an accepted `SyncPersons` that finds nothing to send again.
         """
         ...
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
-        """Return what a terminal should hold, without photos, as `persons` of a reply. Raises UnavailableError."""
+        """Return the persons of a terminal, without photos, as a reply's `persons`. Raises UnavailableError."""
         ...
 
     def counts(self, sn: str) -> PersonCounts:
-        """Return how far a terminal is; all zero for one without persons."""
+        """Return the numbers of a terminal's persons by delivery state; all zero for one without persons."""
         ...
 
     async def forget(self, sn: str) -> None:
-        """Drop everything kept for a terminal. Raises UnavailableError."""
+        """Delete everything that is stored for a terminal. Raises UnavailableError."""
         ...

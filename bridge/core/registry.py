@@ -1,4 +1,4 @@
-"""The known terminals, and which of them are connected."""
+"""The known terminals and their connections."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -20,22 +20,27 @@ from bridge.model.reply import Reply
 from bridge.model.terminal import Terminal
 from bridge.protocol.replies import TerminalReply
 
+_LOGGER = logging.getLogger(__name__)
+
+_MAX_LOGGED_UNKNOWN_REPLIES = 10
+"""Per connection. These show a terminal that sends each answer twice; one that floods must not fill the disk."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Expected:
+class _ExpectedReply:
     connection: Connection
     on_reply: Callable[[TerminalReply], None]
     on_lost: Callable[[], None] | None
 
 
 class KnownTerminal:
-    """Outlives connections; there is one object per terminal, and all that belongs to the terminal is here.
+    """All that the bridge knows of one terminal. There is one object per terminal; it outlives connections.
 
     Attributes:
-        terminal: who it is.
-        connection: the connection it has, if any.
-        last_reply: the last word on the last command.
-        unknown_replies: answers on this connection to a msgid that nothing waits for.
+        terminal: its configuration.
+        connection: its connection, if it has one.
+        last_reply: the newest reply to one of its commands.
+        unknown_replies: the number of unexpected replies on this connection.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -44,29 +49,29 @@ class KnownTerminal:
         self.last_reply: Reply | None = None
         self.unknown_replies = 0
         self._last_seen: datetime | None = None
-        self._expected: dict[str, _Expected] = {}
+        self._expected: dict[str, _ExpectedReply] = {}
 
     @property
     def last_seen(self) -> datetime | None:
-        """When its last frame came in, on whichever connection."""
+        """When its last frame arrived, on any connection."""
         return self.connection.last_seen if self.connection is not None else self._last_seen
 
     def connected(self, connection: Connection) -> Connection | None:
-        """Take a new connection; return the one whose place it takes, whose waiters have been told it is lost."""
+        """Use a new connection; return the one it replaces, after calling `on_lost` for its expected replies."""
         replaced = self.connection
         self.connection = connection
         self.unknown_replies = 0
         if replaced is not None:
-            self._lose(replaced)
+            self._notify_lost(replaced)
         return replaced
 
     def disconnected(self, connection: Connection) -> bool:
-        """Let go of a connection; return False where another had already taken its place."""
+        """Drop a connection that has ended; return False if another has replaced it already."""
         if self.connection is not connection:
             return False
         self._last_seen = connection.last_seen
         self.connection = None
-        self._lose(connection)
+        self._notify_lost(connection)
         return True
 
     def expect(
@@ -76,26 +81,26 @@ class KnownTerminal:
         on_reply: Callable[[TerminalReply], None],
         on_lost: Callable[[], None] | None = None,
     ) -> Callable[[], None]:
-        """Have the reply to `msgid` handed to `on_reply`, once.
+        """Call `on_reply` once with the reply to `msgid`.
 
         Args:
-            msgid: of the frame about to be sent.
-            connection: it is sent on.
-            on_reply: called with the reply, whichever connection of this terminal it comes in on.
-            on_lost: called instead when `connection` ends first; without it the reply is waited for over reconnections.
+            msgid: the id of the frame that is about to be sent.
+            connection: sends the frame.
+            on_reply: called with the reply, on any connection of this terminal.
+            on_lost: called instead if `connection` ends first; without it, the reply is expected across reconnections.
 
         Returns:
-            The undo, which does nothing once one of them was called.
+            A function that cancels this; it does nothing after one of the callbacks.
         """
-        self._expected[msgid] = _Expected(connection, on_reply, on_lost)
+        self._expected[msgid] = _ExpectedReply(connection, on_reply, on_lost)
 
-        def forget() -> None:
+        def cancel() -> None:
             self._expected.pop(msgid, None)
 
-        return forget
+        return cancel
 
     def received(self, reply: TerminalReply) -> bool:
-        """Hand a reply to whoever waits for it; return False where nobody does."""
+        """Pass a reply to its callback; return False if it was not expected."""
         expected = self._expected.pop(reply.msgid, None)
         if expected is None:
             self.unknown_replies += 1
@@ -103,7 +108,7 @@ class KnownTerminal:
         expected.on_reply(reply)
         return True
 
-    def _lose(self, connection: Connection) -> None:
+    def _notify_lost(self, connection: Connection) -> None:
         lost = [
             (msgid, expected.on_lost)
             for msgid, expected in self._expected.items()
@@ -114,15 +119,8 @@ class KnownTerminal:
             on_lost()
 
 
-_LOGGER = logging.getLogger(__name__)
-
-_TOLD = 10
-"""Unknown replies of one connection that are worth a line in the log: a terminal that doubles its answers shows with
-these, and one that floods does not fill the disk."""
-
-
 class TerminalRegistry:
-    """All known terminals by SN. The terminals' face tells it of connections and replies."""
+    """All known terminals by serial number. The terminals' adapter reports connections and replies to it."""
 
     def __init__(self, events: EventBus, clock: Clock) -> None:
         self._events = events
@@ -141,17 +139,17 @@ class TerminalRegistry:
         return len(self._terminals)
 
     def get(self, sn: str) -> KnownTerminal | None:
-        """Return a known terminal."""
+        """Return a known terminal, None for an unknown one."""
         return self._terminals.get(sn)
 
     def members(self, group: str) -> list[KnownTerminal]:
-        """Return the terminals of a group, those of `all` being every known one."""
+        """Return the terminals of a group; every known terminal is a member of the group `all`."""
         if group == ALL_TERMINALS:
             return list(self)
         return [known for known in self if group in known.terminal.groups]
 
     def put(self, terminal: Terminal) -> KnownTerminal:
-        """Make a terminal known, or replace what is known of it; its connection stays."""
+        """Add a terminal, or replace its configuration; its connection stays."""
         known = self._terminals.get(terminal.sn)
         if known is None:
             known = self._terminals[terminal.sn] = KnownTerminal(terminal)
@@ -160,11 +158,11 @@ class TerminalRegistry:
         return known
 
     def remove(self, sn: str) -> KnownTerminal | None:
-        """Stop knowing a terminal; what to do with its connection is the caller's."""
+        """Remove and return a terminal; the caller ends its connection."""
         return self._terminals.pop(sn, None)
 
     def connected(self, connection: Connection) -> None:
-        """Take a known terminal's new connection; one it had before is reset and never shown as offline.
+        """Use a known terminal's new connection. Reset the one it replaces, without an `offline` in between.
 
         Raises:
             KeyError: the terminal is not known (any more).
@@ -172,13 +170,13 @@ class TerminalRegistry:
         known = self._terminals[connection.sn]
         replaced = known.connected(connection)
         if replaced is not None:
-            # Reset, not closed: a press that its waiter was just told is lost may still lie in its buffers.
+            # Reset, not closed: its buffers may still hold a press whose caller was just told that it is lost.
             replaced.reset("replaced by a newer connection")
         _LOGGER.info(
             "terminal %s connected from %s%s",
             connection.sn,
             connection.address,
-            " in place of an older connection" if replaced is not None else "",
+            ", replacing an older connection" if replaced is not None else "",
             extra={"sn": connection.sn, "address": connection.address},
         )
         self._events.publish(
@@ -191,7 +189,7 @@ class TerminalRegistry:
         )
 
     def disconnected(self, connection: Connection, reason: str) -> None:
-        """Let go of a connection that has ended."""
+        """Drop a connection that has ended."""
         known = self._terminals.get(connection.sn)
         if known is None or not known.disconnected(connection):
             return
@@ -199,21 +197,21 @@ class TerminalRegistry:
         self._events.publish(TerminalDisconnected(at=self._clock.now(), sn=connection.sn, reason=reason))
 
     def received(self, connection: Connection, reply: TerminalReply) -> None:
-        """Hand a terminal's reply to whoever waits for it."""
+        """Pass a terminal's reply to its callback."""
         known = self._terminals.get(connection.sn)
         if known is None or known.received(reply):
             return
-        if known.unknown_replies <= _TOLD:
+        if known.unknown_replies <= _MAX_LOGGED_UNKNOWN_REPLIES:
             _LOGGER.info(
-                "terminal %s answered a msgid that nothing waits for%s",
+                "terminal %s answered a msgid that no command waits for%s",
                 connection.sn,
-                "; further ones are only counted" if known.unknown_replies == _TOLD else "",
+                "; further ones are only counted" if known.unknown_replies == _MAX_LOGGED_UNKNOWN_REPLIES else "",
                 extra={"sn": connection.sn, "msgid": reply.msgid},
             )
         self._events.publish(UnknownReply(at=self._clock.now(), sn=connection.sn, msgid=reply.msgid))
 
     def _replied(self, event: CommandReplied | PersonSettled) -> None:
         known = self._terminals.get(event.reply.sn or "")
-        # A list of persons is an answer of its own kind, and too much for a state that is published again and again.
+        # A list of persons is too large for a state that is published again and again.
         if known is not None and event.reply.persons is None:
             known.last_reply = event.reply

@@ -1,4 +1,4 @@
-"""Replies: how one is made of a command and its end, and who hears of it."""
+"""Replies to commands: building and publishing them."""
 
 import logging
 from collections.abc import Sequence
@@ -16,17 +16,20 @@ from bridge.protocol.replies import TerminalReply
 
 _LOGGER = logging.getLogger(__name__)
 
+_MAX_FAULTS_IN_MESSAGE = 3
+"""The message is for people; `errors` has all faults."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyBuilder:
-    """A command that was taken and has yet to end; makes its replies.
+    """Builds the replies to one command.
 
     Attributes:
-        command: its name.
-        request_id: what it carried.
-        sn: the terminal, None for a group or the bridge.
-        since: when the bridge took it (`Clock.boottime`).
-        clock: the time of its replies.
+        command: the command's name.
+        request_id: the command's request id.
+        sn: the terminal; None for a command to a group or the bridge.
+        since: when the bridge accepted the command (`Clock.boottime`).
+        clock: dates the replies.
     """
 
     command: str
@@ -36,7 +39,7 @@ class ReplyBuilder:
     clock: Clock
 
     def reply(self, outcome: Outcome, **details: Any) -> Reply:
-        """Make the reply; `details` are further fields of `Reply`."""
+        """Return a reply; `details` are further fields of `Reply`."""
         return Reply(
             command=self.command,
             request_id=self.request_id,
@@ -47,8 +50,8 @@ class ReplyBuilder:
             **details,
         )
 
-    def answered(self, answer: TerminalReply) -> Reply:
-        """Make the reply of what the terminal said."""
+    def from_terminal(self, answer: TerminalReply) -> Reply:
+        """Return the reply for a terminal's answer."""
         return self.reply(
             Outcome.OK if answer.status == 0 else Outcome.REFUSED,
             msgid=answer.msgid,
@@ -58,41 +61,46 @@ class ReplyBuilder:
         )
 
     def invalid(self, faults: Sequence[Fault], **details: Any) -> Reply:
-        """Make the reply to a command that was not understood or is not allowed."""
+        """Return the reply to a command that cannot be read or is not allowed."""
         return self.reply(
             Outcome.INVALID,
             message="; ".join(
-                f"{fault.path}: {fault.message}" if fault.path else fault.message for fault in faults[:3]
+                f"{fault.path}: {fault.message}" if fault.path else fault.message
+                for fault in faults[:_MAX_FAULTS_IN_MESSAGE]
             ),
             delivered=False,
             faults=tuple(faults),
             **details,
         )
 
+    def unavailable(self, reason: object, **details: Any) -> Reply:
+        """Return the reply to a command that the bridge cannot carry out now."""
+        return self.reply(Outcome.UNAVAILABLE, message=str(reason), **details)
+
     def unknown_terminal(self) -> Reply:
-        """Make the reply to a command for a terminal that nobody knows."""
-        return self.invalid([Fault("sn", f"terminal {self.sn} is not known; is the SN right?")])
+        """Return the reply to a command for an unknown terminal."""
+        return self.invalid([Fault("sn", f"terminal {self.sn} is not known: check the SN")])
 
     def unknown_group(self, group: str) -> Reply:
-        """Make the reply to a command for a group without members."""
-        return self.invalid([Fault("group", f"no terminal is in a group {group!r}")], group=group)
+        """Return the reply to a command for a group without members."""
+        return self.invalid([Fault("group", f"no terminal is in group {group!r}: check the name")], group=group)
 
 
 class ReplyDispatcher:
-    """Tells whoever listens how commands ended."""
+    """Publishes the replies to commands as events."""
 
     def __init__(self, events: EventBus, clock: Clock) -> None:
         self._events = events
         self._clock = clock
 
     def builder(self, command: str, request_id: str | None, sn: str | None) -> ReplyBuilder:
-        """Note that a command was taken now."""
+        """Return a builder for a command that the bridge accepts now."""
         return ReplyBuilder(command, request_id, sn, self._clock.boottime(), self._clock)
 
     def publish(self, reply: Reply, origin: Origin) -> Reply:
-        """Announce a reply, and return it."""
+        """Publish a reply and return it."""
         self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
-        # Afterwards: writing a line takes longer than all that the hub does for a press.
+        # After the event: a log line takes longer than all that the core does for a press.
         _LOGGER.info(
             "%s%s: %s",
             reply.command,
@@ -110,7 +118,7 @@ class ReplyDispatcher:
     def publish_summary(
         self, replies: Sequence[Reply], command: str, group: str, request_id: str | None, origin: Origin
     ) -> GroupSummary:
-        """Announce that every member of a group has ended, and return the summary."""
+        """Publish the summary of a group's replies and return it."""
         summary = GroupSummary.of(replies, command=command, group=group, at=self._clock.now(), request_id=request_id)
         self._events.publish(GroupReplied(at=summary.at, summary=summary, origin=origin))
         return summary

@@ -1,4 +1,4 @@
-"""The one place that starts tasks outside a TaskGroup."""
+"""Background tasks: the only place that starts tasks outside a TaskGroup."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class BackgroundTasks:
-    """Tasks with an owner: referenced until they end, their failures logged by name, ended together."""
+    """A set of tasks with one owner: referenced until they end, their failures logged by name, stopped together."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -19,14 +19,14 @@ class BackgroundTasks:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, _T], *, name: str) -> asyncio.Task[_T]:
-        """Run `work` beside everything else."""
+        """Run `work` in the background."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait until it has ended."""
+        """Cancel the running tasks and wait until they have ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What the bridge says of a terminal, the same on every face."""
+"""The state of a terminal as all adapters publish it."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from bridge.model.terminal import PERSON_COUNTS_SCHEMA, PersonCounts
 
 
 def terminal_state(known: KnownTerminal, persons: PersonCounts) -> dict[str, Any]:
-    """Return the state of a terminal (CONTRACT, section 4), ready for JSON."""
+    """Return the published state of a terminal (docs/mqtt.md), ready for JSON."""
     connection = known.connection
     return {
         "sn": known.terminal.sn,
@@ -27,15 +27,15 @@ def terminal_state(known: KnownTerminal, persons: PersonCounts) -> dict[str, Any
 TERMINAL_STATE_SCHEMA: JsonSchema = output_schema(
     {
         "sn": SERIAL_NUMBER_SCHEMA,
-        "name": text("what people call it; `Terminal <SN>` where nobody does"),
+        "name": text("its display name; `Terminal <SN>` if it has none"),
         "online": {"type": "boolean", "description": "whether it is connected"},
-        "address": nullable(text("where it is connected from")),
-        "connected_at": described(nullable(TIME), "since when it is connected"),
+        "address": nullable(text("the address it is connected from")),
+        "connected_at": described(nullable(TIME), "when its present connection began"),
         "last_seen": described(
-            nullable(TIME), "when its last frame came in; published once a minute where only this moved"
+            nullable(TIME), "when its last frame arrived; if only this changes, it is published once a minute"
         ),
         "persons": PERSON_COUNTS_SCHEMA,
-        "last_reply": described(nullable(REPLY_SCHEMA), "the last word on its last command"),
+        "last_reply": described(nullable(REPLY_SCHEMA), "the newest reply to one of its commands"),
     },
     title="TerminalState",
     description="A terminal as the bridge sees it, published at most once a second.",
@@ -52,4 +52,4 @@ TERMINAL_STATE_SCHEMA: JsonSchema = output_schema(
         }
     ],
 )
-"""What `terminal_state` gives."""
+"""The schema of what `terminal_state` returns."""

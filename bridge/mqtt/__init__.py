@@ -1,1 +1,1 @@
-"""Face: the bridge on MQTT. Two connections to the broker, the topics of CONTRACT section 4, and discovery."""
+"""The MQTT adapter: two connections to the broker, the topics of docs/mqtt.md, and Home Assistant's discovery."""

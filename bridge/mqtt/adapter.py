@@ -1,26 +1,21 @@
-"""The MQTT face: two connections to the broker, and what goes over each.
+"""The MQTT adapter: two connections to the broker, and the parts that use them.
 
-The live connection (clean start) carries presses, which must not be late, and everything the bridge publishes. The
-intake connection (a session that the broker keeps) carries what must not get lost. Availability follows the live one:
-doors open without the intake, and what is asked of it meanwhile waits at the broker in its session.
+The live connection (clean start) carries presses, which must not be late, and everything that the bridge publishes.
+The intake connection (persistent session) carries the commands that must not get lost. Only the live connection sets
+the bridge's availability: presses work without the intake, whose commands meanwhile wait in its session at the broker.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
-from bridge.core.admission import Admission
-from bridge.core.clock import Clock
-from bridge.core.event_bus import EventBus
-from bridge.core.person_commands import PersonCommands
-from bridge.core.ports import PersonsPort
-from bridge.core.presses import Presses
-from bridge.core.registry import TerminalRegistry
-from bridge.mqtt.bridge_info import BridgeInfo
+from bridge.core.replies import ReplyDispatcher
+from bridge.core.services import CoreServices
+from bridge.mqtt.bridge_info import BridgeDescription, BridgeInfo
 from bridge.mqtt.client.connection import (
     ConnectionHandlers,
     ConnectionStatus,
@@ -32,14 +27,13 @@ from bridge.mqtt.client.connection import (
     Will,
 )
 from bridge.mqtt.command_reader import CommandReader
-from bridge.mqtt.discovery.entities import Installation
+from bridge.mqtt.discovery.devices import Installation
 from bridge.mqtt.discovery.names import node_of
 from bridge.mqtt.discovery.publisher import Discovery
 from bridge.mqtt.final_replies import OutboxPublisher
-from bridge.mqtt.heartbeat import Heartbeat
-from bridge.mqtt.intake import Intake
-from bridge.mqtt.lease import Lease
-from bridge.mqtt.live_commands import LiveCommands
+from bridge.mqtt.intake import Intake, intake_rules
+from bridge.mqtt.lease import Heartbeat, Lease
+from bridge.mqtt.live_commands import LiveCommands, press_rules
 from bridge.mqtt.publisher import Publisher
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import OFFLINE, ONLINE, TerminalStates
@@ -48,96 +42,88 @@ from bridge.persons.outbox import Outbox
 
 _LOGGER = logging.getLogger(__name__)
 
-_WAIT_FOR_INTAKE = 5.0
-"""Seconds that `online` waits for the intake. Before its very first subscription the broker keeps nothing for it, and
-whoever sees `online` may send persons; but a broker that refuses the intake must not keep doors shut."""
+_INTAKE_TIMEOUT_SECONDS = 5.0
+"""`online` waits for the intake this long. Before the intake's very first subscription the broker keeps nothing for it,
+and clients that see `online` may send persons. But a broker that refuses the intake must not keep doors shut."""
 
-_WAIT_TO_BE_HEARD = 5.0
-"""Seconds that the intake waits for the live connection, which carries its answers: at a start or after an outage both
-come within that, and nobody's `accepted` falls between them. Longer than that, taking is more than telling."""
+_LIVE_TIMEOUT_SECONDS = 5.0
+"""The intake waits for the live connection this long, because the live connection carries its replies: at a start or
+after an outage both connect within this time, and no `accepted` gets lost in between. After that, accept commands now,
+although their replies cannot be published yet."""
 
-_GRACE_FOR_PRESSES = 1.0
-_GRACE_FOR_TERMINALS = 2.5
-_GRACE_FOR_BRIDGE = 0.5
-"""Seconds at most, of the 5 within which the process ends (CONTRACT, section 2), that a clean stop gives presses that
-wait for an answer, these and the terminals' `offline` together (ten thousand take 2 to 3), and then the bridge's."""
+_PRESSES_GRACE_SECONDS = 1.0
+_TERMINALS_GRACE_SECONDS = 2.5
+_BRIDGE_GRACE_SECONDS = 0.5
+"""The limits of a clean stop, within the 5 seconds in which the process ends (docs/operation.md): for presses that wait
+for an answer; for these and the terminals' `offline` together (ten thousand take 2 to 3 seconds); for the bridge's
+`offline`."""
 
-_REFUSED_PAUSE = 30.0
-"""Seconds before a refused subscription is tried again: somebody has to change the broker's access rules first."""
+_REFUSED_PAUSE_SECONDS = 30.0
+"""Before a refused subscription is tried again: an administrator must change the broker's access rules first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CoreServices:
-    """What the face calls and listens to."""
+class MqttOptions:
+    """The parts of the configuration that the adapter uses.
 
-    registry: TerminalRegistry
-    presses: Presses
-    persons: PersonCommands
-    admission: Admission
-    person_service: PersonsPort
-    outbox: Outbox
-    events: EventBus
+    Attributes:
+        mqtt: the broker; `host` and `port` are those of the embedded broker if there is one.
+        homeassistant: whether and where to publish discovery.
+        deadline: `commands.deadline`, in seconds.
+        max_photo_bytes: `photos.max_bytes`.
+    """
+
+    mqtt: MqttSettings
+    homeassistant: HomeAssistantSettings
+    deadline: float
+    max_photo_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttStatistics:
-    """How much waits where, for metrics.
+    """The lengths of the adapter's queues, for metrics.
 
     Attributes:
-        presses_running: presses that have yet to end.
-        intake_waiting: messages that have arrived and are not taken up.
-        intake_waiting_bytes: the bytes of their payloads.
-        retained_unsent: retained topics that the broker does not hold as they should be.
-        outbox_under_way: last words that the broker has yet to acknowledge.
+        presses_running: presses in progress.
+        intake_waiting: messages that have arrived and are not being handled.
+        intake_waiting_bytes: the size of their payloads.
+        retained_unsent: retained topics whose payload is not published yet.
+        outbox_in_flight: final replies that the broker has not acknowledged.
     """
 
     presses_running: int
     intake_waiting: int
     intake_waiting_bytes: int
     retained_unsent: int
-    outbox_under_way: int
+    outbox_in_flight: int
 
 
 class MqttAdapter:
-    """Serves the hub over MQTT while `run` runs."""
+    """Connects the core to an MQTT broker while `run` runs."""
 
     def __init__(
         self,
-        settings: MqttSettings,
-        homeassistant: HomeAssistantSettings,
+        options: MqttOptions,
+        description: BridgeDescription,
         core: CoreServices,
-        clock: Clock,
+        outbox: Outbox,
         random: Random,
-        new_nonce: Callable[[], str],
-        *,
-        deadline: float,
-        maximum_photo_bytes: int,
-        page_url: str | None,
-        version: str,
-        warnings: Sequence[str] = (),
     ) -> None:
-        """Build the face.
+        """Build the adapter.
 
         Args:
-            settings: of the broker, its `host` and `port` those of an embedded one where there is one.
-            homeassistant: whether and where to publish discovery.
-            core: what to serve.
-            clock: that ages are read from.
-            random: spreads attempts.
-            new_nonce: makes the heartbeat's nonces, never the same twice.
-            deadline: `commands.deadline`, in seconds.
-            maximum_photo_bytes: `photos.max_bytes`.
-            page_url: `web.url`.
-            version: of the bridge.
-            warnings: promises that do not hold as long as the process runs (an embedded broker, …).
+            options: the configuration.
+            description: what it publishes about the bridge.
+            core: the core.
+            outbox: the final replies to publish.
+            random: makes the heartbeat's nonces, which others must not guess, and spreads attempts.
         """
-        topics = Topics(settings.base_topic, homeassistant.prefix)
-        self._topics = topics
-        self._lasting_warnings = tuple(warnings)
+        self._topics = topics = Topics(options.mqtt.base_topic, options.homeassistant.prefix)
+        self._lasting_warnings = tuple(description.warnings)
         self._live = MqttConnection(
-            settings,
+            options.mqtt,
             SessionOptions(
-                client_id=f"{settings.client_id}-live",
+                client_id=f"{options.mqtt.client_id}-live",
                 will=Will(topic=topics.bridge_availability, payload=OFFLINE.decode()),
             ),
             ConnectionHandlers(
@@ -145,67 +131,62 @@ class MqttAdapter:
                 on_connect=self._live_connected,
                 on_disconnect=self._live_disconnected,
             ),
-            clock,
+            core.clock,
             random,
         )
         self._intake_connection = MqttConnection(
-            settings,
-            SessionOptions(client_id=f"{settings.client_id}-intake", persistent=True),
+            options.mqtt,
+            SessionOptions(client_id=f"{options.mqtt.client_id}-intake", persistent=True),
             ConnectionHandlers(
                 on_message=self._intake_received,
                 on_connect=self._intake_connected,
                 on_disconnect=self._intake_disconnected,
             ),
-            clock,
+            core.clock,
             random,
         )
-        lease = Lease(clock, deadline, new_nonce)
-        gateway = CommandReader(topics, core.events, clock)
+        replies = ReplyDispatcher(core.events, core.clock)
+        lease = Lease(core.clock, options.deadline, lambda: f"{random.getrandbits(128):032x}")
         self._heartbeat = Heartbeat(self._live, lease, topics.bridge_heartbeat)
-        self._live_commands = LiveCommands(topics, gateway, core.presses, lease)
+        press_reader = CommandReader(topics, replies, press_rules(options.mqtt.protocol), urgent=True)
+        self._live_commands = LiveCommands(press_reader, core.presses, lease)
         self._intake = Intake(
-            topics,
-            gateway,
+            CommandReader(topics, replies, intake_rules(options.max_photo_bytes), urgent=False),
             core.persons,
             core.admission,
             self._intake_connection.acknowledge,
-            self._wait_to_be_heard,
+            self._wait_for_live,
             random,
-            maximum_photo_bytes,
         )
-        self._outbox = OutboxPublisher(topics, self._live, core.outbox)
+        self._outbox = OutboxPublisher(topics, self._live, outbox)
         self._retained = RetainedTopics(self._live)
-        # Before the states: the entities of a forgotten terminal go before the topics they read.
+        # Before the states: the entities of a forgotten terminal are removed before the topics that they read.
         self._discovery: Discovery | None = None
-        if homeassistant.discovery:
+        if options.homeassistant.discovery:
             installation = Installation(
-                topics=topics, node=node_of(settings.base_topic), version=version, page_url=page_url
+                topics=topics,
+                node=node_of(options.mqtt.base_topic),
+                version=description.version,
+                page_url=description.page_url,
             )
             self._discovery = Discovery(
-                installation, homeassistant.prefix, self._retained, core.registry, core.events, random
+                installation, options.homeassistant.prefix, self._retained, core.registry, core.events, random
             )
         self._birth_topics = frozenset(self._discovery.birth_topics if self._discovery is not None else ())
-        self._states = TerminalStates(topics, self._retained, core.registry, core.person_service, core.events, clock)
-        self._info = BridgeInfo(
-            topics,
-            self._retained,
-            core.registry,
-            core.admission,
-            core.person_service,
-            core.events,
-            clock,
-            version,
-            settings.protocol,
-            self._warnings,
+        self._states = TerminalStates(
+            topics, self._retained, core.registry, core.desired_persons, core.events, core.clock
         )
-        self._publisher = Publisher(topics, self._live, core.events, clock)
-        self._can_be_heard = asyncio.Event()
+        self._info = BridgeInfo(
+            topics, self._retained, core, description.version, options.mqtt.protocol, self._warnings
+        )
+        self._publisher = Publisher(topics, self._live, core.events, core.clock)
+        self._live_is_connected = asyncio.Event()
         self._intake_ready = asyncio.Event()
         self._online = asyncio.Event()
 
     @property
     def is_online(self) -> bool:
-        """Whether the broker holds `online` for the bridge, which then serves whoever presses."""
+        """Whether the broker holds `online` for the bridge, which then carries out presses."""
         return self._online.is_set()
 
     async def wait_online(self) -> None:
@@ -214,21 +195,21 @@ class MqttAdapter:
 
     @property
     def statuses(self) -> Mapping[str, ConnectionStatus]:
-        """How each connection is, by its name."""
+        """The status of each connection, by its name."""
         return {"live": self._live.status, "intake": self._intake_connection.status}
 
     def statistics(self) -> MqttStatistics:
-        """Return how much waits where, now."""
+        """Return the present lengths of the queues."""
         return MqttStatistics(
             presses_running=self._live_commands.running,
             intake_waiting=self._intake.waiting,
             intake_waiting_bytes=self._intake.waiting_bytes,
             retained_unsent=self._retained.unsent,
-            outbox_under_way=self._outbox.under_way,
+            outbox_in_flight=self._outbox.in_flight,
         )
 
     async def run(self) -> None:
-        """Serve until cancelled; then say goodbye and disconnect, within three seconds."""
+        """Serve until cancelled; then publish `offline` and disconnect, within three seconds."""
         if self._discovery is not None:
             await self._discovery.start()
         await self._states.start()
@@ -249,13 +230,13 @@ class MqttAdapter:
                     if self._discovery is not None:
                         work.create_task(self._discovery.run(), name="Home Assistant discovery")
             finally:
-                await self._say_goodbye()
+                await self._publish_offline()
                 for task in running:
                     task.cancel()
 
-    async def _say_goodbye(self) -> None:
-        give_up_at = asyncio.get_running_loop().time() + _GRACE_FOR_TERMINALS
-        await self._live_commands.stop(_GRACE_FOR_PRESSES)
+    async def _publish_offline(self) -> None:
+        give_up_at = asyncio.get_running_loop().time() + _TERMINALS_GRACE_SECONDS
+        await self._live_commands.stop(_PRESSES_GRACE_SECONDS)
         self._online.clear()
         self._states.stop()
         if not self._live.status.connected:
@@ -264,12 +245,12 @@ class MqttAdapter:
             async with asyncio.timeout_at(give_up_at):
                 await self._retained.wait_settled()
         except TimeoutError:
-            _LOGGER.warning("stopping before the broker has taken every terminal's offline")
+            _LOGGER.warning("stopping before the broker has acknowledged every terminal's offline")
         try:
-            async with asyncio.timeout(_GRACE_FOR_BRIDGE):
+            async with asyncio.timeout(_BRIDGE_GRACE_SECONDS):
                 await self._live.publish(self._topics.bridge_availability, OFFLINE, retain=True)
         except (TimeoutError, NotConnectedError):
-            _LOGGER.warning("stopping before the broker has taken the bridge's offline")
+            _LOGGER.warning("stopping before the broker has acknowledged the bridge's offline")
 
     def _live_received(self, message: Message) -> None:
         if message.topic == self._topics.bridge_heartbeat:
@@ -277,38 +258,41 @@ class MqttAdapter:
         elif self._discovery is not None and message.topic in self._birth_topics:
             self._discovery.received(message)
         else:
-            self._live_commands.received(message, protocol5=self._live.protocol5)
+            self._live_commands.received(message)
 
-    async def _wait_to_be_heard(self) -> None:
+    async def _wait_for_live(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_TO_BE_HEARD):
-                await self._can_be_heard.wait()
+            async with asyncio.timeout(_LIVE_TIMEOUT_SECONDS):
+                await self._live_is_connected.wait()
 
     async def _live_connected(self) -> None:
-        self._can_be_heard.set()
+        self._live_is_connected.set()
         await self._subscribe(self._live, [self._topics.bridge_heartbeat, *self._topics.urgent_commands])
         if self._birth_topics:
             try:
                 await self._live.subscribe(sorted(self._birth_topics))
             except SubscriptionRefusedError as error:
-                _LOGGER.warning("the broker refuses %s: Home Assistant's start goes unnoticed", error.topic)
+                _LOGGER.warning(
+                    "the broker refuses the subscription to %s: the bridge does not notice a start of Home Assistant",
+                    error.topic,
+                )
         await self._heartbeat.wait_ready()
         self._outbox.connected()
         self._info.publish()
         self._retained.connected()
         await self._retained.wait_settled()
         try:
-            async with asyncio.timeout(_WAIT_FOR_INTAKE):
+            async with asyncio.timeout(_INTAKE_TIMEOUT_SECONDS):
                 await self._intake_ready.wait()
         except TimeoutError:
-            _LOGGER.warning("serving presses without the intake: person changes wait at the broker")
+            _LOGGER.warning("accepting presses without the intake: person changes wait at the broker")
         await self._live.publish(self._topics.bridge_availability, ONLINE, retain=True)
         self._online.set()
         self._info.refresh()
 
     def _live_disconnected(self) -> None:
         self._online.clear()
-        self._can_be_heard.clear()
+        self._live_is_connected.clear()
         self._outbox.disconnected()
         self._retained.disconnected()
 
@@ -333,11 +317,11 @@ class MqttAdapter:
                 _LOGGER.warning(
                     "the broker refuses the subscription to %s: its access rules must allow it", error.topic
                 )
-                await asyncio.sleep(_REFUSED_PAUSE)
+                await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
 
     def _warnings(self) -> Sequence[str]:
         warnings = list(self._lasting_warnings)
         if not self._intake_ready.is_set():
             problem = self._intake_connection.status.problem or "not subscribed yet"
-            warnings.append(f"person changes are not taken now (intake connection: {problem})")
+            warnings.append(f"person changes are not accepted now (intake connection: {problem})")
         return warnings

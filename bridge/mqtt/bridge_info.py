@@ -1,16 +1,12 @@
-"""The retained summary of the whole bridge, `B/bridge/info` (CONTRACT, section 4)."""
+"""The retained summary of the bridge, `B/bridge/info` (docs/mqtt.md)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
 
 import orjson
 
-from bridge.core.admission import Admission
-from bridge.core.clock import Clock
-from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonsPort
-from bridge.core.registry import TerminalRegistry
+from bridge.core.services import CoreServices
 from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.events import (
     Event,
@@ -24,8 +20,23 @@ from bridge.model.events import (
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.topics import Topics
 
-_INTERVAL = 1.0
-"""Seconds between two publications: counting ten thousand terminals takes some milliseconds."""
+_INTERVAL_SECONDS = 1.0
+"""Between two publications: counting ten thousand terminals takes some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeDescription:
+    """Facts about the bridge that do not change while it runs.
+
+    Attributes:
+        version: of the bridge.
+        page_url: `web.url`, where people reach its page.
+        warnings: promises that do not hold (an embedded broker, …), for people.
+    """
+
+    version: str
+    page_url: str | None
+    warnings: Sequence[str] = ()
 
 
 class BridgeInfo:
@@ -35,11 +46,7 @@ class BridgeInfo:
         self,
         topics: Topics,
         retained: RetainedTopics,
-        registry: TerminalRegistry,
-        admission: Admission,
-        person_service: PersonsPort,
-        events: EventBus,
-        clock: Clock,
+        core: CoreServices,
         version: str,
         protocol: str,
         warnings: Callable[[], Sequence[str]],
@@ -47,26 +54,20 @@ class BridgeInfo:
         """Build the summary.
 
         Args:
-            topics: of the bridge.
-            retained: keeps it.
-            registry: counts the terminals.
-            admission: knows who waits for approval.
-            person_service: counts the persons.
-            events: tell when it may have changed.
-            clock: gives `started_at`.
+            topics: the bridge's topics.
+            retained: publishes the summary.
+            core: counts terminals and persons.
             version: of the bridge.
             protocol: `mqtt.protocol`.
-            warnings: which promises do not hold at present, in words for people.
+            warnings: returns the promises that do not hold at present, for people.
         """
         self._topics = topics
         self._retained = retained
-        self._registry = registry
-        self._admission = admission
-        self._person_service = person_service
+        self._core = core
         self._version = version
         self._protocol = protocol
         self._warnings = warnings
-        self._started_at: datetime = clock.now()
+        self._started_at = core.clock.now()
         self._has_changed = asyncio.Event()
         for event_type in (
             TerminalConnected,
@@ -76,33 +77,33 @@ class BridgeInfo:
             PendingChanged,
             PersonsChanged,
         ):
-            events.subscribe(event_type, self._changed, name="MQTT bridge info")
+            core.events.subscribe(event_type, self._changed, name="MQTT bridge info")
 
     def refresh(self) -> None:
-        """Publish soon: something that no event tells has changed."""
+        """Publish soon, after a change that has no event."""
         self._has_changed.set()
 
     def publish(self) -> None:
-        """Put what is true now into the retained topics."""
+        """Publish the present summary."""
         self._has_changed.clear()
         self._retained.want(self._topics.bridge_info, orjson.dumps(self._summary().as_json()))
 
     async def run(self) -> None:
-        """Publish what changes until cancelled."""
+        """Publish changes until cancelled."""
         while True:
             await self._has_changed.wait()
             self.publish()
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(_INTERVAL_SECONDS)
 
     def _changed(self, _event: Event) -> None:
         self._has_changed.set()
 
     def _summary(self) -> BridgeSummary:
         known = online = pending = refused = 0
-        for terminal in self._registry:
+        for terminal in self._core.registry:
             known += 1
             online += terminal.connection is not None
-            counts = self._person_service.counts(terminal.terminal.sn)
+            counts = self._core.desired_persons.counts(terminal.terminal.sn)
             pending += counts.pending
             refused += counts.refused
         return BridgeSummary(
@@ -111,7 +112,7 @@ class BridgeInfo:
             protocol=self._protocol,
             known=known,
             online=online,
-            waiting=[(one.sn, one.address) for one in self._admission.pending],
+            waiting=[(one.sn, one.address) for one in self._core.admission.pending],
             pending=pending,
             refused=refused,
             warnings=self._warnings(),

@@ -1,101 +1,180 @@
-"""From a message to a command: what both connections ask of it before anything is done."""
+"""Read commands from the messages of a connection: addressee, origin, limits and payload."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from bridge.core.clock import Clock
 from bridge.core.command_definition import InvalidCommandError
-from bridge.core.event_bus import EventBus
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.commands import Command
 from bridge.model.faults import Fault, shorten
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
+from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.topics import Address, Scope, Topics
 
+MAXIMUM_CORRELATION_DATA_LENGTH = 1024
+"""Bytes of Correlation Data: clients use a few. It is stored with every person change."""
 
-@dataclass(frozen=True, slots=True)
-class PayloadLimit:
-    """How large a command may be.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadRules:
+    """The accepted sizes of a connection's commands.
 
     Attributes:
-        size: bytes.
-        advice: what would be right instead of a larger one.
+        max_bytes: the largest payload.
+        advice: the remedy for a larger one, for the reply.
+        may_be_empty: whether an empty payload is a command. Over MQTT 3.1.1 an empty press looks the same as the
+            clearing of a retained press.
     """
 
-    size: int
+    max_bytes: int
     advice: str
+    may_be_empty: bool = True
+
+
+class PublishedReplies:
+    """The replies that earlier attempts at a message have published, so that each is published once."""
+
+    def __init__(self) -> None:
+        self._earlier: set[object] = set()
+        self._current: set[object] = set()
+
+    def start_attempt(self) -> None:
+        """Begin the next attempt."""
+        self._earlier |= self._current
+        self._current.clear()
+
+    def is_new(self, reply: Reply | GroupSummary) -> bool:
+        """Record a reply of this attempt; return False if an earlier attempt has published it."""
+        key: object
+        if isinstance(reply, Reply):
+            key = (reply.sn, reply.person_id, reply.outcome, reply.message)
+        else:
+            key = (reply.group, tuple(sorted(reply.outcomes.items())))
+        self._current.add(key)
+        return key not in self._earlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetriedOrigin(Origin):
+    """The origin of a message that is tried again until it is accepted.
+
+    Attributes:
+        published: the replies to it so far.
+    """
+
+    published: PublishedReplies = field(default_factory=PublishedReplies, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """The addressee and the origin of a command message.
+
+    Attributes:
+        address: what its topic names.
+        origin: where its replies go.
+    """
+
+    address: Address
+    origin: Origin
 
 
 class CommandReader:
-    """Reads command messages, and answers those that cannot be obeyed."""
+    """Reads the commands of one connection, and replies to those that are invalid or not accepted."""
 
-    def __init__(self, topics: Topics, events: EventBus, clock: Clock) -> None:
-        self._topics = topics
-        self._replies = ReplyDispatcher(events, clock)
-
-    def read(
-        self,
-        message: Message,
-        address: Address,
-        origin: Origin,
-        *,
-        size: int,
-        limit: PayloadLimit,
-        may_be_empty: bool = True,
-    ) -> Command | None:
-        """Return the command a message holds; None where whoever asked has been told why there is none.
+    def __init__(self, topics: Topics, replies: ReplyDispatcher, rules: PayloadRules, *, urgent: bool) -> None:
+        """Build the reader.
 
         Args:
-            message: as it came in.
-            address: what its topic says.
-            origin: who asked.
-            size: bytes its payload had; one beyond the limit need not be there any more.
-            limit: what it may have.
-            may_be_empty: False where an empty payload can as well be the end of a retained press (MQTT 3.1.1).
+            topics: the bridge's topics.
+            replies: publishes the replies.
+            rules: the accepted payload sizes.
+            urgent: whether the connection carries the urgent commands (`CommandDefinition.urgent`) or the others.
+                Only the others are tried again.
         """
-        fault = _fault_of(message, address, size, limit, may_be_empty=may_be_empty)
+        self._topics = topics
+        self._replies = replies
+        self._urgent = urgent
+        self.rules = rules
+
+    def context(self, message: Message) -> CommandContext | None:
+        """Return a message's context; None if its topic is not a command of this connection.
+
+        A Response Topic that is not allowed is ignored, and so is one with too much Correlation Data to store; the
+        public topics carry the replies anyway.
+        """
+        address = self._topics.parse(message.topic)
+        if address is None or address.definition.urgent is not self._urgent:
+            return None
+        response_topic = message.response_topic
+        correlation_data = message.correlation_data
+        if (
+            response_topic is None
+            or not self._topics.allows_response_topic(response_topic)
+            # Without its Correlation Data, the client could take the reply for the reply to another request.
+            or (correlation_data is not None and len(correlation_data) > MAXIMUM_CORRELATION_DATA_LENGTH)
+        ):
+            response_topic = correlation_data = None
+        origin = (Origin if self._urgent else RetriedOrigin)(
+            source=shorten(message.topic, 200),
+            response_topic=response_topic,
+            correlation_data=correlation_data,
+            assured=message.qos > 0,
+        )
+        return CommandContext(address, origin)
+
+    def read(self, message: Message, context: CommandContext, payload_bytes: int | None = None) -> Command | None:
+        """Return the command of a message; None if it is invalid, after replying `invalid`.
+
+        Args:
+            message: the message.
+            context: its context.
+            payload_bytes: the size of the payload as received, if a payload beyond the limit was dropped.
+        """
+        size = len(message.payload) if payload_bytes is None else payload_bytes
+        fault = self._find_fault(message, context.address, size)
         if fault is not None:
-            self.invalid(address, origin, [fault])
+            self.reply_invalid(context, [fault])
             return None
         try:
-            return address.definition.parse(message.payload, address.name)
+            return context.address.definition.parse(message.payload, context.address.name)
         except InvalidCommandError as error:
-            self.invalid(address, origin, error.faults, error.request_id)
+            self.reply_invalid(context, error.faults, error.request_id)
             return None
 
-    def invalid(
-        self, address: Address, origin: Origin, faults: list[Fault] | tuple[Fault, ...], request_id: str | None = None
-    ) -> None:
-        """Tell whoever asked that a command cannot be obeyed."""
-        asked = self._asked(address, request_id)
-        group = address.name if address.scope is Scope.GROUP and address.is_well_formed else None
-        self._replies.publish(asked.invalid(faults, group=group), origin)
+    def reply_invalid(self, context: CommandContext, faults: Sequence[Fault], request_id: str | None = None) -> None:
+        """Publish the reply to a command that cannot be carried out."""
+        reply = self._builder(context, request_id).invalid(faults, group=_group_of(context))
+        self._replies.publish(reply, context.origin)
 
-    def unavailable(self, address: Address, origin: Origin, message: str, request_id: str | None = None) -> None:
-        """Tell whoever asked that the bridge cannot take a command now."""
-        asked = self._asked(address, request_id)
-        group = address.name if address.scope is Scope.GROUP and address.is_well_formed else None
-        reply = asked.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=group)
-        self._replies.publish(reply, origin)
+    def reply_unavailable(self, context: CommandContext, reason: str, request_id: str | None = None) -> None:
+        """Publish the reply to a command that the bridge cannot accept now."""
+        builder = self._builder(context, request_id)
+        reply = builder.unavailable(reason, delivered=False, group=_group_of(context))
+        self._replies.publish(reply, context.origin)
 
-    def _asked(self, address: Address, request_id: str | None) -> ReplyBuilder:
+    def _builder(self, context: CommandContext, request_id: str | None) -> ReplyBuilder:
+        address = context.address
         sn = address.name if address.scope is Scope.TERMINAL and address.is_well_formed else None
         return self._replies.builder(address.definition.name, request_id, sn)
 
+    def _find_fault(self, message: Message, address: Address, size: int) -> Fault | None:
+        if not address.is_well_formed:
+            name = "an SN" if address.scope is Scope.TERMINAL else "a group's name"
+            return Fault("topic", f"{name} has 1 to 64 letters, digits, _ and -, not {shorten(address.name)!r}")
+        if message.retain:
+            if not size:
+                return Fault("", "empty and retained: this clears a retained command; not carried out")
+            return Fault("", "a retained command is not carried out: publish it without the retain flag")
+        if size > self.rules.max_bytes:
+            return Fault("", f"has {size} bytes, at most {self.rules.max_bytes} are accepted: {self.rules.advice}")
+        if not size and not self.rules.may_be_empty:
+            return Fault(
+                "", "empty: over MQTT 3.1.1 the clearing of a retained press looks the same; publish PRESS instead"
+            )
+        return None
 
-def _fault_of(
-    message: Message, address: Address, size: int, limit: PayloadLimit, *, may_be_empty: bool
-) -> Fault | None:
-    if not address.is_well_formed:
-        what = "an SN" if address.scope is Scope.TERMINAL else "a group's name"
-        return Fault("topic", f"{what} has 1 to 64 letters, digits, _ and -, not {shorten(address.name)!r}")
-    if message.retain:
-        if not size:
-            return Fault("", "retained and empty: the end of a retained command, not a command; not carried out")
-        return Fault("", "a retained command is not obeyed: publish it without the retain flag")
-    if size > limit.size:
-        return Fault("", f"has {size} bytes, at most {limit.size} are taken: {limit.advice}")
-    if not size and not may_be_empty:
-        return Fault("", "empty: over MQTT 3.1.1 the end of a retained press looks the same; publish PRESS")
-    return None
+
+def _group_of(context: CommandContext) -> str | None:
+    address = context.address
+    return address.name if address.scope is Scope.GROUP and address.is_well_formed else None

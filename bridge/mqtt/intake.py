@@ -1,7 +1,7 @@
-"""The intake connection's commands: what must not get lost, taken in the order it arrived (promise 2).
+"""The commands of the intake connection, which must not get lost: carried out in order of arrival (promise 2).
 
-A message is acknowledged only once what it asks for is stored or whoever asked has been told why not. Until then the
-broker keeps it: when its connection breaks, what is unfinished here is dropped, and comes again.
+A message is acknowledged after its change is stored, or after a reply says why it is not. Until then the broker keeps
+the message. When the connection breaks, the intake drops its unfinished messages, and the broker sends them again.
 """
 
 import asyncio
@@ -19,298 +19,290 @@ from bridge.model.faults import Fault, shorten
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.command_reader import CommandReader, PayloadLimit
-from bridge.mqtt.origins import RepeatableOrigin, repeatable_origin_of
-from bridge.mqtt.topics import Address, Scope, Topics
+from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, RetriedOrigin
+from bridge.mqtt.topics import Scope
 
 _LOGGER = logging.getLogger(__name__)
 
-_ROOM_BESIDE_A_PHOTO = 2 * 1024 * 1024
-"""Bytes beside one photo: a list of `MAXIMUM_PERSONS` without photos."""
+_BYTES_BESIDE_A_PHOTO = 2 * 1024 * 1024
+"""A list of `MAXIMUM_PERSONS` persons without photos fits in."""
 
 _BATCH_MESSAGES = 100
 _BATCH_BYTES = 64 * 1024 * 1024
-"""What is stored together: enough that a commit's cost is shared, little enough that nobody waits long for it."""
+"""The most that is stored in one transaction: enough to share a commit's cost, and little enough not to delay others
+for long."""
 
-_MAXIMUM_WAITING = 10_000
-_MAXIMUM_WAITING_BYTES = 256 * 1024 * 1024
-"""What may wait here. Of QoS 1 the broker sends no more than its window; QoS 0 knows no such bound."""
+_MAX_QUEUED_MESSAGES = 10_000
+_MAX_QUEUED_BYTES = 256 * 1024 * 1024
+"""The bounds of the queue for QoS 0. For QoS 1 the broker's inflight window is the bound."""
 
-_LARGE = 64 * 1024
-"""Bytes from which reading a payload takes long enough (0.1 ms and more) to let presses go first."""
+_LARGE_BYTES = 64 * 1024
+"""Parsing a payload from this size on takes 0.1 ms or more: the event loop handles presses before the next one."""
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 10.0
-"""Seconds between attempts while the store cannot take anything: soon after a hiccup, no burden in an outage."""
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 10.0
+"""The pauses between attempts while the store is unavailable: short after a hiccup, light during an outage."""
 
-_ATTEMPTS_AFTER_A_DEFECT = 3
-"""How often a message is tried that makes the bridge itself fail, before it makes room for those behind it."""
+_ATTEMPTS_AFTER_AN_EXCEPTION = 3
+"""Attempts at a message that raises an unexpected exception, before it is rejected to let others pass."""
+
+
+def intake_rules(max_photo_bytes: int) -> PayloadRules:
+    """Return the accepted payload sizes for `photos.max_bytes`."""
+    return PayloadRules(
+        # Base64 makes four characters of three bytes.
+        max_bytes=max_photo_bytes * 4 // 3 + _BYTES_BESIDE_A_PHOTO,
+        advice="send a list in parts, and photos smaller",
+    )
 
 
 @dataclass(slots=True)
-class _Arrived:
-    """A message, and how far it is.
+class _QueuedMessage:
+    """A message and its progress.
 
     Attributes:
-        message: as it came in.
-        size: bytes its payload had.
-        connection: the number of the connection to the broker that it came in on.
-        read: `understood` says what it asks for; where that is None, whoever asked has been told why.
-        done: nothing is left of it but to acknowledge it.
-        failures: how often it made the bridge itself fail.
+        message: the message.
+        context: its addressee and origin.
+        payload_bytes: the size of its payload as received.
+        connection: the number of the broker connection that it arrived on.
+        is_read: whether `command` is valid.
+        command: its command; None if it is invalid and the reply has said so.
+        done: whether only its acknowledgement is left to do.
+        failures: how often it raised an unexpected exception.
     """
 
     message: Message
-    size: int
+    context: CommandContext
+    payload_bytes: int
     connection: int
-    read: bool = False
-    understood: "_Understood | None" = None
+    is_read: bool = False
+    command: Command | None = None
     done: bool = False
     failures: int = 0
 
     @property
-    def is_change(self) -> bool:
-        """Whether it can be taken together with others; so can what was no command."""
-        return self.understood is None or isinstance(self.understood.command, SetPersons | RemovePersons | SyncPersons)
-
-
-@dataclass(slots=True)
-class _Understood:
-    address: Address
-    origin: RepeatableOrigin
-    command: Command
+    def can_be_batched(self) -> bool:
+        """Whether it can share a transaction: a person change, or an invalid command."""
+        return self.command is None or isinstance(self.command, SetPersons | RemovePersons | SyncPersons)
 
     @property
-    def asked_change(self) -> PersonCommand:
+    def person_command(self) -> PersonCommand:
+        """Its person change."""
         assert isinstance(self.command, SetPersons | RemovePersons | SyncPersons)
-        if self.address.scope is Scope.GROUP:
-            return PersonCommand(change=self.command, origin=self.origin, group=self.address.name)
-        return PersonCommand(change=self.command, origin=self.origin, sn=self.address.name)
+        address, origin = self.context.address, self.context.origin
+        if address.scope is Scope.GROUP:
+            return PersonCommand(change=self.command, origin=origin, group=address.name)
+        return PersonCommand(change=self.command, origin=origin, sn=address.name)
 
 
 class Intake:
-    """Takes person changes, admissions and their like one after the other."""
+    """Carries out person changes, admissions and the like, one after the other."""
 
     def __init__(
         self,
-        topics: Topics,
-        gateway: CommandReader,
+        reader: CommandReader,
         persons: PersonCommands,
         admission: Admission,
         acknowledge: Callable[[Message], None],
-        wait_to_be_heard: Callable[[], Awaitable[None]],
+        wait_for_publishing: Callable[[], Awaitable[None]],
         random: Random,
-        maximum_photo_bytes: int,
     ) -> None:
         """Build the intake.
 
         Args:
-            topics: of the bridge.
-            gateway: reads messages.
-            persons: takes person commands.
-            admission: takes admissions.
-            acknowledge: lets the broker drop a message.
-            wait_to_be_heard: waits, not for ever, until answers can be published.
+            reader: reads the messages.
+            persons: carries out person commands.
+            admission: carries out `admit` and `forget`.
+            acknowledge: acknowledges a message to the broker.
+            wait_for_publishing: waits, for a limited time, until replies can be published.
             random: spreads attempts.
-            maximum_photo_bytes: `photos.max_bytes`, from which follows how large a command may be.
         """
-        self._topics = topics
-        self._gateway = gateway
+        self._reader = reader
         self._persons = persons
         self._admission = admission
         self._acknowledge = acknowledge
-        self._wait_to_be_heard = wait_to_be_heard
+        self._wait_for_publishing = wait_for_publishing
         self._random = random
-        self._limit = PayloadLimit(
-            # Base64 makes four characters of three bytes.
-            maximum_photo_bytes * 4 // 3 + _ROOM_BESIDE_A_PHOTO,
-            "send a list in parts, photos smaller",
-        )
-        self._waiting: deque[_Arrived] = deque()
-        self._waiting_bytes = 0
+        self._queue: deque[_QueuedMessage] = deque()
+        self._queued_bytes = 0
         self._has_arrived = asyncio.Event()
-        self._broken = asyncio.Event()
+        self._connection_broke = asyncio.Event()
         self._connection = 0
-        self._failures = 0
+        self._failed_rounds = 0
 
     @property
     def waiting(self) -> int:
-        """Messages that have arrived and are not yet taken up."""
-        return len(self._waiting)
+        """The number of messages that have arrived and are not being handled yet."""
+        return len(self._queue)
 
     @property
     def waiting_bytes(self) -> int:
-        """The bytes of their payloads."""
-        return self._waiting_bytes
+        """The size of their payloads."""
+        return self._queued_bytes
 
     def received(self, message: Message) -> None:
-        """Take what came in over the intake connection; the caller has `run` going."""
-        address = self._topics.parse(message.topic)
-        if address is None or address.definition.urgent:
+        """Queue a message of the intake connection for `run`."""
+        context = self._reader.context(message)
+        if context is None:
             self._acknowledge(message)
             return
         size = len(message.payload)
-        full = len(self._waiting) >= _MAXIMUM_WAITING or self._waiting_bytes + size > _MAXIMUM_WAITING_BYTES
-        if full and message.qos == 0:
-            origin = repeatable_origin_of(message, self._topics)
-            self._gateway.unavailable(address, origin, "too much waits already; send it again later, with QoS 1")
+        is_full = len(self._queue) >= _MAX_QUEUED_MESSAGES or self._queued_bytes + size > _MAX_QUEUED_BYTES
+        if is_full and message.qos == 0:
+            self._reader.reply_unavailable(context, "too many messages wait already: send it again later, with QoS 1")
             return
-        if size > self._limit.size:
+        if size > self._reader.rules.max_bytes:
             message = replace(message, payload=b"")
-        self._waiting.append(_Arrived(message, size, self._connection))
-        self._waiting_bytes += len(message.payload)
+        self._queue.append(_QueuedMessage(message, context, size, self._connection))
+        self._queued_bytes += len(message.payload)
         self._has_arrived.set()
 
     def disconnected(self) -> None:
-        """Drop what the broker will deliver again; of QoS 0 it will deliver nothing again, so that stays."""
+        """Drop the messages that the broker will send again. It does not send QoS 0 again, so those stay."""
         self._connection += 1
-        self._broken.set()
+        self._connection_broke.set()
         self._put_back([])
 
     async def run(self) -> None:
-        """Take what arrives until cancelled; what is unfinished then stays with the broker.
+        """Handle messages until cancelled; unfinished ones then stay with the broker.
 
-        What cannot be taken now is tried again together with what has arrived since, so that everyone is told.
+        A message that cannot be accepted now is tried again together with those that have arrived since, so that
+        each sender gets a reply.
         """
         while True:
-            if not self._waiting:
+            if not self._queue:
                 self._has_arrived.clear()
                 await self._has_arrived.wait()
-            await self._wait_to_be_heard()
-            self._broken.clear()
-            unfinished = await self._take(self._next_batch())
+            await self._wait_for_publishing()
+            self._connection_broke.clear()
+            unfinished = await self._handle(self._next_batch())
             if unfinished:
                 self._put_back(unfinished)
                 await self._pause()
-                self._failures += 1
+                self._failed_rounds += 1
             else:
-                self._failures = 0
+                self._failed_rounds = 0
 
-    def _next_batch(self) -> list[_Arrived]:
-        batch: list[_Arrived] = []
+    def _next_batch(self) -> list[_QueuedMessage]:
+        batch: list[_QueuedMessage] = []
         size = 0
-        while self._waiting and len(batch) < _BATCH_MESSAGES:
-            size += len(self._waiting[0].message.payload)
+        while self._queue and len(batch) < _BATCH_MESSAGES:
+            size += len(self._queue[0].message.payload)
             if batch and size > _BATCH_BYTES:
                 break
-            batch.append(self._waiting.popleft())
-            self._waiting_bytes -= len(batch[-1].message.payload)
+            batch.append(self._queue.popleft())
+            self._queued_bytes -= len(batch[-1].message.payload)
         return batch
 
-    async def _take(self, batch: Sequence[_Arrived]) -> Sequence[_Arrived]:
-        """Work off a batch: person changes that follow one another together, everything else by itself.
+    async def _handle(self, batch: Sequence[_QueuedMessage]) -> Sequence[_QueuedMessage]:
+        """Handle a batch: consecutive person changes together, every other command alone.
 
         Returns:
-            What has to be tried again, and all behind it.
+            The first message that must be tried again, and all behind it.
         """
-        for arrived in batch:
-            if not arrived.read:
-                arrived.understood = await self._understand(arrived)
-                arrived.read = True
+        for queued in batch:
+            if not queued.is_read:
+                await self._read(queued)
         finished = 0
-        for together in _groups(batch):
-            if not await self._finish([arrived for arrived in together if not self._comes_again(arrived)]):
+        for group in _groups(batch):
+            if not await self._finish([queued for queued in group if not self._is_redelivered(queued)]):
                 return batch[finished:]
-            finished += len(together)
+            finished += len(group)
         return []
 
-    def _put_back(self, unfinished: Sequence[_Arrived]) -> None:
-        self._waiting = deque(one for one in (*unfinished, *self._waiting) if not self._comes_again(one))
-        self._waiting_bytes = sum(len(arrived.message.payload) for arrived in self._waiting)
+    def _put_back(self, unfinished: Sequence[_QueuedMessage]) -> None:
+        self._queue = deque(one for one in (*unfinished, *self._queue) if not self._is_redelivered(one))
+        self._queued_bytes = sum(len(queued.message.payload) for queued in self._queue)
 
-    def _comes_again(self, arrived: _Arrived) -> bool:
-        """Tell whether the broker has delivered, or will deliver, the same message on a later connection."""
-        return arrived.message.qos > 0 and arrived.connection != self._connection
+    def _is_redelivered(self, queued: _QueuedMessage) -> bool:
+        """Return whether the broker has sent, or will send, the same message on a later connection."""
+        return queued.message.qos > 0 and queued.connection != self._connection
 
-    async def _understand(self, arrived: _Arrived) -> _Understood | None:
-        address = self._topics.parse(arrived.message.topic)
-        assert address is not None
-        origin = repeatable_origin_of(arrived.message, self._topics)
-        command = self._gateway.read(arrived.message, address, origin, size=arrived.size, limit=self._limit)
-        if arrived.size >= _LARGE:
+    async def _read(self, queued: _QueuedMessage) -> None:
+        queued.command = self._reader.read(queued.message, queued.context, queued.payload_bytes)
+        queued.is_read = True
+        if queued.payload_bytes >= _LARGE_BYTES:
             await asyncio.sleep(0)
-        return None if command is None else _Understood(address, origin, command)
 
-    async def _finish(self, together: Sequence[_Arrived]) -> bool:
-        """Do what is left of these and acknowledge all of them; False where some have to be tried again."""
-        left = [arrived for arrived in together if arrived.understood is not None and not arrived.done]
-        if left and not await self._do(left):
+    async def _finish(self, group: Sequence[_QueuedMessage]) -> bool:
+        """Carry out what is left of these and acknowledge all; return False if some must be tried again."""
+        left = [queued for queued in group if queued.command is not None and not queued.done]
+        if left and not await self._carry_out(left):
             return False
-        for arrived in together:
-            self._acknowledge(arrived.message)
+        for queued in group:
+            self._acknowledge(queued.message)
         return True
 
-    async def _do(self, left: Sequence[_Arrived]) -> bool:
-        understood = [arrived.understood for arrived in left if arrived.understood is not None]
+    async def _carry_out(self, left: Sequence[_QueuedMessage]) -> bool:
         try:
-            unavailable = await self._attempt(understood)
+            unavailable = await self._attempt(left)
         except Exception:
-            _LOGGER.exception("taking %s failed", _describe(understood))
+            _LOGGER.exception("handling %s failed", _describe(left))
             if len(left) > 1:
-                # One of them is to blame: the others must not suffer for it.
-                return await self._do_one_by_one(left)
-            unavailable = [self._try_again_after_defect(left[0], understood[0])]
-        for arrived, is_unavailable in zip(left, unavailable, strict=True):
-            arrived.done = arrived.message.qos == 0 or not is_unavailable
-        again = [one for one, arrived in zip(understood, left, strict=True) if not arrived.done]
-        if again and self._failures == 0:
-            _LOGGER.warning("cannot take %s now; trying again until it is possible", _describe(again))
-        return not again
+                # One of them raised it: separate the others from it.
+                return await self._carry_out_one_by_one(left)
+            unavailable = [self._may_retry_after_exception(left[0])]
+        for queued, is_unavailable in zip(left, unavailable, strict=True):
+            queued.done = queued.message.qos == 0 or not is_unavailable
+        to_retry = [queued for queued in left if not queued.done]
+        if to_retry and self._failed_rounds == 0:
+            _LOGGER.warning("cannot accept %s now; trying again until it is possible", _describe(to_retry))
+        return not to_retry
 
-    async def _do_one_by_one(self, left: Sequence[_Arrived]) -> bool:
-        for one in left:
-            if not await self._do([one]):
+    async def _carry_out_one_by_one(self, left: Sequence[_QueuedMessage]) -> bool:
+        for queued in left:
+            if not await self._carry_out([queued]):
                 return False
         return True
 
-    async def _attempt(self, left: Sequence[_Understood]) -> Sequence[bool]:
-        """Try once; return for each whether it must be tried again."""
-        for one in left:
-            one.origin.told.try_again()
-        first = left[0]
-        if isinstance(first.command, Admit):
-            results: Sequence[Sequence[Reply] | GroupSummary] = [
-                [await self._admission.admit(first.command, first.origin)]
-            ]
-        elif isinstance(first.command, Forget):
-            results = [[await self._admission.forget(first.command, first.origin)]]
-        elif isinstance(first.command, GetPersons):
-            # Changes nothing, so nothing is lost: whoever wants to know asks again.
-            await self._persons.get(first.address.name, first.command, first.origin)
+    async def _attempt(self, left: Sequence[_QueuedMessage]) -> Sequence[bool]:
+        """Try once; return for each message whether it must be tried again."""
+        for queued in left:
+            assert isinstance(queued.context.origin, RetriedOrigin)
+            queued.context.origin.published.start_attempt()
+        command, origin = left[0].command, left[0].context.origin
+        if isinstance(command, Admit):
+            results: Sequence[Sequence[Reply] | GroupSummary] = [[await self._admission.admit(command, origin)]]
+        elif isinstance(command, Forget):
+            results = [[await self._admission.forget(command, origin)]]
+        elif isinstance(command, GetPersons):
+            # It changes nothing, so nothing is lost without a second attempt.
+            await self._persons.get(left[0].context.address.name, command, origin)
             return [False]
         else:
-            results = await self._persons.change([one.asked_change for one in left])
+            results = await self._persons.change([queued.person_command for queued in left])
         return [_is_unavailable(result) for result in results]
 
-    def _try_again_after_defect(self, arrived: _Arrived, one: _Understood) -> bool:
-        """Decide on a message that makes the bridge fail.
+    def _may_retry_after_exception(self, queued: _QueuedMessage) -> bool:
+        """Return whether to retry a message that raised an unexpected exception; if not, reply `invalid`.
 
-        It is tried a few times, for the failure may be a passing one. Then it is answered and let go: kept, it would
-        hold up everybody's changes for ever. `unavailable` would promise that it is still taken, so it is `invalid`.
+        It is tried a few times, because the cause may pass. Then it is rejected: if it stayed, it would hold up all
+        changes behind it. The reply is `invalid`, because `unavailable` promises that the change is still accepted.
         """
-        arrived.failures += 1
-        if arrived.failures < _ATTEMPTS_AFTER_A_DEFECT:
+        queued.failures += 1
+        if queued.failures < _ATTEMPTS_AFTER_AN_EXCEPTION:
             return True
-        fault = Fault("", "the bridge failed on this command and gave it up; its log says why")
-        self._gateway.invalid(one.address, one.origin, [fault], one.command.request_id)
+        fault = Fault("", "the bridge failed on this command and gave it up: look into its log")
+        request_id = queued.command.request_id if queued.command is not None else None
+        self._reader.reply_invalid(queued.context, [fault], request_id)
         return False
 
     async def _pause(self) -> None:
-        """Wait before the next attempt, or until the broker's connection breaks: little is left to attempt then."""
-        longest = min(_FIRST_PAUSE * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
+        """Wait before the next attempt, or until the broker connection breaks, which drops most messages anyway."""
+        longest = min(_FIRST_PAUSE_SECONDS * 2 ** min(self._failed_rounds, 10), _MAX_PAUSE_SECONDS)
         try:
             async with asyncio.timeout(longest * self._random.uniform(0.5, 1)):
-                await self._broken.wait()
+                await self._connection_broke.wait()
         except TimeoutError:
             return
 
 
-def _groups(batch: Sequence[_Arrived]) -> Iterator[Sequence[_Arrived]]:
-    for is_change, group in groupby(batch, key=lambda arrived: arrived.is_change):
-        if is_change:
+def _groups(batch: Sequence[_QueuedMessage]) -> Iterator[Sequence[_QueuedMessage]]:
+    for can_be_batched, group in groupby(batch, key=lambda queued: queued.can_be_batched):
+        if can_be_batched:
             yield list(group)
         else:
-            yield from ([arrived] for arrived in group)
+            yield from ([queued] for queued in group)
 
 
 def _is_unavailable(result: Sequence[Reply] | GroupSummary) -> bool:
@@ -319,6 +311,7 @@ def _is_unavailable(result: Sequence[Reply] | GroupSummary) -> bool:
     return any(reply.outcome is Outcome.UNAVAILABLE for reply in result)
 
 
-def _describe(left: Sequence[_Understood]) -> str:
-    first = f"{left[0].address.definition.name} for {shorten(left[0].address.name) or 'the bridge'}"
+def _describe(left: Sequence[_QueuedMessage]) -> str:
+    address = left[0].context.address
+    first = f"{address.definition.name} for {shorten(address.name) or 'the bridge'}"
     return first if len(left) == 1 else f"{first} and {len(left) - 1} more"

@@ -1,89 +1,152 @@
-"""How old a press can be at most: the lease of DESIGN ("a press can also be late on the way in").
+"""The lease: bound the age of presses by a heartbeat that goes through the broker (docs/promises.md).
 
-A heartbeat with a nonce goes to the broker and comes back over the live connection, among the presses and with their
-QoS. A press is no older than the publishing of the last echo that came in before it. Pure: it publishes nothing.
+The bridge publishes a heartbeat with a nonce and receives it over the live connection, among the presses and with
+their QoS. A press is no older than the publishing of the last echo that arrived before it. `Lease` is pure;
+`Heartbeat` publishes.
 """
 
+import asyncio
 import hmac
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from bridge.core.clock import Clock
+from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError
 
-_LONGEST_INTERVAL = 1.0
-_BEATS_A_DEADLINE = 8
-"""A press may be taken for older than it is by an interval; an eighth of the deadline is little to lose."""
+_LOGGER = logging.getLogger(__name__)
 
-_CAUTION = 1.0
-"""Seconds that echoes must have been prompt after a silence: a thawed broker works off its clients' buffers one packet
-at a time, old presses among fresh echoes. So too on a new connection, of which nobody knows whether its broker has just
-thawed: measured without, 1,225 of 1,275 late presses would have been obeyed."""
+_MAX_INTERVAL_SECONDS = 1.0
+_HEARTBEATS_PER_DEADLINE = 8
+"""A press can look older than it is by one interval. An eighth of the deadline is a small loss."""
 
-_LOST = 5.0
-"""Seconds after which a heartbeat counts as lost (a broker drops messages where a client's queue is full) and goes out
-again, as the same one: its echo still carries the time of the first."""
+_CAUTION_SECONDS = 1.0
+"""After a silence, echoes must be prompt for this long. A broker that stood still (frozen, suspended) works off its
+clients' buffers one packet at a time afterwards, so old presses arrive among fresh echoes. The same holds on a new
+connection, whose broker may have stood still a moment ago. Measured without this: 1,225 of 1,275 late presses would
+have been carried out."""
+
+_LOST_SECONDS = 5.0
+"""A heartbeat without an echo counts as lost after this time (a broker drops messages if a client's queue is full). It
+is published again with the same nonce: its echo still dates from the first publishing."""
+
+_OVERDUE_SECONDS = 10.0
+"""Warn after this many seconds without an echo on a new connection. Echoes take milliseconds, and the lease's caution
+a second or two. A broker whose access rules block the heartbeat reports nothing itself."""
 
 
 class Lease:
-    """Bounds the age of what comes in over the live connection."""
+    """Bounds the age of messages that arrive over the live connection."""
 
     def __init__(self, clock: Clock, deadline: float, new_nonce: Callable[[], str]) -> None:
         """Build the lease.
 
         Args:
-            clock: that ages are read from.
+            clock: ages are computed from it.
             deadline: `commands.deadline`, in seconds.
-            new_nonce: makes a text nobody can guess, never the same twice.
+            new_nonce: returns a text that others cannot guess, never the same twice.
         """
         self._clock = clock
-        # Not from the heartbeat's publishing: where bridge and broker stood still together (a suspended machine that
-        # runs both), the first heartbeat afterwards is answered at once, and none was on its way before.
-        self._silence = deadline / 2
+        # Measured from echo to echo, not from the heartbeat's publishing: if bridge and broker stood still together (a
+        # suspended machine that runs both), no heartbeat was under way, and the next one is echoed at once.
+        self._max_silence_seconds = deadline / 2
         self._new_nonce = new_nonce
-        self.interval = min(_LONGEST_INTERVAL, deadline / _BEATS_A_DEADLINE)
+        self.interval = min(_MAX_INTERVAL_SECONDS, deadline / _HEARTBEATS_PER_DEADLINE)
         self._outstanding: bytes | None = None
         self._published_at = 0.0
         self._repeated_at = 0.0
         self._valid_from: float | None = None
-        self._heard_at = 0.0
+        self._last_echo_at = 0.0
         self._cautious_since: float | None = None
         self.reset()
 
     @property
     def ready(self) -> bool:
-        """Whether a press that comes in now can be dated."""
-        return self.asked_at() is not None
+        """Whether a press that arrives now has a known age."""
+        return self.requested_at() is not None
 
     def reset(self) -> None:
-        """Begin anew, cautiously: what the last connection showed says nothing about this one."""
+        """Start again, with caution: the echoes of the last connection say nothing about the new one."""
         self._outstanding = None
         self._valid_from = None
-        self._heard_at = self._cautious_since = self._clock.boottime()
+        self._last_echo_at = self._cautious_since = self._clock.boottime()
 
-    def beat(self) -> bytes | None:
-        """Return a heartbeat to publish now; None while one is on its way, so that one that is stuck keeps its age."""
+    def next_heartbeat(self) -> bytes | None:
+        """Return a heartbeat to publish now, None while one is outstanding: one that is stuck must keep its age."""
         now = self._clock.boottime()
         if self._outstanding is None:
             self._outstanding = self._new_nonce().encode()
             self._published_at = now
-        elif now - self._repeated_at < _LOST:
+        elif now - self._repeated_at < _LOST_SECONDS:
             return None
         self._repeated_at = now
         return self._outstanding
 
     def echo(self, payload: bytes) -> bool:
-        """Take what came in on the heartbeat's topic; return whether it was ours."""
+        """Handle a payload from the heartbeat's topic; return whether it is the outstanding heartbeat."""
         if self._outstanding is None or not hmac.compare_digest(payload, self._outstanding):
             return False
         now = self._clock.boottime()
-        if now - self._heard_at > self._silence:
+        if now - self._last_echo_at > self._max_silence_seconds:
             self._cautious_since = now
-        elif self._cautious_since is not None and now - self._cautious_since >= _CAUTION:
+        elif self._cautious_since is not None and now - self._cautious_since >= _CAUTION_SECONDS:
             self._cautious_since = None
-        self._heard_at = now
+        self._last_echo_at = now
         self._outstanding = None
         self._valid_from = self._published_at
         return True
 
-    def asked_at(self) -> float | None:
-        """Return the earliest time at which a press that comes in now can have been asked for; None: cannot be told."""
+    def requested_at(self) -> float | None:
+        """Return the earliest time at which a press that arrives now can have been requested, None if unknown."""
         return None if self._cautious_since is not None else self._valid_from
+
+
+class Heartbeat:
+    """Publishes the lease's heartbeats over the live connection and receives their echoes."""
+
+    def __init__(self, connection: MqttConnection, lease: Lease, topic: str) -> None:
+        self._connection = connection
+        self._lease = lease
+        self._topic = topic
+        self._ready = asyncio.Event()
+        self._due = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish a heartbeat every interval until cancelled."""
+        while True:
+            self._publish()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease.interval):
+                    await self._due.wait()
+            self._due.clear()
+
+    async def wait_ready(self) -> None:
+        """Start again on a new connection, after its subscriptions, and wait until the lease is ready."""
+        self._lease.reset()
+        self._ready.clear()
+        self._due.set()
+        try:
+            async with asyncio.timeout(_OVERDUE_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            _LOGGER.warning(
+                "no prompt heartbeat comes back on %s: presses are not accepted until one does; if this lasts, check "
+                "that the broker's access rules let this client publish and read the topic",
+                self._topic,
+            )
+            await self._ready.wait()
+
+    def received(self, message: Message) -> None:
+        """Handle a message of the heartbeat's topic."""
+        if self._lease.echo(message.payload) and self._lease.ready:
+            self._ready.set()
+
+    def _publish(self) -> None:
+        if not self._connection.status.connected:
+            return
+        payload = self._lease.next_heartbeat()
+        if payload is not None:
+            # QoS 1 like the presses: at QoS 0, Mosquitto lets the echo overtake presses that wait behind its inflight
+            # window.
+            with suppress(NotConnectedError):
+                self._connection.publish_nowait(self._topic, payload, qos=1)

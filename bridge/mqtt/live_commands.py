@@ -1,39 +1,37 @@
-"""The live connection's commands: presses, carried out now or not at all."""
+"""The commands of the live connection: presses, carried out now or not at all."""
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
 
 from bridge.core.presses import Presses
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import Open, Press, Reboot
-from bridge.model.origin import Origin
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.command_reader import CommandReader, PayloadLimit
-from bridge.mqtt.origins import origin_of
-from bridge.mqtt.topics import Address, Scope, Topics
+from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules
+from bridge.mqtt.lease import Lease
+from bridge.mqtt.topics import Scope
 
 MAXIMUM_RUNNING = 1_000
-"""Presses under way at once: a whole building's doors pressed together, and a bound to what a flood can cost."""
+"""Presses in progress: all doors of a building pressed together. It bounds the cost of a flood."""
 
-_LIMIT = PayloadLimit(4_096, "a press is PRESS or an object with a request_id")
-"""A `request_id` of 128 characters, every one escaped, has 1,536 bytes."""
+_MAX_PRESS_BYTES = 4_096
+"""A press whose `request_id` has 128 characters, every one escaped, has 1,536 bytes."""
 
 
-class Lease(Protocol):
-    """What bounds the age of a message that was just received."""
-
-    def asked_at(self) -> float | None:
-        """Return the earliest time (`Clock.boottime`) it can have been asked for; None where that cannot be told."""
-        ...
+def press_rules(protocol: str) -> PayloadRules:
+    """Return the accepted payloads of presses over a version of MQTT (`mqtt.protocol`)."""
+    return PayloadRules(
+        max_bytes=_MAX_PRESS_BYTES,
+        advice="a press is PRESS or an object with a request_id",
+        may_be_empty=protocol == "5",
+    )
 
 
 class LiveCommands:
-    """Starts a press for each message, in the order they arrive."""
+    """Starts a press for each message, in the order of arrival."""
 
-    def __init__(self, topics: Topics, gateway: CommandReader, presses: Presses, lease: Lease) -> None:
-        self._topics = topics
-        self._gateway = gateway
+    def __init__(self, reader: CommandReader, presses: Presses, lease: Lease) -> None:
+        self._reader = reader
         self._presses = presses
         self._lease = lease
         self._running = BackgroundTasks()
@@ -42,33 +40,31 @@ class LiveCommands:
 
     @property
     def running(self) -> int:
-        """Presses that have yet to end."""
+        """The number of presses in progress."""
         return len(self._running)
 
-    def received(self, message: Message, *, protocol5: bool) -> None:
-        """Take what came in over the live connection."""
-        asked_at = self._lease.asked_at()
-        address = self._topics.parse(message.topic)
-        if address is None or not address.definition.urgent:
+    def received(self, message: Message) -> None:
+        """Handle a message of the live connection."""
+        requested_at = self._lease.requested_at()
+        context = self._reader.context(message)
+        if context is None:
             return
-        origin = origin_of(message, self._topics)
-        size = len(message.payload)
-        command = self._gateway.read(message, address, origin, size=size, limit=_LIMIT, may_be_empty=protocol5)
+        command = self._reader.read(message, context)
         if not isinstance(command, Open | Reboot):
             return
         if self._closing:
-            self._gateway.unavailable(address, origin, "the bridge is stopping; not carried out", command.request_id)
+            self._reader.reply_unavailable(context, "the bridge is stopping; not carried out", command.request_id)
         elif len(self._running) >= MAXIMUM_RUNNING:
-            too_many = f"{MAXIMUM_RUNNING} presses are under way; not carried out"
-            self._gateway.unavailable(address, origin, too_many, command.request_id)
+            reason = f"{MAXIMUM_RUNNING} presses are in progress; not carried out"
+            self._reader.reply_unavailable(context, reason, command.request_id)
         else:
-            # Tasks take their first step in the order they were started, so presses reach a terminal as they came.
-            name = f"{address.definition.name} {address.name}"
-            task = self._running.start(self._press(address, command, origin, asked_at), name=name)
+            # Tasks run their first step in the order they were started, so presses reach a terminal in order.
+            name = f"{context.address.definition.name} {context.address.name}"
+            task = self._running.start(self._press(context, command, requested_at), name=name)
             task.add_done_callback(lambda _: self._one_ended.set())
 
     async def stop(self, grace: float) -> None:
-        """Take no more presses; give up those that have not ended after `grace` seconds."""
+        """Accept no more presses; cancel those that have not ended after `grace` seconds."""
         self._closing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
@@ -77,8 +73,9 @@ class LiveCommands:
                     await self._one_ended.wait()
         await self._running.stop()
 
-    async def _press(self, address: Address, command: Press, origin: Origin, asked_at: float | None) -> None:
+    async def _press(self, context: CommandContext, command: Press, requested_at: float | None) -> None:
+        address = context.address
         if address.scope is Scope.GROUP:
-            await self._presses.press_group(address.name, command, origin, asked_at)
+            await self._presses.press_group(address.name, command, context.origin, requested_at)
         else:
-            await self._presses.press(address.name, command, origin, asked_at)
+            await self._presses.press(address.name, command, context.origin, requested_at)

@@ -1,4 +1,4 @@
-"""What should be retained on the broker, kept there: the wanted set and its one writer."""
+"""The retained topics: keep the broker's copy of them up to date."""
 
 import asyncio
 import logging
@@ -8,16 +8,16 @@ from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 
 _LOGGER = logging.getLogger(__name__)
 
-_AT_ONCE = 50
-"""Topics under way together. It shares the broker's round trip, and lets the event loop breathe between two lots when
-thousands are sent after a reconnect."""
+_MAX_IN_FLIGHT = 50
+"""Topics published together: they share the broker's round trip, and the event loop serves others in between when
+thousands are published after a reconnect."""
 
 
 class RetainedTopics:
-    """The wanted payload of every retained topic; what differs from the broker's is sent, all of it after a reconnect.
+    """The wanted payload of every retained topic. It publishes changes, and all of them after a reconnect.
 
-    A topic is never under way twice and always carries what is wanted at that moment, so an old payload cannot overtake
-    a newer one: an `offline` of an ended connection never follows the `online` of its successor.
+    It publishes a topic only once at a time, with the payload that is wanted at that moment, so an old payload cannot
+    overtake a newer one: the `offline` of an ended connection never follows the `online` of its successor.
     """
 
     def __init__(self, connection: MqttConnection) -> None:
@@ -25,7 +25,7 @@ class RetainedTopics:
         self._wanted: dict[str, bytes] = {}
         self._unsent: dict[str, None] = {}
         self._is_connected = False
-        self._work = asyncio.Event()
+        self._has_work = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
 
@@ -34,60 +34,64 @@ class RetainedTopics:
 
     @property
     def unsent(self) -> int:
-        """Topics whose payload the broker has yet to acknowledge."""
+        """The number of topics whose payload the broker has not acknowledged and that are not in flight."""
         return len(self._unsent)
 
+    def wanted(self, topic: str) -> bytes | None:
+        """Return the wanted payload of a topic; empty if it is to be cleared, None if there is none."""
+        return self._wanted.get(topic)
+
     def want(self, topic: str, payload: bytes) -> None:
-        """Have `payload` retained; an empty one clears the topic."""
+        """Set the wanted payload of a topic; an empty one clears the topic."""
         if self._wanted.get(topic) == payload:
             return
         self._wanted[topic] = payload
-        self._mark((topic,))
+        self._mark_unsent((topic,))
 
     def clear(self, topic: str) -> None:
-        """Have nothing retained."""
+        """Remove the topic's retained message from the broker."""
         self.want(topic, b"")
 
     def send_again(self, topics: Iterable[str]) -> None:
-        """Publish those of these topics that are wanted once more, in this order."""
-        self._mark(topic for topic in topics if topic in self._wanted)
+        """Publish the wanted ones of these topics again, in this order."""
+        self._mark_unsent(topic for topic in topics if topic in self._wanted)
 
     def connected(self) -> None:
-        """Send everything: the broker may have lost it, or never had it."""
+        """Publish everything: the broker may have lost it, or never had it."""
         self._is_connected = True
-        # What was wanted first goes first again; the discovery of the bridge's own device depends on it.
+        # In the order in which the topics were wanted first; the discovery of the bridge's own device depends on it.
         self._unsent.clear()
-        self._mark(self._wanted)
+        self._mark_unsent(self._wanted)
 
     def disconnected(self) -> None:
-        """Keep what changes until the broker is back."""
+        """Collect changes until the broker is connected."""
         self._is_connected = False
-        self._work.clear()
+        self._has_work.clear()
 
     async def wait_settled(self) -> None:
         """Wait until the broker has acknowledged everything."""
         await self._settled.wait()
 
     async def run(self) -> None:
-        """Send what is unsent until cancelled."""
+        """Publish until cancelled."""
         while True:
-            await self._work.wait()
-            lot = [topic for topic, _ in zip(self._unsent, range(_AT_ONCE), strict=False)]
-            for topic in lot:
-                # Out of the list before it is sent: what changes meanwhile is unsent again.
+            await self._has_work.wait()
+            batch = [topic for topic, _ in zip(self._unsent, range(_MAX_IN_FLIGHT), strict=False)]
+            for topic in batch:
+                # Removed before it is published, so that a change in the meantime marks it again.
                 del self._unsent[topic]
-            sent = await asyncio.gather(*(self._send(topic) for topic in lot))
-            self._unsent.update((topic, None) for topic, is_sent in zip(lot, sent, strict=True) if not is_sent)
+            sent = await asyncio.gather(*(self._send(topic) for topic in batch))
+            self._unsent.update((topic, None) for topic, is_sent in zip(batch, sent, strict=True) if not is_sent)
             if not self._unsent:
-                self._work.clear()
+                self._has_work.clear()
                 self._settled.set()
 
-    def _mark(self, topics: Iterable[str]) -> None:
+    def _mark_unsent(self, topics: Iterable[str]) -> None:
         self._unsent.update((topic, None) for topic in topics)
         if self._unsent:
             self._settled.clear()
             if self._is_connected:
-                self._work.set()
+                self._has_work.set()
 
     async def _send(self, topic: str) -> bool:
         payload = self._wanted[topic]

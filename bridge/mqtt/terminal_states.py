@@ -1,4 +1,4 @@
-"""Each terminal's retained availability and state, no more often than they are worth (CONTRACT, section 4)."""
+"""Each terminal's retained availability and state, rate limited (docs/mqtt.md)."""
 
 import asyncio
 from collections import OrderedDict
@@ -7,7 +7,7 @@ import orjson
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonsPort
+from bridge.core.ports import DesiredPersons
 from bridge.core.registry import KnownTerminal, TerminalRegistry
 from bridge.core.terminal_state import terminal_state
 from bridge.model.events import (
@@ -25,15 +25,15 @@ from bridge.mqtt.topics import Topics
 ONLINE = b"online"
 OFFLINE = b"offline"
 
-_SHORTEST_INTERVAL = 1.0
-_LAST_SEEN_INTERVAL = 60.0
-"""Seconds between two states of a terminal, the second where only `last_seen` moved (CONTRACT, section 4)."""
+_MIN_INTERVAL_SECONDS = 1.0
+_LAST_SEEN_INTERVAL_SECONDS = 60.0
+"""Between two states of a terminal; the second if only `last_seen` has changed (docs/mqtt.md)."""
 
-_TICK = 0.25
-"""Seconds between two looks at what is due: a state is at most this much later than it need be."""
+_TICK_SECONDS = 0.25
+"""Between two searches for due states: a state is at most this late."""
 
-_AT_ONCE = 100
-"""Terminals looked at before other work has its turn: about a millisecond."""
+_BATCH_TERMINALS = 100
+"""Terminals handled before other tasks may run: about a millisecond."""
 
 
 class TerminalStates:
@@ -44,18 +44,18 @@ class TerminalStates:
         topics: Topics,
         retained: RetainedTopics,
         registry: TerminalRegistry,
-        person_service: PersonsPort,
+        desired_persons: DesiredPersons,
         events: EventBus,
         clock: Clock,
     ) -> None:
         self._topics = topics
         self._retained = retained
         self._registry = registry
-        self._person_service = person_service
+        self._desired_persons = desired_persons
         self._clock = clock
         self._closing = False
         self._changed: dict[str, None] = {}
-        # When each terminal was last published, the longest ago first.
+        # When each terminal's state was last published, the oldest first.
         self._published_at: OrderedDict[str, float] = OrderedDict()
         self._published: dict[str, bytes] = {}
         name = "MQTT state"
@@ -68,38 +68,38 @@ class TerminalStates:
         events.subscribe(PersonSettled, lambda event: self._state_changed(event.reply.sn), name=name)
 
     async def start(self) -> None:
-        """Say of every known terminal what is true: all that are not connected are `offline`."""
+        """Set availability and state of every known terminal; those that are not connected are `offline`."""
         for position, known in enumerate(self._registry):
             self._connection_changed(known.terminal.sn)
-            if position % _AT_ONCE == 0:
+            if position % _BATCH_TERMINALS == 0:
                 await asyncio.sleep(0)
 
     def stop(self) -> None:
-        """Say of every terminal that it is `offline`, and leave it at that."""
+        """Set every terminal to `offline`, and ignore later changes."""
         self._closing = True
         for known in self._registry:
             self._retained.want(self._topics.terminal_availability(known.terminal.sn), OFFLINE)
 
     async def run(self) -> None:
-        """Publish what becomes due until cancelled."""
+        """Publish due states until cancelled."""
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_TICK_SECONDS)
             await self.publish_due()
 
     async def publish_due(self) -> None:
-        """Publish states that changed too soon after the last, and each minute those whose `last_seen` moved."""
+        """Publish delayed changes, and once a minute states in which only `last_seen` has changed."""
         now = self._clock.boottime()
         for position, sn in enumerate(tuple(self._changed)):
-            if now - self._published_at.get(sn, now - _SHORTEST_INTERVAL) >= _SHORTEST_INTERVAL:
+            if now - self._published_at.get(sn, now - _MIN_INTERVAL_SECONDS) >= _MIN_INTERVAL_SECONDS:
                 self._publish(sn)
-            if position % _AT_ONCE == _AT_ONCE - 1:
+            if position % _BATCH_TERMINALS == _BATCH_TERMINALS - 1:
                 await asyncio.sleep(0)
         while self._published_at:
             sn, published_at = next(iter(self._published_at.items()))
-            if now - published_at < _LAST_SEEN_INTERVAL:
+            if now - published_at < _LAST_SEEN_INTERVAL_SECONDS:
                 break
-            self._publish(sn, last_seen_counts=True)
-            if len(self._published_at) % _AT_ONCE == 0:
+            self._publish(sn, last_seen_only=True)
+            if len(self._published_at) % _BATCH_TERMINALS == 0:
                 await asyncio.sleep(0)
 
     def _connection_changed(self, sn: str) -> None:
@@ -114,29 +114,30 @@ class TerminalStates:
         if sn is None or sn not in self._registry or self._closing:
             return
         published_at = self._published_at.get(sn)
-        if published_at is None or self._clock.boottime() - published_at >= _SHORTEST_INTERVAL:
+        if published_at is None or self._clock.boottime() - published_at >= _MIN_INTERVAL_SECONDS:
             self._publish(sn)
         else:
             self._changed[sn] = None
 
-    def _publish(self, sn: str, *, last_seen_counts: bool = False) -> None:
+    def _publish(self, sn: str, *, last_seen_only: bool = False) -> None:
         self._changed.pop(sn, None)
         known = self._registry.get(sn)
         if known is None or self._closing:
             self._published_at.pop(sn, None)
             return
         state, without_last_seen = self._encode(known)
-        if last_seen_counts or self._published.get(sn) != without_last_seen:
+        if last_seen_only or self._published.get(sn) != without_last_seen:
             self._published[sn] = without_last_seen
             self._published_at[sn] = self._clock.boottime()
             self._published_at.move_to_end(sn)
             self._retained.want(self._topics.terminal_state(sn), state)
 
     def _encode(self, known: KnownTerminal) -> tuple[bytes, bytes]:
-        state = terminal_state(known, self._person_service.counts(known.terminal.sn))
-        whole = orjson.dumps(state)
+        """Return the state as JSON, with and without `last_seen`."""
+        state = terminal_state(known, self._desired_persons.counts(known.terminal.sn))
+        encoded = orjson.dumps(state)
         state["last_seen"] = None
-        return whole, orjson.dumps(state)
+        return encoded, orjson.dumps(state)
 
     def _forgotten(self, event: TerminalForgotten) -> None:
         self._changed.pop(event.sn, None)

@@ -1,4 +1,4 @@
-"""Every topic the bridge publishes and obeys (CONTRACT, section 4), built and read in this one place."""
+"""All topics of the bridge (docs/mqtt.md): building them and reading them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,20 @@ from enum import StrEnum
 from typing import Literal
 
 from bridge.core.command_definition import CommandDefinition
-from bridge.core.commands import COMMANDS
+from bridge.core.commands import ADMIT, COMMANDS, FORGET
 from bridge.core.terminal_state import TERMINAL_STATE_SCHEMA
 from bridge.model.bridge_summary import BRIDGE_SUMMARY_SCHEMA
 from bridge.model.events import PUBLIC_EVENT_SCHEMA
 from bridge.model.json_schema import JsonSchema, choice, text
 from bridge.model.names import is_group_name, is_serial_number
-from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA
+from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, Reply
+
+MAXIMUM_RESPONSE_TOPIC_LENGTH = 512
+"""Characters of a Response Topic: several times what clients use. It is stored with every person change."""
 
 
 class Scope(StrEnum):
-    """What a command is asked of; the value stands in its topic."""
+    """The kind of addressee of a command; the value is a level of its topic."""
 
     TERMINAL = "terminal"
     GROUP = "group"
@@ -28,13 +31,13 @@ class Publication:
     """What the bridge publishes on one kind of topic.
 
     Attributes:
-        scope: what it is about.
-        level: what follows the scope, or the terminal's or group's name, in the topic.
+        scope: what it describes.
+        level: the topic's last level, after the scope and the terminal's or group's name.
         description: when it is published and what it means.
-        payloads: the schemas of what it may be.
-        retain: whether the broker keeps it.
-        qos: it is published with.
-        is_json: whether the payload is JSON, rather than plain text.
+        payloads: the schemas of its payloads.
+        retain: whether the broker retains it.
+        qos: its QoS.
+        is_json: whether the payload is JSON rather than plain text.
     """
 
     scope: Scope
@@ -53,7 +56,7 @@ AVAILABILITY_SCHEMA = choice(
 BRIDGE_AVAILABILITY = Publication(
     scope=Scope.BRIDGE,
     level="availability",
-    description="Whether the bridge serves: `online` once everything is subscribed; `offline` is also its will.",
+    description="Whether the bridge is ready: `online` after all its subscriptions; `offline` is also its will.",
     payloads=(AVAILABILITY_SCHEMA,),
     retain=True,
     is_json=False,
@@ -61,29 +64,29 @@ BRIDGE_AVAILABILITY = Publication(
 BRIDGE_INFO = Publication(
     scope=Scope.BRIDGE,
     level="info",
-    description="The bridge as a whole, at most once a second.",
+    description="A summary of the bridge, at most once a second.",
     payloads=(BRIDGE_SUMMARY_SCHEMA,),
     retain=True,
 )
 BRIDGE_HEARTBEAT = Publication(
     scope=Scope.BRIDGE,
     level="heartbeat",
-    description="The bridge's own: it measures the way through the broker. Nobody else's business, and never to be "
-    "published by others.",
+    description="Published and read by the bridge only: it measures the way through the broker. Others must not "
+    "publish it.",
     payloads=({"title": "Heartbeat", **text("a nonce")},),
     is_json=False,
 )
 BRIDGE_EVENT = Publication(
     scope=Scope.BRIDGE,
     level="event",
-    description="What happened, at most 50 a second.",
+    description="Events, at most 50 a second.",
     payloads=(PUBLIC_EVENT_SCHEMA,),
     qos=0,
 )
 BRIDGE_REPLY = Publication(
     scope=Scope.BRIDGE,
     level="reply",
-    description="Replies to commands of the bridge, and to those for names that no terminal or group can have.",
+    description="Replies to commands for the bridge, and to commands for invalid names of terminals or groups.",
     payloads=(REPLY_SCHEMA,),
 )
 TERMINAL_AVAILABILITY = Publication(
@@ -97,20 +100,20 @@ TERMINAL_AVAILABILITY = Publication(
 TERMINAL_STATE = Publication(
     scope=Scope.TERMINAL,
     level="state",
-    description="The terminal, its persons in numbers and its last reply. Cleared when it is forgotten.",
+    description="The terminal, the numbers of its persons and its last reply. Cleared when it is forgotten.",
     payloads=(TERMINAL_STATE_SCHEMA,),
     retain=True,
 )
 TERMINAL_REPLY = Publication(
     scope=Scope.TERMINAL,
     level="reply",
-    description="Replies to the commands for one terminal, those to its groups included.",
+    description="Replies to the commands for one terminal, also to those for its groups.",
     payloads=(REPLY_SCHEMA,),
 )
 GROUP_REPLY = Publication(
     scope=Scope.GROUP,
     level="reply",
-    description="The summary of a command once every member has ended; a reply where it was not taken at all.",
+    description="The summary of a command after the last member's reply; a reply if the command was not accepted.",
     payloads=(GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA),
 )
 
@@ -125,17 +128,17 @@ PUBLICATIONS = (
     TERMINAL_REPLY,
     GROUP_REPLY,
 )
-"""Everything below the base that the bridge publishes."""
+"""Everything that the bridge publishes below its base topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a command topic says.
+    """The addressee and the command that a topic names.
 
     Attributes:
-        scope: what kind of thing is asked.
-        name: the SN or the group's name as it came, well-formed or not; empty for the bridge.
-        definition: which command.
+        scope: the kind of addressee.
+        name: the SN or the group's name as received, well-formed or not; empty for the bridge.
+        definition: the command.
     """
 
     scope: Scope
@@ -144,21 +147,21 @@ class Address:
 
     @property
     def is_well_formed(self) -> bool:
-        """Whether anything can have this name."""
+        """Whether the name is a valid one."""
         if self.scope is Scope.TERMINAL:
             return is_serial_number(self.name)
         return self.scope is Scope.BRIDGE or is_group_name(self.name)
 
 
 class Topics:
-    """The topics below one base."""
+    """The topics below one base topic."""
 
     def __init__(self, base: str, discovery_prefix: str | None = None) -> None:
-        """Lay out the topics.
+        """Build the fixed topics.
 
         Args:
             base: `mqtt.base_topic`: one or more levels, without wildcards or a slash at either end.
-            discovery_prefix: `homeassistant.prefix`, likewise, for who has to tell what `is_reserved`.
+            discovery_prefix: `homeassistant.prefix`, of the same form; `allows_response_topic` needs it.
         """
         self.base = base
         self._discovery_prefix = discovery_prefix
@@ -170,41 +173,49 @@ class Topics:
         self._named = {(scope, definition.topic): definition for definition in COMMANDS for scope in scopes(definition)}
 
     def of(self, publication: Publication, name: str = "") -> str:
-        """Return where something is published; `name` is the terminal's or group's."""
+        """Return the topic of a publication; `name` is the terminal's SN or the group's name."""
         return self._topic(publication.scope, name, publication.level)
 
     def terminal_availability(self, sn: str) -> str:
-        """Return where `online` or `offline` of a terminal is retained."""
+        """Return the topic of a terminal's availability."""
         return self.of(TERMINAL_AVAILABILITY, sn)
 
     def terminal_state(self, sn: str) -> str:
-        """Return where the state of a terminal is retained."""
+        """Return the topic of a terminal's state."""
         return self.of(TERMINAL_STATE, sn)
 
     def terminal_reply(self, sn: str) -> str:
-        """Return where a terminal's replies go."""
+        """Return the topic of a terminal's replies."""
         return self.of(TERMINAL_REPLY, sn)
 
     def group_reply(self, group: str) -> str:
-        """Return where a group's summaries go."""
+        """Return the topic of a group's summaries."""
         return self.of(GROUP_REPLY, group)
 
+    def reply(self, reply: Reply) -> str:
+        """Return the public topic of a reply."""
+        if reply.command in (ADMIT.name, FORGET.name):
+            return self.bridge_reply
+        if reply.group is not None:
+            return self.group_reply(reply.group)
+        return self.bridge_reply if reply.sn is None else self.terminal_reply(reply.sn)
+
     def command(self, scope: Scope, name: str, definition: CommandDefinition) -> str:
-        """Return where a command is asked; `+` as the name for every one."""
+        """Return the topic of a command; with the name `+`, the filter for every name."""
         return self._topic(scope, name, definition.topic)
 
     @property
     def urgent_commands(self) -> Sequence[str]:
-        """The filters of the live connection: what must not be late."""
+        """The topic filters of the live connection: commands that must not be late."""
         return self._filters(urgent=True)
 
     @property
     def lasting_commands(self) -> Sequence[str]:
-        """The filters of the intake connection: what must not get lost."""
+        """The topic filters of the intake connection: commands that must not get lost."""
         return self._filters(urgent=False)
 
     def parse(self, topic: str) -> Address | None:
-        """Return what a command topic says, None for any other topic."""
+        """Return what a command topic addresses, None for any other topic."""
         if not topic.startswith(f"{self.base}/"):
             return None
         scope_level, _, rest = topic[len(self.base) + 1 :].partition("/")
@@ -219,12 +230,25 @@ class Topics:
         return None if definition is None else Address(scope, name, definition)
 
     def holds(self, topic: str) -> bool:
-        """Tell whether a topic is the base or below it."""
+        """Return whether a topic is the base topic or below it."""
         return _is_within(topic, self.base)
 
-    def is_reserved(self, topic: str) -> bool:
-        """Tell whether what is published there passes for the bridge's own word, to its users or to Home Assistant."""
-        return self.holds(topic) or (self._discovery_prefix is not None and _is_within(topic, self._discovery_prefix))
+    def allows_response_topic(self, topic: str) -> bool:
+        """Return whether the bridge may publish a reply to a Response Topic that a client chose.
+
+        Not below the base topic: a reply there could be a command, or look like a message of the bridge. Not below
+        Home Assistant's discovery prefix: it would replace a device's discovery. Not below `$`, where brokers have
+        their control topics (`$CONTROL/dynamic-security`). Topics are compared as they are: they differ by case and
+        by a leading slash (MQTT 5, section 4.7.3).
+        """
+        return (
+            0 < len(topic) <= MAXIMUM_RESPONSE_TOPIC_LENGTH
+            and not topic.startswith("$")
+            and topic.isprintable()
+            and not any(character in topic for character in "+#")
+            and not self.holds(topic)
+            and not (self._discovery_prefix is not None and _is_within(topic, self._discovery_prefix))
+        )
 
     def _topic(self, scope: Scope, name: str, levels: str) -> str:
         named = "" if scope is Scope.BRIDGE else f"/{name}"
@@ -244,7 +268,7 @@ def _is_within(topic: str, root: str) -> bool:
 
 
 def scopes(definition: CommandDefinition) -> Sequence[Scope]:
-    """Return what a command can be asked of."""
+    """Return the kinds of addressees that a command can have."""
     return [
         scope
         for scope, applies in (

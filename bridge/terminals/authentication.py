@@ -103,7 +103,7 @@ class TerminalAuthentication:
             return _unauthorized()
         self._throttle.succeeded((address, sn))
         try:
-            admitted = await self._admission.ask(sn, address)
+            admitted = await self._admission.may_connect(sn, address)
         except UnavailableError as error:
             self._report(sn, address, str(error))
             return _retry_later(503, "the terminal cannot be admitted now", _BUSY_RETRY_SECONDS)
@@ -141,7 +141,7 @@ class TerminalAuthentication:
         if self._reports < 1:
             return
         self._reports -= 1
-        self._admission.refused(sn, address, reason)
+        self._admission.record_refusal(sn, address, reason)
         if self._reports < 1:
             _LOGGER.warning("too many refused handshakes: for a while they are only counted")
 

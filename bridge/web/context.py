@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.core.admission import Admission
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonsPort
+from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.model.secret import Secret
@@ -30,7 +30,7 @@ class WebServices:
     registry: TerminalRegistry
     presses: Presses
     admission: Admission
-    person_service: PersonsPort
+    person_service: DesiredPersons
     events: EventBus
     verify: Verify
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bridge.cli.main import main
 from bridge.core.commands import COMMANDS
-from bridge.mqtt.access.roles import ABOUT_ROLES, PUBLISHERS, Role
+from bridge.mqtt.access.roles import PUBLISHERS, ROLE_DESCRIPTIONS, Role
 from tests.access.shipped_broker import EXAMPLE, USERS, acl, sections
 
 
@@ -30,7 +30,7 @@ def run(settings: Path, *words: str) -> Result:
 def test_every_command_has_its_roles_and_every_role_its_words() -> None:
     assert set(PUBLISHERS) == {command.name for command in COMMANDS}
     assert all(Role.ADMIN in roles and Role.WATCHER not in roles and roles for roles in PUBLISHERS.values())
-    assert set(ABOUT_ROLES) == set(Role)
+    assert set(ROLE_DESCRIPTIONS) == set(Role)
 
 
 def test_the_shipped_acl_is_what_the_command_prints(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from bridge.core.admission import MAXIMUM_PENDING, Admission
+from bridge.core.admission import MAXIMUM_PENDING, Admission, AdmissionServices
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import Admit, Forget
@@ -14,9 +14,9 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
-from tests.support.core import SetClock, WrittenConnection, collect, known_terminal
+from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal
 from tests.support.persons import NoPersons
-from tests.support.terminals import KeptTerminals
+from tests.support.terminals import InMemoryTerminals
 
 ORIGIN = Origin(source="test")
 
@@ -29,12 +29,16 @@ class MarkingHasher:
 class Entrance:
     def __init__(self, admit: Literal["known", "any"] = "known") -> None:
         self.events = EventBus()
-        self.clock = SetClock()
+        self.clock = ManualClock()
         self.registry = TerminalRegistry(self.events, self.clock)
-        self.store = KeptTerminals()
+        self.store = InMemoryTerminals()
         self.persons = NoPersons()
         self.admission = Admission(
-            self.registry, self.events, self.clock, self.store, self.persons, MarkingHasher(), admit
+            self.registry,
+            self.events,
+            self.clock,
+            AdmissionServices(terminals=self.store, persons=self.persons, hasher=MarkingHasher()),
+            admit,
         )
 
 
@@ -53,17 +57,17 @@ async def test_the_configuration_wins_over_the_store(entrance: Entrance) -> None
 
 async def test_an_unknown_terminal_waits_and_is_announced_once(entrance: Entrance) -> None:
     told = collect(entrance.events, TerminalPending, PendingChanged)
-    assert not await entrance.admission.ask("T1", "192.0.2.1")
-    assert not await entrance.admission.ask("T1", "192.0.2.1")
+    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
+    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
     assert [type(event) for event in told] == [TerminalPending, PendingChanged]
-    assert not await entrance.admission.ask("T1", "192.0.2.2")
+    assert not await entrance.admission.may_connect("T1", "192.0.2.2")
     assert len(told) == 3, "another address is news"
     assert [(one.sn, one.address) for one in entrance.admission.pending] == [("T1", "192.0.2.2")]
 
 
 async def test_those_that_wait_are_bounded_in_number(entrance: Entrance) -> None:
     for number in range(MAXIMUM_PENDING + 10):
-        await entrance.admission.ask(f"T{number}", "192.0.2.1")
+        await entrance.admission.may_connect(f"T{number}", "192.0.2.1")
     pending = [one.sn for one in entrance.admission.pending]
     assert len(pending) == MAXIMUM_PENDING
     assert pending[0] == "T10"
@@ -71,7 +75,7 @@ async def test_those_that_wait_are_bounded_in_number(entrance: Entrance) -> None
 
 async def test_with_any_a_terminal_becomes_known_by_connecting() -> None:
     entrance = Entrance("any")
-    assert await entrance.admission.ask("T1", "192.0.2.1")
+    assert await entrance.admission.may_connect("T1", "192.0.2.1")
     assert entrance.store.terminals["T1"].origin is TerminalOrigin.CONNECTED
     assert "T1" in entrance.registry
 
@@ -80,12 +84,12 @@ async def test_with_any_a_full_store_lets_nobody_unknown_in() -> None:
     entrance = Entrance("any")
     entrance.store.full = True
     with pytest.raises(UnavailableError):
-        await entrance.admission.ask("T1", "192.0.2.1")
+        await entrance.admission.may_connect("T1", "192.0.2.1")
     assert "T1" not in entrance.registry
 
 
 async def test_approval_makes_known_stores_hashed_and_ends_the_waiting(entrance: Entrance) -> None:
-    await entrance.admission.ask("T1", "192.0.2.1")
+    await entrance.admission.may_connect("T1", "192.0.2.1")
     told = collect(entrance.events, TerminalAdmitted, PendingChanged)
     command = Admit(sn="T1", changes={"name": "Gate", "username": "gate", "password": Secret("p")}, request_id="r")
     reply = await entrance.admission.admit(command, ORIGIN)
@@ -93,7 +97,7 @@ async def test_approval_makes_known_stores_hashed_and_ends_the_waiting(entrance:
     assert entrance.store.terminals["T1"].password == Secret("hashed p")
     assert entrance.admission.pending == ()
     assert {type(event) for event in told} == {TerminalAdmitted, PendingChanged}
-    assert await entrance.admission.ask("T1", "192.0.2.1")
+    assert await entrance.admission.may_connect("T1", "192.0.2.1")
 
 
 async def test_approving_again_changes_only_what_is_given(entrance: Entrance) -> None:
@@ -106,7 +110,7 @@ async def test_approving_again_changes_only_what_is_given(entrance: Entrance) ->
 
 async def test_new_credentials_end_the_connection_made_with_the_old_ones(entrance: Entrance) -> None:
     await entrance.admission.admit(Admit(sn="T1"), ORIGIN)
-    connection = WrittenConnection(entrance.registry, "T1")
+    connection = RecordingConnection(entrance.registry, "T1")
     entrance.registry.connected(connection)
     await entrance.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
     assert connection.resets == []
@@ -138,7 +142,7 @@ async def test_a_full_store_changes_nothing(entrance: Entrance) -> None:
 
 async def test_forgetting_closes_drops_and_announces(entrance: Entrance) -> None:
     await entrance.admission.admit(Admit(sn="T1"), ORIGIN)
-    connection = WrittenConnection(entrance.registry, "T1")
+    connection = RecordingConnection(entrance.registry, "T1")
     entrance.registry.connected(connection)
     told = collect(entrance.events, TerminalForgotten)
     reply = await entrance.admission.forget(Forget(sn="T1"), ORIGIN)
@@ -147,11 +151,11 @@ async def test_forgetting_closes_drops_and_announces(entrance: Entrance) -> None
     assert len(told) == 1
     assert entrance.persons.forgotten == ["T1"]
     assert entrance.store.terminals == {}
-    assert not await entrance.admission.ask("T1", "192.0.2.1")
+    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
 
 
 async def test_one_that_only_waits_can_be_forgotten_a_stranger_cannot(entrance: Entrance) -> None:
-    await entrance.admission.ask("T1", "192.0.2.1")
+    await entrance.admission.may_connect("T1", "192.0.2.1")
     assert (await entrance.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.OK
     assert entrance.admission.pending == ()
     assert (await entrance.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.INVALID

@@ -17,7 +17,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
-from tests.support.core import SetClock
+from tests.support.core import ManualClock
 from tests.support.waiting import until
 
 AT = datetime(2026, 11, 24, 8, tzinfo=UTC)
@@ -50,7 +50,7 @@ def reply(number: int = 0, outcome: Outcome = Outcome.OK, **details: Any) -> Rep
 
 
 def recorder(store: FailingStore, events: EventBus) -> AuditRecorder:
-    return AuditRecorder(store, events, SetClock(), keep_days=90)
+    return AuditRecorder(store, events, ManualClock(), keep_days=90)
 
 
 async def test_every_reply_is_taken_down_with_who_asked() -> None:
@@ -66,7 +66,7 @@ async def test_every_reply_is_taken_down_with_who_asked() -> None:
         "open", "T1", "1", Outcome.OK, ORIGIN.source, "ann",
     )  # fmt: skip
     assert (second.person_id, second.outcome, second.message) == ("p1", Outcome.REFUSED, "no face")
-    assert store.dropped == [(SetClock().now() - timedelta(days=90), audit_module.MAXIMUM_RECORDS)]
+    assert store.dropped == [(ManualClock().now() - timedelta(days=90), audit_module.MAXIMUM_RECORDS)]
     await audit.stop()
 
 

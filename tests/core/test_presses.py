@@ -14,7 +14,7 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.protocol.replies import TerminalReply
-from tests.support.core import SetClock, WrittenConnection, collect, known_terminal, msgids
+from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal, msgids
 
 DEADLINE = 5.0
 ORIGIN = Origin(source="test", response_topic="answers/here", correlation_data=b"7")
@@ -24,17 +24,17 @@ class House:
     """A hub with two terminals, T1 connected and T2 not."""
 
     def __init__(self) -> None:
-        self.clock = SetClock()
+        self.clock = ManualClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
         self.registry.put(known_terminal("T1", groups=("lobby",)))
         self.registry.put(known_terminal("T2", groups=("lobby",)))
         self.presses = Presses(self.registry, self.events, self.clock, msgids(), DEADLINE)
-        self.connection = WrittenConnection(self.registry, "T1")
+        self.connection = RecordingConnection(self.registry, "T1")
         self.registry.connected(self.connection)
 
-    def silent(self) -> WrittenConnection:
-        connection = WrittenConnection(self.registry, "T1", answer=lambda _: None)
+    def silent(self) -> RecordingConnection:
+        connection = RecordingConnection(self.registry, "T1", answer=lambda _: None)
         self.registry.connected(connection)
         return connection
 
@@ -93,7 +93,7 @@ async def test_the_deadline_runs_from_when_it_was_asked_for(system: House) -> No
 
 async def test_a_refusal_carries_the_terminals_words(system: House) -> None:
     system.registry.connected(
-        WrittenConnection(system.registry, "T1", lambda msgid: TerminalReply(msgid, None, 3, "busy"))
+        RecordingConnection(system.registry, "T1", lambda msgid: TerminalReply(msgid, None, 3, "busy"))
     )
     reply = await system.press()
     assert (reply.outcome, reply.status, reply.message) == (Outcome.REFUSED, 3, "busy")
@@ -102,7 +102,7 @@ async def test_a_refusal_carries_the_terminals_words(system: House) -> None:
 async def test_offline_is_said_and_nothing_is_kept_for_later(system: House) -> None:
     reply = await system.press("T2")
     assert (reply.outcome, reply.delivered) == (Outcome.OFFLINE, False)
-    later = WrittenConnection(system.registry, "T2")
+    later = RecordingConnection(system.registry, "T2")
     system.registry.connected(later)
     await asyncio.sleep(0)
     assert later.frames == []
@@ -194,7 +194,7 @@ async def test_a_flood_of_presses_is_turned_away(system: House) -> None:
     assert (reply.outcome, reply.delivered) == (Outcome.UNAVAILABLE, False)
     system.registry.disconnected(connection, "gone")
     await asyncio.gather(*pressing)
-    system.registry.connected(WrittenConnection(system.registry, "T1"))
+    system.registry.connected(RecordingConnection(system.registry, "T1"))
     assert (await system.press()).outcome is Outcome.OK
 
 

@@ -8,12 +8,12 @@ from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalConnected, TerminalDisconnected, UnknownReply
 from bridge.protocol.replies import TerminalReply
-from tests.support.core import SetClock, WrittenConnection, collect, known_terminal
+from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal
 
 
 def registry_of(*sns: str) -> tuple[TerminalRegistry, EventBus]:
     events = EventBus()
-    registry = TerminalRegistry(events, SetClock())
+    registry = TerminalRegistry(events, ManualClock())
     for sn in sns:
         registry.put(known_terminal(sn, groups=("lobby",)))
     return registry, events
@@ -22,7 +22,7 @@ def registry_of(*sns: str) -> tuple[TerminalRegistry, EventBus]:
 def test_a_connection_is_announced_and_let_go() -> None:
     registry, events = registry_of("T1")
     told = collect(events, TerminalConnected, TerminalDisconnected)
-    connection = WrittenConnection(registry, "T1")
+    connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     registry.disconnected(connection, "gone")
     registry.disconnected(connection, "gone again")
@@ -36,7 +36,7 @@ def test_a_connection_is_announced_and_let_go() -> None:
 def test_a_second_connection_takes_over_without_a_disconnection() -> None:
     registry, events = registry_of("T1")
     told = collect(events, TerminalConnected, TerminalDisconnected)
-    old, new = WrittenConnection(registry, "T1"), WrittenConnection(registry, "T1")
+    old, new = RecordingConnection(registry, "T1"), RecordingConnection(registry, "T1")
     registry.connected(old)
     registry.connected(new)
     registry.disconnected(old, "its socket noticed late")
@@ -49,7 +49,7 @@ def test_a_second_connection_takes_over_without_a_disconnection() -> None:
 
 def test_a_reply_may_come_in_on_a_later_connection_where_its_waiter_says_so() -> None:
     registry, _ = registry_of("T1")
-    old, new = WrittenConnection(registry, "T1"), WrittenConnection(registry, "T1")
+    old, new = RecordingConnection(registry, "T1"), RecordingConnection(registry, "T1")
     registry.connected(old)
     known = registry.get("T1")
     assert known is not None
@@ -63,7 +63,7 @@ def test_a_reply_may_come_in_on_a_later_connection_where_its_waiter_says_so() ->
 
 def test_what_is_no_longer_expected_is_not_handed_on() -> None:
     registry, _ = registry_of("T1")
-    connection = WrittenConnection(registry, "T1")
+    connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     known = registry.get("T1")
     assert known is not None
@@ -77,7 +77,7 @@ def test_what_is_no_longer_expected_is_not_handed_on() -> None:
 
 def test_what_is_known_of_a_terminal_changes_under_its_connection() -> None:
     registry, _ = registry_of("T1", "T2")
-    connection = WrittenConnection(registry, "T1")
+    connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     registry.put(known_terminal("T1", groups=("cellar",)))
     known = registry.get("T1")
@@ -91,12 +91,12 @@ def test_a_flood_of_unknown_replies_is_counted_and_does_not_fill_the_log(caplog:
     caplog.set_level(logging.INFO)
     registry, events = registry_of("T1")
     counted = collect(events, UnknownReply)
-    connection = WrittenConnection(registry, "T1")
+    connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     for number in range(100):
         registry.received(connection, TerminalReply(f"x{number}", None, 0, "ok"))
     assert len(counted) == 100
-    assert caplog.text.count("nothing waits for") == 10
-    registry.connected(WrittenConnection(registry, "T1"))
+    assert caplog.text.count("no command waits for") == 10
+    registry.connected(RecordingConnection(registry, "T1"))
     registry.received(connection, TerminalReply("x", None, 0, "ok"))
-    assert caplog.text.count("nothing waits for") == 11
+    assert caplog.text.count("no command waits for") == 11

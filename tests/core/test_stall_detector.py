@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from bridge.core.clock import StallDetector
-from tests.support.core import SetClock
+from tests.support.core import ManualClock
 
 
 async def ticked(watch: StallDetector) -> None:
@@ -14,7 +14,7 @@ async def ticked(watch: StallDetector) -> None:
 
 
 async def test_in_ordinary_times_a_request_arrives_when_it_is_read() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     watch = StallDetector(clock)
     await ticked(watch)
     clock.seconds += 0.05
@@ -22,7 +22,7 @@ async def test_in_ordinary_times_a_request_arrives_when_it_is_read() -> None:
 
 
 async def test_after_a_stall_a_request_may_be_as_old_as_the_stall() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     watch = StallDetector(clock)
     await ticked(watch)
     before = clock.seconds
@@ -34,7 +34,7 @@ async def test_after_a_stall_a_request_may_be_as_old_as_the_stall() -> None:
 
 
 async def test_caution_ends() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     watch = StallDetector(clock)
     clock.seconds += 7
     for _ in range(12):
@@ -44,7 +44,7 @@ async def test_caution_ends() -> None:
 
 
 async def test_a_second_stall_within_the_caution_reaches_back_to_the_first() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     watch = StallDetector(clock)
     before = clock.seconds
     clock.seconds += 3

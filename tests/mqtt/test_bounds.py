@@ -1,80 +1,116 @@
-"""What a flood can cost: nothing here grows beyond a bound, and who is turned away is told."""
+"""Floods: every queue is bounded, and a sender whose command is not accepted gets a reply."""
 
-from bridge.model.events import CommandReplied
+from collections.abc import Sequence
+from random import Random
+
+from bridge.core.replies import ReplyDispatcher
+from bridge.model.events import CommandReplied, Event
 from bridge.model.outcome import Outcome
-from bridge.mqtt.client.connection import Message
-from bridge.mqtt.live_commands import MAXIMUM_RUNNING
-from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND
+from bridge.mqtt.client.connection import Message, MqttConnection
+from bridge.mqtt.command_reader import CommandReader
+from bridge.mqtt.intake import Intake, intake_rules
+from bridge.mqtt.lease import Lease
+from bridge.mqtt.live_commands import MAXIMUM_RUNNING, LiveCommands, press_rules
+from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND, Publisher
+from bridge.mqtt.topics import Topics
 from tests.support.core import collect
 from tests.support.mqtt_bridge import Bridge
 
 NO_BROKER = 1
+TOPICS = Topics("facebridge")
 
 
 def message(topic: str, payload: bytes, qos: int) -> Message:
     return Message(topic=f"facebridge/{topic}", payload=payload, qos=qos, retain=False, received_at=0.0)
 
 
-async def test_presses_under_way_are_bounded() -> None:
+def outcomes(replies: Sequence[Event]) -> list[Outcome]:
+    return [event.reply.outcome for event in replies if isinstance(event, CommandReplied)]
+
+
+def live_commands_of(bridge: Bridge) -> LiveCommands:
+    reader = CommandReader(TOPICS, ReplyDispatcher(bridge.events, bridge.clock), press_rules("5"), urgent=True)
+    return LiveCommands(reader, bridge.core.presses, Lease(bridge.clock, 5.0, lambda: "nonce"))
+
+
+def intake_of(bridge: Bridge) -> Intake:
+    rules = intake_rules(bridge.options.max_photo_bytes)
+    reader = CommandReader(TOPICS, ReplyDispatcher(bridge.events, bridge.clock), rules, urgent=False)
+
+    async def published() -> None:
+        return None
+
+    return Intake(reader, bridge.core.persons, bridge.admission, lambda _: None, published, Random(1))
+
+
+async def test_presses_in_progress_are_bounded() -> None:
     bridge = Bridge(NO_BROKER, "5")
-    told = collect(bridge.events, CommandReplied)
+    live_commands = live_commands_of(bridge)
+    replies = collect(bridge.events, CommandReplied)
     for _ in range(MAXIMUM_RUNNING):
-        bridge.face._live_received(message("terminal/T1/open/set", b"PRESS", 1))
-    assert told == []
-    assert bridge.face.statistics().presses_running == MAXIMUM_RUNNING
-    bridge.face._live_received(message("terminal/T1/open/set", b'{"request_id": "r"}', 1))
-    assert [(event.reply.outcome, event.reply.request_id) for event in told if isinstance(event, CommandReplied)] == [
-        (Outcome.UNAVAILABLE, "r")
-    ]
-    await bridge.face._live_commands.stop(5)
-    assert bridge.face.statistics().presses_running == 0
+        live_commands.received(message("terminal/T1/open/set", b"PRESS", 1))
+    assert replies == []
+    assert live_commands.running == MAXIMUM_RUNNING
+    live_commands.received(message("terminal/T1/open/set", b'{"request_id": "r"}', 1))
+    assert [
+        (event.reply.outcome, event.reply.request_id) for event in replies if isinstance(event, CommandReplied)
+    ] == [(Outcome.UNAVAILABLE, "r")]
+    await live_commands.stop(5)
+    assert live_commands.running == 0
 
 
-async def test_a_bridge_that_stops_takes_no_more_presses() -> None:
+async def test_a_stopping_bridge_accepts_no_more_presses() -> None:
     bridge = Bridge(NO_BROKER, "5")
-    told = collect(bridge.events, CommandReplied)
-    await bridge.face._live_commands.stop(0)
-    bridge.face._live_received(message("terminal/T1/open/set", b"PRESS", 1))
-    assert [event.reply.outcome for event in told if isinstance(event, CommandReplied)] == [Outcome.UNAVAILABLE]
+    live_commands = live_commands_of(bridge)
+    replies = collect(bridge.events, CommandReplied)
+    await live_commands.stop(0)
+    live_commands.received(message("terminal/T1/open/set", b"PRESS", 1))
+    assert outcomes(replies) == [Outcome.UNAVAILABLE]
 
 
-async def test_what_waits_unassured_is_bounded_and_what_is_assured_waits() -> None:
+async def test_messages_of_qos_0_are_bounded_and_those_of_qos_1_wait() -> None:
     bridge = Bridge(NO_BROKER, "5")
-    told = collect(bridge.events, CommandReplied)
+    intake = intake_of(bridge)
+    replies = collect(bridge.events, CommandReplied)
     payload = b'"' + b"x" * 15_000_000 + b'"'
     for _ in range(20):
-        bridge.face._intake_received(message("terminal/T1/person/set", payload, 0))
-    waiting = bridge.face.statistics()
-    assert waiting.intake_waiting_bytes <= 256 * 1024 * 1024
-    assert waiting.intake_waiting + len(told) == 20
-    assert {event.reply.outcome for event in told if isinstance(event, CommandReplied)} == {Outcome.UNAVAILABLE}
-    bridge.face._intake_received(message("terminal/T1/person/set", payload, 1))
-    assert bridge.face.statistics().intake_waiting == waiting.intake_waiting + 1
+        intake.received(message("terminal/T1/person/set", payload, 0))
+    waiting = intake.waiting
+    assert intake.waiting_bytes <= 256 * 1024 * 1024
+    assert waiting + len(replies) == 20
+    assert set(outcomes(replies)) == {Outcome.UNAVAILABLE}
+    intake.received(message("terminal/T1/person/set", payload, 1))
+    assert intake.waiting == waiting + 1
 
 
 async def test_an_oversize_payload_is_not_kept() -> None:
-    bridge = Bridge(NO_BROKER, "5")
-    bridge.face._intake_received(message("terminal/T1/person/set", b"x" * 20_000_000, 1))
-    assert bridge.face.statistics().intake_waiting_bytes == 0
+    intake = intake_of(Bridge(NO_BROKER, "5"))
+    intake.received(message("terminal/T1/person/set", b"x" * 20_000_000, 1))
+    assert intake.waiting == 1
+    assert intake.waiting_bytes == 0
 
 
-async def test_of_what_waits_only_the_unassured_outlives_the_connection() -> None:
-    bridge = Bridge(NO_BROKER, "5")
+async def test_only_messages_of_qos_0_stay_after_a_disconnection() -> None:
+    intake = intake_of(Bridge(NO_BROKER, "5"))
     for qos in (1, 0, 1):
-        bridge.face._intake_received(message("terminal/T1/person/set", b"{}", qos))
-    bridge.face._intake_disconnected()
-    assert bridge.face.statistics().intake_waiting == 1
+        intake.received(message("terminal/T1/person/set", b"{}", qos))
+    intake.disconnected()
+    assert intake.waiting == 1
 
 
-async def test_events_of_a_second_are_bounded() -> None:
+async def test_events_per_second_are_bounded() -> None:
     published: list[bytes] = []
 
-    class Counting:
-        def publish_nowait(self, topic: str, payload: bytes, **_: object) -> None:
+    class CountingConnection(MqttConnection):
+        def __init__(self) -> None:
+            """Connect to no broker."""
+
+        def publish_nowait(self, topic: str, payload: bytes | str, **_: object) -> None:
+            assert isinstance(payload, bytes)
             published.append(payload)
 
     bridge = Bridge(NO_BROKER, "5")
-    bridge.face._publisher._connection = Counting()  # type: ignore[assignment]  # all that an event needs
+    Publisher(TOPICS, CountingConnection(), bridge.events, bridge.clock)
     for number in range(3 * MAXIMUM_EVENTS_A_SECOND):
-        bridge.admission.refused(f"T{number}", "192.0.2.1", "wrong password")
+        bridge.admission.record_refusal(f"T{number}", "192.0.2.1", "wrong password")
     assert MAXIMUM_EVENTS_A_SECOND <= len(published) <= 2 * MAXIMUM_EVENTS_A_SECOND

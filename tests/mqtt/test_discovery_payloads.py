@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.outcome import Outcome
-from bridge.mqtt.discovery.bridge_device import bridge_device
-from bridge.mqtt.discovery.entities import Installation
+from bridge.mqtt.discovery.devices import Installation, bridge_device, terminal_device
 from bridge.mqtt.discovery.names import EntityNames, node_of, slugify
-from bridge.mqtt.discovery.terminal_device import terminal_device
 from bridge.mqtt.topics import Topics
 from tests.support.core import known_terminal
 

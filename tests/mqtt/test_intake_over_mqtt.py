@@ -59,7 +59,7 @@ async def test_person_changes_are_taken_and_answered(mosquitto: Mosquitto, proto
             ("syncPersons", None, "accepted", "e"),
         ]
         assert {(one.qos, one.retain) for one in answers} == {(1, False)}
-        changes = [request.change for request in bridge.person_service.taken]
+        changes = [request.change for request in bridge.persons.accepted]
         assert RemovePersons(ids=None, request_id="d") in changes
         assert SyncPersons(clear=True, request_id="e") in changes
 
@@ -95,7 +95,7 @@ async def test_a_group_takes_persons_and_is_summed_up(mosquitto: Mosquitto, prot
         await client.publish("facebridge/group/lobby/person/sync", b"")
         summary = (await client.wait_for_all("facebridge/group/lobby/reply", 2))[1].json
         assert (summary["command"], summary["outcomes"]) == ("syncPersons", {"accepted": 2})
-        assert sum(isinstance(request.change, SetPersons) for request in bridge.person_service.taken) == 4
+        assert sum(isinstance(request.change, SetPersons) for request in bridge.persons.accepted) == 4
         for sn in ("T1", "T2"):
             await client.wait_for_all(f"facebridge/terminal/{sn}/reply", 4)
 
@@ -119,9 +119,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("bridge/forget/set", {"sn": "T1"}, "listed in the configuration"),
     ("bridge/admit/set", {"sn": "T1", "name": "x"}, "listed in the configuration"),
     ("group/lobby/person/remove", {"all": True, "confirm": "T1"}, 'needs "confirm": "lobby"'),
-    ("group/nobody/person/set", {"id": "1"}, "no terminal is in a group"),
-    ("terminal/T9/person/set", {"id": "1"}, "is the SN right"),
-    ("terminal/T9/person/get", b"", "is the SN right"),
+    ("group/nobody/person/set", {"id": "1"}, "no terminal is in group 'nobody'"),
+    ("terminal/T9/person/set", {"id": "1"}, "check the SN"),
+    ("terminal/T9/person/get", b"", "check the SN"),
 ]
 
 
@@ -140,7 +140,7 @@ async def test_what_is_wrong_is_told_where_it_was_asked_and_holds_up_nobody(mosq
             assert answer["outcome"] == "invalid", (number, answer)
             assert hint in answer["message"], (number, answer)
             assert answer["errors"]
-        assert bridge.person_service.taken == []
+        assert bridge.persons.accepted == []
         await client.publish(SET, {"id": "1", "request_id": "after"})
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "after")
 
@@ -154,7 +154,7 @@ async def test_retained_person_commands_are_not_obeyed(mosquitto: Mosquitto) -> 
         await client.publish(SET, {"id": "1"}, retain=True)
         answer = await client.wait_for(REPLY)
         assert (answer.json["outcome"], "retain" in answer.json["message"]) == ("invalid", True)
-        assert bridge.person_service.taken == []
+        assert bridge.persons.accepted == []
 
 
 async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosquitto: Mosquitto) -> None:
@@ -163,23 +163,23 @@ async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosq
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = True
+        bridge.persons.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"})
         await client.wait_for(REPLY)
         for request_id in ("b", "c"):
             await client.publish(SET, {"id": "1", "request_id": request_id})
-        while bridge.person_service.attempts < 3:
-            bridge.person_service.attempted.clear()
-            await bridge.person_service.attempted.wait()
+        while bridge.persons.attempts < 3:
+            bridge.persons.attempted.clear()
+            await bridge.persons.attempted.wait()
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c")
         everyone = [("a", "unavailable"), ("b", "unavailable"), ("c", "unavailable")]
         assert outcomes(client) == everyone, "each is told, once, however often it is tried"
-        bridge.person_service.full = False
+        bridge.persons.full = False
         await client.wait_for(
             REPLY, lambda heard: (heard.json["request_id"], heard.json["outcome"]) == ("c", "accepted")
         )
         assert outcomes(client) == [*everyone, ("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
-        assert [request.change.request_id for request in bridge.person_service.taken] == ["a", "b", "c"]
+        assert [request.change.request_id for request in bridge.persons.accepted] == ["a", "b", "c"]
 
 
 async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) -> None:
@@ -189,12 +189,12 @@ async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) 
         running(Bridge(mosquitto.port, "5"), *terminals) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = True
+        bridge.persons.full = True
         await client.publish("facebridge/group/lobby/person/set", {"id": "1", "request_id": "g"})
-        while bridge.person_service.attempts < 2:
-            bridge.person_service.attempted.clear()
-            await bridge.person_service.attempted.wait()
-        bridge.person_service.full = False
+        while bridge.persons.attempts < 2:
+            bridge.persons.attempted.clear()
+            await bridge.persons.attempted.wait()
+        bridge.persons.full = False
         summaries = await client.wait_for_all("facebridge/group/lobby/reply", 2)
         assert [one.json["outcomes"] for one in summaries] == [{"unavailable": 2}, {"accepted": 2}]
         await client.wait_for_all("facebridge/terminal/T2/reply", 2)
@@ -208,13 +208,13 @@ async def test_what_came_with_qos_0_is_answered_and_not_kept(mosquitto: Mosquitt
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = True
+        bridge.persons.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"}, qos=0)
         await client.wait_for(REPLY, lambda heard: heard.json["outcome"] == "unavailable")
-        bridge.person_service.full = False
+        bridge.persons.full = False
         await client.publish(SET, {"id": "1", "request_id": "b"}, qos=0)
         await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b")
-        assert [(one.change.request_id, one.origin.assured) for one in bridge.person_service.taken] == [("b", False)]
+        assert [(one.change.request_id, one.origin.assured) for one in bridge.persons.accepted] == [("b", False)]
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -222,14 +222,14 @@ async def test_what_was_not_taken_comes_again_to_the_next_bridge(mosquitto: Mosq
     async with mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client:
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
             await online(client)
-            bridge.person_service.full = True
+            bridge.persons.full = True
             for request_id in ("a", "b"):
                 await client.publish(SET, {"id": "1", "request_id": request_id})
             await client.wait_for(REPLY)
         await client.publish(SET, {"id": "1", "request_id": "while away"})
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "while away")
-            assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "while away"]
+            assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "while away"]
 
 
 async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: Path) -> None:
@@ -239,20 +239,20 @@ async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: P
     ):
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.person_service.full = True
+            bridge.persons.full = True
             for request_id in ("a", "b"):
                 await client.publish(SET, {"id": "1", "request_id": request_id})
             await client.wait_for(REPLY)
         await mosquitto.restart()
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.person_service.attempted.clear()
-            await bridge.person_service.attempted.wait()
-            bridge.person_service.full = False
+            bridge.persons.attempted.clear()
+            await bridge.persons.attempted.wait()
+            bridge.persons.full = False
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b", within=20)
             await client.publish(SET, {"id": "1", "request_id": "c"})
             await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c", within=20)
-        assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "c"]
+        assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "c"]
 
 
 async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path: Path) -> None:
@@ -263,21 +263,21 @@ async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path
     ):
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
             await online(client)
-            bridge.person_service.may_go_on.clear()
+            bridge.persons.may_go_on.clear()
             await client.publish(SET, {"id": "1", "request_id": "a"})
-            await until(lambda: bridge.person_service.attempts == 1)
+            await until(lambda: bridge.persons.attempts == 1)
             await client.publish(SET, {"id": "1", "request_id": "b"})
             await client.publish("facebridge/terminal/T1/person/get")
             await client.publish(SET, {"id": "1", "request_id": "c"})
-            await until(lambda: bridge.face.statistics().intake_waiting == 3)
-            bridge.person_service.may_go_on.set()
-            bridge.person_service.may_go_on.clear()
-            await until(lambda: bridge.person_service.attempts == 2)
+            await until(lambda: bridge.adapter.statistics().intake_waiting == 3)
+            bridge.persons.may_go_on.set()
+            bridge.persons.may_go_on.clear()
+            await until(lambda: bridge.persons.attempts == 2)
         await mosquitto.restart()
-        await until(lambda: bridge.face.statistics().intake_waiting == 3)
-        bridge.person_service.may_go_on.set()
-        await until(lambda: len(bridge.person_service.taken) >= 4)
-        assert [one.change.request_id for one in bridge.person_service.taken] == ["a", "b", "b", "c"]
+        await until(lambda: bridge.adapter.statistics().intake_waiting == 3)
+        bridge.persons.may_go_on.set()
+        await until(lambda: len(bridge.persons.accepted) >= 4)
+        assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "b", "c"]
 
 
 async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) -> None:
@@ -286,14 +286,14 @@ async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) ->
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = True
+        bridge.persons.full = True
         await client.publish(SET, {"id": "1"})
         await client.wait_for(REPLY)
         await asyncio.gather(*(client.publish(SET, {"id": "1"}) for _ in range(10)))
         await client.publish("facebridge/terminal/T9/person/set", {"id": "1"}, qos=0)
-        bridge.person_service.full = False
+        bridge.persons.full = False
         await client.wait_for_all(REPLY, 11, lambda heard: heard.json["outcome"] == "accepted")
-        assert max(bridge.person_service.batches) > 1
+        assert max(bridge.persons.batches) > 1
 
 
 async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosquitto) -> None:
@@ -302,20 +302,20 @@ async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosqu
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = bridge.store.full = True
+        bridge.persons.full = bridge.terminals.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"})
         await client.wait_for(REPLY)
         await client.publish("facebridge/bridge/admit/set", {"sn": "T5", "groups": ["new"], "request_id": "b"})
         await client.publish("facebridge/group/new/person/set", {"id": "1", "request_id": "c"})
         await client.publish("facebridge/bridge/forget/set", {"sn": "T5", "request_id": "d"})
         await client.publish("facebridge/terminal/T5/person/set", {"id": "1", "request_id": "e"})
-        bridge.person_service.full = False
+        bridge.persons.full = False
         await client.wait_for("facebridge/bridge/reply", lambda heard: heard.json["outcome"] == "unavailable")
-        bridge.store.full = False
+        bridge.terminals.full = False
         late = await client.wait_for("facebridge/terminal/T5/reply", lambda heard: heard.json["request_id"] == "e")
         assert late.json["outcome"] == "invalid"
         assert outcomes(client, "facebridge/bridge/reply") == [("b", "unavailable"), ("b", "ok"), ("d", "ok")]
-        assert [(one.sn, one.change.request_id) for one in bridge.person_service.taken] == [("T1", "a"), ("T5", "c")]
+        assert [(one.sn, one.change.request_id) for one in bridge.persons.accepted] == [("T1", "a"), ("T5", "c")]
 
 
 async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
@@ -326,14 +326,14 @@ async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
-        bridge.person_service.full = True
-        bridge.person_service.defect = ValueError("a defect")
+        bridge.persons.full = True
+        bridge.persons.defect = ValueError("a defect")
         await client.publish(SET, {"id": "1", "request_id": "first"})
         await client.wait_for(REPLY)
         # These two wait behind it, and are taken up together.
         await client.publish(SET, {"id": "defect", "request_id": "bad"})
         await client.publish(SET, {"id": "1", "request_id": "good"})
-        bridge.person_service.full = False
+        bridge.persons.full = False
         good = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "good")
         bad = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "bad")
         assert (good.json["outcome"], bad.json["outcome"]) == ("accepted", "invalid")
@@ -348,7 +348,7 @@ async def test_a_terminal_is_admitted_changed_and_forgotten(mosquitto: Mosquitto
         running(Bridge(mosquitto.port, protocol)) as bridge,
     ):
         await online(client)
-        await bridge.admission.ask("T5", "192.0.2.5")
+        await bridge.admission.may_connect("T5", "192.0.2.5")
         pending = await client.wait_for("facebridge/bridge/event")
         assert (pending.qos, pending.retain) == (0, False)
         assert pending.json | {"type": "terminal_pending", "sn": "T5", "address": "192.0.2.5"} == pending.json
@@ -365,7 +365,7 @@ async def test_a_terminal_is_admitted_changed_and_forgotten(mosquitto: Mosquitto
         await client.wait_for("facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_forgotten")
         await client.wait_for("facebridge/terminal/T5/state", lambda heard: heard.payload == b"")
         await client.wait_for("facebridge/terminal/T5/availability", lambda heard: heard.payload == b"")
-        bridge.admission.refused("T6", "192.0.2.6", "wrong password")
+        bridge.admission.record_refusal("T6", "192.0.2.6", "wrong password")
         refused = await client.wait_for(
             "facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_refused"
         )
@@ -381,5 +381,5 @@ async def test_replies_to_person_changes_go_to_the_response_topic_too(mosquitto:
         await client.publish(SET, {"id": "1"}, response_topic="answers/1", correlation_data=b"mark")
         answer = await client.wait_for("answers/1")
         assert (answer.json["outcome"], answer.correlation_data) == ("accepted", b"mark")
-        assert bridge.person_service.taken[0].origin.response_topic == "answers/1"
-        assert bridge.person_service.taken[0].origin.correlation_data == b"mark"
+        assert bridge.persons.accepted[0].origin.response_topic == "answers/1"
+        assert bridge.persons.accepted[0].origin.correlation_data == b"mark"

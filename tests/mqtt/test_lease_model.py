@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.mqtt.lease import Lease
-from tests.support.core import SetClock
+from tests.support.core import ManualClock
 
 DEADLINE = 2.0
 TURN = 0.02
@@ -47,7 +47,7 @@ class Disturbance:
 
 @dataclass
 class World:
-    clock: SetClock = field(default_factory=SetClock)
+    clock: ManualClock = field(default_factory=ManualClock)
     passed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,13 +106,13 @@ class World:
                 self._pressed(packet.at)
         if self.subscribed and self.clock.seconds >= self.next_beat:
             self.next_beat = self.clock.seconds + self.lease.interval
-            payload = self.lease.beat()
+            payload = self.lease.next_heartbeat()
             if payload is not None:
                 self.from_bridge.append(Packet("beat", payload, self.clock.seconds))
 
     def _pressed(self, at: float) -> None:
-        now, asked_at = self.clock.seconds, self.lease.asked_at()
-        if asked_at is not None and now < asked_at + DEADLINE:
+        now, requested_at = self.clock.seconds, self.lease.requested_at()
+        if requested_at is not None and now < requested_at + DEADLINE:
             self.passed += 1
             assert now - at < DEADLINE, f"a press passed that is {now - at:.2f} s old"
 

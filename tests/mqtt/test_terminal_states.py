@@ -6,7 +6,6 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from bridge.core.admission import Admission
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonsChanged, TerminalForgotten
@@ -19,9 +18,9 @@ from bridge.mqtt.client.connection import MqttConnection
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import TerminalStates
 from bridge.mqtt.topics import Topics
-from tests.support.core import SetClock, WrittenConnection, known_terminal
-from tests.support.mqtt_bridge import KeptPersons, SameHasher
-from tests.support.terminals import KeptTerminals
+from tests.support.core import ManualClock, RecordingConnection, known_terminal
+from tests.support.mqtt_bridge import InMemoryPersons, core_services
+from tests.support.terminals import InMemoryTerminals
 
 STATE = "facebridge/terminal/T1/state"
 AVAILABILITY = "facebridge/terminal/T1/availability"
@@ -31,30 +30,36 @@ class Building:
     """One terminal, and what is wanted on a broker that is not there."""
 
     def __init__(self) -> None:
-        self.clock = SetClock()
+        self.clock = ManualClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
-        self.person_service = KeptPersons(self.clock)
+        self.core = core_services(self.clock, self.events, self.registry, InMemoryTerminals())
         self.retained = RetainedTopics(cast("MqttConnection", None))
         self.states = TerminalStates(
-            Topics("facebridge"), self.retained, self.registry, self.person_service, self.events, self.clock
+            Topics("facebridge"),
+            self.retained,
+            self.registry,
+            self.core.desired_persons,
+            self.events,
+            self.clock,
         )
         self.registry.put(known_terminal("T1", name="Gate"))
 
     def wanted(self, topic: str) -> Any:
-        return self.retained._wanted.get(topic)
+        return self.retained.wanted(topic)
 
     @property
     def state(self) -> Any:
         return orjson.loads(self.wanted(STATE))
 
-    def connect(self) -> WrittenConnection:
-        connection = WrittenConnection(self.registry, "T1")
+    def connect(self) -> RecordingConnection:
+        connection = RecordingConnection(self.registry, "T1")
         self.registry.connected(connection)
         return connection
 
     def count(self, **counts: int) -> None:
-        self.person_service.counted["T1"] = PersonCounts(**counts)
+        assert isinstance(self.core.desired_persons, InMemoryPersons)
+        self.core.desired_persons.counted["T1"] = PersonCounts(**counts)
         self.events.publish(PersonsChanged(at=self.clock.now(), sn="T1"))
 
 
@@ -153,27 +158,9 @@ async def test_the_bridge_sums_up_its_terminals(building: Building) -> None:
     building.registry.put(known_terminal("T2"))
     building.connect()
     building.count(desired=3, confirmed=1, pending=1, refused=1)
-    admission = Admission(
-        building.registry,
-        building.events,
-        building.clock,
-        KeptTerminals(),
-        building.person_service,
-        SameHasher(),
-        admit="known",
-    )
-    await admission.ask("T9", "192.0.2.9")
+    await building.core.admission.may_connect("T9", "192.0.2.9")
     info = BridgeInfo(
-        Topics("facebridge"),
-        building.retained,
-        building.registry,
-        admission,
-        building.person_service,
-        building.events,
-        building.clock,
-        "1.2.3",
-        "5",
-        lambda: ["the broker is embedded"],
+        Topics("facebridge"), building.retained, building.core, "1.2.3", "5", lambda: ["the broker is embedded"]
     )
     info.publish()
     assert orjson.loads(building.wanted("facebridge/bridge/info")) == {

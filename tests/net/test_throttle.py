@@ -1,11 +1,11 @@
 """Throttling of login attempts."""
 
 from bridge.net.throttle import LoginThrottle, ThrottleLimits
-from tests.support.core import SetClock
+from tests.support.core import ManualClock
 
 
 def test_ten_failures_block_a_key_and_one_more_blocks_it_again() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     throttle = LoginThrottle[tuple[str, str]](clock)
     key = ("a", "T1")
     for _ in range(10):
@@ -23,7 +23,7 @@ def test_ten_failures_block_a_key_and_one_more_blocks_it_again() -> None:
 
 
 def test_a_withdrawn_failure_does_not_count() -> None:
-    throttle = LoginThrottle[str](SetClock())
+    throttle = LoginThrottle[str](ManualClock())
     for _ in range(100):
         throttle.failed("a")
         throttle.withdraw_failure("a")
@@ -32,7 +32,7 @@ def test_a_withdrawn_failure_does_not_count() -> None:
 
 
 def test_a_withdrawn_failure_after_a_block_unblocks_the_key() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     throttle = LoginThrottle[str](clock)
     for _ in range(10):
         throttle.failed("a")
@@ -43,7 +43,7 @@ def test_a_withdrawn_failure_after_a_block_unblocks_the_key() -> None:
 
 
 def test_failures_are_forgotten_after_a_minute() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     throttle = LoginThrottle[str](clock)
     for number in range(10):
         throttle.failed("192.0.2.1", bytes([number]))
@@ -55,7 +55,7 @@ def test_failures_are_forgotten_after_a_minute() -> None:
 
 
 def test_a_wrong_login_is_recognised_for_its_key_only() -> None:
-    throttle = LoginThrottle[str](SetClock())
+    throttle = LoginThrottle[str](ManualClock())
     for number in range(10):
         throttle.failed("192.0.2.1", bytes([number]))
     assert throttle.is_known_failure("192.0.2.1", b"\x01")
@@ -64,14 +64,14 @@ def test_a_wrong_login_is_recognised_for_its_key_only() -> None:
 
 
 def test_remembered_keys_are_bounded() -> None:
-    throttle = LoginThrottle[tuple[str, str]](SetClock())
+    throttle = LoginThrottle[tuple[str, str]](ManualClock())
     for number in range(30_000):
         throttle.failed(("a", str(number)))
     assert len(throttle) == 10_000
 
 
 def test_limits_are_arguments() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     throttle = LoginThrottle[str](clock, ThrottleLimits(max_failures=2, block_seconds=5, max_keys=1))
     throttle.failed("a")
     throttle.failed("a")

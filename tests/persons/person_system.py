@@ -32,7 +32,7 @@ from bridge.protocol.requests import (
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
 from bridge.store.persons import StoredPersons
-from tests.support.core import SetClock, WrittenConnection, known_terminal
+from tests.support.core import ManualClock, RecordingConnection, known_terminal
 from tests.support.waiting import until
 
 PHOTO = base64.b64encode(sample_photo(1, (64, 80))).decode()
@@ -69,7 +69,7 @@ class PersonSystem:
         remove_expired: int | None = None,
     ) -> None:
         self.database = database
-        self.clock = clock or SetClock()
+        self.clock = clock or ManualClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
         for sn in sns:
@@ -91,8 +91,8 @@ class PersonSystem:
             remove_expired=remove_expired,
         )
 
-    def connect(self, sn: str = "T1", answer: Callable[[str], TerminalReply | None] = answer_ok) -> WrittenConnection:
-        connection = WrittenConnection(self.registry, sn, answer)
+    def connect(self, sn: str = "T1", answer: Callable[[str], TerminalReply | None] = answer_ok) -> RecordingConnection:
+        connection = RecordingConnection(self.registry, sn, answer)
         self.registry.connected(connection)
         return connection
 
@@ -161,11 +161,11 @@ async def person_system(
             await database.close()
 
 
-def requests(connection: WrittenConnection) -> list[Request]:
+def requests(connection: RecordingConnection) -> list[Request]:
     return [decode_request(frame) for frame in connection.frames]
 
 
-def sent(connection: WrittenConnection) -> list[str]:
+def sent(connection: RecordingConnection) -> list[str]:
     """Return what went out, as `set p1`, `remove p1`, `remove everyone`."""
     return [_shortly(request) for request in requests(connection)]
 

@@ -21,7 +21,7 @@ from bridge.persons.transaction import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests, sent, silent
-from tests.support.core import WrittenConnection, collect
+from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
 
 QUICK = DeliveryTimes(first_repeat=0.02, longest_repeat=0.04, store_retry=0.01)
@@ -42,7 +42,7 @@ async def quick(tmp_path: Path) -> AsyncIterator[PersonSystem]:
 
 
 def answer(
-    system: PersonSystem, connection: WrittenConnection, frame: bytes, status: int = 0, text: str = "ok"
+    system: PersonSystem, connection: RecordingConnection, frame: bytes, status: int = 0, text: str = "ok"
 ) -> None:
     system.registry.received(connection, TerminalReply(decode_request(frame).msgid, None, status, text))
 
@@ -223,7 +223,7 @@ async def test_one_without_an_answer_does_not_keep_many_others_out(quick: Person
 
 
 async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_others_out(system: PersonSystem) -> None:
-    connections: list[WrittenConnection] = []
+    connections: list[RecordingConnection] = []
 
     def fall_over(msgid: str) -> TerminalReply | None:
         if sent(connections[-1])[-1] == "set p1":

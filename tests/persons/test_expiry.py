@@ -6,7 +6,7 @@ from pathlib import Path
 from bridge.model.events import CommandReplied
 from bridge.persons.expiry import ExpiryJob
 from tests.persons.person_system import PersonSystem, person, person_system, sent
-from tests.support.core import SetClock
+from tests.support.core import ManualClock
 from tests.support.waiting import until
 
 DAY = 86400.0
@@ -63,7 +63,7 @@ async def test_who_was_given_more_time_stays(tmp_path: Path) -> None:
 
 
 async def test_many_at_once(tmp_path: Path) -> None:
-    clock = SetClock()
+    clock = ManualClock()
     async with person_system(tmp_path, clock=clock) as system:
         await system.set(*(person(f"p{number}", valid_until="2026-11-24T09:00Z") for number in range(250)))
         await expiry(system, 1).remove_expired()

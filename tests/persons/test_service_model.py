@@ -17,7 +17,7 @@ from bridge.model.terminal import PersonCounts
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
 from tests.persons.person_system import PersonSystem, person, person_system
-from tests.support.core import WrittenConnection
+from tests.support.core import RecordingConnection
 from tests.support.postgresql import PostgreSQL
 
 IDS = st.sampled_from(["p1", "p2", "p3"])
@@ -38,7 +38,7 @@ class RosterModel(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.system: PersonSystem | None = None
         self.stack = AsyncExitStack()
-        self.connection: WrittenConnection | None = None
+        self.connection: RecordingConnection | None = None
         self.wanted: dict[str, tuple[str, bool]] = {}
         self.held: dict[str, str] = {}
         self.asked: list[str] = []
@@ -100,7 +100,7 @@ class RosterModel(RuleBasedStateMachine):
     @precondition(lambda self: self.connection is not None)
     @rule()
     def disconnect(self) -> None:
-        async def reset(connection: WrittenConnection) -> None:
+        async def reset(connection: RecordingConnection) -> None:
             connection.reset("gone")
 
         assert self.connection is not None

@@ -1,4 +1,4 @@
-"""The hub's outer edges for tests that are not about them: a clock that is set, a connection that is written down."""
+"""The core's surroundings for tests: a clock that the test moves, and a connection that records its frames."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,22 +13,32 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
 
+_START_SECONDS = 1000.0
+_START = datetime(2026, 11, 24, 8, tzinfo=UTC)
 
-class SetClock(Clock):
-    """A clock that moves when it is told to."""
+
+class ManualClock(Clock):
+    """A clock that moves only when the test sets `seconds`."""
 
     def __init__(self) -> None:
-        self.seconds = 1000.0
+        self.seconds = _START_SECONDS
 
     def boottime(self) -> float:
         return self.seconds
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 24, 8, tzinfo=UTC) + timedelta(seconds=self.seconds - 1000)
+        return _START + timedelta(seconds=self.seconds - _START_SECONDS)
 
 
-class WrittenConnection:
-    """A connection whose frames are written down; each may be answered at once."""
+class RecordingConnection:
+    """A connection that records its frames and can answer each at once.
+
+    Attributes:
+        frames: the frames that were sent.
+        taken: what `acknowledged` returns.
+        broken: whether `send` fails.
+        resets: the reasons of its resets.
+    """
 
     def __init__(
         self,
@@ -38,7 +48,7 @@ class WrittenConnection:
     ) -> None:
         self.sn = sn
         self.address = "192.0.2.7"
-        self.connected_at = self.last_seen = datetime(2026, 11, 24, 8, tzinfo=UTC)
+        self.connected_at = self.last_seen = _START
         self.frames: list[bytes] = []
         self.taken: bool | None = True
         self.broken = False
@@ -48,6 +58,7 @@ class WrittenConnection:
 
     @property
     def commands(self) -> list[str]:
+        """The names of the requests that were sent."""
         return [type(decode_request(frame)).__name__ for frame in self.frames]
 
     async def send(self, frame: bytes) -> int:
@@ -71,16 +82,18 @@ class WrittenConnection:
 
 
 def known_terminal(sn: str = "T1", **details: object) -> Terminal:
+    """Return a terminal of the configuration."""
     return Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, **details)  # type: ignore[arg-type]  # test data
 
 
 def msgids() -> Callable[[], str]:
+    """Return a function that returns m1, m2, …."""
     numbers = count(1)
     return lambda: f"m{next(numbers)}"
 
 
 def collect(events: EventBus, *types: type[Event]) -> list[Event]:
-    """Return a list that fills with the events of these types."""
+    """Return a list to which the events of these types are appended."""
     collected: list[Event] = []
     for event_type in types:
         events.subscribe(event_type, collected.append, name="test")

@@ -1,4 +1,4 @@
-"""What the bridge told of each change: who is still owed a last word."""
+"""Track which changes still lack their final reply."""
 
 import asyncio
 from collections import Counter
@@ -7,41 +7,41 @@ import orjson
 
 from tests.support.person_stream import Change
 
-_LAST = frozenset(("ok", "refused", "superseded"))
-"""Outcomes after which nothing more is owed (CONTRACT, section 1)."""
+_FINAL = frozenset(("ok", "refused", "superseded"))
+"""The outcomes of final replies (docs/mqtt.md)."""
 
 
-class LastWords:
-    """Fills with the replies a listener hears.
+class FinalReplyTracker:
+    """Compares the replies that a client receives with the expected ones.
 
     Attributes:
-        owed: by request id the terminals and persons (None: everyone) of which no last word was heard.
-        outcomes: how many replies were of which outcome.
+        missing: by request id, the terminals and persons (None: everyone) without a final reply.
+        outcomes: the number of replies by outcome.
     """
 
     def __init__(self) -> None:
-        self.owed: dict[str, set[tuple[str, str | None]]] = {}
+        self.missing: dict[str, set[tuple[str, str | None]]] = {}
         self.outcomes: Counter[str] = Counter()
         self._more = asyncio.Event()
 
     def expect(self, change: Change) -> None:
-        """Note that a change is about to be asked for."""
-        self.owed[change.request_id] = set(change.concerns)
+        """Expect the final replies to a change that is about to be published."""
+        self.missing[change.request_id] = set(change.concerns)
 
-    def heard(self, _topic: str, payload: bytes) -> None:
-        """Take a reply."""
+    def received(self, _topic: str, payload: bytes) -> None:
+        """Handle a reply."""
         reply = orjson.loads(payload)
         self.outcomes[reply["outcome"]] += 1
-        owed = self.owed.get(reply["request_id"])
-        if owed is not None and reply["outcome"] in _LAST:
-            owed.discard((reply["sn"], reply["person_id"]))
-            if not owed:
-                del self.owed[reply["request_id"]]
+        missing = self.missing.get(reply["request_id"])
+        if missing is not None and reply["outcome"] in _FINAL:
+            missing.discard((reply["sn"], reply["person_id"]))
+            if not missing:
+                del self.missing[reply["request_id"]]
         self._more.set()
 
     @property
     def replies(self) -> int:
-        """How many came in all."""
+        """The number of all replies."""
         return self.outcomes.total()
 
     async def wait_more(self) -> None:
@@ -49,7 +49,7 @@ class LastWords:
         self._more.clear()
         await self._more.wait()
 
-    async def wait_nothing_owed(self) -> None:
-        """Wait until everybody has had the last word."""
-        while self.owed:
+    async def wait_complete(self) -> None:
+        """Wait until no final reply is missing."""
+        while self.missing:
             await self.wait_more()

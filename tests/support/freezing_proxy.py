@@ -23,6 +23,11 @@ class FreezingProxy:
         """Let everything through, what has waited first."""
         self._flowing.set()
 
+    def break_connections(self) -> None:
+        """Reset every connection, as a killed process does; new ones are accepted."""
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FreezingProxy"]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from tests.support.faulty_terminals import FaultyTerminals
-from tests.support.final_replies import LastWords
+from tests.support.final_replies import FinalReplyTracker
 from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
@@ -94,7 +94,7 @@ class KillRun:
         # A generator for each task: the sequence of changes must not depend on the order in which the tasks run.
         self._kill_random, self._pace_random, self._terminal_random = (Random(f"{seed} {n}") for n in range(3))
         self._stream = PersonStream(Random(seed), SNS, scale.persons)
-        self._words = LastWords()
+        self._words = FinalReplyTracker()
         self._killed = asyncio.Event()
 
     async def run(self) -> list[str]:
@@ -103,7 +103,7 @@ class KillRun:
         broker_folder.mkdir()
         async with Mosquitto(broker_folder, BROKER_OPTIONS, persistent=True) as broker:
             bridge = KillableBridge(self._folder, fixed_port_configuration(broker.port, SNS, store_url=self._store_url))
-            listener = SteadyListener(broker.port, "facebridge/terminal/+/reply", heard=self._words.heard)
+            listener = SteadyListener(broker.port, "facebridge/terminal/+/reply", heard=self._words.received)
             async with bridge.running(), listener.running(), SteadyPublisher(broker.port).running() as publisher:
                 # The broker queues changes for the bridge only after its intake connection has subscribed once.
                 async with mqtt_client(broker.port, "facebridge/#") as client:
@@ -137,7 +137,7 @@ class KillRun:
             self.counts.person_changes += len(change.concerns)
             acknowledged.append(publisher.publish(change.topic, change.payload))
             await asyncio.sleep(self._pace_random.expovariate(self._scale.changes_per_second))
-            while len(self._words.owed) > _MAX_UNFINISHED_CHANGES and not self._killed.is_set():
+            while len(self._words.missing) > _MAX_UNFINISHED_CHANGES and not self._killed.is_set():
                 await asyncio.sleep(0.1)
         await asyncio.gather(*acknowledged)
 
@@ -177,10 +177,10 @@ class KillRun:
         async with mqtt_client(port, "facebridge/terminal/+/state", "facebridge/terminal/+/reply") as client:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._scale.settle_seconds):
-                    await self._words.wait_nothing_owed()
+                    await self._words.wait_complete()
             faults = [
                 f"no final reply to {request_id} for {person_id} on {sn}"
-                for request_id, owed in self._words.owed.items()
+                for request_id, owed in self._words.missing.items()
                 for sn, person_id in owed
             ]
             if faults:

@@ -1,14 +1,15 @@
-"""The hub and its MQTT face against a real broker; terminals, roster and store are kept in memory."""
+"""The core and its MQTT adapter against a real broker, with a real outbox; terminals and persons are in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import count
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
-from bridge.core.admission import Admission
+from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
@@ -16,33 +17,36 @@ from bridge.core.ports import PersonRequest
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
+from bridge.core.services import CoreServices
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged
 from bridge.model.faults import Fault, UnavailableError
-from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, FinalReply, PersonEntry
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
-from bridge.mqtt.adapter import CoreServices, MqttAdapter
+from bridge.mqtt.adapter import MqttAdapter, MqttOptions
+from bridge.mqtt.bridge_info import BridgeDescription
 from bridge.persons.outbox import Outbox
 from bridge.protocol.replies import TerminalReply
-from tests.support.core import WrittenConnection, msgids
-from tests.support.terminals import KeptTerminals
+from bridge.store.database import Database
+from bridge.store.persons import StoredPersons
+from tests.support.core import RecordingConnection, msgids
+from tests.support.terminals import InMemoryTerminals
 
 Answer = Callable[[str], TerminalReply | None]
 
 
-class KeptPersons:
-    """The roster's port over a list: takes every change with an id, or none while it is `full`.
+class InMemoryPersons:
+    """Desired persons in a list: accepts every change with an id, or none while it is `full`.
 
-    While `may_go_on` is not set, a change takes as long as a store that is locked.
+    While `may_go_on` is not set, a change takes as long as one on a locked store.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.taken: list[PersonRequest] = []
+        self.accepted: list[PersonRequest] = []
         self.batches: list[int] = []
         self.attempts = 0
         self.full = False
@@ -97,13 +101,13 @@ class KeptPersons:
         return [self._reply(request, "syncPersons", {"id": None})]
 
     def _reply(self, request: PersonRequest, command: str, person: object) -> Reply:
-        asked = ReplyBuilder(command, request.change.request_id, request.sn, request.received_at, self._clock)
+        builder = ReplyBuilder(command, request.change.request_id, request.sn, request.received_at, self._clock)
         if not isinstance(person, Mapping):
-            return asked.invalid([Fault("", "must be an object")])
+            return builder.invalid([Fault("", "must be an object")])
         if self.full:
-            return asked.reply(Outcome.UNAVAILABLE, message="the store is full", person_id=person["id"])
-        self.taken.append(request)
-        return asked.reply(Outcome.ACCEPTED, person_id=person["id"])
+            return builder.unavailable("the store is full", person_id=person["id"])
+        self.accepted.append(request)
+        return builder.reply(Outcome.ACCEPTED, person_id=person["id"])
 
 
 def _id_of(request: PersonRequest) -> object:
@@ -112,54 +116,36 @@ def _id_of(request: PersonRequest) -> object:
     return person.get("id") if isinstance(person, Mapping) else None
 
 
-class KeptOutbox(Outbox):
-    """The outbox's port over a list; nothing can be dropped while it is `full`."""
+class IdentityHasher:
+    """Returns passwords unchanged."""
 
-    def __init__(self) -> None:
-        self.full = False
-        self.attempts = 0
-        self.entries: dict[int, FinalReply] = {}
-        self._handed_out = 0
-        self._grown = asyncio.Event()
-        self._ids = count(1)
-        self.emptied = asyncio.Event()
-
-    def add(self, reply: Reply, origin: Origin) -> None:
-        entry_id = next(self._ids)
-        self.entries[entry_id] = FinalReply(id=entry_id, reply=reply, origin=origin)
-        self.emptied.clear()
-        self._grown.set()
-
-    async def next_entries(self, limit: int) -> Sequence[FinalReply]:
-        while True:
-            found = [entry for entry_id, entry in self.entries.items() if entry_id > self._handed_out][:limit]
-            if found:
-                self._handed_out = found[-1].id
-                return found
-            self._grown.clear()
-            await self._grown.wait()
-
-    async def published(self, ids: Sequence[int]) -> None:
-        self.attempts += 1
-        if self.full:
-            raise UnavailableError("the store is full")
-        for entry_id in ids:
-            self.entries.pop(entry_id, None)
-        if not self.entries:
-            self.emptied.set()
-
-    def rewind(self) -> None:
-        self._handed_out = 0
-        self._grown.set()
-
-
-class SameHasher:
     async def hash(self, password: Secret) -> Secret:
         return password
 
 
+def core_services(
+    clock: Clock,
+    events: EventBus,
+    registry: TerminalRegistry,
+    terminals: InMemoryTerminals,
+    deadline: float = 5.0,
+) -> CoreServices:
+    """Return a core whose terminals and persons are in memory."""
+    persons = InMemoryPersons(clock)
+    services = AdmissionServices(terminals=terminals, persons=persons, hasher=IdentityHasher())
+    return CoreServices(
+        clock=clock,
+        events=events,
+        registry=registry,
+        presses=Presses(registry, events, clock, msgids(), deadline),
+        persons=PersonCommands(registry, events, clock, persons),
+        desired_persons=persons,
+        admission=Admission(registry, events, clock, services, admit="known"),
+    )
+
+
 class Bridge:
-    """A bridge without terminals' door and store."""
+    """A bridge without the terminals' server. Its adapter and its outbox exist while it is `running`."""
 
     def __init__(
         self,
@@ -174,24 +160,13 @@ class Bridge:
         self.clock = Clock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
-        self.person_service = KeptPersons(self.clock)
-        self.store = KeptTerminals()
-        self.outbox = KeptOutbox()
-        self.admission = Admission(
-            self.registry, self.events, self.clock, self.store, self.person_service, SameHasher(), admit="known"
-        )
-        parts = CoreServices(
-            registry=self.registry,
-            presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
-            persons=PersonCommands(self.registry, self.events, self.clock, self.person_service),
-            admission=self.admission,
-            person_service=self.person_service,
-            outbox=self.outbox,
-            events=self.events,
-        )
-        nonces = count(1)
-        self.face = MqttAdapter(
-            MqttSettings(
+        self.terminals = InMemoryTerminals()
+        self.core = core_services(self.clock, self.events, self.registry, self.terminals, deadline)
+        self.admission = self.core.admission
+        assert isinstance(self.core.desired_persons, InMemoryPersons)
+        self.persons = self.core.desired_persons
+        self.options = MqttOptions(
+            mqtt=MqttSettings(
                 host="127.0.0.1",
                 port=port,
                 username=None,
@@ -201,39 +176,58 @@ class Bridge:
                 protocol=protocol,
                 tls=None,
             ),
-            HomeAssistantSettings(discovery=discovery, prefix="homeassistant"),
-            parts,
-            self.clock,
-            Random(1),
-            lambda: f"nonce{next(nonces)}",
+            homeassistant=HomeAssistantSettings(discovery=discovery, prefix="homeassistant"),
             deadline=deadline,
-            maximum_photo_bytes=10 * 1024 * 1024,
-            page_url=page_url,
-            version="1.2.3",
-            warnings=["the broker is embedded"],
+            max_photo_bytes=10 * 1024 * 1024,
         )
+        self.description = BridgeDescription(version="1.2.3", page_url=page_url, warnings=["the broker is embedded"])
+        self.store_file: Path
+        self.outbox: Outbox
+        self.adapter: MqttAdapter
+        self._database: Database
 
-    def connect(self, sn: str, answer: Answer = lambda msgid: TerminalReply(msgid, None, 0, "ok")) -> WrittenConnection:
-        connection = WrittenConnection(self.registry, sn, answer)
+    def connect(
+        self, sn: str, answer: Answer = lambda msgid: TerminalReply(msgid, None, 0, "ok")
+    ) -> RecordingConnection:
+        connection = RecordingConnection(self.registry, sn, answer)
         self.registry.connected(connection)
         return connection
 
     def count(self, sn: str, **counts: int) -> None:
-        self.person_service.counted[sn] = PersonCounts(**counts)
+        self.persons.counted[sn] = PersonCounts(**counts)
         self.events.publish(PersonsChanged(at=self.clock.now(), sn=sn))
 
-    async def run(self) -> None:
-        await self.face.run()
+    async def store_final_replies(self, *final_replies: FinalReply) -> None:
+        """Commit final replies; `outbox.load` announces them."""
+        async with StoredPersons(self._database).transaction() as transaction:
+            await transaction.tell(final_replies)
+
+    async def open_store(self, folder: Path) -> Database:
+        """Build the adapter on a store of its own, in this folder."""
+        self.store_file = folder / "store.db"
+        self._database = await Database.open(f"sqlite:///{self.store_file}", busy_timeout=0.1)
+        self.outbox = Outbox(self._database)
+        self.adapter = MqttAdapter(self.options, self.description, self.core, self.outbox, Random(1))
+        return self._database
 
 
 @asynccontextmanager
-async def running(bridge: Bridge, *terminals: Terminal) -> AsyncIterator[Bridge]:
-    """Run a bridge that knows these terminals."""
+async def running(
+    bridge: Bridge, *terminals: Terminal, final_replies: Sequence[FinalReply] = ()
+) -> AsyncIterator[Bridge]:
+    """Run a bridge that knows these terminals, and whose outbox contains these final replies."""
     await bridge.admission.load(terminals)
-    task = asyncio.get_running_loop().create_task(bridge.run())
-    try:
-        yield bridge
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    with TemporaryDirectory() as folder:
+        database = await bridge.open_store(Path(folder))
+        try:
+            await bridge.store_final_replies(*final_replies)
+            await bridge.outbox.load()
+            task = asyncio.get_running_loop().create_task(bridge.adapter.run())
+            try:
+                yield bridge
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            await database.close()

@@ -12,7 +12,7 @@ import trustme
 from argon2 import PasswordHasher as Argon2
 
 from bridge.config.settings import ServerTlsSettings, TerminalsSettings
-from bridge.core.admission import Admission
+from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
@@ -22,7 +22,7 @@ from bridge.model.terminal import Terminal
 from bridge.net.passwords import PasswordVerifier
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from tests.support.persons import NoPersons
-from tests.support.terminals import KeptTerminals
+from tests.support.terminals import InMemoryTerminals
 
 USERNAME, PASSWORD = "dev", "123"
 PASSWORD_HASH = Argon2(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
@@ -77,9 +77,13 @@ class TerminalServerUnderTest:
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, clock)
         self.verifier = PasswordVerifier()
-        self.store = KeptTerminals()
+        self.store = InMemoryTerminals()
         self.admission = Admission(
-            self.registry, self.events, clock, self.store, NoPersons(), self.verifier, values.admit
+            self.registry,
+            self.events,
+            clock,
+            AdmissionServices(terminals=self.store, persons=NoPersons(), hasher=self.verifier),
+            values.admit,
         )
         for terminal in known:
             self.registry.put(terminal)

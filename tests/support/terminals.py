@@ -1,4 +1,4 @@
-"""The terminal store's port over a dict, which can be full."""
+"""The terminal store as a dict, which can be full."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.terminal import Terminal
 
 
-class KeptTerminals:
+class InMemoryTerminals:
     def __init__(self) -> None:
         self.terminals: dict[str, Terminal] = {}
         self.full = False

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import aiohttp
 
 from bridge.config.settings import WebSettings
-from bridge.core.admission import Admission
+from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock, StallDetector
 from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
@@ -18,9 +18,9 @@ from bridge.model.secret import Secret
 from bridge.net.passwords import PasswordVerifier
 from bridge.web.context import BridgeStatus, Verify, WebLimits, WebServices
 from bridge.web.server import WebServer
-from tests.support.core import WrittenConnection, known_terminal, msgids
+from tests.support.core import RecordingConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
-from tests.support.terminals import KeptTerminals
+from tests.support.terminals import InMemoryTerminals
 from tests.support.waiting import PATIENCE
 
 
@@ -54,11 +54,15 @@ class WebServerUnderTest:
         self.registry = TerminalRegistry(self.events, self.clock)
         self.registry.put(known_terminal("T1", name="Front door", groups=("lobby",)))
         self.registry.put(known_terminal("T2", groups=("lobby",)))
-        self.connection = WrittenConnection(self.registry, "T1")
+        self.connection = RecordingConnection(self.registry, "T1")
         self.registry.connected(self.connection)
         self.verifier = PasswordVerifier()
         self.admission = Admission(
-            self.registry, self.events, self.clock, KeptTerminals(), NoPersons(), self.verifier, admit
+            self.registry,
+            self.events,
+            self.clock,
+            AdmissionServices(terminals=InMemoryTerminals(), persons=NoPersons(), hasher=self.verifier),
+            admit,
         )
         self.stall = StallDetector(self.clock)
         self._tasks = BackgroundTasks()

@@ -175,14 +175,14 @@ async def test_three_hundred_takeovers_publish_no_disconnection() -> None:
 
 async def test_a_terminal_that_is_forgotten_between_authentication_and_upgrade_is_closed() -> None:
     async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
-        ask = system.admission.ask
+        ask = system.admission.may_connect
 
         async def ask_then_forget(sn: str, address: str) -> bool:
             admitted = await ask(sn, address)
             system.registry.remove(sn)
             return admitted
 
-        system.admission.ask = ask_then_forget  # type: ignore[method-assign]  # the last step before the upgrade
+        system.admission.may_connect = ask_then_forget  # type: ignore[method-assign]  # the last step before the upgrade
         headers = {"Authorization": AUTHORIZATION}
         async with (
             aiohttp.ClientSession() as client,
@@ -195,7 +195,7 @@ async def test_a_terminal_that_is_forgotten_between_authentication_and_upgrade_i
 
 async def test_a_handshake_during_which_the_bridge_stops_is_refused() -> None:
     async with TerminalServerUnderTest(known_terminal("T1"), known_terminal("T2")).open() as system:
-        ask = system.admission.ask
+        ask = system.admission.may_connect
         stopping: list[asyncio.Task[None]] = []
 
         async def ask_while_stopping(sn: str, address: str) -> bool:
@@ -209,7 +209,7 @@ async def test_a_handshake_during_which_the_bridge_stops_is_refused() -> None:
             client.ws_connect(f"{system.url}/T2"),
         ):
             await until(lambda: system.server.statistics().sessions == 1)
-            system.admission.ask = ask_while_stopping  # type: ignore[method-assign]  # after the verification
+            system.admission.may_connect = ask_while_stopping  # type: ignore[method-assign]  # after the verification
             head = await handshake(system, "T1")
             assert status_of(head) == 503
             assert "Retry-After: 5" in head

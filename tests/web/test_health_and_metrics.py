@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.ports import PersonsPort
+from bridge.core.ports import DesiredPersons
 from bridge.model.events import TerminalRefused
 from bridge.model.terminal import PersonCounts
 from tests.support.core import known_terminal
@@ -124,7 +124,7 @@ async def test_metrics_count_without_names() -> None:
 
 
 async def test_metrics_sum_up_persons_and_show_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    person_service: PersonsPort = NoPersons()
+    person_service: DesiredPersons = NoPersons()
     counts: Any = lambda _self, _sn: PersonCounts(desired=5, confirmed=2, pending=2, refused=1)  # noqa: E731  a fake
     monkeypatch.setattr(type(person_service), "counts", counts)
     site = WebServerUnderTest()

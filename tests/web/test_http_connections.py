@@ -11,7 +11,7 @@ import pytest
 from bridge.net.listening import ListenError
 from bridge.protocol.replies import TerminalReply
 from bridge.web.context import WebLimits
-from tests.support.core import WrittenConnection
+from tests.support.core import RecordingConnection
 from tests.support.waiting import PATIENCE, until
 from tests.support.web import WebServerUnderTest
 
@@ -77,7 +77,7 @@ async def test_a_pipelined_press_is_not_carried_out() -> None:
     """It would wait unnoticed until the first press is answered, and then open the door late."""
     site = WebServerUnderTest(deadline=5)
     waiting: list[str] = []
-    slow = WrittenConnection(site.registry, "T2", waiting.append)
+    slow = RecordingConnection(site.registry, "T2", waiting.append)
     async with site.open():
         site.registry.connected(slow)
         reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
@@ -131,7 +131,7 @@ async def test_ended_connections_are_forgotten() -> None:
 async def test_a_new_connection_is_closed_at_once_if_all_others_have_running_requests() -> None:
     site = WebServerUnderTest(deadline=1, limits=WebLimits(max_connections=3))
     async with site.open() as session:
-        silent = WrittenConnection(site.registry, "T1", lambda _: None)
+        silent = RecordingConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)
         presses = [asyncio.get_running_loop().create_task(session.post("/api/terminals/T1/open")) for _ in range(3)]
         await until(lambda: len(silent.frames) == 3)

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher as Argon2
 from bridge.config.settings import TokenSettings
 from bridge.model.events import CommandReplied
 from bridge.model.secret import Secret
-from tests.support.core import SetClock, collect
+from tests.support.core import ManualClock, collect
 from tests.support.waiting import PATIENCE
 from tests.support.web import WebServerUnderTest
 
@@ -146,7 +146,7 @@ async def test_a_server_for_other_machines_without_a_login_rejects_every_request
 
 
 async def test_guesses_are_throttled() -> None:
-    clock = SetClock()
+    clock = ManualClock()
     site = WebServerUnderTest(username="admin", password=Secret("p"), clock=clock)
     async with site.open() as session:
         statuses = [await status_with(session, aiohttp.encode_basic_auth("admin", f"{n}")) for n in range(12)]

@@ -16,7 +16,7 @@ from bridge.model.reply import GroupSummary, Reply
 from bridge.protocol.replies import TerminalReply
 from bridge.web.context import WebLimits
 from bridge.web.errors import STATUS, WORST_FIRST, summary_response
-from tests.support.core import WrittenConnection, collect
+from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
 from tests.support.web import WebServerUnderTest
 
@@ -86,7 +86,7 @@ async def test_status_codes_of_a_refusal_and_a_time_out(answer: TerminalReply | 
     def reply(msgid: str) -> TerminalReply | None:
         return None if answer is None else TerminalReply(msgid, None, answer.status, answer.message)
 
-    connection = WrittenConnection(site.registry, "T1", reply)
+    connection = RecordingConnection(site.registry, "T1", reply)
     connection.taken = taken
     async with site.open() as session:
         site.registry.connected(connection)
@@ -134,7 +134,7 @@ async def test_a_group_gets_its_summary(group: str) -> None:
 
 async def test_a_group_that_all_did_it_is_fine() -> None:
     site = WebServerUnderTest()
-    site.registry.connected(WrittenConnection(site.registry, "T2"))
+    site.registry.connected(RecordingConnection(site.registry, "T2"))
     async with site.open() as session, session.post("/api/groups/all/reboot") as response:
         assert (response.status, (await response.json())["outcomes"]) == (200, {"ok": 2})
 
@@ -226,7 +226,7 @@ async def test_events_name_the_origin_of_a_press() -> None:
 
 async def test_a_client_that_disconnects_does_not_stop_its_press() -> None:
     site = WebServerUnderTest(deadline=1)
-    connection = WrittenConnection(site.registry, "T1", lambda _: None)
+    connection = RecordingConnection(site.registry, "T1", lambda _: None)
     async with site.open() as session:
         site.registry.connected(connection)
         with pytest.raises(TimeoutError):
@@ -241,7 +241,7 @@ async def test_a_client_that_disconnects_does_not_stop_its_press() -> None:
 async def test_too_many_presses_at_once_are_unavailable() -> None:
     site = WebServerUnderTest(deadline=0.5, limits=WebLimits(max_running_presses=1))
     async with site.open() as session:
-        silent = WrittenConnection(site.registry, "T1", lambda _: None)
+        silent = RecordingConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)
         first = asyncio.get_running_loop().create_task(session.post("/api/terminals/T1/open"))
         await until(lambda: silent.frames)
@@ -255,7 +255,7 @@ async def test_too_many_presses_at_once_are_unavailable() -> None:
 async def test_a_running_press_is_answered_before_the_server_stops() -> None:
     site = WebServerUnderTest(deadline=5)
     late: list[str] = []
-    connection = WrittenConnection(site.registry, "T1", late.append)
+    connection = RecordingConnection(site.registry, "T1", late.append)
     async with site.open() as session:
         site.registry.connected(connection)
         press = asyncio.get_running_loop().create_task(session.post("/api/terminals/T1/open"))
@@ -269,7 +269,7 @@ async def test_a_running_press_is_answered_before_the_server_stops() -> None:
 
 async def test_a_press_that_does_not_end_before_the_stop_is_unavailable() -> None:
     site = WebServerUnderTest(deadline=60)
-    connection = WrittenConnection(site.registry, "T1", lambda _: None)
+    connection = RecordingConnection(site.registry, "T1", lambda _: None)
     async with site.open() as session:
         site.registry.connected(connection)
         press = asyncio.get_running_loop().create_task(session.post("/api/terminals/T1/open"))

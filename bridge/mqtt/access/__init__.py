@@ -1,1 +1,1 @@
-"""What each broker user may publish and read: roles, made into rules from the table of commands, and their formats."""
+"""Access rules for broker users: roles, the rules made of them and the command table, and their formats."""

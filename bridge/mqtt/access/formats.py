@@ -1,4 +1,4 @@
-"""Rules as Mosquitto takes them: for its `acl_file`, and for its dynamic security plugin."""
+"""Formats of access rules: Mosquitto's `acl_file` and its dynamic security plugin."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from bridge.mqtt.access.roles import AccessRule, TopicAccess
 _USER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 USER_RULE = "must be 1 to 64 letters, digits and _ . @ -"
-"""What a broker user may be called. An acl_file has no quoting: a name with a line break would write rules of its own.
-And the name is a level of its user's Response Topics, where `/`, `+` and `#` would reach those of others."""
+"""The rule for names of broker users. An acl_file has no quoting: a name with a line break could add rules. And the
+name is a level of the user's Response Topics, where `/`, `+` and `#` would match those of others."""
 
 _DYNSEC_TYPES = {
     TopicAccess.READ: ("subscribePattern", "publishClientReceive"),
@@ -21,7 +21,7 @@ _DYNSEC_TYPES = {
 
 
 def is_user_name(text: str) -> bool:
-    """Tell whether a broker user may be called this; `USER_RULE` says what is allowed."""
+    """Return whether a name follows `USER_RULE`."""
     return _USER.fullmatch(text) is not None
 
 
@@ -30,18 +30,18 @@ def acl_file(user: str, rules: Sequence[AccessRule], comment: str) -> str:
 
     Args:
         user: a name that `is_user_name` allows.
-        rules: what it may do.
-        comment: one line that says where this comes from.
+        rules: the user's rules.
+        comment: one line that says how the part was made.
     """
     lines = [f"# {comment}", f"user {user}", *(f"topic {rule.access} {rule.topic}" for rule in rules)]
     return "\n".join(lines) + "\n"
 
 
 def dynamic_security(user: str, rules: Sequence[AccessRule], comment: str) -> str:
-    """Return a message for `$CONTROL/dynamic-security/v1` that makes a user and a role of its own, or renews them.
+    """Return a message for `$CONTROL/dynamic-security/v1` that creates or updates a user with a role of its own.
 
-    Each command is answered for itself: where role or client is there already, making it fails, and what follows makes
-    it right. The client has no password yet, and cannot log in, until it is given one.
+    The plugin carries out each command separately: if the role or the client exists, creating it fails, and the next
+    command updates it. A new client has no password and cannot log in until it gets one.
     """
     role = f"facebridge-{user}"
     access_rules = [

@@ -1,4 +1,4 @@
-"""Who may do what at the broker: every topic of the bridge (CONTRACT, section 4) stands here with its roles."""
+"""The roles of broker users: which topics of the bridge (docs/mqtt.md) each may publish and read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from bridge.core.commands import (
 from bridge.mqtt.topics import Scope, Topics, scopes
 
 _EVERY = "+"
-"""The level that stands for every terminal or group."""
+"""The wildcard level: every terminal or group."""
 
 _HOME_ASSISTANT_PREFIX = "homeassistant"
-"""Where Home Assistant says that it has started unless it was told another prefix."""
+"""The first level of Home Assistant's birth topic by default."""
 
 
 class Role(StrEnum):
-    """What somebody is to the building."""
+    """The role of a broker user."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -36,22 +36,22 @@ class Role(StrEnum):
     BRIDGE = "bridge"
 
 
-ABOUT_ROLES: Mapping[Role, str] = {
+ROLE_DESCRIPTIONS: Mapping[Role, str] = {
     Role.ADMIN: "publishes every command and reads everything",
     Role.OPERATOR: "opens, and reads states and replies",
     Role.ENROLLER: "changes, lists and syncs persons, and reads states and replies",
     Role.WATCHER: "reads states, events and groups' summaries; no replies, which can name persons",
     Role.HOME_ASSISTANT: "presses the buttons that discovery makes (open, reboot, sync), reads what its entities show",
-    Role.BRIDGE: "the user of `mqtt.username`: obeys commands, publishes everything else, and discovery",
+    Role.BRIDGE: "the user of `mqtt.username`: reads commands, publishes everything else, and discovery",
 }
-"""What each role may do, in a few words."""
+"""What each role may do, for people."""
 
 _PEOPLE = frozenset({Role.ADMIN, Role.OPERATOR, Role.ENROLLER, Role.WATCHER})
 _COMMANDING = frozenset({Role.ADMIN, Role.OPERATOR, Role.ENROLLER})
 
 PUBLISHERS: Mapping[str, frozenset[Role]] = {
     OPEN.name: frozenset({Role.ADMIN, Role.OPERATOR, Role.HOME_ASSISTANT}),
-    # As over HTTP (CONTRACT, section 6): an operator opens and reads, rebooting takes an admin.
+    # As over HTTP (docs/http.md): an operator opens and reads; only an admin reboots.
     REBOOT.name: frozenset({Role.ADMIN, Role.HOME_ASSISTANT}),
     SET_PERSONS.name: frozenset({Role.ADMIN, Role.ENROLLER}),
     REMOVE_PERSONS.name: frozenset({Role.ADMIN, Role.ENROLLER}),
@@ -60,11 +60,11 @@ PUBLISHERS: Mapping[str, frozenset[Role]] = {
     ADMIT.name: frozenset({Role.ADMIN}),
     FORGET.name: frozenset({Role.ADMIN}),
 }
-"""Who may ask for each command, by its name; one without a line here has no publisher, and fails a test."""
+"""The roles that may publish each command, by its name. A command that is missing here fails a test."""
 
 
 class TopicAccess(StrEnum):
-    """What a rule allows."""
+    """The kind of access that a rule allows."""
 
     READ = "read"
     WRITE = "write"
@@ -72,11 +72,11 @@ class TopicAccess(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """One thing a user may do; whatever no rule allows is denied.
+    """One permission of a user. Everything that no rule allows is denied.
 
     Attributes:
-        access: to read is to subscribe and be sent, to write is to publish.
-        topic: a filter; `+` and a final `#` as MQTT has them.
+        access: to read is to subscribe and receive, to write is to publish.
+        topic: a topic filter, with the wildcards `+` and `#`.
     """
 
     access: TopicAccess
@@ -84,78 +84,78 @@ class AccessRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
-    """Which doors a role is limited to; none at all means every one.
+class TerminalSelection:
+    """The terminals and groups that a role is limited to; without any, it is not limited.
 
     Attributes:
         sns: single terminals.
-        groups: groups, asked for as such: their members are not addressed one by one.
+        groups: groups, addressed as a group only: the rules do not cover their members' own topics.
     """
 
     sns: Sequence[str] = ()
     groups: Sequence[str] = ()
 
     @property
-    def are_all(self) -> bool:
-        """Whether nothing is limited."""
+    def is_everything(self) -> bool:
+        """Whether the role is not limited."""
         return not self.sns and not self.groups
 
-    def named(self, scope: Scope) -> Sequence[str]:
-        """Return the levels that stand for them in a topic; the bridge is asked only by who may ask for every door."""
-        if self.are_all:
+    def levels(self, scope: Scope) -> Sequence[str]:
+        """Return their levels in topics; the bridge is addressed only by a role that is not limited."""
+        if self.is_everything:
             return (_EVERY,)
         return {Scope.TERMINAL: self.sns, Scope.GROUP: self.groups}.get(scope, ())
 
 
 class UnlimitedRoleError(ValueError):
-    """A role that is about every door was to be limited to some.
+    """A role that always covers every terminal was given a selection.
 
     Attributes:
-        role: that role.
+        role: the role.
     """
 
     def __init__(self, role: Role) -> None:
-        super().__init__(f"the role {role} is about every terminal and cannot be limited to some")
+        super().__init__(f"the role {role} covers every terminal and cannot be limited to some")
         self.role = role
 
 
 def reply_topics(base: str, user: str) -> str:
-    """Return the filter of the Response Topics that a user may name, outside the base as the bridge asks.
+    """Return the filter of a user's Response Topics. The bridge does not reply to topics below its base topic.
 
     Args:
         base: `mqtt.base_topic`.
-        user: its name, or `+` for everyone's.
+        user: the user's name, or `+` for all users.
     """
     return f"{base}-replies/{user}/#"
 
 
 def rules_of(
-    roles: Collection[Role], user: str, *, base: str, prefix: str, doors: Doors = Doors()
+    roles: Collection[Role], user: str, *, base: str, prefix: str, selection: TerminalSelection = TerminalSelection()
 ) -> Sequence[AccessRule]:
-    """Return what somebody of these roles may do, each rule once.
+    """Return the rules of a user with these roles, each rule once.
 
     Args:
         roles: at least one; the rules of several add up.
-        user: their name at the broker.
+        user: the user's name at the broker.
         base: `mqtt.base_topic`.
         prefix: `homeassistant.prefix`.
-        doors: what the roles of people are limited to.
+        selection: the terminals that people's roles are limited to.
 
     Raises:
-        UnlimitedRoleError: for one of the programs' roles with `doors` given.
+        UnlimitedRoleError: a program's role was given with a selection.
     """
     rules: dict[AccessRule, None] = {}
     for role in Role:
         if role not in roles:
             continue
-        if not doors.are_all and role not in _PEOPLE:
+        if not selection.is_everything and role not in _PEOPLE:
             raise UnlimitedRoleError(role)
         if role is Role.BRIDGE:
             found = _bridge_rules(base, prefix)
         else:
-            found = _rules_of_others(role, Topics(base), doors)
+            found = _other_rules(role, Topics(base), selection)
             if role in _COMMANDING:
-                # Written too: a word to oneself, sent before a press, tells whether the broker is prompt.
+                # Written too: a message to itself before a press shows the client whether the broker is prompt.
                 found += [AccessRule(access, reply_topics(base, user)) for access in TopicAccess]
             elif role is Role.HOME_ASSISTANT:
                 found += [
@@ -166,28 +166,30 @@ def rules_of(
     return list(rules)
 
 
-def command_topics(topics: Topics, definition: CommandDefinition, doors: Doors = Doors()) -> Sequence[str]:
-    """Return where a command can be asked for."""
-    return [topics.command(scope, name, definition) for scope in scopes(definition) for name in doors.named(scope)]
+def command_topics(
+    topics: Topics, definition: CommandDefinition, selection: TerminalSelection = TerminalSelection()
+) -> Sequence[str]:
+    """Return the topics of a command."""
+    return [topics.command(scope, name, definition) for scope in scopes(definition) for name in selection.levels(scope)]
 
 
-def _rules_of_others(role: Role, topics: Topics, doors: Doors) -> list[AccessRule]:
-    sns, groups = doors.named(Scope.TERMINAL), doors.named(Scope.GROUP)
+def _other_rules(role: Role, topics: Topics, selection: TerminalSelection) -> list[AccessRule]:
+    sns, groups = selection.levels(Scope.TERMINAL), selection.levels(Scope.GROUP)
     written = [
         topic
         for definition in COMMANDS
         if role in PUBLISHERS.get(definition.name, ())
-        for topic in command_topics(topics, definition, doors)
+        for topic in command_topics(topics, definition, selection)
     ]
     read = [topics.bridge_availability, topics.bridge_info]
-    if doors.are_all:
+    if selection.is_everything:
         read.append(topics.bridge_event)
     for sn in sns:
         read += [topics.terminal_availability(sn), topics.terminal_state(sn)]
     if role is not Role.WATCHER:
-        # A reply to person/get holds names and card numbers, and every other one of a person its id.
+        # A reply to person/get contains names and card numbers, every other reply to a person command an id.
         read += [topics.terminal_reply(sn) for sn in sns]
-        if doors.are_all:
+        if selection.is_everything:
             read.append(topics.bridge_reply)
     read += [topics.group_reply(group) for group in groups]
     return [
@@ -210,7 +212,7 @@ def _bridge_rules(base: str, prefix: str) -> list[AccessRule]:
         topics.group_reply(_EVERY),
         f"{prefix}/device/+/config",
         f"{base}/doctor/#",
-        # What others name as their Response Topic is published with the bridge's rights: these and nothing else.
+        # Replies to clients' Response Topics are published with the bridge's rights: to these only.
         reply_topics(base, _EVERY),
     ]
     read = [

@@ -1,4 +1,4 @@
-"""Keeps the discovery payloads retained, and sends them again when Home Assistant starts."""
+"""Keep the discovery payloads retained, and publish them again when Home Assistant starts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,29 +11,27 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalAdmitted, TerminalForgotten
 from bridge.model.terminal import Terminal
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.discovery.bridge_device import bridge_device
-from bridge.mqtt.discovery.entities import Installation
+from bridge.mqtt.discovery.devices import Installation, bridge_device, terminal_device
 from bridge.mqtt.discovery.names import EntityNames
-from bridge.mqtt.discovery.terminal_device import terminal_device
 from bridge.mqtt.retained import RetainedTopics
 
 _HOME_ASSISTANT = "homeassistant"
-"""The level of Home Assistant's own birth message unless it was set to another."""
+"""The first level of Home Assistant's birth topic by default."""
 
-_BIRTH = b"online"
+_BIRTH_PAYLOAD = b"online"
 
-_LONGEST_DELAY = 1.0
-"""Seconds at most before the answer to a birth message, so that not every device of a house answers at once."""
+_MAX_DELAY_SECONDS = 1.0
+"""Before the answer to a birth message, at random, so that not all devices of a house answer at once."""
 
-_SHORTEST_INTERVAL = 10.0
-"""Seconds between two answers: anyone may publish a birth message, and ten thousand payloads are a lot of answer."""
+_MIN_INTERVAL_SECONDS = 10.0
+"""Between two answers: any client may publish a birth message, and the answer can be ten thousand payloads."""
 
-_AT_ONCE = 50
-"""Payloads built before other work has its turn: some milliseconds."""
+_BATCH_PAYLOADS = 50
+"""Payloads built before other tasks may run: some milliseconds."""
 
 
 class Discovery:
-    """Wants a discovery payload for the bridge and every known terminal."""
+    """Keeps a discovery payload for the bridge and for every known terminal."""
 
     def __init__(
         self,
@@ -47,12 +45,12 @@ class Discovery:
         """Build the publisher.
 
         Args:
-            installation: of the bridge.
+            installation: the bridge.
             prefix: `homeassistant.prefix`.
-            retained: keeps the payloads.
-            registry: of the terminals.
-            events: tell of terminals that come, change and go.
-            random: spreads them.
+            retained: publishes the payloads.
+            registry: the terminals.
+            events: reports terminals that are added, changed and forgotten.
+            random: spreads the answers to birth messages.
         """
         self._installation = installation
         self._prefix = prefix
@@ -60,41 +58,41 @@ class Discovery:
         self._registry = registry
         self._random = random
         self._names = EntityNames()
-        self._born = asyncio.Event()
+        self._has_started = asyncio.Event()
         events.subscribe(TerminalAdmitted, self._admitted, name="Home Assistant discovery")
         events.subscribe(TerminalForgotten, self._forgotten, name="Home Assistant discovery")
 
     @property
     def birth_topics(self) -> Sequence[str]:
-        """Where Home Assistant says that it has started."""
+        """The topics of Home Assistant's birth message."""
         return list(dict.fromkeys((f"{self._prefix}/status", f"{_HOME_ASSISTANT}/status")))
 
     def topic(self, sn: str | None = None) -> str:
-        """Return where the payload of a terminal, or of the bridge itself, is retained."""
+        """Return the discovery topic of a terminal, or of the bridge itself."""
         return f"{self._prefix}/device/{self._installation.object_id(sn)}/config"
 
     async def start(self) -> None:
-        """Want everything, the bridge's own device first."""
+        """Publish all devices, the bridge's own first."""
         self._retained.want(self.topic(), orjson.dumps(bridge_device(self._installation)))
         for position, known in enumerate(self._registry):
             self._want(known.terminal)
-            if position % _AT_ONCE == 0:
+            if position % _BATCH_PAYLOADS == 0:
                 await asyncio.sleep(0)
 
     def received(self, message: Message) -> None:
-        """Take a message of a birth topic."""
-        if message.payload == _BIRTH:
-            self._born.set()
+        """Handle a message of a birth topic."""
+        if message.payload == _BIRTH_PAYLOAD:
+            self._has_started.set()
 
     async def run(self) -> None:
         """Answer birth messages until cancelled."""
         while True:
-            await self._born.wait()
-            await asyncio.sleep(self._random.uniform(0, _LONGEST_DELAY))
-            self._born.clear()
+            await self._has_started.wait()
+            await asyncio.sleep(self._random.uniform(0, _MAX_DELAY_SECONDS))
+            self._has_started.clear()
             terminals = (self.topic(known.terminal.sn) for known in self._registry)
             self._retained.send_again([self.topic(), *terminals])
-            await asyncio.sleep(_SHORTEST_INTERVAL)
+            await asyncio.sleep(_MIN_INTERVAL_SECONDS)
 
     def _want(self, terminal: Terminal) -> None:
         entity_name = self._names.name(terminal.sn, terminal.title)

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.core.ports import PersonsPort
+from bridge.core.ports import DesiredPersons
 from bridge.core.registry import TerminalRegistry
 from bridge.core.terminal_state import terminal_state
 from bridge.model.names import is_serial_number
@@ -20,7 +20,7 @@ terminals."""
 class TerminalRoutes:
     """Routes that show the known terminals."""
 
-    def __init__(self, registry: TerminalRegistry, person_service: PersonsPort) -> None:
+    def __init__(self, registry: TerminalRegistry, person_service: DesiredPersons) -> None:
         self._registry = registry
         self._person_service = person_service
 
