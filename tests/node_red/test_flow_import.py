@@ -19,7 +19,7 @@ async def test_all_flows_are_imported_without_warnings(node_red: NodeRed, mosqui
             nodes |= {node["id"]: node for node in FlowFile(name, language, mosquitto.port).nodes}
     before = len(node_red.log)
     await node_red.deploy(list(nodes.values()))
-    for name in ("Broker of Facebridge", "Facebridge 的代理"):
+    for name in ("Broker of Facebridge", "Facebridge 的 MQTT 服务器"):
         await node_red.wait_logged(f"[mqtt-broker:{name}] Connected to broker", before)
     kept = {node["id"]: node for node in await node_red.flows()}
     # Node-RED would add properties of this version that a file lacks.
