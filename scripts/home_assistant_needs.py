@@ -1,4 +1,4 @@
-"""Print what integrations of Home Assistant, and those it always starts, need from pip: `--skip-pip` starts it then."""
+"""Print the pip requirements of some integrations and of those that Home Assistant always starts, for `--skip-pip`."""
 
 import json
 import sys
@@ -7,13 +7,13 @@ from pathlib import Path
 from homeassistant import bootstrap, components
 
 integrations = Path(next(iter(components.__path__)))
-ahead = {*sys.argv[1:], *bootstrap.CORE_INTEGRATIONS, *bootstrap.DEFAULT_INTEGRATIONS}
+remaining = {*sys.argv[1:], *bootstrap.CORE_INTEGRATIONS, *bootstrap.DEFAULT_INTEGRATIONS}
 seen: set[str] = set()
 requirements: set[str] = set()
-while ahead:
-    domain = ahead.pop()
+while remaining:
+    domain = remaining.pop()
     seen.add(domain)
     manifest = json.loads((integrations / domain / "manifest.json").read_text())
     requirements.update(manifest.get("requirements", []))
-    ahead |= {*manifest.get("dependencies", [])} - seen
+    remaining |= {*manifest.get("dependencies", [])} - seen
 print(*sorted(requirements))
