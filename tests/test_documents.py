@@ -41,7 +41,7 @@ def test_every_outcome_is_documented_and_no_other() -> None:
 
 
 def test_every_field_of_a_person_is_documented_and_no_other() -> None:
-    table = MQTT.partition("### A person")[2].partition("What is absent")[0]
+    table = MQTT.partition("### A person")[2].partition("A missing field")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     with pytest.raises(InvalidError) as caught:
