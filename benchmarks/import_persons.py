@@ -1,8 +1,8 @@
-"""An import of ten thousand persons with photos of 100 KB: how long it takes, and how much memory at its highest.
+"""Measures time and peak memory of an import of ten thousand persons with photos of 100 KB.
 
-Run as `python -m benchmarks.import_persons`; `--help` has the options. It writes a ZIP of a CSV and pictures, no two
-alike, and runs `facebridge persons import` on it into an empty SQLite store on a real disk; then once more, when
-nothing differs, and an export of all of it. The measure beside them is a bare copy of the ZIP, written durably.
+Run `python -m benchmarks.import_persons`; `--help` lists the options. It writes a ZIP with a CSV and pictures, all
+different, and runs `facebridge persons import` with an empty SQLite store on a real disk; then once more, when nothing
+differs, and an export. It compares with a plain copy of the ZIP that is synced to the disk.
 """
 
 import os
@@ -20,35 +20,37 @@ import yaml
 from benchmarks.person_changes import file_system, photos
 from tests.support.bridge_process import configuration
 
-_PIECE = 1024 * 1024
+_COPY_BLOCK_BYTES = 1024 * 1024
 
 
 @click.command()
-@click.option("--persons", default=10_000, show_default=True, help="How many.")
-@click.option("--terminals", default=1, show_default=True, help="To how many terminals.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="On which disk.")
+@click.option("--persons", default=10_000, show_default=True, help="Number of persons.")
+@click.option("--terminals", default=1, show_default=True, help="Number of terminals.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="A folder on the disk to measure."
+)
 def main(persons: int, terminals: int, folder: Path | None) -> None:
     """Measure an import."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        place = Path(name)
-        print(f"on {file_system(place)}")
+        work_folder = Path(name)
+        print(f"on {file_system(work_folder)}")
         known: dict[str, dict[str, str]] = {f"T{number}": {} for number in range(terminals)}
         settings = configuration(1, terminals={"known": known})
-        (place / "config.yaml").write_text(yaml.safe_dump(settings))
-        file = place / "persons.zip"
+        (work_folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        file = work_folder / "persons.zip"
         _write(file, persons)
         print(f"{persons:,} persons to {terminals} terminals, {file.stat().st_size / 1e6:,.0f} MB")
         started = perf_counter()
-        _copy(file, place / "copy.zip")
-        bare = perf_counter() - started
-        (place / "copy.zip").unlink()
-        print(f"bare copy       {bare:8.1f} s")
+        _copy(file, work_folder / "copy.zip")
+        copy_seconds = perf_counter() - started
+        (work_folder / "copy.zip").unlink()
+        print(f"plain copy      {copy_seconds:8.1f} s")
         for what, words in (
             ("import", ("persons", "import", str(file), "--group", "all")),
             ("import again", ("persons", "import", str(file), "--group", "all")),
-            ("export", ("persons", "export", str(place / "out.zip"), "--group", "all")),
+            ("export", ("persons", "export", str(work_folder / "out.zip"), "--group", "all")),
         ):
-            _measure(what, place, words, persons, bare)
+            _measure(what, work_folder, words, persons, copy_seconds)
 
 
 def _write(file: Path, persons: int) -> None:
@@ -62,22 +64,22 @@ def _write(file: Path, persons: int) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as read, target.open("wb") as written:
-        while piece := read.read(_PIECE):
+        while piece := read.read(_COPY_BLOCK_BYTES):
             written.write(piece)
         written.flush()
         os.fsync(written.fileno())
 
 
-def _measure(what: str, place: Path, words: tuple[str, ...], persons: int, bare: float) -> None:
+def _measure(what: str, folder: Path, words: tuple[str, ...], persons: int, copy_seconds: float) -> None:
     started = perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "bridge", *words, "-c", str(place / "config.yaml")])
+    process = subprocess.Popen([sys.executable, "-m", "bridge", *words, "-c", str(folder / "config.yaml")])
     _, status, used = os.wait4(process.pid, 0)
-    took = perf_counter() - started
+    seconds = perf_counter() - started
     if status:
-        raise click.ClickException(f"{what} failed")
+        raise click.ClickException(f"{what} failed with exit code {os.waitstatus_to_exitcode(status)}")
     print(
-        f"{what:<15} {took:8.1f} s, {took / bare:.1f} of the copy   {persons / took:8,.0f} persons/s"
-        f"   memory at its highest {_megabytes(used):,.0f} MB   processor {used.ru_utime + used.ru_stime:,.1f} s"
+        f"{what:<15} {seconds:8.1f} s, {seconds / copy_seconds:.1f} times the copy  {persons / seconds:8,.0f} persons/s"
+        f"   peak memory {_megabytes(used):,.0f} MB   processor {used.ru_utime + used.ru_stime:,.1f} s"
     )
 
 

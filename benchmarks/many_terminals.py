@@ -1,8 +1,8 @@
-"""What many connected terminals cost the bridge, for sizing: memory and processor, at rest and in a storm.
+"""Measures what many connected terminals cost the bridge: memory and processor, at rest and while all connect.
 
-Run as `python -m benchmarks.many_terminals [TERMINALS]`. It starts a stock Mosquitto, the bridge and the simulated
-terminals as processes of their own, and reads the bridge's figures from /proc: other than times they do not depend on
-what else the machine does. At rest each terminal pings every 30 seconds.
+Run `python -m benchmarks.many_terminals [TERMINALS] [REST_SECONDS]`. It starts Mosquitto with its default settings, the
+bridge and the simulated terminals as processes of their own, and reads the bridge's figures from /proc. Unlike times,
+these do not depend on the load of the machine. At rest each terminal sends a ping every 30 seconds.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from time import perf_counter
 
 import orjson
 
-from benchmarks.measuring import PATIENCE, Rounds, mqtt_client, run, shown
+from benchmarks.measuring import TIMEOUT_SECONDS, Rounds, mqtt_client, run, shown
 from benchmarks.open_round_trip import times_of
 from bridge.mqtt.client.connection import Message
 from bridge.simulator.fleet import simulated_sn
@@ -27,37 +27,37 @@ from tests.support.mosquitto import Mosquitto
 TERMINALS = 1000
 PRESSES = 500
 
-REST = 60.0
-"""Seconds that are looked at rest for: each terminal pings twice."""
+REST_SECONDS = 60.0
+"""Duration of the measurement at rest: each terminal sends two pings."""
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Usage:
-    """What a process has used, from `/proc`."""
+    """The processor seconds and megabytes of memory that a process has used, from `/proc`."""
 
     def __init__(self, pid: int) -> None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        self.processor = (int(fields[11]) + int(fields[12])) / _TICKS
+        self.processor = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
         self.memory = int(fields[21]) * resource.getpagesize() / 1e6
 
 
 class Online:
-    """How many terminals the bridge says are connected."""
+    """The number of connected terminals that the bridge publishes."""
 
     def __init__(self) -> None:
         self._count = 0
         self._changed = asyncio.Event()
 
     def received(self, message: Message) -> None:
-        """Take `bridge/info`."""
+        """Handle `bridge/info`."""
         self._count = orjson.loads(message.payload)["terminals"]["online"]
         self._changed.set()
 
-    async def wait(self, fits: Callable[[int], bool]) -> None:
-        """Wait until the number fits."""
-        async with asyncio.timeout(PATIENCE * 5):
-            while not fits(self._count):
+    async def wait(self, matches: Callable[[int], bool]) -> None:
+        """Wait until the number fulfils a condition."""
+        async with asyncio.timeout(TIMEOUT_SECONDS * 5):
+            while not matches(self._count):
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -76,8 +76,8 @@ async def terminals(url: str, count: int) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def main(count: int) -> None:
-    """Measure and print."""
+async def main(count: int, rest_seconds: float) -> None:
+    """Measure, and print the results."""
     online = Online()
     rounds = Rounds()
     one = f"facebridge/terminal/{simulated_sn(1)}"
@@ -101,54 +101,59 @@ async def main(count: int) -> None:
                 empty = Usage(bridge.pid)
                 print(f"no terminal: {empty.memory:.0f} MB")
                 async with connected("first", bridge, online, count):
-                    await rest(bridge.pid, empty, count)
+                    await rest(bridge.pid, empty, count, rest_seconds)
                     opens = await times_of(lambda n: rounds.go(client, f"{one}/open/set", f"press {n}"), PRESSES)
                     shown(f"open one, {count} connected", opens)
                     await open_all(bridge.pid, broker.port, count)
-                await online.wait(lambda there: there == 0)
+                await online.wait(lambda connected_now: connected_now == 0)
                 async with connected("second", bridge, online, count):
                     pass
 
 
 @asynccontextmanager
-async def connected(storm: str, bridge: BridgeProcess, online: Online, count: int) -> AsyncIterator[None]:
-    """Have all terminals connect at once, and show what it took."""
+async def connected(run_name: str, bridge: BridgeProcess, online: Online, count: int) -> AsyncIterator[None]:
+    """Connect all terminals at once, and print time and processor; they stay as long as the block lasts."""
     before, began = Usage(bridge.pid), perf_counter()
     async with terminals(bridge.terminal_url, count):
-        await online.wait(lambda there: there == count)
+        await online.wait(lambda connected_now: connected_now == count)
         each = (Usage(bridge.pid).processor - before.processor) / count * 1000
-        print(f"{storm} time that {count} connect: {perf_counter() - began:.1f} s, {each:.2f} ms of processor each")
+        print(f"{run_name} time that {count} connect: {perf_counter() - began:.1f} s, {each:.2f} ms of processor each")
         yield
 
 
-async def rest(pid: int, empty: Usage, count: int) -> None:
-    """Show what they cost at rest."""
+async def rest(pid: int, empty: Usage, count: int, rest_seconds: float) -> None:
+    """Print what the terminals cost at rest."""
     before = Usage(pid)
-    await asyncio.sleep(REST)
+    await asyncio.sleep(rest_seconds)
     after = Usage(pid)
     print(
         f"{count} at rest: {after.memory:.0f} MB, {(after.memory - empty.memory) / count * 1000:.0f} KB each, "
-        f"{(after.processor - before.processor) / REST * 100:.1f} % of a processor"
+        f"{(after.processor - before.processor) / rest_seconds * 100:.1f} % of a processor"
     )
 
 
 async def open_all(pid: int, broker_port: int, count: int) -> None:
-    """Show how long opening every door takes, as when a building is evacuated."""
-    answered = asyncio.Event()
+    """Print how long it takes to open every door, as for an evacuation."""
+    replied = asyncio.Event()
     summary: dict[str, object] = {}
 
     def received(message: Message) -> None:
         summary.update(orjson.loads(message.payload))
-        answered.set()
+        replied.set()
 
     async with mqtt_client(broker_port, "benchmark-all", ["facebridge/group/all/reply"], received) as client:
         before, began = Usage(pid), perf_counter()
         client.publish_nowait("facebridge/group/all/open/set", b"PRESS", qos=1)
-        async with asyncio.timeout(PATIENCE):
-            await answered.wait()
-        taken, each = perf_counter() - began, (Usage(pid).processor - before.processor) / count * 1000
-        print(f"open all {count}: {taken:.2f} s, {each:.2f} ms of processor each, {summary['outcomes']}")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await replied.wait()
+        elapsed, each = perf_counter() - began, (Usage(pid).processor - before.processor) / count * 1000
+        print(f"open all {count}: {elapsed:.2f} s, {each:.2f} ms of processor each, {summary['outcomes']}")
 
 
 if __name__ == "__main__":
-    run(main(int(sys.argv[1]) if len(sys.argv) > 1 else TERMINALS))
+    run(
+        main(
+            int(sys.argv[1]) if len(sys.argv) > 1 else TERMINALS,
+            float(sys.argv[2]) if len(sys.argv) > 2 else REST_SECONDS,
+        )
+    )

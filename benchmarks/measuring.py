@@ -1,4 +1,4 @@
-"""What benchmarks share: a client as quick as the bridge's own connections, and how figures are shown."""
+"""Shared parts of the benchmarks: an MQTT client as quick as the bridge's own, request and reply, and percentiles."""
 
 import asyncio
 import signal
@@ -16,19 +16,19 @@ from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
 from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, SessionOptions
 
-PATIENCE = 60.0
-"""Seconds after which what takes milliseconds is not going to happen."""
+TIMEOUT_SECONDS = 60.0
+"""Time after which a step that takes milliseconds has failed."""
 
 
 def run(measurement: Coroutine[Any, Any, None]) -> None:
-    """Run a measurement to its end, on the bridge's own kind of loop; SIGTERM and SIGINT end it in order, with 1."""
-    told = asyncio.Event()
+    """Run a measurement on the event loop that the bridge uses. On SIGTERM and SIGINT, clean up and exit with 1."""
+    interrupted = asyncio.Event()
 
-    async def until_told() -> None:
+    async def until_done() -> None:
         task = asyncio.get_running_loop().create_task(measurement)
 
         def end() -> None:
-            told.set()
+            interrupted.set()
             task.cancel()
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,10 +37,10 @@ def run(measurement: Coroutine[Any, Any, None]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(until_told())
+            runner.run(until_done())
         except BaseException:
-            # What was cut off in the middle complains in its own way.
-            if told.is_set():
+            # An interrupted measurement raises various errors.
+            if interrupted.is_set():
                 sys.exit(1)
             raise
 
@@ -49,7 +49,7 @@ def run(measurement: Coroutine[Any, Any, None]) -> None:
 async def mqtt_client(
     port: int, name: str, topics: Sequence[str] = (), on_message: Callable[[Message], None] = lambda _: None
 ) -> AsyncIterator[MqttConnection]:
-    """Connect to the broker and subscribe; as long as the block lasts."""
+    """Connect to the broker and subscribe, as long as the block lasts."""
     ready = asyncio.Event()
 
     async def connected() -> None:
@@ -70,7 +70,7 @@ async def mqtt_client(
     )
     running = asyncio.get_running_loop().create_task(connection.run())
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await ready.wait()
         yield connection
     finally:
@@ -80,34 +80,34 @@ async def mqtt_client(
 
 
 class Rounds:
-    """Publishes, and waits for what comes back: a command's last reply, or the message itself."""
+    """Publishes messages and waits for the response: the final reply to a command, or the message itself as an echo."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     def received(self, message: Message) -> None:
-        """Take what the client is sent."""
-        answer = orjson.loads(message.payload)
-        outcome = answer.get("outcome", "ok")
+        """Handle a message for the client."""
+        reply = orjson.loads(message.payload)
+        outcome = reply.get("outcome", "ok")
         if outcome == "accepted":
             return
-        waiting = self._waiting.pop(answer["request_id"], None)
+        waiting = self._waiting.pop(reply["request_id"], None)
         if waiting is not None and not waiting.done():
             if outcome == "ok":
                 waiting.set_result(None)
             else:
-                waiting.set_exception(RuntimeError(f"not ok: {answer}"))
+                waiting.set_exception(RuntimeError(f"not ok: {reply}"))
 
     async def go(self, client: MqttConnection, topic: str, request_id: str, payload: bytes | None = None) -> None:
-        """Publish a payload that holds the request id, and return once it has come back."""
+        """Publish a payload that contains the request id, and return when the response has come."""
         waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         client.publish_nowait(topic, payload or orjson.dumps({"request_id": request_id}), qos=1)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await waiting
 
 
 def shown(name: str, times: Sequence[float]) -> float:
-    """Print percentiles of some milliseconds; return the median."""
+    """Print percentiles of durations in milliseconds; return the median."""
     times = sorted(times)
     middle = statistics.median(times)
     print(f"{name:<38} p50 {middle:7.3f} ms   p99 {times[int(len(times) * 0.99)]:7.3f} ms   n {len(times)}")

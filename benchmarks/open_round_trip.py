@@ -1,9 +1,9 @@
-"""An open over MQTT and back: publish, broker, bridge, terminal, bridge, broker, reply.
+"""Measures an open over MQTT: publish, broker, bridge, terminal, bridge, broker, reply.
 
-Run as `python -m benchmarks.open_round_trip [PRESSES]`. It starts a stock Mosquitto, the bridge as a process of its own
-and a simulated terminal, presses one after the other, and compares with the same client's plain echo through the same
-broker in the same run: what no bridge can be quicker than is two of those. 44 ms or more would mean that TCP_NODELAY or
-TCP_QUICKACK does not work.
+Run `python -m benchmarks.open_round_trip [PRESSES]`. It starts Mosquitto with its default settings, the bridge as a
+process of its own, and a simulated terminal. It presses one after the other, and compares with an echo of the same
+client through the same broker in the same run: no bridge can be quicker than two echoes. A result of 44 ms or more
+means that TCP_NODELAY or TCP_QUICKACK does not work.
 """
 
 import sys
@@ -23,7 +23,7 @@ ECHO = "benchmark/echo"
 
 
 async def times_of(one: Callable[[int], Awaitable[None]], count: int) -> list[float]:
-    """Return the milliseconds of each of `count` rounds."""
+    """Return the duration of each of `count` rounds in milliseconds."""
     times = []
     for number in range(count):
         began = perf_counter()
@@ -33,7 +33,7 @@ async def times_of(one: Callable[[int], Awaitable[None]], count: int) -> list[fl
 
 
 async def main(presses: int) -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     rounds = Rounds()
     with tempfile.TemporaryDirectory() as folder:
         async with (

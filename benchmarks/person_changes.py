@@ -1,18 +1,18 @@
-"""Persons with photos of 100 KB over MQTT: how many a second to one terminal and to many, and what an open suffers.
+"""Measures persons with photos of 100 KB over MQTT: throughput to one terminal and to many, and the effect on opens.
 
-Run as `python -m benchmarks.person_changes`; `--help` has the options. It starts a Mosquitto, the bridge as a process
-of its own with its SQLite file on a real disk, and terminals as another (`quick_terminals`).
+Run `python -m benchmarks.person_changes`; `--help` lists the options. It starts Mosquitto, the bridge as a process of
+its own with its SQLite file on a real disk, and terminals as another process (`quick_terminals`).
 
-1. Upserts, published with QoS 1 as quickly as the broker takes them: from the first publish to the last `accepted`, by
-   when all are committed on the disk, and to the last terminal's `ok`. The measure beside it is a bare program that
-   inserts the same photos into an SQLite file in the same folder, as durably, with a commit for each. The bridge may be
-   quicker, as it commits in groups.
-2. Opens at random moments, a hundred a second, with and without twenty persons a second on their way to the same
-   terminal. The two alternate, so that whatever else the machine does falls on both. The measure beside it is the same
-   client's echo through the same broker.
+1. Upserts, published with QoS 1 as quickly as the broker accepts them. It measures the time from the first publish to
+   the last `accepted`, when all are committed to the disk, and to the last terminal's `ok`. It compares with a program
+   that only inserts the same photos into an SQLite file in the same folder, with a commit for each. The bridge can be
+   quicker, because it commits in groups.
+2. Opens at random times, a hundred a second, with and without twenty persons a second for the same terminal. Phases
+   with and without persons alternate, so that other load of the machine affects both. It compares with an echo of the
+   same client through the same broker.
 
-Every person has a photo of their own, a picture with noise that conforms already: the bridge decodes it to check it,
-and passes it on byte for byte.
+Every person has a different photo, a picture with noise in an accepted format: the bridge decodes it to check it, and
+passes it on byte for byte.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ import click
 import orjson
 from PIL import Image
 
-from benchmarks.measuring import PATIENCE, Rounds, mqtt_client, run, shown
+from benchmarks.measuring import TIMEOUT_SECONDS, Rounds, mqtt_client, run, shown
 from benchmarks.quick_terminals import quick_terminals
 from bridge.mqtt.client.connection import Message, MqttConnection
 from bridge.simulator.faces import sample_photo
@@ -43,8 +43,8 @@ from tests.support.mosquitto import Mosquitto
 
 _FACES = 50
 _WIDTH, _HEIGHT = 480, 640
-_MARGIN = 64
-"""Pixels of noise around a picture's, so that each can take another piece of it."""
+_MARGIN_PIXELS = 64
+"""The noise is larger than a picture by this margin, so that each picture gets a different part of it."""
 
 _PERSONS_A_SECOND = 20
 _OPENS_A_SECOND = 100
@@ -56,18 +56,18 @@ _ECHO = "benchmark/echo"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is measured; see `--help`."""
+    """The options of the command; see `--help`."""
 
     to_one: int
     to_all: int
     terminals: int
-    halves: int
+    phases: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What runs meanwhile."""
+class System:
+    """The running broker, bridge and terminals."""
 
     broker: Mosquitto
     bridge: BridgeProcess
@@ -76,21 +76,21 @@ class Surroundings:
 
 
 def photos(count: int) -> Iterator[bytes]:
-    """Draw baseline JPEGs of about 100 KB, no two alike."""
-    dice = Random(1)
-    size = (_WIDTH + _MARGIN, _HEIGHT + _MARGIN)
-    noise = Image.frombytes("RGB", size, dice.randbytes(size[0] * size[1] * 3))
+    """Draw baseline JPEGs of about 100 KB, all different."""
+    random = Random(1)
+    size = (_WIDTH + _MARGIN_PIXELS, _HEIGHT + _MARGIN_PIXELS)
+    noise = Image.frombytes("RGB", size, random.randbytes(size[0] * size[1] * 3))
     faces = [Image.open(BytesIO(sample_photo(seed, (_WIDTH, _HEIGHT)))) for seed in range(min(_FACES, count))]
     for number in range(count):
-        top, left = divmod(number, _MARGIN)
-        piece = noise.crop((left, top % _MARGIN, left + _WIDTH, top % _MARGIN + _HEIGHT))
+        top, left = divmod(number, _MARGIN_PIXELS)
+        piece = noise.crop((left, top % _MARGIN_PIXELS, left + _WIDTH, top % _MARGIN_PIXELS + _HEIGHT))
         buffer = BytesIO()
         Image.blend(faces[number % len(faces)], piece, 0.2).save(buffer, format="JPEG", quality=85)
         yield buffer.getvalue()
 
 
 def person(number: int, photo: bytes, request_id: str) -> bytes:
-    """Write a `person/set` command."""
+    """Return the payload of a `person/set` command."""
     text = b64encode(photo).decode()
     return orjson.dumps(
         {"persons": [{"id": str(number), "name": f"Person {number}", "photo": text}], "request_id": request_id}
@@ -98,14 +98,14 @@ def person(number: int, photo: bytes, request_id: str) -> bytes:
 
 
 class Upserts:
-    """Counts the replies to changes, and notes when the last of each kind came."""
+    """Counts the replies to changes, and records the time of the last one of each outcome."""
 
     def __init__(self) -> None:
         self._left: Counter[str] = Counter()
         self._ended: dict[str, asyncio.Future[float]] = {}
 
     def received(self, message: Message) -> None:
-        """Take what the client is sent."""
+        """Handle a message for the client."""
         outcome = orjson.loads(message.payload)["outcome"]
         self._left[outcome] -= 1
         if outcome not in self._ended:
@@ -118,7 +118,7 @@ class Upserts:
     async def go(
         self, client: MqttConnection, topic: str, payloads: Sequence[bytes], replies: int
     ) -> tuple[float, float]:
-        """Publish all; return the seconds to the last `accepted` and to the last `ok`, of `replies` each."""
+        """Publish all payloads; return the seconds to the last `accepted` and to the last `ok`, of `replies` each."""
         loop = asyncio.get_running_loop()
         self._left = Counter({"accepted": replies, "ok": replies})
         self._ended = {outcome: loop.create_future() for outcome in self._left}
@@ -126,14 +126,14 @@ class Upserts:
         began = perf_counter()
         for payload in payloads:
             client.publish_nowait(topic, payload, qos=1)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             accepted, confirmed = await ends
         return accepted - began, confirmed - began
 
 
-def bare_commits(folder: Path, pictures: Sequence[bytes]) -> float:
-    """Insert photos as the bridge's store does, with a commit for each; return the seconds."""
-    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+def plain_commits(folder: Path, pictures: Sequence[bytes]) -> float:
+    """Insert photos with the SQLite settings of the bridge, with a commit for each; return the seconds."""
+    connection = sqlite3.connect(folder / "plain.db", isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -146,68 +146,69 @@ def bare_commits(folder: Path, pictures: Sequence[bytes]) -> float:
         connection.close()
 
 
-async def measure_upserts(options: Options, around: Surroundings, folder: Path, pictures: Iterator[bytes]) -> None:
-    """Print how many persons a second are stored, and how many reach their terminals."""
+async def measure_upserts(options: Options, system: System, folder: Path, pictures: Iterator[bytes]) -> None:
+    """Print how many persons a second are stored, and how many are confirmed by the terminals."""
     upserts = Upserts()
-    async with mqtt_client(around.broker.port, "upserts", ["facebridge/terminal/+/reply"], upserts.received) as client:
-        first = around.sns[0]
+    async with mqtt_client(system.broker.port, "upserts", ["facebridge/terminal/+/reply"], upserts.received) as client:
+        first = system.sns[0]
         for name, topic, persons, terminals in (
             ("to 1 terminal", f"facebridge/terminal/{first}/person/set", options.to_one, 1),
-            (f"to {len(around.sns)} terminals", "facebridge/group/all/person/set", options.to_all, len(around.sns)),
+            (f"to {len(system.sns)} terminals", "facebridge/group/all/person/set", options.to_all, len(system.sns)),
         ):
             own = list(islice(pictures, persons))
-            bare = bare_commits(folder, own)
-            (folder / "bare.db").unlink()
+            plain_seconds = plain_commits(folder, own)
+            (folder / "plain.db").unlink()
             payloads = [person(number, photo, f"{name} {number}") for number, photo in enumerate(own)]
-            busy = Busy(around)
+            busy = Busy(system)
             accepted, confirmed = await upserts.go(client, topic, payloads, persons * terminals)
             a_frame = busy.seconds("bridge") / (persons * terminals)
             print(
                 f"{name:<18} accepted {persons / accepted:7.1f} persons/s   ok {persons / confirmed:7.1f} persons/s,"
                 f" {persons * terminals / confirmed:7.1f} frames/s   n {persons}\n"
-                f"{'':<18} bare commits {persons / bare:.1f}/s: accepted is {bare / accepted:.3f} of that\n"
+                f"{'':<18} plain commits {persons / plain_seconds:.1f}/s:"
+                f" accepted is {plain_seconds / accepted:.3f} of that\n"
                 f"{'':<18} {busy.of_cores()}; bridge {a_frame * 1000:.2f} ms a frame"
             )
 
 
 class Busy:
-    """What the processors have done for each process since; who is at 1.0 of a core is what was measured."""
+    """Processor time of each process since the creation. A process at 1.0 of a core limits the throughput."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._pids = {"bridge": around.bridge.pid, "terminals": around.terminals_pid, "client": os.getpid()}
+    def __init__(self, system: System) -> None:
+        self._pids = {"bridge": system.bridge.pid, "terminals": system.terminals_pid, "client": os.getpid()}
         self._began = perf_counter()
         self._before = {name: _processor_seconds(pid) for name, pid in self._pids.items()}
 
     def seconds(self, name: str) -> float:
-        """Return the processor's seconds that a process has taken."""
+        """Return the processor seconds that a process has used."""
         return _processor_seconds(self._pids[name]) - self._before[name]
 
     def of_cores(self) -> str:
-        """Say which share of a core each has taken."""
+        """Return the share of a core that each process has used, as text."""
         elapsed = perf_counter() - self._began
         return "cores busy: " + ", ".join(f"{name} {self.seconds(name) / elapsed:.2f}" for name in self._pids)
 
 
 def _processor_seconds(pid: int) -> float:
-    # proc(5): the name is in parentheses and may hold anything; utime and stime are the 14th and 15th field.
+    # proc(5): the name is in parentheses and can contain any character; utime and stime are the fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Opens:
-    """Presses at random moments, beside persons or not, and notes how long each took."""
+    """Presses at random times, with or without persons, and records the duration of each."""
 
-    def __init__(self, around: Surroundings, presser: MqttConnection, enroller: MqttConnection, rounds: Rounds) -> None:
+    def __init__(self, system: System, presser: MqttConnection, enroller: MqttConnection, rounds: Rounds) -> None:
         self.times: defaultdict[str, list[float]] = defaultdict(list)
-        self._terminal = f"facebridge/terminal/{around.sns[0]}"
+        self._terminal = f"facebridge/terminal/{system.sns[0]}"
         self._presser = presser
         self._enroller = enroller
         self._rounds = rounds
-        self._dice = Random(1)
+        self._random = Random(1)
         self._numbers = count()
 
-    async def half(self, name: str, seconds: float, persons: Sequence[tuple[str, bytes]]) -> None:
-        """Press for some seconds, with these persons spread over them; return once everything is answered."""
+    async def phase(self, name: str, seconds: float, persons: Sequence[tuple[str, bytes]]) -> None:
+        """Press for some seconds and publish persons, evenly spread; return when all responses have come."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._press(group, name, seconds))
             for number, (request_id, payload) in enumerate(persons):
@@ -216,7 +217,7 @@ class Opens:
     async def _press(self, group: asyncio.TaskGroup, name: str, seconds: float) -> None:
         end = perf_counter() + seconds
         while perf_counter() < end:
-            # Each for itself: one that takes long must not put off the next, which would have taken long too.
+            # Each press is a task: a slow one must not delay the next, because that one would be slow too.
             group.create_task(self._timed(f"open {name}", self._presser, f"{self._terminal}/open/set"))
             await self._gap()
             group.create_task(self._timed(f"echo {name}", self._presser, _ECHO))
@@ -227,7 +228,7 @@ class Opens:
         await self._timed(f"person {name}", self._enroller, f"{self._terminal}/person/set", request_id, payload)
 
     async def _gap(self) -> None:
-        await asyncio.sleep(self._dice.uniform(0, 1 / _OPENS_A_SECOND))
+        await asyncio.sleep(self._random.uniform(0, 1 / _OPENS_A_SECOND))
 
     async def _timed(
         self, name: str, client: MqttConnection, topic: str, request_id: str | None = None, payload: bytes | None = None
@@ -237,84 +238,88 @@ class Opens:
         self.times[name].append((perf_counter() - began) * 1000)
 
 
-async def measure_opens(options: Options, around: Surroundings, pictures: Iterator[bytes]) -> None:
-    """Print what an open takes with persons on their way to the same terminal, and without."""
+async def measure_opens(options: Options, system: System, pictures: Iterator[bytes]) -> None:
+    """Print the duration of an open with and without persons for the same terminal."""
     rounds = Rounds()
-    topics = [f"facebridge/terminal/{around.sns[0]}/reply", _ECHO]
-    a_half = range(round(options.seconds * _PERSONS_A_SECOND))
+    topics = [f"facebridge/terminal/{system.sns[0]}/reply", _ECHO]
+    persons_per_phase = range(round(options.seconds * _PERSONS_A_SECOND))
     async with (
-        mqtt_client(around.broker.port, "presser", topics, rounds.received) as presser,
-        mqtt_client(around.broker.port, "enroller") as enroller,
+        mqtt_client(system.broker.port, "presser", topics, rounds.received) as presser,
+        mqtt_client(system.broker.port, "enroller") as enroller,
     ):
-        opens = Opens(around, presser, enroller, rounds)
-        await opens.half("first", 1, [])
-        for half in range(options.halves):
-            ids = [f"person {half} {number}" for number in a_half]
+        opens = Opens(system, presser, enroller, rounds)
+        await opens.phase("first", 1, [])
+        for phase in range(options.phases):
+            ids = [f"person {phase} {number}" for number in persons_per_phase]
             persons = [(id_, person(number, next(pictures), id_)) for number, id_ in enumerate(ids)]
-            await opens.half("without", options.seconds, [])
-            await opens.half("with persons", options.seconds, persons)
+            await opens.phase("without", options.seconds, [])
+            await opens.phase("with persons", options.seconds, persons)
     without = shown("open, without persons", opens.times["open without"])
-    beside = shown(f"open, {_PERSONS_A_SECOND} persons/s beside", opens.times["open with persons"])
+    with_persons = shown(f"open, with {_PERSONS_A_SECOND} persons/s", opens.times["open with persons"])
     shown("echo, without persons", opens.times["echo without"])
-    shown(f"echo, {_PERSONS_A_SECOND} persons/s beside", opens.times["echo with persons"])
+    shown(f"echo, with {_PERSONS_A_SECOND} persons/s", opens.times["echo with persons"])
     shown("person, to ok", opens.times["person with persons"])
-    print(f"an open beside persons takes {beside / without:.2f} times one without")
+    print(f"an open with persons takes {with_persons / without:.2f} times as long as without")
 
 
 def file_system(folder: Path) -> str:
-    """Return the type of the file system that a folder is on, and its device."""
-    told = subprocess.run(["df", "--output=fstype,source", folder], check=True, capture_output=True, text=True)
-    return " on ".join(told.stdout.splitlines()[1].split())
+    """Return the type of the file system of a folder, and its device."""
+    result = subprocess.run(["df", "--output=fstype,source", folder], check=True, capture_output=True, text=True)
+    return " on ".join(result.stdout.splitlines()[1].split())
 
 
 async def measure(options: Options, folder: Path) -> None:
-    """Start everything, measure and print."""
+    """Start the system, measure, and print the results."""
     sns = [f"T{number}" for number in range(1, options.terminals + 1)]
     settings = configuration(
         0, store={"url": f"sqlite:///{folder / 'facebridge.db'}"}, terminals={"known": {sn: {} for sn in sns}}
     )
-    # Mosquitto would drop what is more than a thousand messages ahead of whoever listens.
+    # By default, Mosquitto drops messages when more than a thousand wait for a subscriber.
     async with Mosquitto(folder, ["max_queued_messages 0"]) as broker:
         settings["mqtt"]["port"] = broker.port
         async with (
             BridgeProcess(folder, settings).running() as bridge,
             quick_terminals(bridge.terminals_port, sns) as terminals_pid,
         ):
-            around = Surroundings(broker, bridge, sns, terminals_pid)
-            halves = options.halves * round(options.seconds * _PERSONS_A_SECOND)
-            pictures = photos(options.to_one + options.to_all + halves)
-            await measure_upserts(options, around, folder, pictures)
-            await measure_opens(options, around, pictures)
+            system = System(broker, bridge, sns, terminals_pid)
+            persons_in_phases = options.phases * round(options.seconds * _PERSONS_A_SECOND)
+            pictures = photos(options.to_one + options.to_all + persons_in_phases)
+            await measure_upserts(options, system, folder, pictures)
+            await measure_opens(options, system, pictures)
 
 
 @click.command()
 @click.option("--to-one", type=click.IntRange(1), default=400, show_default=True, help="Persons to one terminal.")
 @click.option("--to-all", type=click.IntRange(1), default=40, show_default=True, help="Persons to all terminals.")
-@click.option("--terminals", type=click.IntRange(1), default=100, show_default=True, help="Terminals there are.")
+@click.option("--terminals", type=click.IntRange(1), default=100, show_default=True, help="Number of terminals.")
 @click.option(
-    "--halves",
+    "--phases",
     type=click.IntRange(1),
     default=8,
     show_default=True,
-    help="Times that opens are measured with persons, and without.",
+    help="Number of phases with persons, and of those without.",
 )
-@click.option("--seconds", type=click.FloatRange(0.1), default=2.5, show_default=True, help="How long each time.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.5, show_default=True, help="Duration of each phase.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=tempfile.gettempdir,
-    help="Where the store is put, in a folder of its own that is removed; on a real disk. [default: temporary files']",
+    help="A folder on a real disk; the store is in a temporary folder in it. [default: the folder of temporary files]",
 )
-@click.option("--memory", is_flag=True, help="Take a folder that is in memory, where commits cost nothing.")
+@click.option("--memory", is_flag=True, help="Allow a folder in memory, where commits cost nothing.")
 def main(
-    to_one: int, to_all: int, terminals: int, halves: int, seconds: float, folder: Path, memory: bool
+    to_one: int, to_all: int, terminals: int, phases: int, seconds: float, folder: Path, memory: bool
 ) -> None:  # fmt: skip
-    """Measure upserts of persons with photos, and what they cost an open."""
+    """Measure upserts of persons with photos, and their effect on opens."""
     kind = file_system(Path(folder))
     if kind.split()[0] in _IN_MEMORY and not memory:
-        raise click.UsageError(f"{folder} is in memory ({kind}), and commits to a disk are measured: give --folder")
-    print(f"the store is on {kind}; load of the machine before: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
-    options = Options(to_one, to_all, terminals, halves, seconds)
+        raise click.UsageError(
+            f"{folder} is in memory ({kind}), but commits to a disk are measured: give --folder or --memory"
+        )
+    print(
+        f"the store is on {kind}; load of the machine at the start: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores"
+    )
+    options = Options(to_one, to_all, terminals, phases, seconds)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         run(measure(options, Path(own)))
 

@@ -1,10 +1,10 @@
-"""Terminals that say ok to every frame and look at none, in a process of their own.
+"""Terminals that answer `ok` to every frame without reading it, in a process of their own.
 
-A simulated terminal reads a `setPerson` as strictly as it can: 2.6 ms for a photo of 100 KB, as much as the bridge
-itself has spent on it. A hundred of them on the same machine would be what is measured; these take 0.2 ms.
+A simulated terminal checks a `setPerson` strictly: 2.6 ms for a photo of 100 KB, as much as the bridge needs for it. A
+hundred of them on the same machine would dominate the measurement. These terminals need 0.2 ms.
 
-`python -m benchmarks.quick_terminals HOST PORT SN …` writes a line once all are connected and ends when its standard
-input does, so that it cannot outlive whoever started it.
+`python -m benchmarks.quick_terminals HOST PORT SN …` prints a line when all are connected. It ends when its standard
+input ends, and therefore with the process that started it.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
 class _QuickTerminal(asyncio.Protocol):
-    """One connection, as RFC 6455 has it; the masking key is 0, which masks nothing."""
+    """A WebSocket connection (RFC 6455) with a masking key of 0, which leaves the payload unchanged."""
 
     def __init__(self, sn: str) -> None:
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -46,7 +46,7 @@ class _QuickTerminal(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self.connected.done():
-            self.connected.set_exception(RuntimeError(f"terminal {self._sn} was turned away"))
+            self.connected.set_exception(RuntimeError(f"terminal {self._sn}: the bridge closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -55,16 +55,16 @@ class _QuickTerminal(asyncio.Protocol):
             if not end:
                 return
             if not head.startswith(b"HTTP/1.1 101 "):
-                self.connected.set_exception(RuntimeError(f"terminal {self._sn} was answered {head[:40]!r}"))
+                self.connected.set_exception(RuntimeError(f"terminal {self._sn}: the bridge answered {head[:40]!r}"))
                 return
             self._buffer = bytearray(rest)
             self.connected.set_result(None)
         while (start_and_end := _payload(self._buffer)) is not None:
             start, end_of_frame = start_and_end
-            self._take(self._buffer[0] & 0x0F, start, end_of_frame)
+            self._handle(self._buffer[0] & 0x0F, start, end_of_frame)
             del self._buffer[:end_of_frame]
 
-    def _take(self, opcode: int, start: int, end: int) -> None:
+    def _handle(self, opcode: int, start: int, end: int) -> None:
         if opcode == _TEXT:
             request = _MSGID.match(self._buffer, start)
             assert request is not None, bytes(self._buffer[start : start + 200])
@@ -88,7 +88,7 @@ class _QuickTerminal(asyncio.Protocol):
 
 
 def _payload(buffer: bytearray) -> tuple[int, int] | None:
-    """Return where the first frame's payload begins and ends; None where it is not all there."""
+    """Return the start and end of the first frame's payload; None if the frame is incomplete."""
     if len(buffer) < 2:
         return None
     length, start = buffer[1], 2
@@ -102,7 +102,7 @@ def _payload(buffer: bytearray) -> tuple[int, int] | None:
 
 @asynccontextmanager
 async def quick_terminals(port: int, sns: Sequence[str]) -> AsyncIterator[int]:
-    """Start terminals against a bridge of this machine's, connected as long as the block lasts; gives their process."""
+    """Connect terminals to a bridge on this machine as long as the block lasts; return the id of their process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.quick_terminals", "127.0.0.1", str(port), *sns,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -119,7 +119,7 @@ async def quick_terminals(port: int, sns: Sequence[str]) -> AsyncIterator[int]:
 
 
 async def main(host: str, port: int, sns: Sequence[str]) -> None:
-    """Connect the terminals, and stay until the standard input ends."""
+    """Connect the terminals, and keep them connected until the standard input ends."""
     loop = asyncio.get_running_loop()
     for sn in sns:
         _, terminal = await loop.create_connection(partial(_QuickTerminal, sn), host, port)
@@ -131,7 +131,7 @@ async def main(host: str, port: int, sns: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches everyone at the terminal; this process ends with whoever started it.
+    # Ctrl-C sends SIGINT to this process too; it ends when the process that started it closes its standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
