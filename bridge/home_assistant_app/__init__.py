@@ -1,1 +1,1 @@
-"""The Home Assistant app: from its options and the Supervisor to a running bridge. Composition, as `app.py` is."""
+"""The Home Assistant app: the bridge with the app's options and Home Assistant's broker."""

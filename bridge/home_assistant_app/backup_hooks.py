@@ -1,15 +1,16 @@
-"""The store in Home Assistant's backups, which copy `/data` file by file, running or not.
+"""The store in Home Assistant's backups, which copy the files of `/data` whether the app runs or not.
 
-A database that is written to while it is copied is no backup, so its files are left out (`backup_exclude` in
-`ha_addon/config.yaml`) and something else stands for them:
+A copy of a database file during a write is useless. So `backup_exclude` in `ha_addon/config.yaml` leaves out the
+database files, and one of two other files takes their place:
 
-- While the app runs Home Assistant calls `backup` before it copies, which writes `facebridge.backup`, and
-  `after-backup` when it is done, which deletes it: faces are not kept twice for longer than that.
-- A stopped app is copied without a word. So at its end the app gives the closed database a second name, a hard link,
-  that is not left out, and takes it away at its start.
+- While the app runs, Home Assistant calls `backup` before it copies, which writes `facebridge.backup`, and then
+  `after-backup`, which deletes that file, so that photos are not kept twice.
+- While the app is stopped, Home Assistant copies without a call. So the app gives the closed database a second name
+  (a hard link) at its end, `facebridge.at-rest`, which is not left out, and removes that name at its start.
 
-A restored `/data` then has one of the two and no database, by which it is known. Only of an app that was killed and
-not started again a backup has nothing; Home Assistant's watchdog, and the next start of the machine, start it again.
+A restored `/data` then has one of the two files and no database, which the app recognises at its start. The backup
+lacks the store only if the app was killed and not started again; Home Assistant's watchdog and the next start of the
+machine do start it again.
 """
 
 import asyncio
@@ -32,65 +33,65 @@ AT_REST = "facebridge.at-rest"
 
 
 async def write_backup(container: Container) -> None:
-    """Write the store into the file that Home Assistant copies; nothing where there is no store yet.
+    """Write the store into the file that Home Assistant copies; does nothing if there is no store yet.
 
     Raises:
         StoreError: the store cannot be opened.
-        UnavailableError: store or file cannot be read or written.
+        UnavailableError: the store cannot be read or the file cannot be written.
     """
     if await asyncio.to_thread(container.store.exists):
         await back_up(container.store_url, container.data / BACKUP, lambda _done, _total: None)
 
 
 def remove_backup(container: Container) -> None:
-    """Delete that file again, unless it is all there is."""
+    """Delete that file, unless there is no store."""
     if container.store.exists():
         (container.data / BACKUP).unlink(missing_ok=True)
 
 
-async def bring_back(container: Container) -> None:
-    """Restore the store where this `/data` comes out of a backup, and tidy up where it does not.
+async def restore_from_backup(container: Container) -> None:
+    """Restore the store if this `/data` comes from a backup, then delete leftovers of backups.
 
     Raises:
-        StartError: what is in the backup cannot be used; it is left where it is.
+        StartError: the file of the backup cannot be used; it is kept.
     """
     at_rest, backup = container.data / AT_REST, container.data / BACKUP
     if not await asyncio.to_thread(container.store.exists):
-        # The one of a stopped app is the younger: it goes at every start.
+        # The file of a stopped app is the newer one, because every start deletes it.
         found = next((file for file in (at_rest, backup) if file.exists()), None)
         if found is None:
             return
         try:
             await restore(found, container.store_url, lambda _done, _total: None)
         except (StoreError, UnavailableError) as error:
-            raise StartError(f"the restored backup cannot be used: {error}") from None
+            raise StartError(f"{found}: the restored backup cannot be used: {error}") from None
         _LOGGER.warning(
-            "this app was restored from a backup: everything is sent to the terminals again. Persons who were added"
-            " since the backup was made may still be on terminals; a sync with clear removes them"
+            "this app was restored from a backup: all persons are sent to the terminals again. Persons who were added"
+            " after the backup may still be on terminals; a sync with clear removes them"
         )
-    await asyncio.to_thread(_tidy_up, container.data)
+    await asyncio.to_thread(_delete_leftovers, container.data)
 
 
 @contextmanager
-def left_at_rest(container: Container) -> Iterator[None]:
-    """Give the closed database its second name when the block ends, however it ends."""
+def second_name_at_end(container: Container) -> Iterator[None]:
+    """Give the closed database its second name at the end of the block, also after an error."""
     try:
         yield
     finally:
         log = container.data / f"{container.store.name}-wal"
-        # A command that still reads keeps the log, without which the file is not all of it.
+        # A command that still reads keeps the write-ahead log; without it the database file is incomplete.
         if container.store.exists() and not (log.exists() and log.stat().st_size):
             at_rest = container.data / AT_REST
             try:
                 at_rest.unlink(missing_ok=True)
                 at_rest.hardlink_to(container.store)
             except OSError as error:
-                _LOGGER.warning("a backup of the stopped app will not hold its data: %s", error.strerror)
+                _LOGGER.warning("a backup of the stopped app will not contain its data: %s", error.strerror)
 
 
-def _tidy_up(data: Path) -> None:
+def _delete_leftovers(data: Path) -> None:
     (data / AT_REST).unlink(missing_ok=True)
     (data / BACKUP).unlink(missing_ok=True)
-    for half in data.glob(f".{BACKUP}.*"):
-        # Of a backup that was cut off by the end of the container.
-        shutil.rmtree(half, ignore_errors=True)
+    for unfinished in data.glob(f".{BACKUP}.*"):
+        # The container ended during a backup.
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From the first line of the app's log to a running bridge."""
+"""The run of the app: options, broker, configuration, then the bridge."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from bridge.config.faults import ConfigurationError
 from bridge.config.load import SECRETS_FILE, load_settings
 from bridge.config.secrets_file import ensure_secrets_file, what_to_enter
 from bridge.config.settings import Settings
-from bridge.home_assistant_app.backup_hooks import bring_back, left_at_rest
+from bridge.home_assistant_app.backup_hooks import restore_from_backup, second_name_at_end
 from bridge.home_assistant_app.options import (
     AppOptions,
     Container,
@@ -34,27 +34,27 @@ from bridge.model.secret import Secret
 
 _LOGGER = logging.getLogger(__name__)
 
-_ANY_BROKER = MqttService(host="core-mosquitto", port=1883, username=None, password=None, tls=False)
-"""Stands for the broker while the options are checked: what is wrong with them is told at once, broker or not."""
+_PLACEHOLDER_BROKER = MqttService(host="core-mosquitto", port=1883, username=None, password=None, tls=False)
+"""Used to check the options before the broker is known, so that their faults are reported at once."""
 
 _NO_SUPERVISOR = (
-    f"there is no {TOKEN}: this is no app that Home Assistant started. Set mqtt.host, or run Facebridge by itself"
+    f"{TOKEN} is not set: Home Assistant did not start this app. Set mqtt.host, or run Facebridge without the app"
 )
 
 
 _SHOWN_ONCE = (
-    "This random password is shown only now; for one of your own set terminals.password on the app's Configuration page"
+    "This random password is shown only once; to choose one, set terminals.password on the app's Configuration page"
 )
 
 
 class _Secret(str):
-    """A name in `secrets.yaml`."""
+    """The name of an entry in `secrets.yaml`."""
 
     __slots__ = ()
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes those as `!secret name`."""
+    """A YAML dumper that writes a `_Secret` as `!secret name`."""
 
 
 _Dumper.add_representer(_Secret, lambda dumper, name: dumper.represent_scalar("!secret", str(name)))
@@ -64,19 +64,19 @@ async def run_app(container: Container, supervisor_url: str, environment: Mappin
     """Run the app until SIGTERM or SIGINT.
 
     Args:
-        container: where things are.
-        supervisor_url: where the Supervisor is.
+        container: folders and ports.
+        supervisor_url: the URL of the Supervisor.
         environment: of the process.
 
     Returns:
-        The exit code: 0 ended, 1 it cannot start, 2 the options are wrong.
+        The exit code: 0 stopped, 1 cannot start, 2 the options are wrong.
     """
     handler = set_up_logging("info", "text")
     announce(handler, f"Facebridge {__version__}")
-    with left_at_rest(container):
+    with second_name_at_end(container):
         try:
             _let_signals_cancel()
-            await bring_back(container)
+            await restore_from_backup(container)
             settings = await _settings(container, supervisor_url, environment)
             handler = set_up_logging(settings.logging.level, settings.logging.format)
             await run_bridge(settings, announce=lambda line: announce(handler, line))
@@ -85,7 +85,7 @@ async def run_app(container: Container, supervisor_url: str, environment: Mappin
         except ConfigurationError as error:
             faults = named_by_option(error, container).faults
             lines = [f"option {fault.path}: {fault.message}" if fault.path else fault.message for fault in faults]
-            return _fail(2, *lines, "correct this on the app's Configuration page, then start it again")
+            return _fail(2, *lines, "correct this on the app's Configuration page, then start the app again")
         except StartError as error:
             return _fail(1, str(error))
     return 0
@@ -100,9 +100,9 @@ def _fail(code: int, *lines: str) -> int:
 async def _settings(container: Container, supervisor_url: str, environment: Mapping[str, str]) -> Settings:
     options = read_options(_read_json(container.data / "options.json"))
     needs_service = "mqtt.host" not in options
-    settings, shown = _load(options, container, _ANY_BROKER if needs_service else None)
-    if shown:
-        _LOGGER.warning("%s", shown)
+    settings, message = _load(options, container, _PLACEHOLDER_BROKER if needs_service else None)
+    if message:
+        _LOGGER.warning("%s", message)
     if not needs_service:
         return settings
     token = environment.get(TOKEN)
@@ -114,33 +114,36 @@ async def _settings(container: Container, supervisor_url: str, environment: Mapp
 
 
 def _load(options: AppOptions, container: Container, service: MqttService | None) -> tuple[Settings, str]:
-    """Write the configuration and read it as `facebridge` does; returns what to enter on the terminals, the first time.
+    """Write the configuration file, and load it as `facebridge` does.
+
+    Returns:
+        The settings, and a message with the terminals' login if a password was generated; "" otherwise.
 
     Raises:
         ConfigurationError: the options are wrong.
-        StartError: it cannot be written.
+        StartError: the file cannot be written.
     """
     document = configuration_of(options, container, service)
     terminals = document["terminals"]
-    made = None
+    generated = None
     try:
         if terminals.get("username") is not None and terminals.get("password") is None:
             terminals["password"] = _Secret("terminal_password")
-            made = ensure_secrets_file(container.configuration)
+            generated = ensure_secrets_file(container.configuration)
         _write_privately(container.configuration, yaml.dump(document, Dumper=_Dumper, allow_unicode=True))
     except OSError as error:
         raise StartError(f"{container.data} cannot be written: {error.strerror}") from None
     try:
-        # What the environment of the container says is not the user's doing.
+        # The container's environment is not the user's, so it must not change the configuration.
         settings = load_settings(container.configuration, {})
     except ConfigurationError:
-        if made is not None:
-            # Nobody has been shown it: the next start makes another.
+        if generated is not None:
+            # The generated password was not shown yet: the next start generates a new one.
             (container.data / SECRETS_FILE).unlink()
         raise
-    if made is None:
+    if generated is None:
         return settings, ""
-    return settings, what_to_enter(settings.terminals, made, "ADDRESS-OF-HOME-ASSISTANT") + _SHOWN_ONCE
+    return settings, what_to_enter(settings.terminals, generated, "ADDRESS-OF-HOME-ASSISTANT") + _SHOWN_ONCE
 
 
 def _read_json(file: Path) -> Any:
@@ -163,7 +166,7 @@ def _write_privately(file: Path, text: str) -> None:
 
 
 def _let_signals_cancel() -> None:
-    """Let SIGTERM and SIGINT end whatever waits; the bridge, once it runs, listens to them itself."""
+    """Let SIGTERM and SIGINT cancel this task; the running bridge replaces these handlers."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):

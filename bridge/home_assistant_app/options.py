@@ -1,7 +1,7 @@
-"""The app's options as a configuration: which option stands for which key of `config.yaml`, and faults named by option.
+"""The app's options as a configuration: the key of `config.yaml` for each option, and faults named by option.
 
-The Supervisor allows options of two levels (developers.home-assistant.io, app configuration), so keys that lie deeper
-have options of another name. Everything else is named as in `config.yaml`, and checked by its schema alone.
+The Supervisor allows options of two levels (developers.home-assistant.io, app configuration), so deeper keys have
+options with other names. All other options have the names of `config.yaml`, and only its schema checks them.
 """
 
 import secrets
@@ -56,13 +56,13 @@ KEYS: Mapping[str, str] = {
     "known_terminals": "terminals.known",
     "store.old_photo_key": "store.photo_key",
 }
-"""Of each option the key it stands for."""
+"""The configuration key of each option."""
 
 TERMINAL_KEYS = frozenset({"name", "area", "groups", "username", "password", "key"})
-"""What an entry of `known_terminals` has besides its `sn`, named as in `terminals.known`; groups are one text."""
+"""The keys of an entry of `known_terminals` besides `sn`, named as in `terminals.known`; `groups` is one string."""
 
 FILES = frozenset({"mqtt.ca", "mqtt.certificate", "mqtt.key", "terminals.certificate", "terminals.certificate_key"})
-"""Options that name a file in the app's own folder."""
+"""Options that name a file in the app's folder for the user's files."""
 
 _SECTIONS = {name.partition(".")[0] for name in KEYS if "." in name}
 _TOP_LEVEL = sorted({*_SECTIONS, *(name for name in KEYS if "." not in name)})
@@ -71,13 +71,13 @@ _OPTION_OF = {key: option for option, key in reversed(list(KEYS.items()))}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What the container has decided already, whatever the options say.
+    """Folders and ports that the container determines; options cannot change them.
 
     Attributes:
-        data: the folder that outlives it, `/data`.
+        data: the folder that outlives the container, `/data`.
         own_files: the folder of the user's files for this app, `/config`.
-        terminals_port: where terminals connect to inside; Home Assistant's network page maps it.
-        web_port: where the watchdog looks.
+        terminals_port: the terminals' port inside the container; the app's Network section maps it.
+        web_port: the port that the watchdog requests.
     """
 
     data: Path
@@ -87,7 +87,7 @@ class Container:
 
     @property
     def store(self) -> Path:
-        """The database's file."""
+        """The database file."""
         return self.data / "facebridge.db"
 
     @property
@@ -97,40 +97,40 @@ class Container:
 
     @property
     def configuration(self) -> Path:
-        """The `config.yaml` that the options make; `facebridge …` inside the container reads it."""
+        """The `config.yaml` that is made from the options; `facebridge …` inside the container reads it."""
         return self.data / "config.yaml"
 
 
 @dataclass(slots=True)
 class AppOptions:
-    """Options as the Supervisor wrote them, flat.
+    """The options from the Supervisor, flat.
 
     Attributes:
-        given: value by option, as `mqtt.host`; what is empty or null is not given.
-        faults: what is wrong with their form.
+        values: value by option, such as `mqtt.host`; without empty and null values.
+        faults: of the form of the options.
     """
 
-    given: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     faults: list[ConfigurationFault] = field(default_factory=list)
 
     def __contains__(self, option: str) -> bool:
-        """Tell whether an option is given."""
-        return option in self.given
+        """Return whether an option has a value."""
+        return option in self.values
 
 
 def read_options(document: Any) -> AppOptions:
-    """Take `options.json` apart; what is wrong with it is kept in the result."""
+    """Read the content of `options.json`; the result includes the faults."""
     options = AppOptions()
     if not isinstance(document, dict):
-        options.faults.append(option_fault("", "the options must hold sections such as mqtt and terminals"))
+        options.faults.append(option_fault("", "options: must contain sections such as mqtt and terminals"))
         return options
     for name, value in document.items():
         if name in _SECTIONS and isinstance(value, dict):
             _read_section(name, value, options)
         elif name in _SECTIONS and value is not None:
-            options.faults.append(option_fault(name, "must hold options of its own"))
+            options.faults.append(option_fault(name, "must be a section with options"))
         elif name in KEYS:
-            _take(options, name, value)
+            _add(options, name, value)
         elif name not in _SECTIONS:
             options.faults.append(option_fault(shorten(name, 64), unknown_key(name, _TOP_LEVEL)))
     return options
@@ -140,31 +140,31 @@ def _read_section(section: str, values: dict[str, Any], options: AppOptions) -> 
     known = [name.partition(".")[2] for name in KEYS if name.startswith(f"{section}.")]
     for name, value in values.items():
         if name in known:
-            _take(options, f"{section}.{name}", value)
+            _add(options, f"{section}.{name}", value)
         else:
             options.faults.append(option_fault(f"{section}.{shorten(name, 64)}", unknown_key(name, known)))
 
 
-def _take(options: AppOptions, name: str, value: Any) -> None:
-    # A field that was emptied on Home Assistant's page is an empty text there.
+def _add(options: AppOptions, name: str, value: Any) -> None:
+    # Home Assistant's page stores an empty string for a field that the user has cleared.
     if value not in (None, ""):
-        options.given[name] = value
+        options.values[name] = value
 
 
 def configuration_of(options: AppOptions, container: Container, service: MqttService | None) -> dict[str, Any]:
-    """Return the configuration that options make: keys as in `config.yaml`, unchecked.
+    """Return the configuration for the options, with the keys of `config.yaml`, not yet checked by its schema.
 
     Args:
-        options: what the user wants.
-        container: what they have no say in.
-        service: the broker that Home Assistant offers, used where the options name none.
+        options: the user's options.
+        container: folders and ports.
+        service: the broker that Home Assistant offers; None if the options name one.
 
     Raises:
-        ConfigurationError: what the options hold cannot be brought into that form.
+        ConfigurationError: the options do not have the right form.
     """
     faults = list(options.faults)
     document: dict[str, Any] = {}
-    for option, value in options.given.items():
+    for option, value in options.values.items():
         if option == "known_terminals":
             _set(document, KEYS[option], _known_terminals(value, faults))
         elif option == "mqtt.tls":
@@ -176,33 +176,33 @@ def configuration_of(options: AppOptions, container: Container, service: MqttSer
         else:
             _set(document, KEYS[option], value)
     if "store.old_photo_key" in options:
-        keys = [options.given.get(option) for option in ("store.photo_key", "store.old_photo_key")]
+        keys = [options.values.get(option) for option in ("store.photo_key", "store.old_photo_key")]
         _set(document, "store.photo_key", keys)
         if keys[0] is None:
             faults.append(option_fault("store.photo_key", "must be given where store.old_photo_key is"))
     if faults:
         raise ConfigurationError(faults)
     if service is not None:
-        _use(document, service)
-    _set(document, "terminals.host", "0.0.0.0")  # noqa: S104  the container's own; its network page opens it
+        _set_broker(document, service)
+    _set(document, "terminals.host", "0.0.0.0")  # noqa: S104  the container's network; the Network section opens the port
     _set(document, "terminals.port", container.terminals_port)
     _set(document, "store.url", container.store_url)
-    _set(document, "web.host", "0.0.0.0")  # noqa: S104  where the watchdog looks
+    _set(document, "web.host", "0.0.0.0")  # noqa: S104  the watchdog connects from outside the container
     _set(document, "web.port", container.web_port)
     if "web.username" not in options and "web.password" not in options:
-        # Every other app reaches this port. Health needs no login; for the rest there is one that nobody knows.
+        # Every other app can reach this port. Health needs no login; a random password closes the rest.
         _set(document, "web.username", "nobody")
         _set(document, "web.password", secrets.token_urlsafe(32))
     return document
 
 
 def named_by_option(error: ConfigurationError, container: Container) -> ConfigurationError:
-    """Return the same faults with the options' names in place of keys and lines."""
+    """Return the same faults with names of options instead of keys and lines."""
     return ConfigurationError([_renamed(fault, container) for fault in error.faults])
 
 
 def option_fault(option: str, message: str) -> ConfigurationFault:
-    """Build a fault of an option."""
+    """Return a fault of an option."""
     return ConfigurationFault(file="option", line=None, path=option, message=message)
 
 
@@ -227,12 +227,12 @@ def _known_terminals(value: Any, faults: list[ConfigurationFault]) -> dict[str, 
     for number, one in enumerate(value, 1):
         sn = one.get("sn")
         if not isinstance(sn, str) or not sn:
-            faults.append(option_fault(f"known_terminals.{number}.sn", "must be given: the terminal's serial number"))
+            faults.append(option_fault(f"known_terminals.{number}.sn", "must be set to the terminal's serial number"))
             continue
         if sn in known:
-            faults.append(option_fault(f"known_terminals.{number}.sn", f"{shorten(sn, 64)} stands in the list already"))
+            faults.append(option_fault(f"known_terminals.{number}.sn", f"{shorten(sn, 64)} is in the list already"))
             continue
-        details = {name: given for name, given in one.items() if name != "sn" and given not in (None, "")}
+        details = {name: detail for name, detail in one.items() if name != "sn" and detail not in (None, "")}
         faults += [
             option_fault(f"known_terminals.{shorten(sn, 64)}.{shorten(name, 64)}", unknown_key(name, TERMINAL_KEYS))
             for name in details.keys() - TERMINAL_KEYS
@@ -250,10 +250,10 @@ def _set_tls(document: dict[str, Any], value: Any, faults: list[ConfigurationFau
         document.setdefault("mqtt", {}).setdefault("tls", {})
 
 
-def _use(document: dict[str, Any], service: MqttService) -> None:
+def _set_broker(document: dict[str, Any], service: MqttService) -> None:
     mqtt = document.setdefault("mqtt", {})
     mqtt["host"] = service.host
-    # Another port of Home Assistant's broker, or a user of one's own on it, is the options' business.
+    # The options may set another port or user of Home Assistant's broker.
     mqtt.setdefault("port", service.port)
     if "username" not in mqtt and "password" not in mqtt:
         mqtt |= {

@@ -1,4 +1,4 @@
-"""Until there is a broker: asks the Supervisor again and again, and answers the watchdog meanwhile."""
+"""Waiting for the broker: repeated requests to the Supervisor, and answers to the watchdog meanwhile."""
 
 import asyncio
 import logging
@@ -18,57 +18,57 @@ from bridge.home_assistant_app.supervisor import (
 
 _LOGGER = logging.getLogger(__name__)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-"""Seconds until the Supervisor is asked again, doubled each time: it may start itself, or be updating."""
+_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
+"""Time until the next request, doubled each time: the Supervisor may be starting or updating."""
 
-_LOOK = 5.0
-"""Seconds between two looks for a service that is not there: soon after the broker's app has started it is used."""
+_SERVICE_CHECK_SECONDS = 5.0
+"""Time between two requests while no app provides the service, so that a new broker is used soon."""
 
-_REFUSALS = 3
-"""Refused so often the token is wrong, and only a new start brings another; a Supervisor that starts refuses once."""
+_MAX_REFUSALS = 3
+"""Refusals in a row that mean a wrong token, which only a new start replaces; a starting Supervisor refuses once."""
 
 _NO_SERVICE = (
     "Home Assistant has no MQTT service yet. Install the Mosquitto broker app (Settings > Apps) and start it, or set"
     " mqtt.host on this app's Configuration page. Waiting for it"
 )
-_REFUSED = "the Supervisor %s; start this app again, and if that does not help, install it anew"
+_REFUSED = "the Supervisor %s; start this app again, and if that does not help, reinstall it"
 
 
 async def wait_for_broker(supervisor: Supervisor) -> MqttService:
-    """Ask until there is a broker; each new reason to wait is told once.
+    """Return the broker as soon as there is one; logs each new reason to wait once.
 
     Raises:
-        StartError: the Supervisor does not take the app's token.
+        StartError: the Supervisor rejects the app's token.
     """
-    told, pause, refusals = "", _FIRST_PAUSE, 0
+    logged, retry, refusals = "", _FIRST_RETRY_SECONDS, 0
     while True:
         try:
             service = await supervisor.mqtt_service()
         except NoMqttServiceError:
-            problem, wait = _NO_SERVICE, _LOOK
+            problem, wait = _NO_SERVICE, _SERVICE_CHECK_SECONDS
         except SupervisorAwayError as error:
-            problem, wait = f"the Supervisor {error}; asking again", pause
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            problem, wait = f"the Supervisor {error}; trying again", retry
+            retry = min(retry * 2, _MAX_RETRY_SECONDS)
         except SupervisorRefusedError as error:
             refusals += 1
-            if refusals == _REFUSALS:
+            if refusals == _MAX_REFUSALS:
                 raise StartError(_REFUSED % error) from None
-            problem, wait = f"the Supervisor {error}; asking again", _FIRST_PAUSE
+            problem, wait = f"the Supervisor {error}; trying again", _FIRST_RETRY_SECONDS
         else:
             _LOGGER.info("using Home Assistant's MQTT service, %s:%s", service.host, service.port)
             return service
-        if problem != told:
+        if problem != logged:
             _LOGGER.warning("%s", problem)
-            told = problem
+            logged = problem
         await asyncio.sleep(wait)
 
 
 @asynccontextmanager
 async def answering_the_watchdog(port: int) -> AsyncIterator[None]:
-    """Answer `/healthz` while there is no bridge: a new start would not bring a broker.
+    """Answer `/healthz` while the bridge does not run yet, because a restart by the watchdog would not help.
 
     Raises:
-        StartError: the port is taken.
+        StartError: the port is in use.
     """
     waiting = web.Application()
     waiting.router.add_get("/healthz", _alive)
@@ -77,7 +77,7 @@ async def answering_the_watchdog(port: int) -> AsyncIterator[None]:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104  the Supervisor asks from outside
+            await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104  the watchdog connects from outside the container
         except OSError as error:
             raise StartError(f"cannot listen on port {port}: {error.strerror}") from None
         yield

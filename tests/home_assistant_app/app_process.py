@@ -1,4 +1,4 @@
-"""The app as its container runs it, beside a stand-in for the Supervisor."""
+"""The app as its container runs it, and a stand-in for the Supervisor."""
 
 import asyncio
 import json
@@ -23,14 +23,14 @@ class SupervisorStandIn:
     """Answers `/services/mqtt` as the Supervisor does (supervisor/api/services.py and its security middleware).
 
     Args:
-        address: where it listens.
-        port: there; None for a free one.
+        address: to listen on.
+        port: None for a free one.
 
     Attributes:
-        service: what an app provides; None for nobody.
-        not_ready: how many requests are answered as a Supervisor that starts does.
-        broken: how many connections are cut before an answer.
-        asked: how often it was asked.
+        service: the MQTT service that an app provides; None for none.
+        not_ready: the number of requests that are answered like those to a starting Supervisor.
+        broken: the number of connections that are reset instead of an answer.
+        requests: the number of requests so far.
     """
 
     def __init__(self, address: str = "127.0.0.1", port: int | None = None) -> None:
@@ -39,7 +39,7 @@ class SupervisorStandIn:
         self.service: dict[str, Any] | None = None
         self.not_ready = 0
         self.broken = 0
-        self.asked = 0
+        self.requests = 0
         self._changed = asyncio.Event()
 
     @property
@@ -58,14 +58,14 @@ class SupervisorStandIn:
         finally:
             await runner.cleanup()
 
-    async def wait_asked(self, times: int) -> None:
+    async def wait_requests(self, times: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.asked < times:
+            while self.requests < times:
                 self._changed.clear()
                 await self._changed.wait()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         self._changed.set()
         if self.broken:
             self.broken -= 1
@@ -85,7 +85,7 @@ class SupervisorStandIn:
 def mqtt_service(
     port: int, username: str = "addons", password: str = "from-the-supervisor", host: str = "127.0.0.1"
 ) -> dict[str, Any]:
-    """Return what the Mosquitto broker app provides."""
+    """Return the service of the Mosquitto broker app."""
     return {
         "host": host, "port": port, "ssl": False, "protocol": "3.1.1", "username": username,
         "password": password, "addon": "core_mosquitto",
@@ -93,7 +93,7 @@ def mqtt_service(
 
 
 def shown_password(log: str) -> str:
-    """Return the password that an app's log shows to be entered on a terminal."""
+    """Return the password for terminals that an app's log shows."""
     found = re.search(r"^    password  (\S+)$", log, re.MULTILINE)
     assert found is not None, log
     return found[1]
@@ -104,7 +104,7 @@ def _error(status: int, message: str) -> web.Response:
 
 
 class AppProcess(LoggedProcess):
-    """`python -m bridge.home_assistant_app run` on a `/data` of the test's."""
+    """`python -m bridge.home_assistant_app run` with a temporary `/data`."""
 
     def __init__(self, data: Path, supervisor: str, options: Any, token: str | None = TOKEN) -> None:
         super().__init__()
@@ -119,28 +119,28 @@ class AppProcess(LoggedProcess):
         (self.data / "options.json").write_text(options if isinstance(options, str) else json.dumps(options))
         (self.data / "options.json").chmod(0o600)
 
-    async def start(self, *before: str) -> None:
-        """Start it, as the words before say."""
+    async def start(self, *prefix: str) -> None:
+        """Start the app; the arguments are a command that runs it."""
         await self._start(
-            *before, *self._words("run", "--supervisor", self._supervisor), environment=self._environment()
+            *prefix, *self._arguments("run", "--supervisor", self._supervisor), environment=self._environment()
         )
 
     async def command(self, word: str) -> tuple[int, str]:
-        """Run what Home Assistant runs in the container; return the exit code and what it said."""
+        """Run a command in the container as Home Assistant does; return its exit code and output."""
         process = await asyncio.create_subprocess_exec(
-            *self._words(word),
+            *self._arguments(word),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=self._environment(),
         )  # fmt: skip
         async with asyncio.timeout(PATIENCE):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
         assert process.returncode is not None
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
     def shown_password(self) -> str:
-        """Return the password that the log shows to be entered on a terminal."""
+        """Return the password for terminals that the log shows."""
         return shown_password(self.log)
 
-    def _words(self, *command: str) -> list[str]:
+    def _arguments(self, *command: str) -> list[str]:
         return [
             sys.executable, "-m", "bridge.home_assistant_app", "--data", str(self.data),
             "--own-files", str(self.data), "--terminals-port", str(self.terminals_port),

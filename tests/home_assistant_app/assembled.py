@@ -1,4 +1,4 @@
-"""The tree that the app is built and published from."""
+"""The folder that the app is built and published from."""
 
 import os
 import subprocess

@@ -1,7 +1,7 @@
-"""An image walked step by step, and a container of it, without a container engine.
+"""An image built step by step, and its container, without a container engine.
 
-Everything is mounted in a mount namespace that a process of its own holds, and that process ends when its standard
-input does: whatever becomes of the tests, nothing stays mounted.
+Everything is mounted in a mount namespace that a separate process holds. That process ends when its standard input is
+closed, so nothing stays mounted, even if the tests are killed.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from tests.home_assistant_app.dockerfile import Folder, Recipe, Run
 from tests.support.logged_process import LoggedProcess
 from tests.support.waiting import PATIENCE
 
-_ATTEMPTS = 3
-"""Of a step: the network may fail it."""
-_STEP_PATIENCE = 240.0
-"""Seconds of one attempt; a slow network takes a minute or two for the wheels."""
+_MAX_ATTEMPTS = 3
+"""Attempts of a step, which the network may fail."""
+_STEP_SECONDS = 240.0
+"""Time-out of one attempt; on a slow network the wheels take a minute or two."""
 
 _NO_PRIVILEGE = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
-"""The AppArmor profile gives no capability: so the container has none here."""
+"""The AppArmor profile grants no capability, so the container has none here."""
 
 _HOLD = """
 set -eu
@@ -52,8 +52,8 @@ done
 """
 
 
-class WalkedImage:
-    """A Dockerfile's steps, carried out on a copy of the base that takes only what they write."""
+class SteppedImage:
+    """The steps of a Dockerfile, carried out on an overlay of the base image."""
 
     def __init__(self, recipe: Recipe, base: Path, context: Path, folder: Path) -> None:
         self.recipe = recipe
@@ -63,8 +63,8 @@ class WalkedImage:
         self._holder: asyncio.subprocess.Process | None = None
 
     @asynccontextmanager
-    async def walked(self) -> AsyncIterator["WalkedImage"]:
-        """Carry out every step; gone at the end."""
+    async def built(self) -> AsyncIterator["SteppedImage"]:
+        """Carry out every step; the image is removed at the end."""
         assert os.geteuid() == 0, "mounting needs root: run the tests as root, or in a container that is"
         self.folder.mkdir()
         self._holder = await asyncio.create_subprocess_exec(
@@ -93,12 +93,12 @@ class WalkedImage:
 
     @property
     def mounts(self) -> Path:
-        """Their namespace."""
+        """The mount namespace."""
         assert self._holder is not None
         return Path(f"/proc/{self._holder.pid}/ns/mnt")
 
     def layer(self, name: str) -> Mapping[str, int]:
-        """Return what was written into a layer, `image` or `container`: bytes by path, folders' 0."""
+        """Return the size of each path in a layer, `image` or `container`; 0 for folders."""
         assert self._holder is not None
         top = Path(f"/proc/{self._holder.pid}/root{self.folder}") / name
         return {
@@ -107,21 +107,21 @@ class WalkedImage:
         }
 
     async def run(self, *words: str | Path) -> None:
-        """Run a command that sees what is mounted."""
-        code, said = await self._attempt(*words)
-        assert code == 0, said
+        """Run a command in the mount namespace."""
+        code, output = await self._attempt(*words)
+        assert code == 0, output
 
     async def _run(self, step: Run) -> None:
         inside = ("env", "-i", f"--chdir={step.folder}", *_listed(step.environment), "sh", "-c", step.command)
         if step.context is not None:
             await self.run("mkdir", f"{self.root}{step.context}")
             await self.run("mount", "--bind", "-o", "ro", self._context, f"{self.root}{step.context}")
-        code, said = 1, ""
-        for _ in range(_ATTEMPTS):
-            code, said = await self._attempt("chroot", self.root, *inside)
+        code, output = 1, ""
+        for _ in range(_MAX_ATTEMPTS):
+            code, output = await self._attempt("chroot", self.root, *inside)
             if code == 0:
                 break
-        assert code == 0, f"RUN {step.command}\n{said}"
+        assert code == 0, f"RUN {step.command}\n{output}"
         if step.context is not None:
             await self.run("umount", f"{self.root}{step.context}")
             await self.run("rmdir", f"{self.root}{step.context}")
@@ -132,33 +132,33 @@ class WalkedImage:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(_STEP_PATIENCE):
-                said, _ = await process.communicate()
+            async with asyncio.timeout(_STEP_SECONDS):
+                output, _ = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
-            return 1, f"not done within {_STEP_PATIENCE:g} s"
+            return 1, f"not finished within {_STEP_SECONDS:g} s"
         assert process.returncode is not None
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
 
 class Container(LoggedProcess):
-    """A container of a walked image: its command as the first process, with layer, processes and network of its own.
+    """A container of an image: the command is the first process; layer, processes and network are isolated.
 
     Args:
-        image: which.
-        network: the network namespace's name.
-        environment: what the engine adds to the image's.
+        image: the image.
+        network: the name of the network namespace.
+        environment: variables that the engine adds to those of the image.
     """
 
-    def __init__(self, image: WalkedImage, network: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, image: SteppedImage, network: str, environment: Mapping[str, str]) -> None:
         super().__init__()
         self._image = image
         self._network = network
         self._environment = {**image.recipe.environment, **environment}
 
     async def make(self, hosts: Mapping[str, str], writable: Mapping[str, Path], readable: Mapping[str, Path]) -> None:
-        """Mount what it sees: addresses by name, and folders of outside by their paths inside."""
+        """Mount the container's files: addresses by name, and outside folders by their paths inside."""
         file = self._image.folder.with_name("hosts")
         lines = {"localhost": "127.0.0.1", **hosts}
         file.write_text("".join(f"{address} {name}\n" for name, address in lines.items()))
@@ -169,7 +169,7 @@ class Container(LoggedProcess):
         await self._image.run("sh", "-c", _FINISH, "sh", self._image.base, self._image.folder, file, *seen)
 
     async def start(self) -> None:
-        """Start its command."""
+        """Start the image's command."""
         root, recipe = str(self._image.root), self._image.recipe
         await self._start(
             "setpriv", "--pdeathsig=KILL",
@@ -179,18 +179,18 @@ class Container(LoggedProcess):
         )  # fmt: skip
 
     async def command(self, *words: str) -> tuple[int, str]:
-        """Run a command in it, as `docker exec` does; return its exit code and what it said."""
+        """Run a command in the container as `docker exec` does; return its exit code and output."""
         process = await asyncio.create_subprocess_exec(
             "nsenter", f"--target={self.first_child()}", "--mount", "--net", "--pid", "--root", *self._inside(*words),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         async with asyncio.timeout(PATIENCE):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
         assert process.returncode is not None
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send its first process a signal, as the engine does; return the exit code."""
+        """Send a signal to the first process, as the engine does; return the exit code."""
         os.kill(self.first_child(), number)
         return await self.ended()
 

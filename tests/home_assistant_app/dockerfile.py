@@ -1,4 +1,4 @@
-"""What a Dockerfile says, as far as the app's uses it: what is not known here is an error, never passed over."""
+"""A reader for the part of the Dockerfile language that the app uses; anything else is an error."""
 
 import json
 import re
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from string import Template
 
 _BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-"""What Docker's python images and the engine set, as far as it matters here."""
+"""The relevant variables that Docker's python images and the engine set."""
 
 _CONTEXT = re.compile(r"--mount=type=bind,target=(/[^\s,]+) +")
 
 
 class UnknownStepError(Exception):
-    """A Dockerfile has something that is not known here."""
+    """A Dockerfile contains an instruction that this reader does not support."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +22,10 @@ class Run:
     """A command for `/bin/sh -c`.
 
     Attributes:
-        command: what to run.
-        context: where it sees the folder that is built from, to be read only.
-        folder: where it runs.
-        environment: all of it.
+        command: the shell command.
+        context: where the build context is mounted, read-only.
+        folder: the working directory.
+        environment: all variables.
     """
 
     command: str
@@ -36,14 +36,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that has to be there."""
+    """A folder that must exist."""
 
     path: str
 
 
 @dataclass(slots=True)
 class Recipe:
-    """What is to be done, and what the image then says of itself."""
+    """The steps of a Dockerfile, and the metadata of its image."""
 
     base: str = ""
     steps: list[Run | Folder] = field(default_factory=list)
@@ -57,24 +57,24 @@ def read_dockerfile(text: str, arguments: Mapping[str, str]) -> Recipe:
     """Read a Dockerfile.
 
     Args:
-        text: of it.
-        arguments: `--build-arg`; each ARG must be among them.
+        text: the content.
+        arguments: `--build-arg`; every ARG must be one of them.
 
     Raises:
-        UnknownStepError: it has something that is not known here.
+        UnknownStepError: the Dockerfile contains an unsupported instruction.
     """
     recipe = Recipe()
     known: dict[str, str] = {}
     for word, rest in _instructions(text):
         if (word == "FROM") != (not recipe.base):
-            raise UnknownStepError(f"there must be one FROM, at the beginning: {word} {rest}")
+            raise UnknownStepError(f"exactly one FROM is supported, at the beginning: {word} {rest}")
         values = {**known, **recipe.environment}
         match word:
             case "FROM":
                 recipe.base = _plain(word, rest)
             case "ARG":
                 if rest not in arguments:
-                    raise UnknownStepError(f"{word} {rest}: not among the arguments")
+                    raise UnknownStepError(f"{word} {rest}: not one of the arguments")
                 known[rest] = arguments[rest]
             case "ENV":
                 recipe.environment |= _pairs(rest, values)
@@ -126,7 +126,7 @@ def _run(rest: str, folder: str, values: Mapping[str, str]) -> Run:
 
 def _words(word: str, rest: str) -> Sequence[str]:
     if not rest.startswith("["):
-        # A shell would be the first process, which SIGTERM goes to.
+        # Otherwise a shell would be the first process, and would receive SIGTERM.
         raise UnknownStepError(f"{word} {rest}")
     words: list[str] = json.loads(rest)
     return words

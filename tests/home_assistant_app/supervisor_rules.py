@@ -1,5 +1,8 @@
-"""What the Supervisor asks of an app's files, restated from its source (supervisor/apps/validate.py, apps/options.py,
-store/data.py, utils/apparmor.py of 2026.08) as far as this app touches it."""
+"""The Supervisor's rules for an app's files, as far as they concern this app.
+
+Rewritten from the Supervisor's source of 2026.08: supervisor/apps/validate.py, apps/options.py, store/data.py and
+utils/apparmor.py.
+"""
 
 import re
 from collections.abc import Iterator
@@ -10,14 +13,14 @@ KEYS = {
     "apparmor", "services", "watchdog", "ports", "ports_description", "map", "backup", "backup_pre", "backup_post",
     "backup_exclude", "options", "schema",
 }  # fmt: skip
-"""What this app uses of the keys that the Supervisor knows; others it drops without a word."""
+"""The keys that this app uses; the Supervisor silently drops unknown ones."""
 
 PRIVILEGES = {
     "privileged", "full_access", "host_network", "host_pid", "host_ipc", "host_uts", "host_dbus", "docker_api",
     "hassio_api", "homeassistant_api", "auth_api", "devices", "uart", "usb", "gpio", "udev", "kernel_modules",
     "journald", "realtime",
 }  # fmt: skip
-"""Each lets an app have more than its own."""
+"""Keys that give an app more privileges than its own container."""
 
 REQUIRED = {"name", "version", "slug", "description", "arch"}
 ARCHITECTURES = {"aarch64", "amd64"}
@@ -34,7 +37,7 @@ MAPPED = {
     "all_app_configs",
     "app_config",
 }
-"""Without the names that are legacy since 2026.07."""
+"""Without the names that are deprecated since 2026.07."""
 
 SLUG = re.compile(r"[-_.A-Za-z0-9]+")
 SERVICE = re.compile(r"(mqtt|mysql):(provide|want|need)")
@@ -46,27 +49,27 @@ TYPE = re.compile(
     r"|float(?:\((?:-?\d*\.?\d+)?,(?:-?\d*\.?\d+)?\))?|match\((?P<match>.*)\)|list\((?P<list>.+)\))(?P<optional>\?)?"
 )
 DEPTH = 2
-"""Levels of lists and mappings in options (developers.home-assistant.io; the code itself would take more)."""
+"""Levels of lists and mappings in options (developers.home-assistant.io; the code itself accepts more)."""
 
 
 def types(schema: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tuple[tuple[str, ...], str, int]]:
-    """Go through the types of a schema: where, which, and in how many lists and mappings below the outermost."""
+    """Yield the types of a schema: path, type, and number of lists and mappings below the outermost."""
     if isinstance(schema, dict):
         for name, inner in schema.items():
             yield from types(inner, (*path, name), depth + isinstance(inner, dict | list))
     elif isinstance(schema, list):
-        assert len(schema) == 1, "a list has the one type of its items"
-        assert not isinstance(schema[0], list), "a list may not hold a list"
+        assert len(schema) == 1, "a list has exactly one type of items"
+        assert not isinstance(schema[0], list), "a list must not contain a list"
         yield from types(schema[0], path, depth + isinstance(schema[0], dict))
     else:
         yield path, schema, depth
 
 
 def accept(schema: Any, value: Any, path: str = "") -> Any:
-    """Return options as the Supervisor writes them into options.json.
+    """Return the options as the Supervisor writes them into options.json.
 
     Raises:
-        ValueError: it would not start the app with them.
+        ValueError: the Supervisor would not start the app with these options.
     """
     if isinstance(schema, dict):
         if not isinstance(value, dict):
@@ -87,7 +90,7 @@ def accept(schema: Any, value: Any, path: str = "") -> Any:
 def _accept_one(kind: str, value: Any, path: str) -> Any:
     found = TYPE.fullmatch(kind)
     if found is None or value is None:
-        raise ValueError(f"{path}: {kind} does not take {value!r}")
+        raise ValueError(f"{path}: {kind} does not accept {value!r}")
     if found["match"] is not None:
         if not re.match(found["match"], str(value)):
             raise ValueError(f"{path}: no match")
@@ -110,5 +113,5 @@ def _accept_one(kind: str, value: Any, path: str) -> Any:
 
 
 def profile_names(apparmor: str) -> list[str]:
-    """Return the profiles that the Supervisor finds in an apparmor.txt; it takes exactly one."""
+    """Return the profiles that the Supervisor finds in an apparmor.txt; it accepts exactly one."""
     return re.findall(r"^profile ([^ ]+).*$", apparmor, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The store in Home Assistant's backups: copied as the Supervisor copies, put back as it puts back."""
+"""The store in Home Assistant's backups, copied and restored as the Supervisor does."""
 
 import shutil
 from base64 import b64encode
@@ -22,8 +22,8 @@ PHOTO = b64encode(sample_photo(1, (64, 80))).decode()
 RESTORED = "this app was restored from a backup"
 
 
-class House:
-    """A broker, a Supervisor and an app with one terminal; its backups are taken as Home Assistant takes them."""
+class AppUnderTest:
+    """A broker, a Supervisor and an app with one terminal, whose backups are made as Home Assistant makes them."""
 
     def __init__(self, folder: Path, broker: Mosquitto, app: AppProcess) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class House:
         self.app = app
 
     async def enrol(self, person_id: str) -> None:
-        """Store a person, whom the terminal is told of once it is there."""
+        """Add a person, which the terminal receives when it connects."""
         async with mqtt_client(self.broker.port, "facebridge/terminal/T1/reply") as client:
             person = {"id": person_id, "name": "Ada", "photo": PHOTO}
             await client.publish("facebridge/terminal/T1/person/set", {"persons": [person], "request_id": person_id})
@@ -41,19 +41,19 @@ class House:
             )
 
     async def back_up(self, *, running: bool) -> Path:
-        """Copy `/data` as the Supervisor does, with the commands before and after where the app runs."""
+        """Copy `/data` as the Supervisor does; for a running app with the commands before and after."""
         if running:
             assert await self.app.command(_command("backup_pre")) == (0, "")
-        taken = self.folder / "backup"
-        shutil.copytree(self.app.data, taken, ignore=_excluded)
+        backup = self.folder / "backup"
+        shutil.copytree(self.app.data, backup, ignore=_excluded)
         if running:
             assert await self.app.command(_command("backup_post")) == (0, "")
-        return taken
+        return backup
 
-    def restore(self, taken: Path) -> None:
-        """Put it back as the Supervisor does: what was there is gone."""
+    def restore(self, backup: Path) -> None:
+        """Replace `/data` by a backup, as the Supervisor does."""
         shutil.rmtree(self.app.data)
-        shutil.copytree(taken, self.app.data)
+        shutil.copytree(backup, self.app.data)
 
     def terminal(self) -> SimulatedTerminal:
         return terminal(self.app, "T1", self.password)
@@ -69,37 +69,37 @@ def _command(key: str) -> str:
 
 
 def _excluded(folder: str, names: list[str]) -> set[str]:
-    """Leave out what the Supervisor leaves out, whose `/data` lies elsewhere."""
+    """Return the files that the Supervisor leaves out; its patterns see another path of `/data`."""
     where = PurePosixPath("/data/apps/data/5d2c_facebridge")
     return {name for name in names if any((where / name).match(pattern) for pattern in CONFIG["backup_exclude"])}
 
 
 @pytest.fixture
-async def system(tmp_path: Path) -> AsyncIterator[House]:
-    async with _house(tmp_path) as system:
+async def system(tmp_path: Path) -> AsyncIterator[AppUnderTest]:
+    async with _app_under_test(tmp_path) as system:
         yield system
 
 
 @asynccontextmanager
-async def _house(folder: Path) -> AsyncIterator[House]:
+async def _app_under_test(folder: Path) -> AsyncIterator[AppUnderTest]:
     async with Mosquitto(folder) as broker, SupervisorStandIn().running() as supervisor:
         supervisor.service = mqtt_service(broker.port)
         known = options(known_terminals=[{"sn": "T1"}])
         async with AppProcess(folder / "data", supervisor.url, known).running() as app:
             await app.wait_log("ready: ")
-            yield House(folder, broker, app)
+            yield AppUnderTest(folder, broker, app)
 
 
-async def test_a_backup_of_the_running_app_brings_everybody_back(system: House) -> None:
+async def test_a_backup_of_the_running_app_restores_every_person(system: AppUnderTest) -> None:
     await system.enrol("1001")
     password = system.password
-    taken = await system.back_up(running=True)
-    assert not (system.app.data / BACKUP).exists(), "faces are not kept twice"
-    assert not (taken / "facebridge.db").exists()
-    assert (taken / BACKUP).exists()
+    backup = await system.back_up(running=True)
+    assert not (system.app.data / BACKUP).exists(), "photos are not kept twice"
+    assert not (backup / "facebridge.db").exists()
+    assert (backup / BACKUP).exists()
     await system.enrol("1002")
     await system.app.stop()
-    system.restore(taken)
+    system.restore(backup)
     await system.app.start()
     await system.app.wait_log("ready: ")
     assert RESTORED in system.app.log
@@ -108,18 +108,18 @@ async def test_a_backup_of_the_running_app_brings_everybody_back(system: House) 
         await door.wait_until(lambda: "1001" in door.persons)
         assert set(door.persons) == {"1001"}
     await system.app.stop()
-    # From now on it is a store like any other.
+    # The next start finds an ordinary store.
     await system.app.start()
     await system.app.wait_log("ready: ")
     assert RESTORED not in system.app.log
 
 
-async def test_a_backup_of_the_stopped_app_brings_everybody_back(system: House) -> None:
+async def test_a_backup_of_the_stopped_app_restores_every_person(system: AppUnderTest) -> None:
     await system.enrol("1001")
     await system.app.stop()
-    taken = await system.back_up(running=False)
-    assert not (taken / "facebridge.db").exists()
-    system.restore(taken)
+    backup = await system.back_up(running=False)
+    assert not (backup / "facebridge.db").exists()
+    system.restore(backup)
     await system.app.start()
     await system.app.wait_log("ready: ")
     assert RESTORED in system.app.log
@@ -128,8 +128,8 @@ async def test_a_backup_of_the_stopped_app_brings_everybody_back(system: House) 
         await door.wait_until(lambda: "1001" in door.persons)
 
 
-async def test_what_was_left_of_a_backup_is_not_taken_for_the_store(system: House) -> None:
-    """Killed between the commands before and after: the store has gone on, and the copy is old."""
+async def test_leftovers_of_a_backup_do_not_replace_the_store(system: AppUnderTest) -> None:
+    """The app was killed between the commands before and after: the store is newer than the copy."""
     await system.enrol("1001")
     assert await system.app.command("backup") == (0, "")
     await system.enrol("1002")
@@ -143,12 +143,12 @@ async def test_what_was_left_of_a_backup_is_not_taken_for_the_store(system: Hous
         await door.wait_until(lambda: set(door.persons) == {"1001", "1002"})
 
 
-async def test_a_backup_that_cannot_be_used_is_told_and_left_alone(system: House) -> None:
+async def test_an_unusable_backup_is_reported_and_kept(system: AppUnderTest) -> None:
     await system.enrol("1001")
-    taken = await system.back_up(running=True)
+    backup = await system.back_up(running=True)
     await system.app.stop()
-    (taken / BACKUP).write_bytes(b"no database" * 100)
-    system.restore(taken)
+    (backup / BACKUP).write_bytes(b"no database" * 100)
+    system.restore(backup)
     await system.app.start()
     assert await system.app.ended() == 1
     assert "the restored backup cannot be used" in system.app.log

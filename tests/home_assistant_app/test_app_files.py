@@ -1,4 +1,4 @@
-"""The app's files against the Supervisor's rules, and against the code they describe."""
+"""The app's files follow the Supervisor's rules and describe the code."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ CONFIG: dict[str, Any] = yaml.safe_load((APP / "config.yaml").read_text())
 LANGUAGES = ("en", "zh-Hans")
 
 
-def test_it_has_what_an_app_must_have_and_nothing_the_supervisor_drops() -> None:
+def test_all_required_keys_are_there_and_none_that_the_supervisor_drops() -> None:
     assert CONFIG.keys() >= rules.REQUIRED
     assert CONFIG.keys() <= rules.KEYS
     assert rules.SLUG.fullmatch(CONFIG["slug"])
@@ -36,17 +36,17 @@ def test_it_has_what_an_app_must_have_and_nothing_the_supervisor_drops() -> None
     assert all(rules.IMAGE_PART.fullmatch(part) for part in CONFIG["image"].split("/"))
 
 
-def test_its_version_is_the_bridges_and_in_its_changelog() -> None:
+def test_the_version_is_that_of_the_bridge_and_in_the_changelog() -> None:
     assert CONFIG["version"] == __version__
     assert f"## {__version__}" in (APP / "CHANGELOG.md").read_text()
 
 
-def test_it_asks_for_no_privilege() -> None:
+def test_the_app_requests_no_privilege() -> None:
     assert not CONFIG.keys() & rules.PRIVILEGES
     assert CONFIG["apparmor"] is True
 
 
-def test_it_sees_media_and_share_and_its_own_folder_and_may_write_into_none() -> None:
+def test_mapped_folders_are_read_only() -> None:
     assert {one["type"] for one in CONFIG["map"]} == {"media", "share", "app_config"} <= rules.MAPPED
     assert all(one["read_only"] is True for one in CONFIG["map"])
     paths = [one["path"] for one in CONFIG["map"] if "path" in one]
@@ -54,25 +54,25 @@ def test_it_sees_media_and_share_and_its_own_folder_and_may_write_into_none() ->
     assert "/" not in paths
 
 
-def test_its_ports_are_described_and_watched() -> None:
+def test_ports_are_described_and_watched() -> None:
     assert all(rules.PORT.fullmatch(port) for port in CONFIG["ports"])
     assert CONFIG["ports"].keys() == CONFIG["ports_description"].keys()
-    assert CONFIG["ports"]["8099/tcp"] is None, "the HTTP API is off unless somebody asks for it"
+    assert CONFIG["ports"]["8099/tcp"] is None, "the HTTP API is off by default"
     assert rules.WATCHDOG.fullmatch(CONFIG["watchdog"])
     assert CONFIG["watchdog"].endswith("[PORT:8099]/healthz")
 
 
-def test_its_options_have_types_that_there_are() -> None:
+def test_options_have_valid_types() -> None:
     for path, kind, depth in rules.types(CONFIG["schema"]):
         assert rules.TYPE.fullmatch(kind), path
         assert depth <= rules.DEPTH, path
 
 
-def test_it_starts_as_it_is_installed() -> None:
+def test_the_default_options_are_valid() -> None:
     assert rules.accept(CONFIG["schema"], CONFIG["options"]) == CONFIG["options"]
 
 
-def test_every_default_is_of_an_option_that_there_is() -> None:
+def test_every_default_belongs_to_an_option() -> None:
     known = {path for path, _, _ in rules.types(CONFIG["schema"])} | {("known_terminals",)}
     for section, values in CONFIG["options"].items():
         for path in [(section, name) for name in values] if isinstance(values, dict) else [(section,)]:
@@ -96,7 +96,7 @@ def test_the_translations_differ() -> None:
     assert not re.search(r"[\u4e00-\u9fff]", english)
 
 
-def test_there_are_no_other_languages_half_done() -> None:
+def test_there_are_no_other_languages() -> None:
     assert {file.stem for file in (APP / "translations").iterdir()} == set(LANGUAGES)
 
 
@@ -108,7 +108,7 @@ def test_every_option_is_documented() -> None:
     assert documented == set(KEYS)
 
 
-def test_its_pictures_have_the_sizes_that_are_asked_for() -> None:
+def test_pictures_have_the_required_sizes() -> None:
     with Image.open(APP / "icon.png") as icon, Image.open(APP / "logo.png") as logo:
         assert (icon.format, icon.size) == ("PNG", (128, 128))
         assert logo.format == "PNG"
@@ -116,7 +116,7 @@ def test_its_pictures_have_the_sizes_that_are_asked_for() -> None:
         assert 250 <= logo.width <= 500
 
 
-def test_its_profile_is_one_and_named_for_it_and_gives_no_capability() -> None:
+def test_the_apparmor_profile_has_the_apps_name_and_grants_no_capability() -> None:
     profile = (APP / "apparmor.txt").read_text()
     assert rules.profile_names(profile) == [CONFIG["slug"]]
     given = re.findall(r"^  (?!#)(.*),$", profile, re.MULTILINE)
@@ -126,7 +126,7 @@ def test_its_profile_is_one_and_named_for_it_and_gives_no_capability() -> None:
 
 
 @pytest.mark.slow
-def test_its_profile_can_be_loaded(tmp_path: Path) -> None:
+def test_the_apparmor_profile_can_be_loaded(tmp_path: Path) -> None:
     parsed = subprocess.run(
         ["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--warn=all", str(APP / "apparmor.txt")],
         capture_output=True, text=True, check=False,
@@ -142,14 +142,14 @@ def test_its_profile_can_be_loaded(tmp_path: Path) -> None:
         (BACKUP, True), (AT_REST, True), ("secrets.yaml", True), ("options.json", True),
     ],
 )  # fmt: skip
-def test_a_backup_holds_what_a_restored_app_needs_and_no_database_that_is_written_to(file: str, kept: bool) -> None:
+def test_backups_include_what_a_restore_needs_and_no_database_file(file: str, kept: bool) -> None:
     full = PurePosixPath("/data/apps/data/5d2c_facebridge") / file
-    # The Supervisor asks for a folder before it looks into it (supervisor/apps/app.py, _is_excluded_by_filter).
-    asked = [full, *[parent for parent in full.parents if "facebridge." in parent.name]]
-    assert kept != any(one.match(pattern) for one in asked for pattern in CONFIG["backup_exclude"])
+    # The Supervisor checks a folder before its files (supervisor/apps/app.py, _is_excluded_by_filter).
+    checked = [full, *[parent for parent in full.parents if "facebridge." in parent.name]]
+    assert kept != any(one.match(pattern) for one in checked for pattern in CONFIG["backup_exclude"])
 
 
-def test_the_backups_commands_are_ones_that_there_are() -> None:
+def test_the_backup_commands_exist() -> None:
     for key in ("backup_pre", "backup_post"):
         python, *words = CONFIG[key].split()
         assert python == "python"
@@ -157,14 +157,14 @@ def test_the_backups_commands_are_ones_that_there_are() -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_the_repository_says_who_it_is() -> None:
+def test_the_repository_has_its_metadata() -> None:
     repository = yaml.safe_load((ROOT / "repository.yaml").read_text())
     assert repository["name"]
     assert repository["url"].startswith("https://")
     assert repository.keys() <= {"name", "url", "maintainer"}
 
 
-def test_its_base_is_pinned_and_its_labels_are_there() -> None:
+def test_the_base_image_is_pinned_and_the_labels_are_there() -> None:
     dockerfile = (APP / "Dockerfile").read_text()
     bases = re.findall(r"^FROM (.+)$", dockerfile, re.MULTILINE)
     assert len(bases) == 1
@@ -175,7 +175,7 @@ def test_its_base_is_pinned_and_its_labels_are_there() -> None:
         assert f"{label}=" in (ROOT / ".github" / "workflows" / "app.yml").read_text()
 
 
-def test_foreign_actions_are_pinned() -> None:
+def test_actions_of_the_workflow_are_pinned() -> None:
     workflow = (ROOT / ".github" / "workflows" / "app.yml").read_text()
     used = re.findall(r"uses: (\S+)@(\S+)", workflow)
     assert used
@@ -184,11 +184,11 @@ def test_foreign_actions_are_pinned() -> None:
 
 
 @pytest.mark.slow
-def test_the_assembled_tree_holds_one_config_and_what_the_image_needs(tmp_path: Path) -> None:
+def test_the_assembled_tree_contains_one_config_and_the_files_of_the_image(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     made = assemble(tree)
     assert made.returncode == 0, made.stderr
-    # As the Supervisor looks (supervisor/store/data.py).
+    # The Supervisor searches in this way (supervisor/store/data.py).
     assert [str(file.relative_to(tree)) for file in tree.glob("**/config.*")] == ["facebridge/config.yaml"]
     assert (tree / "repository.yaml").is_file()
     app = tree / "facebridge"

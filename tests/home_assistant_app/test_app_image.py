@@ -1,12 +1,12 @@
-"""The app's Dockerfile, walked without a container engine, and the image's command from its start to an opened door.
+"""The app's Dockerfile, built without a container engine, and the image's command from its start to an opened door.
 
-The same as in the real image: the assembled tree, every instruction of the Dockerfile in its order, pip's choice of
-wheels for CPython 3.13 on glibc of Debian trixie, the layer they make, the command as the first process of a container,
-with the ports, folders, names and options that it has in a Home Assistant, and no capability.
+Same as in the real image: the assembled tree, every instruction of the Dockerfile in order, pip's choice of wheels for
+CPython 3.13 on glibc of Debian trixie, the resulting layer, and the command as the first process of a container, with
+the ports, folders, names and options that it has in Home Assistant, and without capabilities.
 
-Not the same: the base. It is Debian's trixie as debootstrap makes it, with Debian's Python 3.13 in an environment in
-/usr/local, where the image that FROM names has a 3.13 of its own with a pip of its own; so nothing is proven of that
-image, its digest, or another machine's architecture. No AppArmor is enforced, and the Supervisor is a stand-in.
+Different: the base image. It is Debian trixie from debootstrap, with Debian's Python 3.13 in an environment in
+/usr/local, whereas the image in FROM has its own Python 3.13 and pip. So the test proves nothing about that image, its
+digest, or other architectures. AppArmor is not enforced, and the Supervisor is a stand-in.
 """
 
 import json
@@ -28,7 +28,7 @@ from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.home_assistant_app.app_process import TOKEN, SupervisorStandIn, mqtt_service, shown_password
 from tests.home_assistant_app.assembled import assemble
-from tests.home_assistant_app.container import Container, WalkedImage
+from tests.home_assistant_app.container import Container, SteppedImage
 from tests.home_assistant_app.dockerfile import Folder, Run, UnknownStepError, read_dockerfile
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
@@ -38,13 +38,13 @@ ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "ha_addon" / "config.yaml").read_text())
 TERMINALS_PORT = 8765
 ARCHITECTURE = {"x86_64": "amd64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-PYTHONS_OR_EMPTY = re.compile(r"usr(/local(/(bin|include|lib)(/.*)?)?)?|data|tmp")
-"""What the Dockerfile's steps may leave in the image: pip's work, and folders with nothing in them."""
+ALLOWED_PATHS = re.compile(r"usr(/local(/(bin|include|lib)(/.*)?)?)?|data|tmp")
+"""Paths that the Dockerfile's steps may write: installed packages, and empty folders."""
 ARGUMENTS = {"BUILD_VERSION": __version__, "BUILD_ARCH": ARCHITECTURE}
 
 
 def base_like(named: str) -> Path:
-    """Return the base to walk in, which has to be of the kind that FROM names."""
+    """Return the folder of a base like the one that FROM names."""
     base = os.environ.get("APP_BASE")
     assert base, "APP_BASE is not set; scripts/test --all makes a base and sets it"
     release = re.search(r"^VERSION_CODENAME=(.+)$", (Path(base) / "etc/os-release").read_text(), re.MULTILINE)
@@ -57,14 +57,14 @@ def base_like(named: str) -> Path:
 
 
 async def status_of(host: Host, watchdog: str) -> int:
-    """Return what the Supervisor's watchdog gets."""
+    """Return the HTTP status of a request of the Supervisor's watchdog."""
     url = re.sub(r"\[PORT:(\d+)\]", r"\1", watchdog.replace("[HOST]", host.inside))
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return answer.status
 
 
 def privileges_of(pid: int) -> Mapping[str, str]:
-    """Return who a process is and what it may."""
+    """Return user and capabilities of a process."""
     lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {name: value.strip() for name, _, value in lines if name in ("Uid", "CapEff", "CapBnd", "NSpid")}
 
@@ -80,11 +80,11 @@ async def test_from_the_dockerfile_to_an_opened_door(
     recipe = read_dockerfile((context / "Dockerfile").read_text(), ARGUMENTS)
     assert recipe.labels["io.hass.version"] == CONFIG["version"]
     assert recipe.labels["io.hass.arch"] in CONFIG["arch"]
-    image = WalkedImage(recipe, base_like(recipe.base), context, tmp_path / "image")
-    async with image.walked(), Host().linked() as host:
+    image = SteppedImage(recipe, base_like(recipe.base), context, tmp_path / "image")
+    async with image.built(), Host().linked() as host:
         written = image.layer("image")
-        others = {path for path in written if not PYTHONS_OR_EMPTY.fullmatch(path)}
-        assert not others, "the image holds what is no Python: caches, compilers, leftovers"
+        others = {path for path in written if not ALLOWED_PATHS.fullmatch(path)}
+        assert not others, "the image contains more than Python packages: caches, compilers, leftovers"
         record_property("counts", f"{sum(written.values()) / 1e6:.0f} MB in {len(written)} files beside the base")
 
         data, media = tmp_path / "data", tmp_path / "media"
@@ -115,20 +115,20 @@ async def test_from_the_dockerfile_to_an_opened_door(
             await open_a_door(container, host, broker)
             for command in (CONFIG["backup_pre"], CONFIG["backup_post"]):
                 assert await container.command(*command.split()) == (0, "")
-            # From any folder: the image names the configuration.
+            # This works in any folder, because an environment variable of the image names the configuration.
             code, audit = await container.command("env", "--chdir=/", "facebridge", "log")
             assert code == 0, audit
             assert "open" in audit
             assert await container.stop() == 0
         new = image.layer("container").keys() - engine_made.keys()
-        assert not {path for path in new if not re.match(r"tmp(/|$)", path)}, "only /data and /tmp are written to"
+        assert not {path for path in new if not re.match(r"tmp(/|$)", path)}, "the app writes only to /data and /tmp"
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(tmp_path) in line]
     assert "Traceback" not in container.log
     assert " ERROR " not in container.log
 
 
 async def open_a_door(container: Container, host: Host, broker: Mosquitto) -> None:
-    """Do what DOCS.md has people do in their first ten minutes."""
+    """Follow the first steps of DOCS.md."""
     password = shown_password(container.log)
     url = f"ws://{host.inside}:{TERMINALS_PORT}/devs/"
     terminal = SimulatedTerminal(
@@ -156,7 +156,7 @@ async def open_a_door(container: Container, host: Host, broker: Mosquitto) -> No
         assert door.persons.keys() == {"1001"}
 
 
-def test_a_dockerfile_is_read_as_docker_reads_it() -> None:
+def test_a_dockerfile_is_read_like_docker_does() -> None:
     recipe = read_dockerfile(
         '# a comment\nFROM base:1\nARG V\nENV A=1 B="x y"\nWORKDIR /work\nRUN --mount=type=bind,target=/src one \\\n'
         '# between\n  && two "$A"\nLABEL v="${V}" a=$A\nCMD ["python", "-m", "x"]\n',
@@ -181,6 +181,6 @@ def test_a_dockerfile_is_read_as_docker_reads_it() -> None:
         "ENV A 1", "ENV A=$UNKNOWN", "ARG V=1", "WORKDIR $HOME", "LABEL a=$ARG",
     ],
 )  # fmt: skip
-def test_what_the_walk_does_not_know_is_an_error(line: str) -> None:
+def test_unsupported_instructions_are_errors(line: str) -> None:
     with pytest.raises(UnknownStepError):
         read_dockerfile(f"FROM base\n{line}\n", {})

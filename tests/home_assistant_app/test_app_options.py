@@ -1,4 +1,4 @@
-"""Every option stands for a key of `config.yaml`, and every key has an option or a reason to have none."""
+"""Every option sets a key of `config.yaml`; every key has an option or a reason to have none."""
 
 import json
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ SERVICE = MqttService(host="core-mosquitto", port=1883, username="addons", passw
 KEY, OLD_KEY = ("A" * 43 + "=", "B" * 42 + "A=")
 
 WITHOUT_OPTION = {
-    "terminals.host": "the container's",
-    "terminals.port": "the container's; the Network section maps it",
-    "terminals.path": "one less to get wrong on a terminal",
+    "terminals.host": "set by the container",
+    "terminals.port": "set by the container; the Network section maps it",
+    "terminals.path": "one setting less to get wrong on a terminal",
     "store.url": "in /data, which Home Assistant backs up",
-    "web.host": "the container's",
-    "web.port": "the watchdog's; the Network section maps it",
-    "web.tokens": "names of one's own are no options; the login serves programs too",
+    "web.host": "set by the container",
+    "web.port": "used by the watchdog; the Network section maps it",
+    "web.tokens": "options cannot have names that users choose; programs can use the login",
 }
 
 GIVEN: dict[str, Any] = {
@@ -80,7 +80,7 @@ GIVEN: dict[str, Any] = {
     "logging.level": "debug",
     "logging.format": "json",
 }  # fmt: skip
-"""Every option, none at its default."""
+"""A value for every option that differs from its default."""
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def container(tmp_path: Path) -> Container:
 
 
 def document(given: dict[str, Any]) -> dict[str, Any]:
-    """Return options.json's content."""
+    """Return the content of options.json."""
     nested: dict[str, Any] = {}
     for option, value in given.items():
         section, _, name = option.partition(".")
@@ -127,7 +127,7 @@ def keys_of(section: Section, above: str = "") -> Iterator[str]:
             yield f"{above}{name}"
 
 
-def test_the_options_are_those_of_the_apps_schema() -> None:
+def test_the_options_are_those_of_the_app_schema() -> None:
     paths = {path for path, _, _ in rules.types(CONFIG["schema"])}
     assert {".".join(path) for path in paths if path[0] != "known_terminals"} | {"known_terminals"} == set(KEYS)
     assert {path[1] for path in paths if path[0] == "known_terminals"} == TERMINAL_KEYS | {"sn"}
@@ -141,7 +141,7 @@ def test_every_key_has_an_option_or_a_reason_to_have_none(tmp_path: Path) -> Non
     assert keys - with_option == set(WITHOUT_OPTION)
 
 
-def test_the_supervisor_takes_every_option_and_so_does_the_bridge(container: Container) -> None:
+def test_the_supervisor_and_the_bridge_accept_every_option(container: Container) -> None:
     assert GIVEN.keys() == KEYS.keys()
     written = rules.accept(CONFIG["schema"], document(GIVEN))
     assert written == document(GIVEN)
@@ -159,7 +159,7 @@ def test_the_supervisor_takes_every_option_and_so_does_the_bridge(container: Con
 
 
 @pytest.mark.parametrize("option", sorted(GIVEN))
-def test_no_option_is_without_effect(option: str, container: Container) -> None:
+def test_every_option_has_an_effect(option: str, container: Container) -> None:
     basis = {"terminals.username": "dev", "terminals.password": "123", "web.username": "w", "web.password": "w"}
     together = {
         "mqtt.password": ("mqtt.username",),
@@ -174,7 +174,7 @@ def test_no_option_is_without_effect(option: str, container: Container) -> None:
     without = {name: value for name, value in with_it.items() if name != option} | {
         name: value for name, value in basis.items() if name == option
     }
-    # A file and its key are given together or not at all.
+    # A certificate and its key must be set together.
     partners = together.get(option, ()) if option.endswith(("certificate", "key")) and "photo" not in option else ()
     for name in partners:
         without.pop(name, None)
@@ -182,14 +182,14 @@ def test_no_option_is_without_effect(option: str, container: Container) -> None:
     assert load(with_it, container, service) != load(without, container, service)
 
 
-def test_what_is_empty_is_not_given(container: Container) -> None:
+def test_empty_values_are_ignored(container: Container) -> None:
     given = {"terminals.username": "dev", "terminals.password": "123", "mqtt.host": "", "photos.size": None}
     settings = load(given, container, SERVICE)
     assert settings.mqtt.host == "core-mosquitto"
     assert settings.photos.size is None
 
 
-def test_home_assistants_broker_is_used_with_what_it_says(container: Container) -> None:
+def test_home_assistants_broker_is_used_with_its_credentials(container: Container) -> None:
     basis = {"terminals.username": "dev", "terminals.password": "123"}
     settings = load(basis, container, SERVICE).mqtt
     assert (settings.host, settings.port, settings.username) == ("core-mosquitto", 1883, "addons")
@@ -201,7 +201,7 @@ def test_home_assistants_broker_is_used_with_what_it_says(container: Container) 
     assert (own.host, own.username, own.password) == ("core-mosquitto", "me", Secret("mine"))
 
 
-def test_without_a_login_the_api_is_closed_to_everybody(container: Container) -> None:
+def test_without_a_login_the_api_is_closed(container: Container) -> None:
     basis = {"terminals.username": "dev", "terminals.password": "123"}
     one, other = (load(basis, container, SERVICE).web for _ in range(2))
     assert one.username is not None
@@ -223,15 +223,15 @@ def test_without_a_login_the_api_is_closed_to_everybody(container: Container) ->
         ({"store.photo_key": "short"}, ("store.photo_key", "must be a Fernet key")),
         ({"store.old_photo_key": KEY}, ("store.photo_key", "must be given where store.old_photo_key is")),
         ({"web.username": "x"}, ("web.password", "must be given if username is given")),
-        ({"known_terminals": [{"name": "x"}]}, ("known_terminals.1.sn", "must be given")),
-        ({"known_terminals": [{"sn": "T1"}, {"sn": "T1"}]}, ("known_terminals.2.sn", "T1 stands in the list already")),
+        ({"known_terminals": [{"name": "x"}]}, ("known_terminals.1.sn", "must be set to")),
+        ({"known_terminals": [{"sn": "T1"}, {"sn": "T1"}]}, ("known_terminals.2.sn", "T1 is in the list already")),
         ({"known_terminals": [{"sn": "a b"}]}, ("known_terminals.a b", "an SN has 1 to 64")),
         ({"known_terminals": [{"sn": "T1", "groups": "all"}]}, ("known_terminals.T1.groups.0", '"all" is the group')),
         ({"known_terminals": [{"sn": "T1", "nmae": "x"}]}, ("known_terminals.T1.nmae", "did you mean 'name'?")),
         ({"known_terminals": {"sn": "T1"}}, ("known_terminals", "must be a list of terminals")),
         ({"mqtt.hots": "x"}, ("mqtt.hots", "did you mean 'host'?")),
         ({"doors.x": 1}, ("doors", "unknown key 'doors'")),
-        ({"mqtt": "core-mosquitto"}, ("mqtt", "must hold options of its own")),
+        ({"mqtt": "core-mosquitto"}, ("mqtt", "must be a section with options")),
     ],
 )  # fmt: skip
 def test_faults_are_named_by_option(given: dict[str, Any], fault: tuple[str, str], container: Container) -> None:
@@ -240,13 +240,13 @@ def test_faults_are_named_by_option(given: dict[str, Any], fault: tuple[str, str
     assert fault[1] in faults[fault[0]]
 
 
-def test_all_faults_are_told_at_once(container: Container) -> None:
+def test_all_faults_are_reported_together(container: Container) -> None:
     faults = faults_of({"commands.deadline": 0, "audit.keep_days": 0, "logging.level": "loud"}, container)
     assert faults.keys() == {"commands.deadline", "audit.keep_days", "logging.level"}
 
 
 @pytest.mark.parametrize("content", [None, [], "x", 1])
-def test_options_that_are_none_are_a_fault(content: Any, container: Container) -> None:
+def test_options_of_a_wrong_type_are_a_fault(content: Any, container: Container) -> None:
     with pytest.raises(ConfigurationError):
         configuration_of(read_options(content), container, SERVICE)
 

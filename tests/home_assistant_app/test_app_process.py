@@ -1,4 +1,4 @@
-"""The app from its first line to an opened door, with a stand-in Supervisor and a real broker."""
+"""The app from its start to an opened door, with a stand-in for the Supervisor and a real broker."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ NO_SERVICE = "Home Assistant has no MQTT service yet"
 
 
 def options(**sections: Any) -> dict[str, Any]:
-    """Return the options a user begins with, without folders that only the container has."""
+    """Return the default options, without folders that only the container has."""
     made = {**CONFIG["options"], "photos": {"folders": []}}
     return {**made, **{name: {**made[name], **one} if isinstance(one, dict) else one for name, one in sections.items()}}
 
@@ -52,7 +52,7 @@ def terminal(app: AppProcess, sn: str, password: str) -> SimulatedTerminal:
 
 async def status_of(app: AppProcess, path: str, login: tuple[str, str] | None = None) -> int:
     headers = {} if login is None else {"Authorization": aiohttp.encode_basic_auth(*login)}
-    # As the Supervisor asks: by the container's address.
+    # The Supervisor uses the container's address.
     async with (
         aiohttp.ClientSession(headers=headers) as session,
         session.get(
@@ -67,7 +67,7 @@ async def test_from_nothing_to_an_opened_door(tmp_path: Path, supervisor: Superv
     broker.set_passwords({"addons": "from-the-supervisor", "test": "test"})
     app = AppProcess(tmp_path / "data", supervisor.url, options())
     async with broker, app.running():
-        # A broker app that is still to be installed.
+        # The broker app is not installed yet.
         await app.wait_log(NO_SERVICE)
         assert await status_of(app, "/healthz") == 200
         assert await status_of(app, "/readyz") == 503
@@ -98,14 +98,14 @@ async def test_from_nothing_to_an_opened_door(tmp_path: Path, supervisor: Superv
     assert TOKEN not in app.log
     assert app.log.count(password) == 1
     assert "set terminals.password on the app's Configuration page" in app.log
-    assert "secrets.yaml" not in app.log, "nobody who uses the app can look into it"
+    assert "secrets.yaml" not in app.log, "the app's users cannot open this file"
     assert yaml.safe_load((app.data / "secrets.yaml").read_text()) == {"terminal_password": password}
     for secret in ("config.yaml", "secrets.yaml", "facebridge.db"):
         assert stat.S_IMODE((app.data / secret).stat().st_mode) == 0o600
     assert "Traceback" not in app.log
 
 
-async def test_a_restart_keeps_the_password_and_shows_it_no_more(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+async def test_a_restart_keeps_the_password_and_does_not_show_it(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port)
         app = AppProcess(tmp_path / "data", supervisor.url, options(known_terminals=[{"sn": "T1", "groups": "lobby"}]))
@@ -121,7 +121,9 @@ async def test_a_restart_keeps_the_password_and_shows_it_no_more(tmp_path: Path,
                 await door.wait_connected()
 
 
-async def test_a_password_of_ones_own_is_used_and_none_is_made(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+async def test_a_configured_password_is_used_and_none_is_generated(
+    tmp_path: Path, supervisor: SupervisorStandIn
+) -> None:
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port)
         own = options(terminals={"password": "knock-knock"}, known_terminals=[{"sn": "T1"}])
@@ -133,7 +135,7 @@ async def test_a_password_of_ones_own_is_used_and_none_is_made(tmp_path: Path, s
             assert "knock-knock" not in app.log
 
 
-async def test_a_broker_of_ones_own_takes_no_supervisor(tmp_path: Path) -> None:
+async def test_a_configured_broker_needs_no_supervisor(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path) as broker:
         own = options(mqtt={"host": "127.0.0.1", "port": broker.port})
         async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", own, token=None).running() as app:
@@ -141,24 +143,24 @@ async def test_a_broker_of_ones_own_takes_no_supervisor(tmp_path: Path) -> None:
             assert "Supervisor" not in app.log
 
 
-async def test_without_a_broker_and_a_token_it_says_what_to_do(tmp_path: Path) -> None:
+async def test_without_a_broker_and_a_token_the_log_names_the_remedy(tmp_path: Path) -> None:
     async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", options(), token=None).running() as app:
         assert await app.ended() == 1
     assert "Set mqtt.host" in app.log
 
 
 async def test_it_waits_for_a_supervisor_that_is_not_ready(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
-    # aiohttp itself asks once more where a connection breaks.
+    # aiohttp itself repeats a request once after a broken connection.
     supervisor.broken, supervisor.not_ready = 2, 1
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port)
         async with AppProcess(tmp_path / "data", supervisor.url, options()).running() as app:
             await app.wait_log("ready: ")
-            assert "the Supervisor broke off its answer" in app.log, (supervisor.asked, app.log)
-            assert "the Supervisor is not ready: System is not ready with state: startup; asking again" in app.log
+            assert "the Supervisor closed the connection during the request" in app.log, (supervisor.requests, app.log)
+            assert "the Supervisor is not ready: System is not ready with state: startup; trying again" in app.log
 
 
-async def test_it_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
+async def test_it_waits_for_an_unreachable_supervisor(tmp_path: Path) -> None:
     stand_in = SupervisorStandIn()
     async with Mosquitto(tmp_path) as broker:
         stand_in.service = mqtt_service(broker.port)
@@ -168,39 +170,39 @@ async def test_it_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
                 await app.wait_log("ready: ")
 
 
-async def test_a_wrong_token_is_told_and_ends_it(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+async def test_a_wrong_token_is_logged_and_ends_the_app(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
     async with AppProcess(tmp_path / "data", supervisor.url, options(), token="wrong" * 8).running() as app:
         assert await app.ended() == 1
-    assert "the Supervisor does not take this app's token (HTTP 403); start this app again" in app.log
+    assert "the Supervisor rejects this app's token (HTTP 403); start this app again" in app.log
     assert "wrongwrong" not in app.log
 
 
-async def test_only_a_port_that_is_taken_is_told_as_one() -> None:
+async def test_only_a_port_in_use_is_reported_as_such() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"cannot listen on port {port}: "):
             async with answering_the_watchdog(port):
-                pytest.fail("nobody could be answered there")
+                pytest.fail("nothing can listen there")
     with pytest.raises(ConnectionResetError):
         async with answering_the_watchdog(port):
             raise ConnectionResetError
 
 
-async def test_a_slow_supervisor_is_not_waited_for_endlessly() -> None:
+async def test_a_request_to_a_slow_supervisor_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        supervisor = Supervisor(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(TOKEN), patience=0.2)
+        supervisor = Supervisor(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(TOKEN), timeout_seconds=0.2)
         with pytest.raises(SupervisorAwayError, match=r"no answer within 0\.2 s"):
             await supervisor.mqtt_service()
 
 
 @pytest.mark.parametrize("data", [{}, {"host": "x"}, {"host": "", "port": 1}, {"host": "x", "port": "1883"}, []])
-async def test_a_service_without_host_and_port_is_none(data: Any, supervisor: SupervisorStandIn) -> None:
+async def test_a_service_without_host_and_port_is_unusable(data: Any, supervisor: SupervisorStandIn) -> None:
     supervisor.service = data
     with pytest.raises(SupervisorAwayError, match="named no host and port"):
         await Supervisor(supervisor.url, Secret(TOKEN)).mqtt_service()
 
 
-async def test_what_the_supervisor_says_is_told_apart(supervisor: SupervisorStandIn) -> None:
+async def test_responses_of_the_supervisor_are_distinguished(supervisor: SupervisorStandIn) -> None:
     with pytest.raises(NoMqttServiceError):
         await Supervisor(supervisor.url, Secret(TOKEN)).mqtt_service()
     with pytest.raises(SupervisorRefusedError):
@@ -211,7 +213,7 @@ async def test_what_the_supervisor_says_is_told_apart(supervisor: SupervisorStan
     assert "from-the-supervisor" not in repr(service)
 
 
-async def test_faults_are_told_by_option_and_end_it_with_2(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
+async def test_faults_name_the_option_and_the_exit_code_is_2(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
     wrong = options(commands={"deadline": 90}, mqtt={"password": "hunter2"}, known_terminals=[{"sn": "T 1"}])
     async with AppProcess(tmp_path / "data", supervisor.url, wrong).running() as app:
         assert await app.ended() == 2
@@ -220,8 +222,8 @@ async def test_faults_are_told_by_option_and_end_it_with_2(tmp_path: Path, super
         assert "option known_terminals.T 1: an SN has 1 to 64 letters, digits, _ and -" in app.log
         assert "correct this on the app's Configuration page" in app.log
         assert "hunter2" not in app.log
-        assert supervisor.asked == 0, "told at once, whether there is a broker or not"
-        # A password that nobody was shown is not kept.
+        assert supervisor.requests == 0, "reported at once, with or without a broker"
+        # A generated password that was not shown is not kept.
         assert not (app.data / "secrets.yaml").exists()
         supervisor.service = mqtt_service(1)
         app.write_options(options())
@@ -230,17 +232,17 @@ async def test_faults_are_told_by_option_and_end_it_with_2(tmp_path: Path, super
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [("{", "options.json is not JSON"), ("[]", "the options must hold sections"), ("\xff", "is not JSON")],
+    ("content", "message"),
+    [("{", "options.json is not JSON"), ("[]", "options: must contain sections"), ("\xff", "is not JSON")],
 )
-async def test_options_that_cannot_be_read_are_told(tmp_path: Path, content: str, said: str) -> None:
+async def test_unreadable_options_are_reported(tmp_path: Path, content: str, message: str) -> None:
     async with AppProcess(tmp_path / "data", "http://127.0.0.1:9", content).running() as app:
         assert await app.ended() == 2
-    assert said in app.log
+    assert message in app.log
     assert "Traceback" not in app.log
 
 
-async def test_no_options_at_all_are_told(tmp_path: Path) -> None:
+async def test_a_missing_options_file_is_reported(tmp_path: Path) -> None:
     app = AppProcess(tmp_path / "data", "http://127.0.0.1:9", "{}")
     (app.data / "options.json").unlink()
     async with app.running():
@@ -249,7 +251,9 @@ async def test_no_options_at_all_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", [NO_SERVICE, "ready: "])
-async def test_sigterm_ends_it_within_five_seconds(tmp_path: Path, supervisor: SupervisorStandIn, when: str) -> None:
+async def test_sigterm_ends_the_app_within_five_seconds(
+    tmp_path: Path, supervisor: SupervisorStandIn, when: str
+) -> None:
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port) if when == "ready: " else None
         async with AppProcess(tmp_path / "data", supervisor.url, options()).running() as app:
@@ -258,10 +262,10 @@ async def test_sigterm_ends_it_within_five_seconds(tmp_path: Path, supervisor: S
 
 
 @pytest.mark.parametrize("when", [NO_SERVICE, "ready: "])
-async def test_as_the_first_process_of_a_container_too(
+async def test_sigterm_ends_the_first_process_of_a_container(
     tmp_path: Path, supervisor: SupervisorStandIn, when: str
 ) -> None:
-    """The kernel delivers to a namespace's first process only what it has a handler for."""
+    """The kernel delivers a signal to the first process of a namespace only if the process has a handler."""
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port) if when == "ready: " else None
         app = AppProcess(tmp_path / "data", supervisor.url, options())
@@ -271,7 +275,7 @@ async def test_as_the_first_process_of_a_container_too(
         assert await asyncio.wait_for(app.ended(), 5) == 0
 
 
-async def test_even_before_it_has_said_a_word(tmp_path: Path) -> None:
+async def test_sigterm_ends_the_app_before_its_first_log_line(tmp_path: Path) -> None:
     app = AppProcess(tmp_path / "data", "http://127.0.0.1:9", options())
     await app.start("unshare", "--pid", "--fork", "--kill-child")
     await until(lambda: app.first_child_or_none() is not None)
@@ -288,9 +292,7 @@ def _handles(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-async def test_the_http_api_serves_who_has_the_login_of_the_options(
-    tmp_path: Path, supervisor: SupervisorStandIn
-) -> None:
+async def test_the_http_api_accepts_the_login_of_the_options(tmp_path: Path, supervisor: SupervisorStandIn) -> None:
     async with Mosquitto(tmp_path) as broker:
         supervisor.service = mqtt_service(broker.port)
         own = options(web={"username": "admin", "password": "opensesame"})
