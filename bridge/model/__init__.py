@@ -1,1 +1,1 @@
-"""The vocabulary every part shares: plain values without I/O, importing nothing else of the project."""
+"""The values that all parts share: plain data without I/O. Imports nothing else of the project."""

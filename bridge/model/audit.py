@@ -1,4 +1,4 @@
-"""What is written down of every command."""
+"""Audit records of commands."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,28 +10,28 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply, format_time
 
-_LONGEST_MESSAGE = 200
-"""Characters of a message that are kept: what a terminal says may be longer."""
+_MAXIMUM_MESSAGE_LENGTH = 200
+"""Characters of a message that are kept. A terminal may send longer ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
-    """Who asked for what when, and how it ended. A person change has two: `accepted`, and its last word.
+    """One command, who sent it, and its outcome. A person change has two records: `accepted`, and the final reply.
 
     Attributes:
-        at: when it ended so, with an offset.
+        at: when it ended with this outcome; with an offset.
         command: `open`, `setPerson`, …
-        sn: the terminal.
-        group: set only where a command for a group was invalid.
-        person_id: whose change it was.
-        request_id: what the command carried.
-        source: the topic, the API's route, or the command of the command line it came in by.
-        user: who, where that is known.
-        outcome: how it ended.
-        status: the terminal's number.
-        message: the terminal's or the bridge's text, cut.
-        duration_ms: milliseconds from taking the command to this end.
-        id: given by the store, growing.
+        sn: the terminal; None if none was addressed.
+        group: set only if a command for a group was invalid.
+        person_id: the person that was changed.
+        request_id: as in the command.
+        source: the topic, the API route, or the command of the command line that it arrived on.
+        user: the user, if known.
+        outcome: the outcome.
+        status: the terminal's status, 0 for success.
+        message: the terminal's or the bridge's text, shortened.
+        duration_ms: milliseconds from receiving the command to this outcome.
+        id: assigned by the store, ascending.
     """
 
     at: datetime
@@ -50,20 +50,20 @@ class AuditRecord:
 
     @classmethod
     def of(cls, reply: Reply, origin: Origin) -> "AuditRecord":
-        """Take down a reply and who asked for it."""
+        """Return the record of a reply and the origin of its command."""
         return cls(
             at=reply.at,
             command=reply.command,
             sn=reply.sn,
             group=reply.group,
             person_id=reply.person_id,
-            # A database may not take every character that JSON does.
+            # A database may not accept every character that JSON does.
             request_id=None if reply.request_id is None else shorten(reply.request_id, MAXIMUM_REQUEST_ID_LENGTH),
             source=origin.source,
             user=origin.user,
             outcome=reply.outcome,
             status=reply.status,
-            message=None if reply.message is None else shorten(reply.message, _LONGEST_MESSAGE),
+            message=None if reply.message is None else shorten(reply.message, _MAXIMUM_MESSAGE_LENGTH),
             duration_ms=reply.duration_ms,
         )
 

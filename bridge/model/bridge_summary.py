@@ -1,29 +1,29 @@
-"""The bridge as a whole, in numbers."""
+"""Numbers about the whole bridge."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bridge.model.json_schema import TIME, JsonSchema, described, number_of, output_schema, text
+from bridge.model.json_schema import TIME, JsonSchema, count_schema, described, output_schema, text
 from bridge.model.names import SERIAL_NUMBER_SCHEMA
 from bridge.model.reply import format_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeSummary:
-    """What `B/bridge/info` tells (CONTRACT, section 4).
+    """The payload of `B/bridge/info` (docs/mqtt.md).
 
     Attributes:
         version: of the bridge.
         started_at: when it started.
         protocol: `mqtt.protocol`.
-        known: terminals that are known.
-        online: those of them that are connected.
-        waiting: SN and address of each terminal that waits for approval.
-        pending: changes that terminals have yet to confirm.
+        known: known terminals.
+        online: known terminals that are connected.
+        waiting: serial number and address of each terminal that waits for approval.
+        pending: changes that terminals have not confirmed yet.
         refused: changes that terminals refused.
-        warnings: which promises do not hold at present, in words for people.
+        warnings: the promises that do not hold now, as text for people.
     """
 
     version: str
@@ -45,44 +45,44 @@ class BridgeSummary:
             "terminals": {"known": self.known, "online": self.online, "pending": len(self.waiting)},
             "persons": {"pending": self.pending, "refused": self.refused},
             "warnings": list(self.warnings),
-            # Beyond the contract: what the Home Assistant sensor shows beside the number.
+            # The Home Assistant sensor shows these as attributes.
             "pending": [{"sn": sn, "address": address} for sn, address in self.waiting],
         }
 
 
 BRIDGE_SUMMARY_SCHEMA: JsonSchema = output_schema(
     {
-        "version": text("of the bridge"),
+        "version": text("the version of the bridge"),
         "started_at": described(TIME, "when it started"),
-        "protocol": {"enum": ["5", "3.1.1"], "description": "the MQTT protocol it speaks to the broker"},
+        "protocol": {"enum": ["5", "3.1.1"], "description": "the version of MQTT between bridge and broker"},
         "terminals": output_schema(
             {
-                "known": number_of("terminals that are known"),
-                "online": number_of("those of them that are connected"),
-                "pending": number_of("terminals that wait for approval"),
+                "known": count_schema("known terminals"),
+                "online": count_schema("known terminals that are connected"),
+                "pending": count_schema("terminals that wait for approval"),
             }
         ),
         "persons": output_schema(
             {
-                "pending": number_of("changes that terminals have yet to confirm"),
-                "refused": number_of("changes that terminals refused"),
+                "pending": count_schema("changes that terminals have not confirmed yet"),
+                "refused": count_schema("changes that terminals refused"),
             }
         ),
         "warnings": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "promises that do not hold at present, in words for people",
+            "description": "the promises that do not hold now, as text for people",
         },
         "pending": {
             "type": "array",
             "items": output_schema(
-                {"sn": SERIAL_NUMBER_SCHEMA, "address": text("where it tried to connect from last")}
+                {"sn": SERIAL_NUMBER_SCHEMA, "address": text("the address of its last attempt to connect")}
             ),
             "description": "the terminals that wait for approval",
         },
     },
     title="BridgeInfo",
-    description="The bridge as a whole.",
+    description="Numbers about the whole bridge.",
     examples=[
         {
             "version": "1.0.0",
@@ -95,4 +95,4 @@ BRIDGE_SUMMARY_SCHEMA: JsonSchema = output_schema(
         }
     ],
 )
-"""What `BridgeSummary.as_json` gives."""
+"""The schema of `BridgeSummary.as_json`."""

@@ -1,6 +1,6 @@
-"""What can be asked of a terminal, a group or the bridge, as typed values.
+"""Commands to a terminal, a group or the bridge, as typed values.
 
-`bridge.core.commands` says how each is named, addressed and checked.
+`bridge.core.commands` declares the name, the topic and the payload of each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from bridge.model.secret import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What every command has.
+    """The base of all commands.
 
     Attributes:
-        request_id: the asker's own mark, returned in every reply.
+        request_id: chosen by the sender, returned in every reply.
     """
 
     request_id: str | None = None
@@ -22,16 +22,16 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open(Command):
-    """Open the door, now or not at all."""
+    """Open the door now or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reboot(Command):
-    """Restart the terminal, now or not at all."""
+    """Restart the terminal now or not at all."""
 
 
 Press = Open | Reboot
-"""A command that must not be late."""
+"""A command that must not be carried out late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class SetPersons(Command):
     """Add or change persons.
 
     Attributes:
-        persons: as they came in; each is checked for itself by the roster.
+        persons: decoded JSON; each person is checked separately when the change is stored.
     """
 
     persons: Sequence[object] = field(repr=False)
@@ -50,7 +50,7 @@ class RemovePersons(Command):
     """Remove persons.
 
     Attributes:
-        ids: whom, each a valid id; None removes everyone and is built only from the explicit, confirmed form.
+        ids: valid ids; None removes everyone, and is only built from the explicit, confirmed form of the command.
     """
 
     ids: tuple[str, ...] | None
@@ -61,7 +61,7 @@ class GetPersons(Command):
     """List the persons a terminal should hold.
 
     Attributes:
-        id: only this one; None for all.
+        id: the person; None for all.
     """
 
     id: str | None = None
@@ -72,14 +72,14 @@ class SyncPersons(Command):
     """Send everything the terminal should hold again.
 
     Attributes:
-        clear: first remove everyone on the terminal; the roster stays.
+        clear: first remove everyone from the terminal; the stored persons stay.
     """
 
     clear: bool = False
 
 
 PersonChange = SetPersons | RemovePersons | SyncPersons
-"""A command that must not get lost."""
+"""A command that must not be lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,8 @@ class Admit(Command):
     """Approve a terminal, or change an approved one.
 
     Attributes:
-        sn: which.
-        changes: those of name, area, groups, key, username and password that were given.
+        sn: the terminal's serial number.
+        changes: the given ones of name, area, groups, key, username and password.
     """
 
     sn: str
@@ -97,10 +97,10 @@ class Admit(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget(Command):
-    """Close a terminal's connection and drop all that is kept of it.
+    """Close a terminal's connection and delete everything that is stored about it.
 
     Attributes:
-        sn: which.
+        sn: the terminal's serial number.
     """
 
     sn: str

@@ -1,4 +1,4 @@
-"""Every event that goes round inside the bridge; each docstring is its reference."""
+"""The events that parts of the bridge publish to each other; each docstring is the event's reference."""
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -12,7 +12,7 @@ from bridge.model.reply import COMMAND_NAME_REFERENCE, MESSAGE_SCHEMA, GroupSumm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What every event has.
+    """The base of all events.
 
     Attributes:
         at: when it happened, with an offset.
@@ -21,14 +21,14 @@ class Event:
     at: datetime
 
 
-def _told(schema: JsonSchema) -> Any:
+def _published(schema: JsonSchema) -> Any:
     """Declare an attribute that is published, with its schema."""
     return field(metadata={"schema": schema})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicEvent(Event):
-    """An event that the outside is told, under a name of its own; the docstring's first line is what it means."""
+    """An event that is published outside the bridge. `type` names it; the docstring's first line describes it."""
 
     type: ClassVar[str]
 
@@ -39,7 +39,7 @@ class PublicEvent(Event):
 
     @classmethod
     def schema(cls) -> JsonSchema:
-        """Return the schema of the published form. Raises KeyError for an attribute that was declared without one."""
+        """Return the schema of the published form. Raises KeyError for an attribute without a schema."""
         details = {one.name: one.metadata["schema"] for one in fields(cls) if one.name != "at"}
         meaning = (cls.__doc__ or "").partition("\n")[0]
         return output_schema(
@@ -51,7 +51,7 @@ class PublicEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalConnected(Event):
-    """A terminal is connected; `replaced` where its new connection took the place of an older one."""
+    """A terminal is connected; `replaced` says whether its new connection replaced an older one."""
 
     sn: str
     address: str
@@ -60,7 +60,7 @@ class TerminalConnected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalDisconnected(Event):
-    """A terminal's last connection is gone. Not sent for a connection that another has replaced."""
+    """A terminal's last connection is closed. Not sent for a connection that another one has replaced."""
 
     sn: str
     reason: str
@@ -68,24 +68,24 @@ class TerminalDisconnected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalPending(PublicEvent):
-    """A terminal with right credentials waits for approval."""
+    """A terminal with correct credentials waits for approval."""
 
     type = "terminal_pending"
 
-    sn: str = _told(SERIAL_NUMBER_SCHEMA)
-    address: str = _told(text("where it tried to connect from"))
-    reason: str = _told(text("why it may not yet, for people"))
+    sn: str = _published(SERIAL_NUMBER_SCHEMA)
+    address: str = _published(text("the address that it connected from"))
+    reason: str = _published(text("why it may not connect yet, for people"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalRefused(PublicEvent):
-    """Somebody was turned away at the terminals' door."""
+    """A connection to the terminals' server was refused."""
 
     type = "terminal_refused"
 
-    sn: str = _told(text("the serial number they gave, well-formed or not"))
-    address: str = _told(text("where they tried to connect from"))
-    reason: str = _told(text("why, for people"))
+    sn: str = _published(text("the serial number that the client gave, well-formed or not"))
+    address: str = _published(text("the address that the client connected from"))
+    reason: str = _published(text("why it was refused, for people"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +94,16 @@ class TerminalAdmitted(PublicEvent):
 
     type = "terminal_admitted"
 
-    sn: str = _told(SERIAL_NUMBER_SCHEMA)
+    sn: str = _published(SERIAL_NUMBER_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalForgotten(PublicEvent):
-    """A terminal is no longer known; its topics and entities are to be cleared."""
+    """A terminal is no longer known; its topics and entities have to be cleared."""
 
     type = "terminal_forgotten"
 
-    sn: str = _told(SERIAL_NUMBER_SCHEMA)
+    sn: str = _published(SERIAL_NUMBER_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class PersonsChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandReplied(Event):
-    """A command has its answer, whichever face it came in by."""
+    """A command has its reply, whichever adapter received it."""
 
     reply: Reply
     origin: Origin
@@ -128,7 +128,7 @@ class CommandReplied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonSettled(Event):
-    """A person change has its last word, which the outbox tells whoever asked; sent after the commit."""
+    """A person change has its final reply, which the outbox publishes; sent after the commit."""
 
     reply: Reply
     origin: Origin
@@ -136,7 +136,7 @@ class PersonSettled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReplied(Event):
-    """Every member of a group has ended."""
+    """A command has ended on every member of a group."""
 
     summary: GroupSummary
     origin: Origin
@@ -144,7 +144,7 @@ class GroupReplied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownReply(Event):
-    """A terminal answered a msgid that nothing waits for: late, doubled or invented."""
+    """A terminal answered a msgid that no request waits for: late, repeated or invented."""
 
     sn: str
     msgid: str
@@ -152,20 +152,20 @@ class UnknownReply(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandInvalid(PublicEvent):
-    """A command was not understood or is not allowed; made of its `CommandReplied` for the outside."""
+    """A command was not understood or is not allowed; derived from its `CommandReplied`."""
 
     type = "command_invalid"
 
-    sn: str | None = _told(described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal it was for"))
-    group: str | None = _told(described(nullable(GROUP_NAME_SCHEMA), "the group it was for"))
-    command: str = _told(COMMAND_NAME_REFERENCE)
-    request_id: str | None = _told(REQUEST_ID_SCHEMA)
-    source: str = _told(text("the topic or the API's route it came in by"))
-    message: str | None = _told(MESSAGE_SCHEMA)
+    sn: str | None = _published(described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal it was for"))
+    group: str | None = _published(described(nullable(GROUP_NAME_SCHEMA), "the group it was for"))
+    command: str = _published(COMMAND_NAME_REFERENCE)
+    request_id: str | None = _published(REQUEST_ID_SCHEMA)
+    source: str = _published(text("the topic or the API route that it arrived on"))
+    message: str | None = _published(MESSAGE_SCHEMA)
 
     @classmethod
     def of(cls, replied: CommandReplied) -> "CommandInvalid":
-        """Make the event of an `invalid` reply."""
+        """Return the event for an `invalid` reply."""
         reply = replied.reply
         return cls(
             at=replied.at,
@@ -185,11 +185,11 @@ PUBLIC_EVENTS: tuple[type[PublicEvent], ...] = (
     TerminalForgotten,
     CommandInvalid,
 )
-"""What is published, `B/bridge/event`'s vocabulary (CONTRACT, section 4)."""
+"""The events that are published on `B/bridge/event` (docs/mqtt.md)."""
 
 PUBLIC_EVENT_SCHEMA: JsonSchema = {
     "title": "BridgeEvent",
-    "description": "Something happened that people may want to know; `type` says what.",
+    "description": "An event that people may want to know about; `type` says which.",
     "oneOf": [event.schema() for event in PUBLIC_EVENTS],
     "examples": [
         {

@@ -1,4 +1,4 @@
-"""What is wrong with something a user gave, said so that they can put it right."""
+"""Faults in what a user gave, worded so that the user can mend them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from bridge.model.json_schema import JsonSchema, output_schema, text
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong.
+    """One fault.
 
     Attributes:
-        path: where, as `weekly.Monday` or `persons.2.photo`; empty for the whole.
-        message: what is wrong and what would be right; never a secret or a picture.
+        path: the place, such as `weekly.Monday` or `persons.2.photo`; empty for the whole value.
+        message: the fault and the remedy; never contains a secret or a photo.
     """
 
     path: str
     message: str
 
     def below(self, parent: str) -> "Fault":
-        """Return the same fault as seen from one level further out."""
+        """Return the same fault with `parent` in front of its path."""
         return Fault(f"{parent}.{self.path}" if self.path else parent, self.message)
 
     def as_json(self) -> dict[str, str]:
@@ -30,20 +30,20 @@ class Fault:
 
 FAULT_SCHEMA: JsonSchema = output_schema(
     {
-        "path": text("where, as `weekly.Monday` or `persons.2.photo`; empty for the whole"),
-        "message": text("what is wrong and what would be right"),
+        "path": text("the place, such as `weekly.Monday` or `persons.2.photo`; empty for the whole value"),
+        "message": text("the fault and the remedy"),
     },
     title="Fault",
-    description="One thing that is wrong with a command.",
+    description="One fault of a command.",
 )
-"""What `Fault.as_json` gives."""
+"""The schema of `Fault.as_json`."""
 
 
 class InvalidError(Exception):
-    """Something a user gave cannot be understood or is not allowed.
+    """A value that a user gave cannot be understood or is not allowed.
 
     Attributes:
-        faults: all that is wrong, at least one.
+        faults: all faults, at least one.
     """
 
     code = "invalid"
@@ -56,18 +56,18 @@ class InvalidError(Exception):
 
     @classmethod
     def at(cls, path: str, message: str) -> "InvalidError":
-        """Build the error for a single fault."""
+        """Return the error for a single fault."""
         return cls([Fault(path, message)])
 
 
 class UnavailableError(Exception):
-    """The bridge itself cannot do it now: the store is full, locked or gone."""
+    """The bridge cannot do this now: the store is full, locked or missing."""
 
     code = "unavailable"
 
 
 def unknown_key(key: object, known: Iterable[str]) -> str:
-    """Say that a key is unknown, with the nearest known one where one is near."""
+    """Return the message for an unknown key, with the most similar known key if there is one."""
     shown = shorten(str(key), 40)
     known = list(known)
     lower = {name.lower(): name for name in known}
@@ -78,6 +78,6 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """Cut what a stranger sent and take its control characters out, for a log line or an error."""
+    """Shorten untrusted text and replace its control characters, for a log line or a message."""
     cleaned = "".join(character if character.isprintable() else "�" for character in text[: limit + 1])
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"

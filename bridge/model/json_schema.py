@@ -1,7 +1,7 @@
-"""JSON Schemas, written beside what they describe.
+"""Building blocks for JSON Schemas, which are declared beside the code that they describe.
 
-Only keywords on which draft-07 (what AsyncAPI 3 takes) and 2020-12 agree, so one description serves both. A schema with
-a `title` gets a name of its own in the documents; parts that have not are written where they stand.
+Only keywords with the same meaning in draft-07 (which AsyncAPI 3 uses) and 2020-12, so that one schema serves both. A
+schema with a `title` becomes a named schema of the documents; one without is written in place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ JsonSchema: TypeAlias = Mapping[str, Any]
 
 
 def reference(title: str) -> JsonSchema:
-    """Return what stands for a schema that is declared further out, where it cannot be imported from."""
+    """Return a reference to a named schema that an outer module declares, so this module cannot import it."""
     return {"$ref": title}
 
 
 def nullable(schema: JsonSchema) -> JsonSchema:
-    """Return the schema that allows null too."""
+    """Return the schema that also allows null."""
     if "type" in schema and "title" not in schema and "enum" not in schema:
         types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         return {**schema, "type": [*types, "null"]}
@@ -33,9 +33,9 @@ def allows_null(schema: JsonSchema) -> bool:
 
 
 def described(schema: JsonSchema, description: str) -> JsonSchema:
-    """Return the schema with a description of what it means in this place."""
+    """Return the schema with a description of its meaning in this place."""
     if "title" in schema or "$ref" in schema:
-        # What stands beside a reference counts for nothing in draft-07.
+        # Draft-07 ignores keywords beside a reference.
         return {"description": description, "allOf": [schema]}
     return {**schema, "description": description}
 
@@ -50,19 +50,19 @@ def text(description: str, *, longest: int | None = None, shortest: int = 0) -> 
     }
 
 
-def number_of(what: str) -> JsonSchema:
+def count_schema(description: str) -> JsonSchema:
     """Return the schema of a count."""
-    return {"type": "integer", "minimum": 0, "description": what}
+    return {"type": "integer", "minimum": 0, "description": description}
 
 
 def choice(meanings: Mapping[str, str], *, title: str, description: str) -> JsonSchema:
-    """Return the schema of one of several words, given with their meanings."""
+    """Return the schema of a word out of several; `meanings` holds the words with their meanings."""
     listed = "\n".join(f"- `{word}`: {meaning}" for word, meaning in meanings.items())
     return {"title": title, "type": "string", "enum": list(meanings), "description": f"{description}\n\n{listed}"}
 
 
 def input_schema(properties: Mapping[str, JsonSchema], *, required: Sequence[str] = (), **more: Any) -> JsonSchema:
-    """Return the schema of an object the bridge reads, which refuses every other key; `more` are further keywords."""
+    """Return the schema of an object that the bridge reads. It refuses other keys; `more` are further keywords."""
     return {
         **more,
         "type": "object",
@@ -73,11 +73,11 @@ def input_schema(properties: Mapping[str, JsonSchema], *, required: Sequence[str
 
 
 def output_schema(properties: Mapping[str, JsonSchema], *, sometimes: Sequence[str] = (), **more: Any) -> JsonSchema:
-    """Return the schema of an object the bridge publishes; a later version may tell more, so readers take other keys.
+    """Return the schema of an object that the bridge publishes. It allows other keys: later versions may add some.
 
     Args:
-        properties: what it holds.
-        sometimes: those of them that may be absent.
+        properties: the schema of each key.
+        sometimes: the keys that may be absent.
         more: further keywords.
     """
     return {
@@ -92,19 +92,19 @@ TIME: JsonSchema = {"type": "string", "format": "date-time", "description": "ISO
 
 
 class Vocabulary(StrEnum):
-    """Words that are published, each declared with its meaning.
+    """A fixed set of published words, each declared with its meaning.
 
     Attributes:
-        meaning: what the word says.
+        meaning: of the word.
     """
 
     meaning: str
 
-    # The default is for the eyes of type checkers, which take a look-up, `Outcome("ok")`, for a call of this.
+    # Only type checkers need the default: they take a look-up, `Outcome("ok")`, for a call of this method.
     def __new__(cls, word: str, meaning: str = "") -> Self:
-        """Make a member of `NAME = "word", "meaning"`; raise TypeError for one without a meaning."""
+        """Create the member that `NAME = "word", "meaning"` declares. Raises TypeError if the meaning is missing."""
         if not meaning:
-            raise TypeError(f"{word!r} of {cls.__name__} has no meaning: it could not be described")
+            raise TypeError(f"{word!r} of {cls.__name__} has no meaning; give one after the word")
         member = str.__new__(cls, word)
         member._value_ = word
         member.meaning = meaning
@@ -112,5 +112,5 @@ class Vocabulary(StrEnum):
 
     @classmethod
     def schema(cls, description: str, *, title: str | None = None) -> JsonSchema:
-        """Return the schema of one of these words, under the name of the class or another title."""
+        """Return the schema of these words. Its title is the name of the class, or another one."""
         return choice({word.value: word.meaning for word in cls}, title=title or cls.__name__, description=description)

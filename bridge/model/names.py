@@ -1,4 +1,4 @@
-"""Which names may stand in a topic, a URL or a terminal's path (CONTRACT, section 4)."""
+"""The rules for names in topics, URLs and terminals' paths (docs/mqtt.md)."""
 
 import re
 
@@ -9,11 +9,10 @@ GROUP_NAME = SERIAL_NUMBER
 PERSON_ID = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 ALL_TERMINALS = "all"
-"""The group of every known terminal; no configured group may take its name."""
+"""The group of every known terminal. No configured group may have this name."""
 
 MAXIMUM_REQUEST_ID_LENGTH = 128
-"""Characters a `request_id` may have."""
-
+"""Characters of a `request_id`."""
 
 SERIAL_NUMBER_SCHEMA: JsonSchema = {
     "type": "string",
@@ -24,25 +23,25 @@ GROUP_NAME_SCHEMA: JsonSchema = {"type": "string", "pattern": f"^{GROUP_NAME.pat
 PERSON_ID_SCHEMA: JsonSchema = {
     "type": "string",
     "pattern": f"^{PERSON_ID.pattern}$",
-    "description": "the person's id; digits without leading zeros are the only ones the terminals' vendor shows",
+    "description": "the person's id; the terminals' vendor shows only digits without leading zeros",
 }
 REQUEST_ID_SCHEMA: JsonSchema = {
     "type": ["string", "null"],
     "maxLength": MAXIMUM_REQUEST_ID_LENGTH,
-    "description": "the asker's own mark, returned in every reply to the command",
+    "description": "chosen by the sender, returned in every reply to the command",
 }
 
 
 def is_serial_number(text: str) -> bool:
-    """Tell whether a terminal's SN may be called this."""
+    """Return whether this can be a terminal's serial number."""
     return SERIAL_NUMBER.fullmatch(text) is not None
 
 
 def is_group_name(text: str) -> bool:
-    """Tell whether a group may be addressed as this; `all` may, though none can be defined under it."""
+    """Return whether a command can address a group by this name. `all` can be addressed, but not configured."""
     return GROUP_NAME.fullmatch(text) is not None
 
 
 def is_person_id(text: str) -> bool:
-    """Tell whether a person may have this id."""
+    """Return whether a person can have this id."""
     return PERSON_ID.fullmatch(text) is not None

@@ -81,7 +81,7 @@ _ONLY_STORED = {"shown": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A person whom a terminal should let pass.
+    """A person that a terminal should let pass.
 
     `bridge.persons.fields` says what each field means and which values users may give. The metadata of an attribute
     say how its value is written to JSON, if JSON cannot hold the value itself, and whether replies show it.

@@ -1,4 +1,4 @@
-"""What is kept of person changes: what each terminal should hold, how far it is, and who waits to hear."""
+"""The stored state of person changes: what each terminal should hold, the delivery, and the waiting requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,22 +14,25 @@ from bridge.model.terminal import PersonCounts
 
 
 class DeliveryState(Vocabulary):
-    """How far a change is; the `delivery` of a person (CONTRACT, section 4)."""
+    """The state of a change; the `delivery` of a person (docs/mqtt.md)."""
 
-    PENDING = "pending", "the terminal has yet to answer"
-    CONFIRMED = "confirmed", "the terminal has taken it"
-    REFUSED = "refused", "the terminal has not; it stays so until the person is changed or the terminal synced"
+    PENDING = "pending", "the terminal has not answered yet"
+    CONFIRMED = "confirmed", "the terminal has accepted it"
+    REFUSED = (
+        "refused",
+        "the terminal has refused it; it stays refused until the person is changed or the terminal synced",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """Who asked for a change that has yet to get its last word.
+    """The request of a change that has not got its final reply yet.
 
     Attributes:
-        command: its name, as in the reply.
-        request_id: what it carried.
-        origin: who asked, and where the last word goes.
-        received_at: when the bridge took it, in seconds of `Clock.boottime`.
+        command: the name of the command, as in the reply.
+        request_id: as in the command.
+        origin: the sender, and where the final reply goes.
+        received_at: when the bridge received it, in seconds of `Clock.boottime`.
         boot_id: identifies the start of the machine that `received_at` counts from.
         unknown: stored fields that this version does not know.
     """
@@ -65,14 +68,14 @@ class PersonEntry:
 
     Attributes:
         sn: the terminal.
-        person_id: the person; None for the removal of everyone, which goes before all changes of later revision.
-        revision: which of all changes to all terminals this is.
-        person: as they should be; None where removed.
-        delivery: how far this revision is.
-        confirmed_revision: the newest that the terminal has confirmed.
-        status: what the terminal said of this revision, 0 for success.
-        message: its text.
-        changed_at: when it was asked for, or last answered.
+        person_id: the person; None for the removal of everyone, which is sent before all changes with later revisions.
+        revision: the number of the change, ascending over all terminals.
+        person: the person as the terminal should hold it; None if it should hold none.
+        delivery: the state of this revision.
+        confirmed_revision: the newest revision that the terminal has confirmed.
+        status: the terminal's answer to this revision, 0 for success.
+        message: the answer's text.
+        changed_at: when the change was requested, or last answered.
         request: the request that waits for the final reply on this revision.
     """
 
@@ -89,11 +92,11 @@ class PersonEntry:
 
     @property
     def held(self) -> bool:
-        """Whether the terminal is to hold the person: neither removed nor disabled."""
+        """Whether the terminal should hold the person: neither removed nor disabled."""
         return self.person is not None and self.person.enabled
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry of a reply's `persons`, of somebody who should be there."""
+        """Return the entry of a reply's `persons`. The person must not be removed."""
         assert self.person is not None
         return {
             **self.person.as_json(),
@@ -105,7 +108,7 @@ class PersonEntry:
 
     @property
     def counts(self) -> PersonCounts:
-        """What this entry adds to its terminal's counts."""
+        """The counts of this entry alone; their sum is the terminal's."""
         return PersonCounts(
             desired=int(self.held),
             confirmed=int(self.held and self.delivery is DeliveryState.CONFIRMED),
@@ -120,9 +123,9 @@ class OpenSync:
 
     Attributes:
         sn: the terminal.
-        revision: the last that it sends again; it is finished once nothing up to there is pending.
+        revision: the last revision that it sends again; the sync is finished when none up to it is pending.
         request: the request.
-        id: given by the store.
+        id: assigned by the store.
     """
 
     sn: str
@@ -133,12 +136,12 @@ class OpenSync:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalReply:
-    """How a change ended, for whoever asked.
+    """The final reply to a change, which waits in the outbox until the broker has acknowledged it.
 
     Attributes:
-        reply: what to tell.
-        origin: where to.
-        id: given by the store, growing.
+        reply: the reply.
+        origin: where it goes.
+        id: assigned by the store, ascending.
     """
 
     reply: Reply

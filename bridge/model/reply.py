@@ -1,4 +1,4 @@
-"""What whoever asked is told."""
+"""Replies to commands."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,23 +21,23 @@ from bridge.model.stored_json import split_stored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The answer to one command of one terminal, group member or person (CONTRACT, section 4).
+    """The reply to one command for one terminal, group member or person (docs/mqtt.md).
 
     Attributes:
         command: `open`, `setPerson`, …: the name of a `CommandDefinition`.
-        outcome: how it ended.
-        at: when it ended, with an offset.
-        request_id: what the command carried.
-        msgid: the id of the frame that was answered, where one was sent.
-        sn: the terminal, None for a command of a group or the bridge.
-        group: set only on the `invalid` of a group command.
-        person_id: whose change it was; None for everyone and for other commands.
-        status: the terminal's number, 0 for success.
+        outcome: the outcome.
+        at: when the command ended, with an offset.
+        request_id: as in the command.
+        msgid: the id of the frame that the terminal answered, if one was sent.
+        sn: the terminal; None for a command to a group or the bridge.
+        group: set only for an `invalid` command to a group.
+        person_id: the person that was changed; None for everyone and for other commands.
+        status: the terminal's status, 0 for success.
         message: the terminal's or the bridge's text.
-        delivered: True once the terminal's side has taken the frame, False when it has not and never will,
-            None where it does not apply or cannot be told.
-        duration_ms: milliseconds from taking the command to this reply.
-        faults: what is wrong, where the outcome is `invalid`.
+        delivered: True if the terminal's side has received the frame; False if it has not and never will; None if
+            this does not apply or is not known.
+        duration_ms: milliseconds from receiving the command to this reply.
+        faults: what is wrong, if the outcome is `invalid`.
         persons: what `getPersons` found, without photos.
     """
 
@@ -57,7 +57,7 @@ class Reply:
     persons: Sequence[Mapping[str, Any]] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the published form; `group`, `errors` and `persons` only where they apply."""
+        """Return the published form, with `group`, `errors` and `persons` only if they apply."""
         published: dict[str, Any] = {
             "request_id": self.request_id,
             "msgid": self.msgid,
@@ -94,51 +94,52 @@ class Reply:
         return cls(**{**known, **read})
 
 
-STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's number, 0 for success"}
+STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's status, 0 for success"}
 MESSAGE_SCHEMA: JsonSchema = nullable(text("the terminal's or the bridge's text, for people"))
 COMMAND_NAME_REFERENCE: JsonSchema = reference("CommandName")
-"""`bridge.core.commands` declares which there are."""
+"""`bridge.core.commands` declares the names."""
 _EXAMPLE_TIME = "2026-11-24T08:00:00.123+00:00"
 
 REPLY_SCHEMA: JsonSchema = output_schema(
     {
         "request_id": REQUEST_ID_SCHEMA,
         "msgid": nullable(text("the id of the frame that the terminal answered")),
-        "sn": described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal; null where none is addressed"),
+        "sn": described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal; null if none is addressed"),
         "command": COMMAND_NAME_REFERENCE,
         "person_id": described(
-            nullable(PERSON_ID_SCHEMA), "whose change it was; null for everyone, other commands, and unreadable ids"
+            nullable(PERSON_ID_SCHEMA),
+            "the changed person; null for everyone, other commands, and unreadable ids",
         ),
         "outcome": OUTCOME_SCHEMA,
         "status": STATUS_SCHEMA,
         "message": MESSAGE_SCHEMA,
         "delivered": {
             "type": ["boolean", "null"],
-            "description": "true once the terminal's side has taken the frame, false when it has not and never will; "
-            "null where that does not apply or cannot be told",
+            "description": "true if the terminal's side has received the frame, false if it has not and never will; "
+            "null if this does not apply or is not known",
         },
-        "at": described(TIME, "when it ended"),
+        "at": described(TIME, "when the command ended"),
         "duration_ms": {
             "type": ["number", "null"],
-            "description": "milliseconds from taking the command to this reply",
+            "description": "milliseconds from receiving the command to this reply",
         },
-        "group": described(GROUP_NAME_SCHEMA, "only where a command to a group was not taken at all"),
+        "group": described(GROUP_NAME_SCHEMA, "only if a command to a group was invalid as a whole"),
         "errors": {
             "type": "array",
             "items": FAULT_SCHEMA,
             "minItems": 1,
-            "description": "all that is wrong, where the outcome is `invalid`",
+            "description": "all faults, if the outcome is `invalid`",
         },
         "persons": {
             "type": "array",
             "items": reference("PersonEntry"),
-            "description": "whom the terminal should hold, where `getPersons` ended `ok`",
+            "description": "the persons that the terminal should hold, if `getPersons` ended with `ok`",
         },
     },
     sometimes=("group", "errors", "persons"),
     title="Reply",
-    description="The answer to one command of one terminal or one person. A command of several persons has one reply a "
-    "person, all under its `request_id`.",
+    description="The reply to one command for one terminal or one person. A command with several persons has one reply "
+    "for each person, all with its `request_id`.",
     examples=[
         {
             "request_id": "r1",
@@ -155,21 +156,21 @@ REPLY_SCHEMA: JsonSchema = output_schema(
         }
     ],
 )
-"""What `Reply.as_json` gives."""
+"""The schema of `Reply.as_json`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSummary:
-    """How a command ended on the members of a group.
+    """The outcomes of a command on the members of a group.
 
     Attributes:
         command: the name of a `CommandDefinition`.
         group: the group's name.
-        total: members, for persons members times persons.
-        outcomes: how many ended in which way.
-        failed: the members whose (first) outcome was not what was hoped for, by SN.
-        at: when the last member had ended.
-        request_id: what the command carried.
+        total: the number of members; for persons, members times persons.
+        outcomes: how often each outcome occurred.
+        failed: by serial number, the first outcome of each member that was neither `ok` nor `accepted`.
+        at: when the command ended on the last member.
+        request_id: as in the command.
     """
 
     command: str
@@ -184,7 +185,7 @@ class GroupSummary:
     def of(
         cls, replies: Sequence[Reply], *, command: str, group: str, at: datetime, request_id: str | None
     ) -> "GroupSummary":
-        """Sum up the members' replies."""
+        """Return the summary of the members' replies."""
         failed: dict[str, Outcome] = {}
         for reply in replies:
             if reply.outcome not in (Outcome.OK, Outcome.ACCEPTED) and reply.sn is not None:
@@ -217,24 +218,28 @@ GROUP_SUMMARY_SCHEMA: JsonSchema = output_schema(
         "request_id": REQUEST_ID_SCHEMA,
         "command": COMMAND_NAME_REFERENCE,
         "group": described(GROUP_NAME_SCHEMA, f"the group; `{ALL_TERMINALS}` is every known terminal"),
-        "total": {"type": "integer", "minimum": 1, "description": "members; for persons members times persons"},
+        "total": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "members; for persons, members times persons",
+        },
         "outcomes": {
             "type": "object",
             "propertyNames": OUTCOME_SCHEMA,
             "additionalProperties": {"type": "integer", "minimum": 1},
-            "description": "how many ended in which way",
+            "description": "how often each outcome occurred",
         },
         "failed": {
             "type": "object",
             "propertyNames": SERIAL_NUMBER_SCHEMA,
             "additionalProperties": OUTCOME_SCHEMA,
-            "description": "the members whose (first) outcome was neither `ok` nor `accepted`, by SN",
+            "description": "by serial number, the first outcome of each member that was neither `ok` nor `accepted`",
         },
-        "at": described(TIME, "when the last member had ended"),
+        "at": described(TIME, "when the command ended on the last member"),
     },
     title="GroupSummary",
-    description="How a command ended on the members of a group, once every one has. For persons `accepted` counts as "
-    "the end.",
+    description="The outcomes of a command on the members of a group, when it has ended on all of them. For persons it "
+    "ends with `accepted`.",
     examples=[
         {
             "request_id": "r2",
@@ -247,9 +252,9 @@ GROUP_SUMMARY_SCHEMA: JsonSchema = output_schema(
         }
     ],
 )
-"""What `GroupSummary.as_json` gives."""
+"""The schema of `GroupSummary.as_json`."""
 
 
 def format_time(at: datetime) -> str:
-    """Write a time as every payload does: ISO 8601 with milliseconds and an offset."""
+    """Return a time as payloads contain it: ISO 8601 with milliseconds and an offset."""
     return at.isoformat(timespec="milliseconds")

@@ -4,9 +4,9 @@ import hmac
 
 
 class Secret:
-    """A password, key or token that shows itself only where `reveal` is called.
+    """A password, key or token that only `reveal` shows.
 
-    `repr` and `str` hide it, so it can stand in settings, dataclasses and log arguments.
+    `repr` and `str` hide it, so settings, dataclasses and log arguments may contain it.
     """
 
     __slots__ = ("_value",)
@@ -15,7 +15,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself, for the one place that needs it."""
+        """Return the value."""
         return self._value
 
     def __eq__(self, other: object) -> bool:

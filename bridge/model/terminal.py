@@ -1,9 +1,9 @@
-"""A terminal as the building knows it, connected or not."""
+"""A known terminal, connected or not, and the counts of its persons."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.model.json_schema import JsonSchema, number_of, output_schema
+from bridge.model.json_schema import JsonSchema, count_schema, output_schema
 from bridge.model.secret import Secret
 
 
@@ -11,11 +11,11 @@ class TerminalOrigin(StrEnum):
     """Why a terminal is known."""
 
     CONFIGURED = "configured"
-    """Listed in the configuration; only there can it be changed."""
+    """Listed in the configuration, and can only be changed there."""
     APPROVED = "approved"
     """Admitted by a command."""
     CONNECTED = "connected"
-    """Connected once while `terminals.admit` was `any`."""
+    """Has connected while `terminals.admit` was `any`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +23,14 @@ class Terminal:
     """A known terminal.
 
     Attributes:
-        sn: its serial number, the name it connects under.
+        sn: its serial number, with which it connects.
         origin: why it is known.
-        name: what people call it.
-        area: where it hangs, for Home Assistant.
-        groups: the groups it belongs to, `all` not among them.
+        name: its name for people.
+        area: the area in which Home Assistant shows it.
+        groups: the groups that it belongs to, without `all`.
         key: the terminal's secret, sent with person changes.
-        username: its own, where it does not use everyone's.
-        password: likewise, plain or a hash of `facebridge hash-password`.
+        username: its own, if it does not use the common one.
+        password: its own, plain or as a hash that `facebridge hash-password` made.
     """
 
     sn: str
@@ -44,19 +44,19 @@ class Terminal:
 
     @property
     def title(self) -> str:
-        """What to call it where a name is needed."""
+        """The name, or a name made of the serial number."""
         return self.name or f"Terminal {self.sn}"
 
 
 @dataclass(frozen=True, slots=True)
 class PersonCounts:
-    """How far the roster of a terminal is.
+    """The counts of a terminal's persons and changes.
 
     Attributes:
-        desired: persons it should hold.
-        confirmed: those of them it has confirmed as they should be.
-        pending: changes, removals included, that it has yet to confirm.
-        refused: changes it refused.
+        desired: persons that it should hold.
+        confirmed: persons that it should hold and has confirmed.
+        pending: changes, including removals, that it has not confirmed yet.
+        refused: changes that it refused.
     """
 
     desired: int = 0
@@ -76,12 +76,12 @@ class PersonCounts:
 
 PERSON_COUNTS_SCHEMA: JsonSchema = output_schema(
     {
-        "desired": number_of("persons it should hold"),
-        "confirmed": number_of("those of them it has confirmed as they should be"),
-        "pending": number_of("changes, removals included, that it has yet to confirm"),
-        "refused": number_of("changes it refused"),
+        "desired": count_schema("persons that the terminal should hold"),
+        "confirmed": count_schema("persons that it should hold and has confirmed"),
+        "pending": count_schema("changes, including removals, that it has not confirmed yet"),
+        "refused": count_schema("changes that it refused"),
     },
     title="PersonCounts",
-    description="How far the roster of a terminal is.",
+    description="The counts of a terminal's persons and changes.",
 )
-"""What `PersonCounts.as_json` gives."""
+"""The schema of `PersonCounts.as_json`."""
