@@ -1,6 +1,6 @@
 """Promise 1 with real parts: a bridge process, a broker, terminals, and faults on every link between them.
 
-A terminal carries a press out within the deadline (2 s here) or not at all, and the sender of the press is told which.
+A terminal carries a press out within the deadline (2 s here) or not at all, and its sender receives the outcome.
 """
 
 import asyncio
