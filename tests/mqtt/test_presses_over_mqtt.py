@@ -73,7 +73,7 @@ async def test_what_else_a_press_can_end_with(mosquitto: Mosquitto, protocol: Pr
 
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
-        running(Bridge(mosquitto.port, protocol, deadline=1.0), *map(known_terminal, ("T1", "T2", "T3"))) as bridge,
+        running(Bridge(mosquitto.port, protocol, deadline=3.0), *map(known_terminal, ("T1", "T2", "T3"))) as bridge,
     ):
         await online(client)
         bridge.connect("T2", refuse)

@@ -129,7 +129,7 @@ async def test_ended_connections_are_forgotten() -> None:
 
 
 async def test_a_new_connection_is_closed_at_once_if_all_others_have_running_requests() -> None:
-    site = WebServerUnderTest(deadline=1, limits=WebLimits(max_connections=3))
+    site = WebServerUnderTest(deadline=3, limits=WebLimits(max_connections=3))
     async with site.open() as session:
         silent = RecordingConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)

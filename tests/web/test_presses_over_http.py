@@ -81,7 +81,7 @@ async def test_a_press_that_is_not_carried_out_gets_a_complete_reply(
     [(TerminalReply("", None, 7, "no"), True, 502), (None, True, 504), (None, False, 504)],
 )
 async def test_status_codes_of_a_refusal_and_a_time_out(answer: TerminalReply | None, taken: bool, status: int) -> None:
-    site = WebServerUnderTest(deadline=0.3)
+    site = WebServerUnderTest(deadline=1.0)
 
     def reply(msgid: str) -> TerminalReply | None:
         return None if answer is None else TerminalReply(msgid, None, answer.status, answer.message)
@@ -239,7 +239,7 @@ async def test_a_client_that_disconnects_does_not_stop_its_press() -> None:
 
 
 async def test_too_many_presses_at_once_are_unavailable() -> None:
-    site = WebServerUnderTest(deadline=0.5, limits=WebLimits(max_running_presses=1))
+    site = WebServerUnderTest(deadline=2.0, limits=WebLimits(max_running_presses=1))
     async with site.open() as session:
         silent = RecordingConnection(site.registry, "T1", lambda _: None)
         site.registry.connected(silent)
