@@ -1,4 +1,4 @@
-"""Both promises behind the HAProxy that examples/haproxy configures: the bridge, a real HAProxy, real terminals."""
+"""Promise 1 behind the HAProxy of examples/haproxy: the bridge, a real HAProxy, and simulated terminals."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ REPLY = "facebridge/terminal/T1/reply"
 AVAILABILITY = "facebridge/terminal/T1/availability"
 EVENT = "facebridge/bridge/event"
 
-STRANGER = """
+REQUEST = """
 import base64, http.client, sys
 address, port, sn, password, forged = sys.argv[1:]
 connection = http.client.HTTPConnection(address, int(port), timeout=10)
@@ -32,14 +32,14 @@ login = base64.b64encode(f"dev:{password}".encode()).decode()
 connection.request("GET", f"/devs/{sn}", headers={"Authorization": f"Basic {login}", "X-Forwarded-For": forged})
 print(connection.getresponse().status)
 """
-"""A client that claims to be somebody else's proxy."""
+"""A client that forges X-Forwarded-For."""
 
 
 @asynccontextmanager
 async def behind_haproxy(
     folder: Path, mosquitto: Mosquitto, text: str | None = None, **sections: Any
 ) -> AsyncIterator[tuple[BridgeProcess, HAProxy, Host, MqttClient]]:
-    """The bridge, HAProxy before it, a host at the end of a cable, and somebody who listens."""
+    """Run the bridge behind HAProxy, a host at the end of a cable, and an MQTT client that receives everything."""
     terminals = {"host": "127.0.0.1", "trusted_proxies": ["127.0.0.1"], **sections.pop("terminals", {})}
     settings = configuration(mosquitto.port, terminals=terminals, commands={"deadline": 5}, **sections)
     async with (
@@ -56,7 +56,7 @@ async def behind_haproxy(
 async def terminal_on(
     host: Host, proxy: HAProxy, client: MqttClient, *, tls: bool = False
 ) -> AsyncIterator[Callable[[], Any]]:
-    """A terminal on the host; gives what ends it and returns what it has said."""
+    """Run a terminal on the host; yields a function that stops it and returns its output."""
     url = proxy.url(host.outside, tls=tls)
     process = await host.run(
         "env",
@@ -97,7 +97,7 @@ async def press(client: MqttClient, request_id: str) -> dict[str, Any]:
     return answer
 
 
-async def test_the_file_is_one_that_haproxy_has_nothing_to_say_about(tmp_path: Path) -> None:
+async def test_haproxy_accepts_the_configuration_without_warnings(tmp_path: Path) -> None:
     proxy = HAProxy(tmp_path, 1)
     async with proxy.running():
         assert re.sub(r"\s", "", proxy.check()) in ("", "Configurationfileisvalid")
@@ -116,39 +116,39 @@ async def test_a_terminal_behind_it_opens_and_shows_its_own_address(
         assert state.json["address"] == host.inside
 
 
-async def test_nobody_is_believed_who_names_another_address(tmp_path: Path, mosquitto: Mosquitto) -> None:
+async def test_a_forged_address_is_ignored(tmp_path: Path, mosquitto: Mosquitto) -> None:
     async with behind_haproxy(tmp_path, mosquitto) as (_, proxy, host, client):
 
         async def ask(sn: str, password: str, forged: str) -> int:
             words = (host.outside, str(proxy.plain_port), sn, password, forged)
-            process = await host.run(sys.executable, "-c", STRANGER, *words)
+            process = await host.run(sys.executable, "-c", REQUEST, *words)
             output, _ = await process.communicate()
             return int(output)
 
         assert await ask("NEW", "123", "10.6.6.6, 127.0.0.1") == 403
         pending = await client.wait_for(EVENT, lambda one: one.json["type"] == "terminal_pending")
         assert (pending.json["sn"], pending.json["address"]) == ("NEW", host.inside)
-        # The throttle counts them for one address, whomever they claim to be; ten are looked at.
+        # The throttle counts all of them for the real address; ten are verified.
         statuses = [await ask("T1", "wrong", f"10.6.6.{number}") for number in range(11)]
         assert statuses == [401] * 10 + [429]
         refused = await client.wait_for(EVENT, lambda one: one.json.get("reason") == "wrong credentials too often")
         assert refused.json["address"] == host.inside
-        # Others behind the same proxy are not touched.
+        # Other clients behind the same proxy are not affected.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", STRANGER, "127.0.0.1", str(proxy.plain_port), "T1", "wrong", "10.6.6.1",
+            sys.executable, "-c", REQUEST, "127.0.0.1", str(proxy.plain_port), "T1", "wrong", "10.6.6.1",
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         output, _ = await process.communicate()
         assert int(output) == 401
 
 
-async def press_into_the_dark(
+async def press_on_a_pulled_cable(
     tmp_path: Path, mosquitto: Mosquitto, text: str | None, tls: bool
 ) -> tuple[dict[str, Any], int, float | None]:
-    """Pull the cable, press, plug it in once the deadline is over.
+    """Pull the cable, press, and plug the cable in after the deadline.
 
     Returns:
-        What was told, how often the door opened, and how many seconds after it was asked for.
+        The reply, how often the door opened, and how many seconds after the press the cable was plugged in.
     """
     async with (
         behind_haproxy(tmp_path, mosquitto, text) as (_, proxy, host, client),
@@ -156,28 +156,28 @@ async def press_into_the_dark(
     ):
         host.pull()
         loop = asyncio.get_running_loop()
-        asked = loop.time()
-        told = await press(client, "into the dark")
-        # One second past the deadline: whatever opens now is late.
-        await asyncio.sleep(max(0.0, asked + 6 - loop.time()))
+        pressed = loop.time()
+        reply = await press(client, "on a pulled cable")
+        # One second after the deadline: a door that opens now opens late.
+        await asyncio.sleep(max(0.0, pressed + 6 - loop.time()))
         client.heard.clear()
         host.plug()
         plugged = loop.time()
         late = None
-        with_reply = asyncio.get_running_loop().create_task(client.wait_for(REPLY, within=15))
-        again = asyncio.get_running_loop().create_task(client.wait_for(AVAILABILITY, is_online, within=15))
-        # Either the terminal comes back on a new connection, or the old one goes on.
-        done, rest = await asyncio.wait((with_reply, again), return_when=asyncio.FIRST_COMPLETED, timeout=15)
+        replied = asyncio.get_running_loop().create_task(client.wait_for(REPLY, within=15))
+        reconnected = asyncio.get_running_loop().create_task(client.wait_for(AVAILABILITY, is_online, within=15))
+        # Either the terminal reconnects, or the old connection continues.
+        done, rest = await asyncio.wait((replied, reconnected), return_when=asyncio.FIRST_COMPLETED, timeout=15)
         for task in rest:
             task.cancel()
         await asyncio.gather(*done, *rest, return_exceptions=True)
-        # Retransmissions of a link that was away for six seconds come at the latest six seconds later.
+        # After an interruption of six seconds, retransmissions arrive within six seconds.
         await asyncio.sleep(max(0.0, plugged + 8 - loop.time()))
         output = await end()
         opened = max(int(number) for number in re.findall(r"opened (\d+)", output))
         if opened:
-            late = plugged - asked
-        return told, opened, late
+            late = plugged - pressed
+        return reply, opened, late
 
 
 @pytest.mark.timeout(120)
@@ -185,19 +185,19 @@ async def press_into_the_dark(
 async def test_a_press_on_a_dead_link_behind_it_is_never_carried_out(
     tmp_path: Path, mosquitto: Mosquitto, tls: bool
 ) -> None:
-    told, opened, _ = await press_into_the_dark(tmp_path, mosquitto, None, tls)
+    reply, opened, _ = await press_on_a_pulled_cable(tmp_path, mosquitto, None, tls)
     assert opened == 0, "carried out late"
-    assert told["outcome"] in ("timeout", "lost")
+    assert reply["outcome"] in ("timeout", "lost")
 
 
 @pytest.mark.timeout(120)
-async def test_without_its_time_out_the_door_would_open_late(
+async def test_without_tcp_ut_the_door_would_open_late(
     tmp_path: Path, mosquitto: Mosquitto, record_property: Callable[[str, object], None]
 ) -> None:
-    """So the test above can fail, and the setting is what it hangs on."""
+    """This shows that the test above can fail, and that the setting makes the difference."""
     without = SHIPPED.read_text().replace(" tcp-ut 2s", "")
-    told, opened, late = await press_into_the_dark(tmp_path, mosquitto, without, tls=False)
-    record_property("counts", f"without tcp-ut: told {told['outcome']}, opened {opened}, later than {late} s")
+    reply, opened, late = await press_on_a_pulled_cable(tmp_path, mosquitto, without, tls=False)
+    record_property("counts", f"without tcp-ut: outcome {reply['outcome']}, opened {opened}, later than {late} s")
     assert opened == 1
 
 
@@ -209,7 +209,7 @@ async def test_two_thousand_terminals_come_back_through_it(
     anybody = {"admit": "any", "known": {}}
     (tmp_path / "broker").mkdir()
     async with (
-        # A listener that falls a thousand messages behind would miss what comes then.
+        # With the default limit a slow client would miss messages after the first thousand.
         Mosquitto(tmp_path / "broker", ["max_queued_messages 100000"]) as mosquitto,
         behind_haproxy(tmp_path, mosquitto, terminals=anybody) as (bridge, proxy, _, client),
     ):
@@ -241,10 +241,10 @@ async def test_two_thousand_terminals_come_back_through_it(
             restarted = await until(lambda there: there == number)
             before = bridge.log.count("Traceback")
             proxy.reload()
-            # Old connections stay for half a minute (hard-stop-after), then all come back at once.
+            # Old connections stay for half a minute (hard-stop-after), then all terminals reconnect at once.
             stayed = await until(lambda there: there < number)
             reloaded = await until(lambda there: there == number)
-            # A wrong `offline` of an old connection would come now.
+            # A wrong `offline` of an old connection would arrive now.
             await asyncio.sleep(3)
             assert online() == number
             assert bridge.log.count("Traceback") == before == 0

@@ -1,4 +1,4 @@
-"""What a service manager hears of the bridge."""
+"""Notifications to the service manager."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto
 
 
-async def test_it_hears_when_the_bridge_is_ready_and_when_it_stops(
+async def test_the_bridge_reports_ready_and_stopping(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -28,7 +28,7 @@ async def test_it_hears_when_the_bridge_is_ready_and_when_it_stops(
             assert await loop.sock_recv(manager, 100) == b"STOPPING=1"
 
 
-def test_an_abstract_socket_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abstract_socket_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(5)
         manager.bind(f"\0{tmp_path}")
@@ -38,6 +38,6 @@ def test_an_abstract_socket_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nobody/listens/here", "/" + "x" * 300])
-def test_one_that_cannot_be_told_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_unreachable_service_manager_is_ignored(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     notify_service_manager("READY=1")

@@ -1,4 +1,4 @@
-"""examples/systemd as it is, on a machine that a real systemd has booted: sandbox, restarts, backups, upgrades."""
+"""examples/systemd on a machine that a real systemd has booted: sandbox, restarts, backups, upgrades."""
 
 import re
 import resource
@@ -15,7 +15,7 @@ from tests.support.wheels import DIES_SOON, NEVER_READY, ROOT, build_wheels
 UNITS = ROOT / "examples" / "systemd"
 OUTSIDE = "/opt/from-outside"
 WITHOUT_NETWORK = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", **ENVIRONMENT}
-"""pip fetches nothing: what Facebridge needs lies where these tests themselves have it."""
+"""pip downloads nothing: the machine uses the dependencies of these tests."""
 
 ENROL = """
 import base64, json, sys
@@ -24,7 +24,7 @@ from bridge.simulator.faces import sample_photo
 person = {"id": "p1", "name": "Ada", "photo": base64.b64encode(sample_photo(1)).decode()}
 publish.single("facebridge/terminal/T1/person/set", json.dumps(person), qos=1)
 """
-ANSWER = """
+REQUEST = """
 import json, sys, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8099" + sys.argv[2], method=sys.argv[1])
 print(urllib.request.urlopen(request, timeout=10).read().decode())
@@ -33,19 +33,19 @@ print(urllib.request.urlopen(request, timeout=10).read().decode())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", ["facebridge.service", "facebridge-backup.service"])
-def test_what_it_may_do_is_little(unit: str) -> None:
+def test_the_services_have_few_permissions(unit: str) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager", UNITS / unit],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    # In tenths; above the threshold it ends with 1.
+    # The threshold is in tenths; above it the exit code is 1.
     assert done.returncode == 0, done.stdout
     found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
     assert found is not None
     assert float(found[1]) < 2.0
 
 
-def test_both_services_are_as_confined() -> None:
+def test_both_services_have_the_same_sandbox() -> None:
     def confinement(unit: str) -> set[str]:
         text = (UNITS / unit).read_text()
         lines = text[text.index("CapabilityBoundingSet=") :].partition("[Install]")[0].splitlines()
@@ -65,7 +65,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, wheels: Path) -> Iterator[SystemdMachine]:
-    """A machine on which Facebridge was installed as README says, with a broker and a terminal."""
+    """A machine on which Facebridge was installed as README describes, with a broker."""
     (tmp_path / "machine").mkdir()
     with systemd_machine(tmp_path / "machine", wheels) as machine:
         variables = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
@@ -87,13 +87,13 @@ def python(machine: SystemdMachine, code: str, *words: str, check: bool = True) 
 
 
 def facebridge(machine: SystemdMachine, *words: str) -> str:
-    """What a person types on that machine."""
+    """Run a `facebridge` command as a user of the machine would."""
     environment = {**ENVIRONMENT, "FACEBRIDGE_CONFIG": "/etc/facebridge/config.yaml"}
     return machine.run("runuser", "-u", "facebridge", "--", "facebridge", *words, environment=environment).stdout
 
 
-def know_a_terminal(machine: SystemdMachine) -> None:
-    """Configure a terminal, its password a hash, and switch it on."""
+def add_terminal(machine: SystemdMachine) -> None:
+    """Configure a terminal with a hashed password, and start it."""
     hashed = machine.run("facebridge", "hash-password", environment=ENVIRONMENT, stdin="123\n").stdout
     configuration = machine.run("cat", "/etc/facebridge/config.yaml").stdout
     known = f"  known:\n    T1:\n      username: t1\n      password: '{hashed.strip()}'\n"
@@ -105,9 +105,9 @@ def know_a_terminal(machine: SystemdMachine) -> None:
     machine.run("systemctl", "start", "terminal")
 
 
-def is_whole(machine: SystemdMachine) -> None:
-    """A door opens, and the person who was enrolled is there."""
-    machine.wait("/opt/python/bin/python3", "-c", ANSWER, "POST", "/api/terminals/T1/open")
+def check_bridge(machine: SystemdMachine) -> None:
+    """Check that the door opens and that the enrolled person is stored."""
+    machine.wait("/opt/python/bin/python3", "-c", REQUEST, "POST", "/api/terminals/T1/open")
     assert "Ada" in facebridge(machine, "persons", "list")
 
 
@@ -117,18 +117,18 @@ def version(machine: SystemdMachine) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> None:
+def test_the_service_works_in_its_sandbox(machine: SystemdMachine) -> None:
     units = ("facebridge.service", "facebridge-backup.timer", "facebridge-upgrade.timer")
     verified = machine.run("systemd-analyze", "verify", *units)
     assert "facebridge" not in verified.stderr
-    know_a_terminal(machine)
+    add_terminal(machine)
     python(machine, ENROL)
     variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     verify = ["facebridge", "persons", "verify", "--terminal", "T1", "-c", "/etc/facebridge/config.yaml"]
     machine.wait("runuser", "-u", "facebridge", "--", "env", *variables, *verify)
-    is_whole(machine)
+    check_bridge(machine)
     assert "open" in facebridge(machine, "log")
-    # The sandbox is there, not only written down.
+    # The kernel really applies the sandbox.
     pid = machine.show("MainPID")
     status = machine.run("cat", f"/proc/{pid}/status").stdout
     assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
@@ -136,23 +136,23 @@ def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> No
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
     assert machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout.strip() == "facebridge"
     limits = machine.run("cat", f"/proc/{pid}/limits").stdout
-    # Where this machine itself is not allowed so many, systemd gives what there is.
+    # systemd cannot exceed the limit of this machine.
     allowed = min(32768, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     assert re.search(rf"Max open files\s+{allowed}\s+{allowed}", limits)
     assert "EPERM" not in machine.journal()
     assert "Operation not permitted" not in machine.journal()
-    # Nobody but root and the service reads what is in these.
+    # Only root and the service can read these.
     assert machine.run("stat", "-c", "%U:%G %a", "/etc/facebridge/secrets.yaml").stdout == "root:facebridge 640\n"
     assert machine.run("stat", "-c", "%U %a", "/var/lib/facebridge").stdout == "facebridge 700\n"
 
-    # Dead, it comes back; stopped, it ends in order.
+    # After a crash systemd restarts it; a stop succeeds.
     machine.run("kill", "-9", pid)
     machine.wait("sh", "-c", f'now=$(systemctl show -P MainPID facebridge); test "$now" != 0 && test "$now" != {pid} '
                  "&& systemctl is-active facebridge")  # fmt: skip
     machine.run("systemctl", "stop", "facebridge")
     assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")
 
-    # A configuration that is wrong is told once, with file, line and key, and not tried again and again.
+    # A wrong configuration is logged once, with file, line and key, and not retried.
     machine.write("/etc/facebridge/config.yaml", "mqtt:\n  hots: 127.0.0.1\n")
     assert machine.run("systemctl", "start", "facebridge", check=False).returncode == 1
     assert (machine.show("ActiveState"), machine.show("ExecMainStatus")) == ("failed", "2")
@@ -162,13 +162,13 @@ def test_the_service_does_its_work_in_its_sandbox(machine: SystemdMachine) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachine) -> None:
+def test_the_timer_makes_backups_and_keeps_the_newest(machine: SystemdMachine) -> None:
     assert machine.run("systemctl", "is-active", "facebridge-backup.timer").stdout == "active\n"
     assert machine.show("Unit", "facebridge-backup.timer") == "facebridge-backup.service"
     machine.write("/etc/systemd/system/facebridge-backup.service.d/keep.conf", "[Service]\nEnvironment=KEEP=3\n")
     machine.run("systemctl", "daemon-reload")
     folder = "/var/backups/facebridge"
-    # Somebody else's files stay; what a killed backup left goes, for it holds faces.
+    # Other files stay; leftovers of a killed backup are deleted, because they contain photos.
     machine.run("touch", f"{folder}/notes.db", f"{folder}/facebridge-by-hand.db")
     machine.run("mkdir", f"{folder}/.facebridge-2026-01-01T000000.0Z.db.abc")
     made: list[str] = []
@@ -180,7 +180,7 @@ def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachi
     assert len(made) == 5
     assert names == sorted([*made[2:], "notes.db", "facebridge-by-hand.db", ".lock"])
     assert machine.run("stat", "-c", "%U %a", f"{folder}/{made[-1]}").stdout == "facebridge 600\n"
-    # One that fails takes no older one away, and is seen to have failed.
+    # A failed backup deletes no older one, and its failure is visible.
     machine.run("chown", "root", folder)
     assert machine.run("systemctl", "start", "facebridge-backup.service", check=False).returncode == 1
     machine.run("chown", "facebridge", folder)
@@ -192,19 +192,19 @@ def test_backups_are_made_by_the_timer_and_the_newest_kept(machine: SystemdMachi
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine) -> None:
+def test_an_upgrade_succeeds_or_is_rolled_back(machine: SystemdMachine) -> None:
     upgrade = "/opt/facebridge/bin/facebridge-upgrade"
     environment = {"SETTLE": "5", **WITHOUT_NETWORK}
-    know_a_terminal(machine)
+    add_terminal(machine)
     python(machine, ENROL)
-    is_whole(machine)
+    check_bridge(machine)
 
-    # It does not even install, or does not take the configuration: the old one is not touched.
+    # If the new version cannot be installed or rejects the configuration, the old one keeps running.
     life = machine.show("InvocationID")
     assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, check=False).returncode == 1
     assert machine.show("InvocationID") == life
 
-    # As the timer does it, which is off until somebody wants it.
+    # The timer upgrades in this way; it is disabled by default.
     assert machine.show("UnitFileState", "facebridge-upgrade.timer") == "disabled"
     assert machine.show("Unit", "facebridge-upgrade.timer") == "facebridge-upgrade.service"
     given = "".join(
@@ -214,19 +214,19 @@ def test_an_upgrade_comes_up_or_everything_is_as_before(machine: SystemdMachine)
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "start", "facebridge-upgrade")
     assert version(machine) == "1.1.0"
-    is_whole(machine)
-    # Nothing is newer: nobody stands before a closed door for it.
+    check_bridge(machine)
+    # Without a newer version the service is not restarted.
     life = machine.show("InvocationID")
     machine.run("systemctl", "start", "facebridge-upgrade")
     assert machine.show("InvocationID") == life
     assert "this version runs already" in machine.journal()
 
-    # Never ready; never ready with a store that 1.1.0 refuses; ready and dead two seconds later.
+    # Never ready; never ready, with a store that 1.1.0 refuses; ready, but dead two seconds later.
     for broken in ("1.2.0", "1.3.0", "1.4.0"):
         done = machine.run(upgrade, wheel(broken), environment=environment, check=False)
         assert done.returncode == 1, broken
         assert "the old version runs again" in done.stderr, done.stderr
         assert ("restoring" in done.stderr) is (broken == "1.3.0"), done.stderr
         assert version(machine) == "1.1.0"
-        is_whole(machine)
-    assert machine.run("ls", "/opt/facebridge/versions").stdout.count("\n") == 2, "the one before, and this one"
+        check_bridge(machine)
+    assert machine.run("ls", "/opt/facebridge/versions").stdout.count("\n") == 2, "the previous version, and this one"

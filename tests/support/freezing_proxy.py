@@ -1,4 +1,4 @@
-"""A TCP proxy whose link can be frozen: bytes wait in it, connections stay open, nobody is told."""
+"""A TCP proxy that can be frozen: connections stay open, and bytes wait in it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class FreezingProxy:
-    """Forwards a free port to another, while it is not frozen."""
+    """A proxy from a free port to another port; it forwards nothing while it is frozen."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
@@ -16,11 +16,11 @@ class FreezingProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def freeze(self) -> None:
-        """Let nothing through."""
+        """Stop forwarding."""
         self._flowing.clear()
 
     def thaw(self) -> None:
-        """Let everything through, what has waited first."""
+        """Forward again, beginning with the bytes that have waited."""
         self._flowing.set()
 
     def break_connections(self) -> None:

@@ -1,17 +1,16 @@
-"""A link between a terminal and the bridge that takes little at once, and can be frozen."""
+"""A link between a terminal and the bridge with small buffers, which can be frozen."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-_SMALL = 4096
-"""Bytes of the receive buffer on the terminal's side: what a frozen link takes is soon too much, and stays with the
-bridge."""
+_RECEIVE_BUFFER_BYTES = 4096
+"""Receive buffer towards the bridge. It is small, so that bytes for a frozen link soon stay with the bridge."""
 
 
 class NarrowLink:
-    """Listens on 127.0.0.1 and passes bytes on in both directions, while it is not frozen."""
+    """A TCP proxy on 127.0.0.1 that forwards bytes in both directions while it is not frozen."""
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
@@ -19,12 +18,12 @@ class NarrowLink:
         self._thawed.set()
         self._upstream: socket.socket | None = None
         self.port = 0
-        self.passed = bytearray()
-        """What has come from the bridge and was passed on."""
+        self.forwarded = bytearray()
+        """The bytes from the bridge that were forwarded."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["NarrowLink"]:
-        """Serve one connection after the other."""
+        """Serve one connection at a time."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             self.port = listener.getsockname()[1]
@@ -36,15 +35,15 @@ class NarrowLink:
                 await asyncio.gather(task, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Pass nothing on; nobody is told."""
+        """Stop forwarding; connections stay open."""
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Go on."""
+        """Continue forwarding."""
         self._thawed.set()
 
     def end_towards_bridge(self) -> None:
-        """Say to the bridge that the terminal has nothing more to say, while the other direction stays open."""
+        """Send FIN to the bridge; the other direction stays open."""
         assert self._upstream is not None
         self._upstream.shutdown(socket.SHUT_WR)
 
@@ -53,27 +52,27 @@ class NarrowLink:
         while True:
             downstream, _ = await loop.sock_accept(listener)
             with downstream, socket.socket() as upstream:
-                # Before it connects: the window is agreed on then.
-                upstream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL)
+                # Set before connecting, because the handshake negotiates the window.
+                upstream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
                 upstream.setblocking(False)
                 await loop.sock_connect(upstream, ("127.0.0.1", self._upstream_port))
                 self._upstream = upstream
-                await self._pass_both_ways(downstream, upstream)
+                await self._forward_both(downstream, upstream)
 
-    async def _pass_both_ways(self, downstream: socket.socket, upstream: socket.socket) -> None:
+    async def _forward_both(self, downstream: socket.socket, upstream: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        ways = [
-            loop.create_task(self._pass(downstream, upstream)),
-            loop.create_task(self._pass(upstream, downstream, self.passed)),
+        directions = [
+            loop.create_task(self._forward(downstream, upstream)),
+            loop.create_task(self._forward(upstream, downstream, self.forwarded)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
 
-    async def _pass(self, source: socket.socket, target: socket.socket, passed: bytearray | None = None) -> None:
+    async def _forward(self, source: socket.socket, target: socket.socket, record: bytearray | None = None) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
             while True:
@@ -83,5 +82,5 @@ class NarrowLink:
                 if not data:
                     return
                 await loop.sock_sendall(target, data)
-                if passed is not None:
-                    passed += data
+                if record is not None:
+                    record += data

@@ -1,4 +1,4 @@
-"""A host of its own for a terminal, in a network namespace, with a cable that can be pulled."""
+"""A simulated host in a network namespace, with a cable that can be pulled."""
 
 import asyncio
 import os
@@ -10,20 +10,26 @@ from secrets import token_hex
 
 
 class Host:
-    """Another host, linked to this one by a pair of virtual interfaces."""
+    """Another host, linked to this one by a pair of virtual interfaces.
+
+    Attributes:
+        name: of the network namespace.
+        outside: this machine's address on the link.
+        inside: the host's address on the link.
+    """
 
     def __init__(self) -> None:
-        mark = token_hex(3)
-        # Set aside for tests of network devices (RFC 2544); one of its 32,768 parts that hold two hosts.
-        first = IPv4Address("198.18.0.0") + int(mark, 16) % 2**15 * 4
-        self.name = f"fb{mark}"
+        suffix = token_hex(3)
+        # One of the 32,768 networks of two hosts in the range that is reserved for tests (RFC 2544).
+        first = IPv4Address("198.18.0.0") + int(suffix, 16) % 2**15 * 4
+        self.name = f"fb{suffix}"
         self.outside = str(first + 1)
         self.inside = str(first + 2)
 
     @asynccontextmanager
     async def linked(self) -> AsyncIterator["Host"]:
-        """Make the host, and take it away at the end."""
-        assert os.geteuid() == 0, "a host of its own needs root: run the tests as root, or in a container that is"
+        """Create the host, and delete it at the end."""
+        assert os.geteuid() == 0, "a network namespace needs root: run the tests as root, or as root of a container"
         _ip("netns", "add", self.name)
         try:
             _ip("link", "add", f"v{self.name}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -33,13 +39,13 @@ class Host:
             self.plug()
             yield self
         finally:
-            # Sockets that still wait for an answer keep the namespace, and with it the link and its addresses: another
-            # host of the same addresses would not be reached.
+            # Open sockets keep the namespace, and with it the link and its addresses. Without deleting the link, a
+            # later host with the same addresses would be unreachable.
             subprocess.run(["ip", "link", "del", f"v{self.name}"], check=False, capture_output=True)
             _ip("netns", "del", self.name)
 
     def pull(self) -> None:
-        """Pull the cable: nothing goes through, and nobody is told."""
+        """Pull the cable: packets are lost, and connections stay open."""
         _ip("-n", self.name, "link", "set", "eth0", "down")
 
     def plug(self) -> None:
@@ -47,7 +53,7 @@ class Host:
         _ip("-n", self.name, "link", "set", "eth0", "up")
 
     async def run(self, *command: str) -> asyncio.subprocess.Process:
-        """Run a program on it."""
+        """Run a program on the host."""
         return await asyncio.create_subprocess_exec(
             "ip", "netns", "exec", self.name, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

@@ -1,4 +1,4 @@
-"""A TCP proxy in which one side can be made to talk to nobody: it hears, and its own words are held back."""
+"""A TCP proxy that can hold back the bytes to its target, while bytes from the target pass."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class OneWayLink:
-    """Forwards a free port to another, `target_port`, once that is set."""
+    """A proxy from a free port to `target_port`, which is set later."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -16,11 +16,11 @@ class OneWayLink:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def hold_back(self) -> None:
-        """Let nothing through that is said to the target; what it says itself goes on."""
+        """Hold back bytes to the target; bytes from the target still pass."""
         self._flowing.clear()
 
     def reset(self) -> None:
-        """Break every connection, throw away what was held back, and hold back no more."""
+        """Reset every connection, discard the bytes that were held back, and forward again."""
         for writer in self._writers:
             writer.transport.abort()
         self._flowing.set()

@@ -109,7 +109,7 @@ async def test_unacknowledged_bytes_do_not_arrive_after_the_terminal_has_disconn
         await until(lambda: known.connection is None)
         link.thaw()
         await until(lambda: known.connection is not None)
-        assert b"the press" not in link.passed
+        assert b"the press" not in link.forwarded
 
 
 async def test_a_press_that_is_delivered_but_not_answered_keeps_the_connection() -> None:
