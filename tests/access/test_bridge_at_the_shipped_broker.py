@@ -120,7 +120,12 @@ async def test_nothing_that_waits_for_the_bridge_is_lost_over_a_restart_of_the_b
         if end == "killed":
             # What autosave has written by then is what it promises.
             memory = broker.folder / "data" / "mosquitto.db"
-            await until(lambda: all(b'{"id":"%d","name"' % number in memory.read_bytes() for number in (0, MANY - 1)))
+            await until(
+                lambda: (
+                    memory.exists()
+                    and all(b'{"id":"%d","name"' % number in memory.read_bytes() for number in (0, MANY - 1))
+                )
+            )
             await broker.kill()
         else:
             await broker.stop()
