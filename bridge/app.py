@@ -33,15 +33,14 @@ from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import notify_service_manager
 from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
-from bridge.persons.service import PersonService
+from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.timestamps import LocalTimezone
+from bridge.persons.transactions import PersonContext, TransactionRunner
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.instance_lock import instance_lock
-from bridge.store.persons import StoredPersons
-from bridge.store.photo_cipher import PhotoCipher
-from bridge.store.photo_rotation import PhotoRotation
+from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from bridge.web.context import BridgeStatus, WebServices
@@ -250,19 +249,11 @@ def _build_persons(basis: _Basis, store: _Store) -> PersonService:
     settings = basis.settings
     photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
     basis.stack.callback(photos.close)
-    return PersonService(
-        basis.registry,
-        basis.events,
-        basis.clock,
-        StoredPersons(store.database, store.cipher),
-        Outbox(store.database),
-        photos,
-        new_msgid,
-        read_boot_id(),
-        LocalTimezone(),
-        basis.random.random,
-        remove_expired=settings.persons.remove_expired,
+    context = PersonContext(
+        database=store.database, cipher=store.cipher, events=basis.events, clock=basis.clock, boot_id=read_boot_id()
     )
+    options = PersonOptions(timezone=LocalTimezone(), remove_expired_days=settings.persons.remove_expired)
+    return PersonService(basis.registry, TransactionRunner(context), photos, options, new_msgid, basis.random.random)
 
 
 def _build_core(basis: _Basis, store: _Store, person_service: PersonService) -> CoreServices:

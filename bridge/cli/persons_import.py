@@ -67,7 +67,7 @@ async def import_persons(store: OpenStore, sns: Sequence[str], settings: Setting
             with open_person_file(options.file, options.photos) as opened:
                 checked = await check_file(opened, preparer, spool, store.context.timezone, progress)
             differences = await find_differences(
-                store.persons, checked.persons, sns, prune=options.prune, progress=progress
+                store.database, checked.persons, sns, prune=options.prune, progress=progress
             )
             _fail_on(sorted([*checked.faults, *differences.faults], key=lambda fault: fault.row))
             if options.prune and not checked.persons:

@@ -15,7 +15,8 @@ from bridge.import_export.exporting import export_persons
 from bridge.import_export.purging import purge, unconfirmed
 from bridge.import_export.writing import write_person_file
 from bridge.model.person_entry import DeliveryState, PersonEntry
-from bridge.persons.pages import pages
+from bridge.store.person_queries import pages
+from bridge.store.person_queries import unconfirmed as unconfirmed_entries
 
 _POLL_SECONDS = 0.5
 """Time between two queries for confirmations."""
@@ -33,7 +34,7 @@ async def list_persons(
     """Show the persons that terminals should have, and the state of their delivery."""
     shown = table("terminal", "id", "name", "delivery", "status", "message", "changed")
     for sn in store.targets(terminal, group):
-        async for entries in pages(store.persons, sn, _PAGE_ROWS):
+        async for entries in pages(store.database, sn, _PAGE_ROWS):
             for entry in entries:
                 if entry.person is None or (delivery is not None and entry.delivery != delivery):
                     continue
@@ -48,7 +49,7 @@ async def list_persons(
 async def export(store: OpenStore, sns: Sequence[str], file: Path, photos: Path | None) -> None:
     """Write the persons of some terminals into a file."""
     with progress_bars() as progress, write_person_file(file, photos) as writer:
-        exported = await export_persons(store.persons, sns, writer, progress)
+        exported = await export_persons(store.database, store.cipher, sns, writer, progress)
     click.echo(f"{counted(exported.persons, 'person')} written to {file}")
     if exported.differing:
         click.echo(
@@ -66,7 +67,7 @@ async def copy(store: OpenStore, *, source: str | None, from_group: str | None, 
     # Raises an error for an unknown target.
     store.targets(target, None)
     sources = [source] if source is not None else store.targets(None, from_group)
-    found = await find_persons(store.persons, [sn for sn in sources if sn != target])
+    found = await find_persons(store.database, [sn for sn in sources if sn != target])
     total = sum(map(len, found.values()))
     if not total:
         raise click.ClickException(f"{source or from_group}: no persons are stored for it")
@@ -81,7 +82,7 @@ async def verify(store: OpenStore, sns: Sequence[str] | None, *, as_json: bool) 
     shown = table("terminal", "id", "wanted", "delivery", "status", "message", "since")
     found = 0
     after = ("", "")
-    while entries := await store.persons.unconfirmed(after, _PAGE_ROWS, sns=sns):
+    while entries := await store.database.read(unconfirmed_entries, after, _PAGE_ROWS, sns):
         after = (entries[-1].sn, entries[-1].person_id or "")
         found += len(entries)
         for entry in entries:
@@ -116,14 +117,14 @@ async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int
         try:
             async with asyncio.timeout(timeout_seconds if store.bridge_running else 0):
                 while True:
-                    waiting = {entry.sn: entry for entry in await unconfirmed(store.persons, stored, person_id)}
+                    waiting = {entry.sn: entry for entry in await unconfirmed(store.database, stored, person_id)}
                     done = len(stored.sns) - len(waiting)
                     progress("confirmed", done, done / max(len(stored.sns), 1))
                     if not any(entry.delivery is DeliveryState.PENDING for entry in waiting.values()):
                         break
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            waiting = {entry.sn: entry for entry in await unconfirmed(store.persons, stored, person_id)}
+            waiting = {entry.sn: entry for entry in await unconfirmed(store.database, stored, person_id)}
     if not waiting:
         click.echo("every terminal has confirmed the removal")
         return

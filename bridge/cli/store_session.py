@@ -16,21 +16,19 @@ from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.terminal import Terminal
 from bridge.persons.timestamps import LocalTimezone
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import PersonContext, TransactionRunner
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.instance_lock import is_bridge_running
-from bridge.store.persons import StoredPersons
-from bridge.store.photo_cipher import PhotoCipher
-from bridge.store.photo_rotation import PhotoRotation
-from bridge.store.terminals import StoredTerminals
+from bridge.store.photos import PhotoCipher, PhotoRotation
+from bridge.store.terminals import load_terminals
 
 _NAMED = 10
-"""Terminals or groups that an error names: enough to find a typing error by."""
+"""Terminals or groups that an error lists: enough to find a typing error."""
 
 
 class UnknownTargetError(Exception):
-    """No such terminal or group; the message names those there are."""
+    """No such terminal or group; the message lists the known ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,26 +37,31 @@ class OpenStore:
 
     Attributes:
         context: changes persons.
-        persons: the same store, to look at.
+        cipher: decrypts photos.
         known: the known terminals by SN, those of the configuration first.
-        has_bridge: whether a bridge runs on it.
+        bridge_running: whether a bridge runs on the store.
     """
 
     context: TransferContext
-    persons: StoredPersons
+    cipher: PhotoCipher
     known: Mapping[str, Terminal]
     bridge_running: bool
 
+    @property
+    def database(self) -> Database:
+        """The store, for queries."""
+        return self.context.database
+
     def title(self, sn: str) -> str:
-        """Return a terminal's SN, and its name where it has one."""
+        """Return a terminal's SN, and its name if it has one."""
         terminal = self.known.get(sn)
         return f"{sn} ({terminal.name})" if terminal is not None and terminal.name else sn
 
     def targets(self, terminal: str | None, group: str | None) -> Sequence[str]:
-        """Return the SNs that `--terminal` or `--group` means; without either, all.
+        """Return the SNs that `--terminal` or `--group` selects; without either, all.
 
         Raises:
-            UnknownTargetError: no such terminal, or nobody in such a group.
+            UnknownTargetError: no such terminal, or the group has no members.
         """
         if terminal is not None:
             if terminal not in self.known:
@@ -81,11 +84,11 @@ async def open_store(settings: Settings, command: str) -> AsyncIterator[OpenStor
 
     Args:
         settings: the configuration.
-        command: in whose name changes are asked for, as `persons import`.
+        command: the command that requests the changes, such as `persons import`.
 
     Raises:
         StoreError: it cannot be opened as it is.
-        UnavailableError: it is full, locked or gone.
+        UnavailableError: it is full, locked or unreachable.
     """
     url = settings.store.url.reveal()
     bridge_running = await is_bridge_running(url)
@@ -93,35 +96,33 @@ async def open_store(settings: Settings, command: str) -> AsyncIterator[OpenStor
     try:
         cipher = PhotoCipher(settings.store.photo_key)
         await PhotoRotation(database, cipher).require_keys()
-        clock, events, boot_id = Clock(), EventBus(), read_boot_id()
+        clock, events = Clock(), EventBus()
         audit = AuditRecorder(StoredAudit(database), events, clock, settings.audit.keep_days)
-        persons = StoredPersons(database, cipher)
-        commits = TransactionRunner(persons, events, clock, boot_id, beside_a_bridge=True)
+        transactions = TransactionRunner(
+            PersonContext(database=database, cipher=cipher, events=events, clock=clock, boot_id=read_boot_id()),
+            is_external=True,
+        )
         context = TransferContext(
-            store=persons,
-            commits=commits,
-            events=events,
-            clock=clock,
-            boot_id=boot_id,
+            transactions=transactions,
             timezone=LocalTimezone(),
             origin=Origin(source=f"facebridge {command}", user=_user()),
             bridge_running=bridge_running,
         )
         known = {terminal.sn: terminal for terminal in settings.terminals.known}
-        for terminal in await StoredTerminals(database, clock.now).load():
+        for terminal in await database.read(load_terminals):
             known.setdefault(terminal.sn, terminal)
         audit.start()
         try:
-            yield OpenStore(context=context, persons=persons, known=known, bridge_running=bridge_running)
+            yield OpenStore(context=context, cipher=cipher, known=known, bridge_running=bridge_running)
         finally:
-            await commits.stop()
+            await transactions.stop()
             await audit.stop()
     finally:
         await database.close()
 
 
 def some(names: Collection[str], limit: int) -> str:
-    """Name the first few, and say how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = len(names) - limit
     return ", ".join(islice(names, limit)) + (f" and {more:,} more" if more > 0 else "")
 
@@ -130,5 +131,5 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container's user often has no name.
+        # The user of a container often has no name.
         return f"uid {os.getuid()}"

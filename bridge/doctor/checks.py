@@ -39,8 +39,8 @@ from bridge.model.faults import shorten
 from bridge.mqtt.client.errors import NotConnectedError
 from bridge.mqtt.discovery.names import node_of
 from bridge.mqtt.topics import Topics
+from bridge.store.engine import store_file
 from bridge.store.errors import StoreError
-from bridge.store.inspection import store_file
 
 _CHECK_TIMEOUT_SECONDS = 30.0
 """Time for one check. It waits for several answers, and each has ten seconds."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from bridge.config.settings import StoreSettings
 from bridge.doctor.findings import Finding, make_finding
 from bridge.model.faults import UnavailableError
+from bridge.store.engine import store_file
 from bridge.store.errors import StoreError
-from bridge.store.inspection import StoreInspection, inspect_store, store_file
+from bridge.store.inspection import StoreInspection, inspect_store
 from bridge.store.instance_lock import is_bridge_running
 
 _LOW_DISK_BYTES = 500_000_000

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
+from bridge.import_export.context import Progress
 from bridge.import_export.photo_spool import PhotoSpool, SpooledPhoto
-from bridge.import_export.ports import Progress
 from bridge.import_export.reading import PersonFile
 from bridge.import_export.rows import Row
 from bridge.model.faults import Fault, InvalidError

@@ -1,71 +1,83 @@
-"""What every transfer works with: the store, the transactions, and in whose name it asks."""
+"""What imports, copies and removals work with: the transactions, and the requester of the changes."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from typing import Protocol
 
-from bridge.core.clock import Clock
-from bridge.core.event_bus import EventBus
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
-from bridge.import_export.ports import TransferStore
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import RequestContext
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import TransactionRunner
+from bridge.store.database import Database
 
-_PAUSE = 0.15
-"""Seconds between two transactions: longer than a bridge that waits for SQLite's lock sleeps between tries (0.1)."""
+_PAUSE_SECONDS = 0.15
+"""Pause between two transactions: longer than a bridge that waits for SQLite's lock sleeps between attempts (0.1)."""
 
-ROWS_AT_ONCE = 1000
-"""Rows that one transaction changes: some 100 ms, for which the bridge's own may have to wait."""
+ROWS_PER_TRANSACTION = 1000
+"""Rows that one transaction changes: some 100 ms, for which the bridge's own transactions may have to wait."""
+
+
+class Progress(Protocol):
+    """A function that shows the progress of a job."""
+
+    def __call__(self, what: str, done: int, part: float) -> None:
+        """Show the progress.
+
+        Args:
+            what: what is being done.
+            done: the number of persons that are done.
+            part: the part of the job that is done, from 0 to 1.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferContext:
-    """Where the transfers are worked on.
+    """The environment of imports, copies and removals.
 
     Attributes:
-        store: of the persons.
-        commits: changes them, beside a bridge.
-        events: told of what was changed.
-        clock: the time.
-        boot_id: what `read_boot_id` returns.
+        transactions: changes persons, as another program than the bridge.
         timezone: of times without an offset.
-        origin: who asks.
-        has_company: whether a bridge runs on the store, whose transactions are to come in between.
+        origin: the requester.
+        bridge_running: whether a bridge runs on the store; its transactions must get their turn.
     """
 
-    store: TransferStore
-    commits: TransactionRunner
-    events: EventBus
-    clock: Clock
-    boot_id: str
+    transactions: TransactionRunner
     timezone: tzinfo
     origin: Origin
     bridge_running: bool
 
-    async def give_way(self) -> None:
-        """Let a running bridge's transaction come in between two."""
+    @property
+    def database(self) -> Database:
+        """The store."""
+        return self.transactions.context.database
+
+    async def let_bridge_write(self) -> None:
+        """Pause between two transactions, so that a running bridge gets the writer's lock."""
         if self.bridge_running:
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
-    def asked(self, command: str, sn: str) -> ReplyBuilder:
-        """Note that a command for a terminal is asked now."""
-        return ReplyBuilder(command, None, sn, self.clock.boottime(), self.clock)
+    def reply_builder(self, command: str, sn: str) -> ReplyBuilder:
+        """Return the builder of the replies to a command for a terminal that is requested now."""
+        clock = self.transactions.context.clock
+        return ReplyBuilder(command, None, sn, clock.boottime(), clock)
 
-    def kept(self, asked: ReplyBuilder) -> RequestContext:
-        """Return what is kept of a command until its last word."""
+    def request(self, replies: ReplyBuilder) -> RequestContext:
+        """Return what is stored of a command until its final reply."""
         return RequestContext(
-            command=asked.command,
+            command=replies.command,
             request_id=None,
             origin=self.origin,
-            received_at=asked.since,
-            boot_id=self.boot_id,
+            received_at=replies.since,
+            boot_id=self.transactions.context.boot_id,
         )
 
-    def tell_accepted(self, asked: ReplyBuilder, person_ids: Sequence[str]) -> None:
-        """Tell, and write down, that changes are stored."""
-        dispatcher = ReplyDispatcher(self.events, self.clock)
+    def publish_accepted(self, replies: ReplyBuilder, person_ids: Sequence[str]) -> None:
+        """Publish, for the audit, that changes are stored."""
+        context = self.transactions.context
+        dispatcher = ReplyDispatcher(context.events, context.clock)
         for person_id in person_ids:
-            dispatcher.publish(asked.reply(Outcome.ACCEPTED, person_id=person_id, message="stored"), self.origin)
+            dispatcher.publish(replies.reply(Outcome.ACCEPTED, person_id=person_id, message="stored"), self.origin)

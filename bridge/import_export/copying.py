@@ -1,24 +1,26 @@
-"""Lets a terminal hold what others should: an exchanged device, or one that joins a group."""
+"""Copies persons from terminals to a terminal: for an exchanged device, or one that joins a group."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from bridge.core.commands import SET_PERSONS
-from bridge.import_export.context import ROWS_AT_ONCE, TransferContext
-from bridge.import_export.ports import Progress, TransferStore
+from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext
 from bridge.persons import changes
-from bridge.persons.pages import pages
-from bridge.persons.transaction import Transaction
+from bridge.store.database import Database
+from bridge.store.person_queries import pages
 
 
-async def find_persons(store: TransferStore, sources: Sequence[str]) -> dict[str, list[str]]:
-    """Return by terminal whom it should hold; a person of several only at the one with the newest change.
+async def find_persons(database: Database, sources: Sequence[str]) -> dict[str, list[str]]:
+    """Return the ids of the persons of some terminals, by terminal.
+
+    A person of several terminals is listed only for the one with the newest change.
 
     Raises:
         UnavailableError: the store cannot be read.
     """
     newest: dict[str, tuple[int, str]] = {}
     for sn in sources:
-        async for entries in pages(store, sn, ROWS_AT_ONCE):
+        async for entries in pages(database, sn, ROWS_PER_TRANSACTION):
             for entry in entries:
                 if entry.person is not None:
                     newest[entry.person.id] = max(newest.get(entry.person.id, (-1, "")), (entry.revision, sn))
@@ -29,34 +31,32 @@ async def find_persons(store: TransferStore, sources: Sequence[str]) -> dict[str
 
 
 async def copy_persons(context: TransferContext, persons: dict[str, list[str]], sn: str, progress: Progress) -> int:
-    """Let a terminal hold these persons of others, where that makes a difference to it.
+    """Copy persons to a terminal, those that make a difference to it.
 
     Args:
-        context: the store and in whose name.
-        persons: by terminal whom.
-        sn: the terminal that is to hold them.
-        progress: told of each transaction.
+        context: the store and the requester.
+        persons: by source terminal the ids of the persons.
+        sn: the target terminal.
+        progress: called after each transaction.
 
     Returns:
-        For how many it makes a difference.
+        The number of persons that made a difference.
 
     Raises:
-        UnavailableError: the store is full, locked or gone; what was changed before stays.
+        UnavailableError: the store is full, locked or unreachable; what was changed before stays.
     """
     total = max(sum(len(person_ids) for person_ids in persons.values()), 1)
     done = changed = 0
     for source, person_ids in persons.items():
-        for start in range(0, len(person_ids), ROWS_AT_ONCE):
-            batch = person_ids[start : start + ROWS_AT_ONCE]
-            asked = context.asked(SET_PERSONS.name, sn)
-
-            async def work(ledger: Transaction, source: str = source, batch: Sequence[str] = batch) -> list[str]:
-                return await changes.copy_persons(ledger, source, sn, batch, context.kept(asked))  # noqa: B023  run at once
-
-            different = await context.commits.run(work)
-            context.tell_accepted(asked, different)
+        for start in range(0, len(person_ids), ROWS_PER_TRANSACTION):
+            batch = person_ids[start : start + ROWS_PER_TRANSACTION]
+            replies = context.reply_builder(SET_PERSONS.name, sn)
+            different = await context.transactions.run(
+                partial(changes.copy_persons, source=source, sn=sn, person_ids=batch, request=context.request(replies))
+            )
+            context.publish_accepted(replies, different)
             done += len(batch)
             changed += len(different)
             progress("copying", done, done / total)
-            await context.give_way()
+            await context.let_bridge_write()
     return changed

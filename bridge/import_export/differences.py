@@ -1,4 +1,4 @@
-"""What an import would change, found without changing anything."""
+"""Finds what an import would change, without changing anything."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -7,16 +7,18 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.import_export.checking import CheckedPerson, RowFault
-from bridge.import_export.ports import Progress, TransferStore
+from bridge.import_export.context import Progress
 from bridge.model.faults import InvalidError
 from bridge.model.person import Person
-from bridge.persons.pages import pages
 from bridge.persons.schema import merge
-from bridge.persons.transaction import BATCH
+from bridge.persons.transactions import BATCH
+from bridge.store.database import Database
+from bridge.store.person_queries import entries as entries_of
+from bridge.store.person_queries import pages
 
 
 class DifferenceKind(StrEnum):
-    """What happens to a person."""
+    """The kind of a difference."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -28,9 +30,9 @@ class FieldChange:
     """One field of a person that changes.
 
     Attributes:
-        name: the field's, as users write it.
-        before: what it was, None for a photo.
-        after: what it will be, None for a photo.
+        name: the field's name, as users write it.
+        before: the present value; None for a photo.
+        after: the new value; None for a photo.
     """
 
     name: str
@@ -40,12 +42,12 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class PersonDifference:
-    """What happens to a person, on one or several terminals.
+    """What an import changes of a person, on one or several terminals.
 
     Attributes:
-        person_id: who.
-        kind: what.
-        fields: that change, where the person is there already.
+        person_id: the person.
+        kind: the kind of the difference.
+        fields: the fields that change, of a person that is stored already.
     """
 
     person_id: str
@@ -55,15 +57,15 @@ class PersonDifference:
 
 @dataclass(slots=True)
 class Differences:
-    """All that an import would change.
+    """Everything that an import would change.
 
     Attributes:
-        sns: the terminals it is for.
-        terminals: on which of them each thing happens, in the order of the file.
-        counts: by terminal how many persons of each kind.
-        unchanged: by terminal how many stay as they are.
-        held: by terminal how many persons there are now.
-        faults: rows that are wrong in view of what is there.
+        sns: the terminals of the import.
+        terminals: the terminals of each difference, in the order of the file.
+        counts: by terminal the number of persons of each kind.
+        unchanged: by terminal the number of persons that stay as they are.
+        held: by terminal the number of persons that are stored now.
+        faults: rows that are wrong in view of the stored persons.
     """
 
     sns: Sequence[str]
@@ -74,7 +76,7 @@ class Differences:
     faults: list[RowFault] = field(default_factory=list)
 
     def removed(self) -> dict[str, list[str]]:
-        """Return by terminal whom an import would remove."""
+        """Return the persons that an import would remove, by terminal."""
         removed: defaultdict[str, list[str]] = defaultdict(list)
         for difference, sns in self.terminals.items():
             for sn in sns if difference.kind is DifferenceKind.REMOVED else ():
@@ -82,26 +84,26 @@ class Differences:
         return removed
 
     def totals(self) -> Counter[DifferenceKind]:
-        """Return how many persons of each kind there are on all terminals."""
+        """Return the number of persons of each kind on all terminals."""
         return sum(self.counts.values(), Counter())
 
     def add(self, difference: PersonDifference, sn: str) -> None:
-        """Note that something happens on a terminal."""
+        """Add a difference on a terminal."""
         self.terminals[difference].append(sn)
         self.counts[sn][difference.kind] += 1
 
 
 async def find_differences(
-    store: TransferStore, persons: Sequence[CheckedPerson], sns: Sequence[str], *, prune: bool, progress: Progress
+    database: Database, persons: Sequence[CheckedPerson], sns: Sequence[str], *, prune: bool, progress: Progress
 ) -> Differences:
-    """Compare what a file holds with what the terminals should hold now.
+    """Compare the persons of a file with those that are stored for the terminals.
 
     Args:
-        store: of the persons.
-        persons: of the file.
+        database: the store.
+        persons: the persons of the file.
         sns: the terminals.
-        prune: whether those that are not in the file are to be removed.
-        progress: told of each batch.
+        prune: whether persons that are not in the file will be removed.
+        progress: called after each batch.
 
     Raises:
         UnavailableError: the store cannot be read.
@@ -113,13 +115,13 @@ async def find_differences(
     for number, sn in enumerate(sns):
         for start in range(0, len(persons), BATCH):
             batch = persons[start : start + BATCH]
-            entries = await store.entries(sn, [person.patch.id for person in batch])
-            there = {entry.person_id: entry.person for entry in entries}
+            entries = await database.read(entries_of, sn, [person.patch.id for person in batch])
+            stored = {entry.person_id: entry.person for entry in entries}
             for person in batch:
-                _compare(person, there.get(person.patch.id), sn, differences, wrong)
+                _compare(person, stored.get(person.patch.id), sn, differences, wrong)
             done = number * len(persons) + start + len(batch)
             progress("comparing", done, done / total)
-        differences.held[sn] = await _look_over(store, sn, ids, differences, prune=prune)
+        differences.held[sn] = await _count_and_prune(database, sn, ids, differences, prune=prune)
     for (row, fault), of_terminals in sorted(wrong.items(), key=lambda one: one[0][0]):
         for_all = len(of_terminals) == len(sns)
         differences.faults.append(RowFault(row=row, fault=fault, sns=() if for_all else tuple(of_terminals)))
@@ -128,21 +130,21 @@ async def find_differences(
 
 def _compare(
     person: CheckedPerson,
-    there: Person | None,
+    stored: Person | None,
     sn: str,
     differences: Differences,
     wrong: Mapping[tuple[int, Any], list[str]],
 ) -> None:
     try:
-        wanted = merge(person.patch, there, None if person.photo is None else person.photo.sha256)
+        wanted = merge(person.patch, stored, None if person.photo is None else person.photo.sha256)
     except InvalidError as error:
         for fault in error.faults:
             wrong[person.row, fault].append(sn)
         return
-    if there is None:
+    if stored is None:
         differences.add(PersonDifference(person.patch.id, DifferenceKind.NEW), sn)
-    elif wanted != there:
-        differences.add(PersonDifference(person.patch.id, DifferenceKind.CHANGED, _changed_fields(there, wanted)), sn)
+    elif wanted != stored:
+        differences.add(PersonDifference(person.patch.id, DifferenceKind.CHANGED, _changed_fields(stored, wanted)), sn)
     else:
         differences.unchanged[sn] += 1
 
@@ -156,16 +158,16 @@ def _changed_fields(before: Person, after: Person) -> tuple[FieldChange, ...]:
 
 
 def _frozen(value: Any) -> Any:
-    """Make a weekly rule something that differences can be told apart by."""
+    """Return a weekly rule as a hashable value."""
     return tuple(value.items()) if isinstance(value, dict) else value
 
 
-async def _look_over(
-    store: TransferStore, sn: str, ids: Collection[str], differences: Differences, *, prune: bool
+async def _count_and_prune(
+    database: Database, sn: str, ids: Collection[str], differences: Differences, *, prune: bool
 ) -> int:
-    """Count whom a terminal should hold, and note whom pruning removes."""
+    """Return the number of a terminal's persons, and add those that pruning removes to the differences."""
     held = 0
-    async for entries in pages(store, sn, BATCH * 10):
+    async for entries in pages(database, sn, BATCH * 10):
         for entry in entries:
             if entry.person is None or entry.person_id is None:
                 continue

@@ -1,24 +1,26 @@
-"""Writes whom terminals should hold into a file."""
+"""Writes the persons of terminals into a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.import_export.ports import Progress, TransferStore
+from bridge.import_export.context import Progress
 from bridge.import_export.writing import PersonWriter
 from bridge.model.person import Person
 from bridge.model.person_entry import PersonEntry
-from bridge.persons.pages import pages
-from bridge.persons.transaction import BATCH
+from bridge.persons.transactions import BATCH
+from bridge.store.database import Database
+from bridge.store.person_queries import pages
+from bridge.store.photos import PhotoCipher, read_photo
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
-        persons: how many.
-        differing: of how many the terminals should hold different things; the newest was written.
-        unreadable: whose photo cannot be read; they were left out.
+        persons: the number of persons that were written.
+        differing: the number of persons that differ between the terminals; the newest change was written.
+        unreadable: the persons whose photo cannot be read; they were not written.
     """
 
     persons: int
@@ -27,7 +29,7 @@ class Exported:
 
 
 async def export_persons(
-    store: TransferStore, sns: Sequence[str], writer: PersonWriter, progress: Progress
+    database: Database, cipher: PhotoCipher, sns: Sequence[str], writer: PersonWriter, progress: Progress
 ) -> Exported:
     """Write the persons of one terminal, or of several together, by id.
 
@@ -38,12 +40,12 @@ async def export_persons(
     newest: dict[str, tuple[int, Person]] = {}
     differing: set[str] = set()
     for sn in sns:
-        async for entries in pages(store, sn, BATCH * 10):
+        async for entries in pages(database, sn, BATCH * 10):
             for entry in entries:
-                _take(entry, newest, differing)
+                _add(entry, newest, differing)
     unreadable: list[str] = []
     for done, (person_id, (_, person)) in enumerate(sorted(newest.items()), 1):
-        jpeg = await store.photo(person.photo)
+        jpeg = await database.read(read_photo, cipher, person.photo)
         if jpeg is None:
             unreadable.append(person_id)
         else:
@@ -52,7 +54,8 @@ async def export_persons(
     return Exported(len(newest) - len(unreadable), len(differing), unreadable)
 
 
-def _take(entry: PersonEntry, newest: dict[str, tuple[int, Person]], differing: set[str]) -> None:
+def _add(entry: PersonEntry, newest: dict[str, tuple[int, Person]], differing: set[str]) -> None:
+    """Keep the newest entry of each person, and note who differs."""
     if entry.person is None:
         return
     before = newest.get(entry.person.id)

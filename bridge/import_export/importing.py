@@ -1,19 +1,21 @@
-"""Changes what a file differs in."""
+"""Applies the differences between a file and the stored persons."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
 from bridge.import_export.checking import CheckedPerson, RowFault
-from bridge.import_export.context import ROWS_AT_ONCE, TransferContext
+from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext
 from bridge.import_export.differences import Differences
 from bridge.import_export.photo_spool import PhotoSpool
-from bridge.import_export.ports import Progress
+from bridge.model.person_entry import RequestContext
 from bridge.persons import changes
+from bridge.persons.changes import SetResult
 from bridge.persons.preparation import PreparedPerson
-from bridge.persons.transaction import Transaction
+from bridge.persons.transactions import PersonTransaction
 
-_PERSONS_AT_ONCE = 100
-"""Persons of one transaction at most: with their photos some ten megabytes."""
+_PERSONS_PER_TRANSACTION = 100
+"""Persons that one transaction changes at most: with their photos some ten megabytes."""
 
 
 async def apply_import(
@@ -23,45 +25,46 @@ async def apply_import(
     spool: PhotoSpool,
     progress: Progress,
 ) -> Sequence[RowFault]:
-    """Set the persons that differ and remove those that are to go, in transactions that let the bridge's pass.
+    """Set the persons that differ and remove those that must go, in short transactions.
 
-    Each person is compared again in the transaction that changes them. An import that breaks off is gone on with by
-    starting it again.
+    Each person is compared again in the transaction that changes it. An import that was interrupted is continued by
+    running it again.
 
     Returns:
-        Rows that have become wrong since they were checked, as somebody changed the person meanwhile.
+        Rows that have become wrong since they were checked, because the person was changed meanwhile.
 
     Raises:
-        UnavailableError: the store is full, locked or gone; what was changed before stays.
+        UnavailableError: the store is full, locked or unreachable; what was changed before stays.
     """
     different = {difference.person_id for difference in differences.terminals}
     to_set = [person for person in persons if person.patch.id in different]
-    at_once = max(min(ROWS_AT_ONCE // max(len(differences.sns), 1), _PERSONS_AT_ONCE), 1)
+    batch_size = max(min(ROWS_PER_TRANSACTION // max(len(differences.sns), 1), _PERSONS_PER_TRANSACTION), 1)
     removed = differences.removed()
     total = max(len(to_set) + sum(len(ids) for ids in removed.values()), 1)
     faults: list[RowFault] = []
     done = 0
-    for start in range(0, len(to_set), at_once):
-        batch = to_set[start : start + at_once]
+    for start in range(0, len(to_set), batch_size):
+        batch = to_set[start : start + batch_size]
         faults += await _set(context, batch, differences.sns, spool)
         done += len(batch)
         progress("importing", done, done / total)
-        await context.give_way()
+        await context.let_bridge_write()
     for sn, person_ids in removed.items():
-        for start in range(0, len(person_ids), ROWS_AT_ONCE):
-            gone = person_ids[start : start + ROWS_AT_ONCE]
-            await remove(context, sn, gone)
-            done += len(gone)
+        for start in range(0, len(person_ids), ROWS_PER_TRANSACTION):
+            removed_ids = person_ids[start : start + ROWS_PER_TRANSACTION]
+            await _remove(context, sn, removed_ids)
+            done += len(removed_ids)
             progress("removing", done, done / total)
-            await context.give_way()
+            await context.let_bridge_write()
     return faults
 
 
-async def remove(context: TransferContext, sn: str, person_ids: Sequence[str]) -> None:
-    """Remove persons from a terminal. Raises UnavailableError."""
-    asked = context.asked(REMOVE_PERSONS.name, sn)
-    await context.commits.run(lambda ledger: changes.remove_persons(ledger, sn, person_ids, context.kept(asked)))
-    context.tell_accepted(asked, person_ids)
+async def _remove(context: TransferContext, sn: str, person_ids: Sequence[str]) -> None:
+    replies = context.reply_builder(REMOVE_PERSONS.name, sn)
+    await context.transactions.run(
+        partial(changes.remove_persons, sn=sn, person_ids=person_ids, request=context.request(replies))
+    )
+    context.publish_accepted(replies, person_ids)
 
 
 async def _set(
@@ -76,22 +79,22 @@ async def _set(
         )
         for person in batch
     ]
-    asked = {sn: context.asked(SET_PERSONS.name, sn) for sn in sns}
-    changed: dict[str, list[str]] = {sn: [] for sn in sns}
+    replies = {sn: context.reply_builder(SET_PERSONS.name, sn) for sn in sns}
+    requests = {sn: context.request(builder) for sn, builder in replies.items()}
     faults: list[RowFault] = []
-
-    async def work(ledger: Transaction) -> None:
-        for sn in sns:
-            rows = iter(batch)
-            async for results in changes.set_persons(
-                ledger, sn, prepared, context.kept(asked[sn]), differing_only=True
-            ):
-                for result, row in zip(results, rows, strict=False):
-                    faults.extend(RowFault(row=row.row, fault=fault, sns=(sn,)) for fault in result.faults)
-                    if result.changed and result.person_id is not None:
-                        changed[sn].append(result.person_id)
-
-    await context.commits.run(work)
-    for sn, person_ids in changed.items():
-        context.tell_accepted(asked[sn], person_ids)
+    results = await context.transactions.run(partial(_set_on_terminals, prepared=prepared, requests=requests))
+    for sn, of_terminal in results.items():
+        for result, row in zip(of_terminal, batch, strict=True):
+            faults += [RowFault(row=row.row, fault=fault, sns=(sn,)) for fault in result.faults]
+        changed = [result.person_id for result in of_terminal if result.changed and result.person_id is not None]
+        context.publish_accepted(replies[sn], changed)
     return faults
+
+
+def _set_on_terminals(
+    transaction: PersonTransaction, prepared: Sequence[PreparedPerson], requests: dict[str, RequestContext]
+) -> dict[str, list[SetResult]]:
+    return {
+        sn: changes.set_persons(transaction, sn, prepared, request, differing_only=True)
+        for sn, request in requests.items()
+    }

@@ -1,5 +1,5 @@
-"""Whom each terminal should hold, and getting them there: persons are checked, kept, and delivered until confirmed.
+"""The persons that each terminal should hold: they are checked, stored, and delivered until the terminal confirms.
 
-What a user gives becomes a `PersonPatch` (`person_schema`), its picture a photo that every terminal can read
-(`photos`); the rest keeps them and delivers.
+A user's input becomes a `PersonPatch` (`schema`), its picture a photo that every terminal can read (`photos`). The
+`service` stores changes in `transactions`, and `delivery` sends them.
 """

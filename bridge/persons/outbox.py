@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from bridge.model.person_entry import FinalReply
-from bridge.persons.transaction import Committed
+from bridge.persons.transactions import Committed
+from bridge.store import person_queries as queries
 from bridge.store.database import Database
-from bridge.store.outbox import StoredOutbox
 
 
 class Outbox:
@@ -16,18 +16,18 @@ class Outbox:
     """
 
     def __init__(self, database: Database) -> None:
-        self._store = StoredOutbox(database)
+        self._database = database
         self._handed_out = 0
         self._announced = 0
         self._grown = asyncio.Event()
 
     async def load(self) -> None:
         """Find the entries that an earlier process left. Raises UnavailableError."""
-        self._announce(await self._store.last_id())
+        self._announce(await self._database.read(queries.last_final_reply_id))
 
     def committed(self, committed: Committed) -> None:
         """Release the final replies of a transaction; before this, they could overtake its `accepted` replies."""
-        self._announce(committed.last_word_id)
+        self._announce(committed.last_final_reply_id)
 
     async def next_entries(self, limit: int) -> Sequence[FinalReply]:
         """Wait until there are entries that were not handed out since `rewind`; return up to `limit`, oldest first.
@@ -40,7 +40,7 @@ class Outbox:
                 self._grown.clear()
                 await self._grown.wait()
             after, up_to = self._handed_out, self._announced
-            entries = await self._store.between(after, up_to, limit)
+            entries = await self._database.read(queries.final_replies, after, up_to, limit)
             if self._handed_out != after:
                 # `rewind` was called meanwhile: there are older entries now.
                 continue
@@ -49,9 +49,9 @@ class Outbox:
                 return entries
 
     async def published(self, ids: Sequence[int]) -> None:
-        """Drop the entries that the broker has acknowledged. Raises UnavailableError."""
+        """Delete the entries that the broker has acknowledged. Raises UnavailableError."""
         if ids:
-            await self._store.drop(ids)
+            await self._database.write(queries.drop_final_replies, ids)
 
     def rewind(self) -> None:
         """Hand out again, from the oldest, the entries that were handed out but not reported as published."""

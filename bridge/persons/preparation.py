@@ -1,30 +1,31 @@
-"""Reads the persons of a change and puts their pictures right, before anything is stored."""
+"""Reads the persons of changes and prepares their photos, before anything is stored."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
+from bridge.core.ports import PersonRequest
 from bridge.model.commands import SetPersons
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.names import is_person_id
 from bridge.persons.photos.preparation import PhotoPreparer, PreparedPhoto
 from bridge.persons.schema import PersonPatch, parse_person
 
-_AT_ONCE = 4
-"""Persons that are prepared together: enough to keep the photos' threads busy, few enough pictures in memory."""
+_CONCURRENT_PERSONS = 4
+"""Persons that are prepared at the same time: enough for the photo threads, few enough pictures in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedPerson:
-    """One person of a change, as far as that can be told without what is stored.
+    """One person of a change, as far as it can be evaluated without the store.
 
     Attributes:
-        position: in the list it came in; None where it came alone.
-        person_id: who; None where that cannot be read.
-        patch: what is given; None where it is invalid.
-        photo: the picture, where one is given.
-        faults: what is invalid.
+        position: in its list; None if it came alone.
+        person_id: the id; None if it cannot be read.
+        patch: the given fields; None if they are invalid.
+        photo: the photo, if one is given.
+        faults: why the person is invalid.
     """
 
     position: int | None
@@ -35,62 +36,69 @@ class PreparedPerson:
 
     @property
     def photo_sha256(self) -> str | None:
-        """Which picture was given, if any."""
+        """The name of the given photo."""
         return None if self.photo is None else self.photo.sha256
 
-    def placed(self, faults: Sequence[Fault]) -> tuple[Fault, ...]:
-        """Return faults of this person as seen from the whole command."""
+    def located(self, faults: Sequence[Fault]) -> tuple[Fault, ...]:
+        """Return faults of this person with their path in the whole command."""
         if self.position is None:
             return tuple(faults)
         return tuple(fault.below(f"persons.{self.position}") for fault in faults)
 
 
 class Preparation:
-    """Prepares the persons of several changes together."""
+    """Prepares the persons of several requests together."""
 
     def __init__(self, photos: PhotoPreparer, timezone: tzinfo) -> None:
-        """Take what puts pictures right, and the zone of times without an offset."""
+        """Store the dependencies.
+
+        Args:
+            photos: prepares photos.
+            timezone: of times without an offset.
+        """
         self._photos = photos
         self._timezone = timezone
 
-    async def prepare(self, changes: Sequence[SetPersons]) -> Mapping[int, Sequence[PreparedPerson]]:
-        """Prepare each change once, however many terminals it is for.
+    async def prepare(self, requests: Sequence[PersonRequest]) -> list[Sequence[PreparedPerson]]:
+        """Prepare the persons of each request.
 
         Returns:
-            By `id` of the change its persons, in their order.
+            For each request its persons in their order; nothing for a request that sets none. The requests of a
+            group's members follow one another with the same change: they share its persons.
         """
-        distinct = {id(change): change for change in changes}
-        prepared: dict[int, list[PreparedPerson | None]] = {
-            key: [None] * len(change.persons) for key, change in distinct.items()
-        }
-        work = _places(distinct)
+        prepared: list[list[PreparedPerson | None]] = []
+        work: list[tuple[list[PreparedPerson | None], int, object]] = []
+        last: SetPersons | None = None
+        for request in requests:
+            change = request.change
+            if isinstance(change, SetPersons) and change is last:
+                prepared.append(prepared[-1])
+                continue
+            last = change if isinstance(change, SetPersons) else None
+            prepared.append([] if last is None else [None] * len(last.persons))
+            if last is not None:
+                work += [(prepared[-1], position, value) for position, value in enumerate(last.persons)]
+        waiting = iter(work)
 
-        async def take() -> None:
-            for key, position, value in work:
-                alone = len(distinct[key].persons) == 1
-                prepared[key][position] = await self._person(value, None if alone else position)
+        async def prepare_waiting() -> None:
+            for persons, position, value in waiting:
+                persons[position] = await self._person(value, None if len(persons) == 1 else position)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(_AT_ONCE):
-                group.create_task(take())
-        return {key: [person for person in persons if person is not None] for key, persons in prepared.items()}
+            for _ in range(_CONCURRENT_PERSONS):
+                group.create_task(prepare_waiting())
+        return [[person for person in persons if person is not None] for persons in prepared]
 
     async def _person(self, value: object, position: int | None) -> PreparedPerson:
-        # However long the list, others get their turn between two persons.
+        # Lets other tasks run between two persons, however long the list is.
         await asyncio.sleep(0)
         person = PreparedPerson(position=position, person_id=_readable_id(value))
         try:
             patch = parse_person(value, timezone=self._timezone)
             photo = None if patch.photo_source is None else await self._photos.prepare(patch.photo_source)
         except InvalidError as error:
-            return replace(person, faults=person.placed(error.faults))
+            return replace(person, faults=person.located(error.faults))
         return replace(person, person_id=patch.id, patch=patch, photo=photo)
-
-
-def _places(changes: Mapping[int, SetPersons]) -> Iterator[tuple[int, int, object]]:
-    for key, change in changes.items():
-        for position, value in enumerate(change.persons):
-            yield key, position, value
 
 
 def _readable_id(value: object) -> str | None:

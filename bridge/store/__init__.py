@@ -1,5 +1,5 @@
-"""The database: tables, migrations, and the queries behind the ports of hub and roster.
+"""The database: tables, migrations and queries.
 
-SQLite in a file by default, PostgreSQL by `store.url`. What has been committed is on the disk: an acknowledgement to
-the broker rests on it. No exception of SQLAlchemy or of a driver leaves this package.
+SQLite in a file by default, PostgreSQL by `store.url`. A commit is on the disk when it returns, because the bridge
+acknowledges messages to the broker after it. No exception of SQLAlchemy or of a driver leaves this package.
 """

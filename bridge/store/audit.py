@@ -1,33 +1,33 @@
-"""The audit's table."""
+"""The table of the audit."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, Select, delete, func, insert, select
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
 from bridge.model.audit import AuditRecord
 from bridge.model.outcome import Outcome
 from bridge.store.database import Database
 from bridge.store.tables import AUDIT
 
-_DROPPED_AT_ONCE = 5000
-"""Rows that one transaction drops: some ten milliseconds, for which a person change may have to wait."""
+_DROPPED_RECORDS = 5000
+"""Rows that one transaction deletes: this takes some ten milliseconds, during which a person change may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which records are wanted; None and nothing mean all.
+    """The records to return; None or an empty collection selects all.
 
     Attributes:
-        since: not older.
-        until: not younger.
+        since: not older than this.
+        until: not younger than this.
         sns: of these terminals.
         person_id: of this person.
         commands: of these commands.
-        outcomes: that ended so.
-        user: asked by.
-        request_id: under this mark.
+        outcomes: with these outcomes.
+        user: requested by this user.
+        request_id: with this request id.
     """
 
     since: datetime | None = None
@@ -41,44 +41,53 @@ class AuditFilter:
 
 
 class StoredAudit:
-    """The hub's `AuditStore`, and what `facebridge log` reads."""
+    """The core's `AuditStore`, and the source of `facebridge log`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, records: Sequence[AuditRecord]) -> None:
         """Add records, in their order. Raises UnavailableError."""
-        async with self._database.writing() as connection:
-            await connection.execute(insert(AUDIT), [_row(record) for record in records])
+        await self._database.write(_add, records)
 
     async def drop(self, *, before: datetime, keep: int) -> None:
-        """Drop what is older, and the oldest of more than `keep`. Raises UnavailableError."""
-        async with self._database.reading() as connection:
-            newest = (await connection.execute(select(func.max(AUDIT.c.id)))).scalar() or 0
-        too_old = (AUDIT.c.at < before) | (AUDIT.c.id <= newest - keep)
-        oldest = select(AUDIT.c.id).where(too_old).limit(_DROPPED_AT_ONCE)
-        dropped = _DROPPED_AT_ONCE
-        while dropped == _DROPPED_AT_ONCE:
-            async with self._database.writing() as connection:
-                dropped = (await connection.execute(delete(AUDIT).where(AUDIT.c.id.in_(oldest)))).rowcount
+        """Delete the records that are older, and the oldest of more than `keep`. Raises UnavailableError."""
+        newest = await self._database.read(_last_id)
+        dropped = _DROPPED_RECORDS
+        while dropped == _DROPPED_RECORDS:
+            dropped = await self._database.write(_drop, before, newest - keep)
 
     async def latest(self, wanted: AuditFilter, limit: int) -> Sequence[AuditRecord]:
         """Return the youngest records, the youngest last. Raises UnavailableError."""
         query = _filtered(wanted).order_by(AUDIT.c.id.desc()).limit(limit)
-        return list(reversed(await self._read(query)))
+        return list(reversed(await self._database.read(_records, query)))
 
     async def after(self, last_id: int, wanted: AuditFilter, limit: int) -> Sequence[AuditRecord]:
-        """Return records younger than one, the youngest last. Raises UnavailableError."""
-        return await self._read(_filtered(wanted).where(AUDIT.c.id > last_id).order_by(AUDIT.c.id).limit(limit))
+        """Return the records that are younger than the one with that id, the youngest last. Raises UnavailableError."""
+        query = _filtered(wanted).where(AUDIT.c.id > last_id).order_by(AUDIT.c.id).limit(limit)
+        return await self._database.read(_records, query)
 
     async def last_id(self) -> int:
-        """Return the youngest record's id, 0 where there is none. Raises UnavailableError."""
-        async with self._database.reading() as connection:
-            return (await connection.execute(select(func.max(AUDIT.c.id)))).scalar() or 0
+        """Return the id of the youngest record, 0 if there is none. Raises UnavailableError."""
+        return await self._database.read(_last_id)
 
-    async def _read(self, query: Select[tuple[object, ...]]) -> Sequence[AuditRecord]:
-        async with self._database.reading() as connection:
-            return [_read(row) for row in (await connection.execute(query)).mappings()]
+
+def _add(connection: Connection, records: Sequence[AuditRecord]) -> None:
+    connection.execute(insert(AUDIT), [_row(record) for record in records])
+
+
+def _drop(connection: Connection, before: datetime, up_to: int) -> int:
+    """Delete some of the records that are older or have an id up to `up_to`; return how many."""
+    oldest = select(AUDIT.c.id).where((AUDIT.c.at < before) | (AUDIT.c.id <= up_to)).limit(_DROPPED_RECORDS)
+    return connection.execute(delete(AUDIT).where(AUDIT.c.id.in_(oldest))).rowcount
+
+
+def _last_id(connection: Connection) -> int:
+    return connection.execute(select(func.max(AUDIT.c.id))).scalar() or 0
+
+
+def _records(connection: Connection, query: Select[tuple[object, ...]]) -> list[AuditRecord]:
+    return [_read(row) for row in connection.execute(query).mappings()]
 
 
 def _filtered(wanted: AuditFilter) -> Select[tuple[object, ...]]:

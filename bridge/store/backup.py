@@ -1,185 +1,228 @@
-"""Backups: the whole store in one SQLite file, whichever database it came from and goes back into."""
+"""Backups: the whole store in one SQLite file, from either database and into either database."""
 
 import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
 
-from sqlalchemy import Table, delete, func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, text, update
 
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
-from bridge.store.database import Database, parse_url
-from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError
+from bridge.store.engine import open_engine, reading, store_file, writing
+from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, mapped_errors
 from bridge.store.instance_lock import instance_lock, is_bridge_running
 from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
+from bridge.store.threads import run_in_thread
 
-_BATCH = 50
-"""Rows that are read and written together: with a photo in each, some five megabytes of memory."""
+_T = TypeVar("_T")
+
+_PHOTOS = 50
+"""Photos that are read and written together: some five megabytes of memory."""
+
+_ROWS = 1000
+"""Rows without a photo that are read and written together."""
 
 _TABLES = [table for table in METADATA.sorted_tables if table is not OUTSIDE_CHANGE]
 
 Progress = Callable[[int, int], None]
-"""Told how many rows are done, and of how many."""
+"""Called on another thread with the number of rows that are done and their total."""
 
 
 async def back_up(url: str, file: Path, progress: Progress) -> int:
-    """Write all that the store holds at this moment into a file, also beside a running bridge.
+    """Write the state of the store at this moment into a file, also beside a running bridge.
 
-    Photos stay encrypted as they are. The file takes the place of an older one at the end, readable by its owner only;
-    on any failure the older one stays.
+    Encrypted photos stay encrypted. The file replaces an older one at the end and is readable by its owner only; if the
+    backup fails, the older file stays.
 
     Returns:
         The number of rows.
 
     Raises:
         StoreError: the store cannot be opened.
-        UnavailableError: store or file cannot be read or written.
+        UnavailableError: the store or the file cannot be read or written.
     """
-    source = await Database.open(url, may_upgrade=not await is_bridge_running(url), must_exist=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=_folder(file)) as folder:
-            written = Path(folder) / "backup.db"
-            target = await Database.open(f"sqlite:///{written}")
-            try:
-                async with source.reading() as reading, target.writing() as writing:
-                    rows = await _copy(reading, writing, progress)
-            finally:
-                await target.close()
-            await asyncio.to_thread(_put_in_place, written, file)
-    except OSError as error:
-        raise UnavailableError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        await source.close()
-    return rows
+    may_upgrade = not await is_bridge_running(url)
+    return await _run_cancellable(partial(_back_up, url, file, may_upgrade), progress)
 
 
 async def restore(file: Path, url: str, progress: Progress) -> Path | None:
-    """Put a backup in the place of what the store holds; no bridge may run on it.
+    """Replace the store by a backup; no bridge may run on it.
 
-    Terminals may have been given other persons since the backup was made, so everything is sent to them again.
+    Terminals may have been given other persons since the backup was made, so the bridge sends everything again.
 
     Returns:
-        Where the store is kept as it was before; None where there was none, or for PostgreSQL.
+        The file with the store as it was before; None if there was no store, or for PostgreSQL.
 
     Raises:
         StoreInUseError: a bridge runs on the store.
         StoreError: the backup is damaged, of a newer version, or no backup.
-        UnavailableError: store or backup cannot be read or written.
+        UnavailableError: the store or the backup cannot be read or written.
     """
-    async with instance_lock(url, patience=0.5):
-        parsed = parse_url(url)
-        store = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+    async with instance_lock(url, wait_seconds=0.5):
+        return await _run_cancellable(partial(_restore, file, url), progress)
+
+
+async def _run_cancellable(function: Callable[[Progress], _T], progress: Progress) -> _T:
+    """Run a function in a thread; on cancellation stop it at its next call of `progress`, and wait for its end.
+
+    It removes its temporary files, which contain names and photos, before the process ends.
+    """
+    cancelled = Event()
+
+    def report(done: int, total: int) -> None:
+        if cancelled.is_set():
+            raise _CancelledError
+        progress(done, total)
+
+    work = asyncio.get_running_loop().create_task(run_in_thread(function, report), name="backup")
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait((work,))
+        with suppress(Exception):
+            work.result()
+        raise
+
+
+class _CancelledError(Exception):
+    """The caller was cancelled."""
+
+
+def _back_up(url: str, file: Path, may_upgrade: bool, progress: Progress) -> int:
+    with mapped_errors(), _opened(url, may_upgrade=may_upgrade, must_exist=True) as source:
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=_folder(file)) as folder:
+                written = Path(folder) / "backup.db"
+                with (
+                    _opened(f"sqlite:///{written}") as target,
+                    reading(source) as reading_connection,
+                    writing(target) as writing_connection,
+                ):
+                    rows = _copy(reading_connection, writing_connection, progress)
+                _put_in_place(written, file)
+        except OSError as error:
+            raise UnavailableError(f"{file} cannot be written: {error.strerror}") from error
+    return rows
+
+
+def _restore(file: Path, url: str, progress: Progress) -> Path | None:
+    store = store_file(url)
+    with mapped_errors():
         try:
             where = None if store is None else _folder(store)
             with tempfile.TemporaryDirectory(prefix=".facebridge-restore-", dir=where) as folder:
                 copied = Path(folder) / "restored.db"
-                # Opening brings it up to date, which the backup itself must not be.
-                await asyncio.to_thread(shutil.copyfile, file, copied)
-                await _prepare(file, copied)
+                # Opening the copy upgrades it; the backup itself must not change.
+                shutil.copyfile(file, copied)
+                _prepare(file, copied)
                 if store is None:
-                    await _restore_rows(copied, url, progress)
+                    _restore_rows(copied, url, progress)
                     return None
-                before = await _let_go(store)
-                await asyncio.to_thread(_put_in_place, copied, store)
+                before = _move_away(store)
+                _put_in_place(copied, store)
                 return before
         except OSError as error:
             raise UnavailableError(f"{file} cannot be restored: {error.strerror}") from error
 
 
-async def _prepare(file: Path, copied: Path) -> None:
+@contextmanager
+def _opened(url: str, **settings: Any) -> Iterator[Engine]:
+    engine = open_engine(url, **settings)
     try:
-        database = await Database.open(f"sqlite:///{copied}", must_exist=True)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _prepare(file: Path, copied: Path) -> None:
+    """Check the copy of a backup, upgrade it, and mark all its persons as not delivered."""
+    try:
+        engine = open_engine(f"sqlite:///{copied}", must_exist=True)
     except StoreTooNewError:
         raise
     except StoreError:
         raise StoreDamagedError(f"{file} is no backup of a store, or a damaged one; nothing was changed") from None
     try:
-        async with database.writing() as connection:
-            found = (await connection.execute(text("PRAGMA integrity_check(1)"))).scalar_one()
-            if found != "ok":
+        with writing(engine) as connection:
+            result = connection.execute(text("PRAGMA integrity_check(1)")).scalar_one()
+            if result != "ok":
                 raise StoreDamagedError(f"{file} is damaged; nothing was changed")
             again = {"delivery": DeliveryState.PENDING.value, "status": None, "message": None}
-            await connection.execute(update(PERSON_ENTRY).values(again))
-        await database.shed()
+            connection.execute(update(PERSON_ENTRY).values(again))
     finally:
-        await database.close()
+        # The last connection that closes moves the log into the file.
+        engine.dispose()
 
 
-async def _let_go(store: Path) -> Path | None:
-    """Keep the store as it is under another name, its log included; there is no moment without a store."""
-    if not await asyncio.to_thread(store.exists):
+def _move_away(store: Path) -> Path | None:
+    """Keep the store under another name, its log included; there is no moment without a store."""
+    if not store.exists():
         return None
     with suppress(StoreError, UnavailableError):
-        # The last one to close it writes the log into the file. A store that cannot be opened is kept as it is.
-        await (await Database.open(f"sqlite:///{store}", may_upgrade=False)).close()
+        # The last connection that closes moves the log into the file. A store that cannot be opened is kept as it is.
+        open_engine(f"sqlite:///{store}", may_upgrade=False).dispose()
     before = store.with_name(f"{store.name}.before-restore")
-    await asyncio.to_thread(_keep, store, before)
-    return before
-
-
-def _keep(store: Path, before: Path) -> None:
     for suffix in ("-wal", "-shm", ""):
         before.with_name(before.name + suffix).unlink(missing_ok=True)
     try:
         before.hardlink_to(store)
     except OSError:
-        # Not every file system has links.
+        # Some file systems have no links.
         shutil.copy2(store, before)
     for suffix in ("-wal", "-shm"):
         log = store.with_name(store.name + suffix)
         if log.exists():
-            # SQLite would read it as the new store's.
+            # SQLite would read it as the log of the new store.
             log.rename(before.with_name(before.name + suffix))
+    return before
 
 
-async def _restore_rows(copied: Path, url: str, progress: Progress) -> None:
-    source = await Database.open(f"sqlite:///{copied}")
-    try:
-        target = await Database.open(url)
-        try:
-            async with source.reading() as reading, target.writing() as writing:
-                for table in reversed(METADATA.sorted_tables):
-                    await writing.execute(delete(table))
-                await _copy(reading, writing, progress)
-                await _continue_ids(writing)
-        finally:
-            await target.close()
-    finally:
-        await source.close()
+def _restore_rows(copied: Path, url: str, progress: Progress) -> None:
+    with (
+        _opened(f"sqlite:///{copied}") as source,
+        _opened(url) as target,
+        reading(source) as reading_connection,
+        writing(target) as writing_connection,
+    ):
+        for table in reversed(METADATA.sorted_tables):
+            writing_connection.execute(delete(table))
+        _copy(reading_connection, writing_connection, progress)
+        _continue_ids(writing_connection)
 
 
-async def _copy(reading: AsyncConnection, writing: AsyncConnection, progress: Progress) -> int:
-    total = 0
-    for table in _TABLES:
-        total += (await reading.execute(select(func.count()).select_from(table))).scalar_one()
+def _copy(source: Connection, target: Connection, progress: Progress) -> int:
+    total = sum(source.execute(select(func.count()).select_from(table)).scalar_one() for table in _TABLES)
     done = 0
     for table in _TABLES:
-        # What its migration put there is in the rows, too.
-        await writing.execute(delete(table))
-        async with reading.stream(select(table).execution_options(yield_per=_batch(table))) as rows:
-            async for part in rows.mappings().partitions():
-                await writing.execute(insert(table), [dict(row) for row in part])
-                done += len(part)
+        # The rows that the migrations created are among those of the source, too.
+        target.execute(delete(table))
+        with source.execute(select(table).execution_options(yield_per=_batch_size(table))) as rows:
+            for batch in rows.mappings().partitions():
+                target.execute(insert(table), [dict(row) for row in batch])
+                done += len(batch)
                 progress(done, total)
     return done
 
 
-def _batch(table: Table) -> int:
-    return _BATCH if table is PHOTO else _BATCH * 20
+def _batch_size(table: Table) -> int:
+    return _PHOTOS if table is PHOTO else _ROWS
 
 
-async def _continue_ids(connection: AsyncConnection) -> None:
-    """Let PostgreSQL give out ids after those that were put in; SQLite does so by itself."""
+def _continue_ids(connection: Connection) -> None:
+    """Let PostgreSQL continue its ids after those of the inserted rows; SQLite does so by itself."""
     for table in _TABLES:
         if "id" in table.c:
-            last = (await connection.execute(select(func.max(table.c.id)))).scalar() or 0
+            last = connection.execute(select(func.max(table.c.id))).scalar() or 0
             sequence = func.pg_get_serial_sequence(table.name, "id")
-            await connection.execute(select(func.setval(sequence, max(last, 1), last > 0)))
+            connection.execute(select(func.setval(sequence, max(last, 1), last > 0)))
 
 
 def _folder(file: Path) -> Path:

@@ -1,265 +1,348 @@
-"""The connection to the database: opening, checking, reading, and one writer at a time."""
+"""An open store: plain functions run on its threads, each in a transaction."""
 
 import asyncio
 import logging
-import os
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, event, func, make_url, select, text
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Connection, Engine, select
 
 from bridge.model.faults import UnavailableError
-from bridge.store.errors import (
-    StoreDamagedError,
-    StoreMissingError,
-    StoreTooOldError,
-    StoreUrlError,
-    is_damage,
-    mapped_errors,
-)
-from bridge.store.schema import SchemaState, schema_state, upgrade
+from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
+from bridge.store.errors import CommitUnknownError, describe, is_rolled_back, mapped_errors
 from bridge.store.tables import COUNTER
+from bridge.store.threads import call_on_loop, run_in_thread, settle, start_thread
 
 _LOGGER = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-_READERS = 3
-"""Queries that may run beside the writer; each connection to SQLite is a thread, and the machines are small."""
-_BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another program's lock (an import, a backup): theirs last well under a second."""
-_REACHABLE_TIMEOUT = 3.0
-"""Seconds after which a store that does not answer counts as gone; monitors ask every ten or so."""
+_GROUP_SECONDS = 0.05
+"""Time after which a transaction takes no further function, so that no caller waits much longer than 100 ms."""
 
-_WRITING = "facebridge_writing"
+_GROUP_FUNCTIONS = 100
+"""Functions in one transaction: beyond this number the share of a commit that each one pays is negligible."""
 
-_POSTGRESQL_WRITER = (0x46616365, 1)
-"""The advisory lock of whoever writes: "Face" in ASCII, so that it meets nobody else's, and a number."""
+_REACHABLE_SECONDS = 3.0
+"""Time after which a store that does not answer counts as unreachable; monitors ask every ten seconds or so."""
+
+_CLOSED = "the store is closed"
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[_T]):
+    """A function that waits for a thread, and then what became of it.
+
+    Attributes:
+        function: runs in a transaction.
+        ended: set on the event loop.
+        is_alone: whether the function runs outside any transaction.
+        result: what the function returned.
+        error: why its changes are not stored, or may not be.
+    """
+
+    function: Callable[[Connection], _T]
+    ended: asyncio.Future[_T]
+    is_alone: bool = False
+    result: _T | None = None
+    error: Exception | None = None
+
+    def run(self, connection: Connection) -> None:
+        """Call the function and keep its result or its error."""
+        try:
+            with mapped_errors():
+                self.result = self.function(connection)
+        except Exception as error:  # noqa: BLE001  the caller gets it
+            self.error = error
 
 
 class Database:
-    """An open store."""
+    """An open store with its threads: one that writes and a few that read.
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Take an engine whose schema is up to date; `open` makes one."""
+    A function that is passed to `read`, `write` or `submit` runs on one of them. It must touch nothing that the event
+    loop's thread uses; the connection, immutable arguments and its result are all it needs.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Start the threads.
+
+        Args:
+            engine: of `open_engine`; its schema is up to date.
+        """
         self._engine = engine
-        # The ids of revisions and outbox entries come to light in the order they were given out.
-        self._writer = asyncio.Lock()
-        self._readers = asyncio.Semaphore(_READERS)
+        self._loop = asyncio.get_running_loop()
+        self._reads: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._writes: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        # Used by the writer's thread only: a job that it took from the queue but must run after the present group.
+        self._postponed: _Job[Any] | None = None
+        self._is_closed = False
+        self._thread_ends = [
+            self._start(self._run_writer, "store writer"),
+            *(self._start(self._run_reader, f"store reader {number}") for number in range(READERS)),
+        ]
 
     @classmethod
     async def open(
-        cls, url: str, *, busy_timeout: float = _BUSY_TIMEOUT, may_upgrade: bool = True, must_exist: bool = False
+        cls,
+        url: str,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT_SECONDS,
+        may_upgrade: bool = True,
+        must_exist: bool = False,
     ) -> "Database":
-        """Open a store, make it where there is none, check it, and bring its schema up to date.
+        """Open a store, create it if it is missing, check it, and upgrade its schema.
 
-        Args:
-            url: `sqlite:///FILE` or `postgresql://…`.
-            busy_timeout: seconds to wait for another program's lock.
-            may_upgrade: False beside a running bridge, which would not know the new schema.
-            must_exist: False makes a store where there is none.
-
-        Raises:
-            StoreUrlError: the URL cannot be used.
-            StoreMissingError: there is none, and there must be.
-            StoreTooNewError: a newer version has written the store.
-            StoreTooOldError: an older version has written it, and it may not be upgraded.
-            StoreDamagedError: the file is damaged or no store.
-            UnavailableError: it cannot be opened now.
+        The arguments and errors are those of `open_engine`.
         """
-        parsed = parse_url(url)
-        file = parsed.database if parsed.get_backend_name() == "sqlite" else None
-        engine = _engine(parsed, busy_timeout)
-        try:
-            with mapped_errors():
-                if file is not None:
-                    _prepare_file(Path(file), must_exist=must_exist)
-                async with engine.connect() as connection:
-                    async with connection.begin():
-                        if file is not None:
-                            await _check(connection, file)
-                        state = await connection.run_sync(schema_state)
-                    if state is SchemaState.MISSING and must_exist:
-                        raise StoreMissingError("this is no store of Facebridge, or an empty one")
-                    if state is SchemaState.OLD and not may_upgrade:
-                        raise StoreTooOldError(
-                            "the store is of an older version of Facebridge, and a bridge of that version runs on it:"
-                            " restart the bridge with this version first"
-                        )
-                if state is not SchemaState.CURRENT:
-                    async with _writing(engine) as connection:
-                        await connection.run_sync(upgrade)
-        except UnavailableError as error:
-            await engine.dispose()
-            if is_damage(error.__cause__):
-                raise StoreDamagedError(_damaged(file, "it is no database, or a damaged one")) from error
-            raise
-        except BaseException:
-            await engine.dispose()
-            raise
-        return cls(engine)
+        return cls(
+            await run_in_thread(
+                open_engine, url, busy_timeout=busy_timeout, may_upgrade=may_upgrade, must_exist=must_exist
+            )
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of SQLAlchemy, to observe it or to let it fail in tests."""
+        return self._engine
 
     async def close(self) -> None:
-        """Close every connection once the writer has ended."""
-        async with self._writer:
-            with mapped_errors():
-                await self._engine.dispose()
+        """Finish the functions that wait, and close every connection."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._writes.put(None)
+            for _ in range(READERS):
+                self._reads.put(None)
+        await asyncio.wait(self._thread_ends)
+        with mapped_errors():
+            await run_in_thread(self._engine.dispose)
+
+    async def read(
+        self, function: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Run `function(connection, *args, **kwargs)` on a reader's thread and return its result.
+
+        All its queries see the same state of the store.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
+        if self._is_closed:
+            raise UnavailableError(_CLOSED)
+        ended: asyncio.Future[_T] = self._loop.create_future()
+        self._reads.put(_Job(lambda connection: function(connection, *args, **kwargs), ended))
+        return await ended
+
+    async def write(
+        self, function: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Run `function(connection, *args, **kwargs)` on the writer's thread; return its result after the commit.
+
+        A caller that is cancelled does not cancel the function. An exception in the function undoes its changes.
+
+        Raises:
+            UnavailableError: the store is full, locked or unreachable; nothing was changed.
+            CommitUnknownError: the changes may be stored or not.
+        """
+        ended = self.submit(lambda connection: function(connection, *args, **kwargs))
+        try:
+            # Waiting for the future itself would cancel it together with the caller.
+            await asyncio.wait((ended,))
+        except asyncio.CancelledError:
+            ended.add_done_callback(_log_unexpected)
+            raise
+        return ended.result()
+
+    def submit(self, function: Callable[[Connection], _T]) -> "asyncio.Future[_T]":
+        """Queue a function for the writer's thread, as `write` does.
+
+        Returns:
+            The result or the error, as `write` has it. The futures of several calls are set in the order of the
+            calls, which is also the order of the commits.
+        """
+        ended: asyncio.Future[_T] = self._loop.create_future()
+        if self._is_closed:
+            ended.set_exception(UnavailableError(_CLOSED))
+        else:
+            self._writes.put(_Job(function, ended))
+        return ended
 
     async def reachable(self) -> bool:
-        """Tell whether the store answers."""
+        """Return whether the store answers."""
         try:
-            async with asyncio.timeout(_REACHABLE_TIMEOUT), self.reading() as connection:
-                await connection.execute(select(COUNTER.c.value))
+            async with asyncio.timeout(_REACHABLE_SECONDS):
+                await self.read(_read_counter)
         except (UnavailableError, TimeoutError):
             return False
         return True
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection whose queries all see the same state.
+    async def checkpoint(self) -> bool:
+        """Move SQLite's write-ahead log into the file and empty it, so that deleted data cannot be read any more.
 
-        Raises:
-            UnavailableError: in place of whatever the database raises.
-        """
-        async with self._readers:
-            with mapped_errors():
-                async with self._engine.connect() as connection:
-                    if not self._is_sqlite:
-                        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                    yield connection
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection in a transaction of its own: committed at the end, or rolled back on any exception.
-
-        There is one at a time, those of other programs included.
-
-        Raises:
-            UnavailableError: in place of whatever the database raises; nothing was changed then.
-        """
-        async with self._writer:
-            with mapped_errors():
-                async with _writing(self._engine) as connection:
-                    yield connection
-
-    async def shed(self) -> bool:
-        """Let go of what was deleted, so that it can be read nowhere any more; costs a write of all recent changes.
-
-        SQLite's log would keep it until the log is overwritten. PostgreSQL's own vacuum sees to it there.
+        PostgreSQL's vacuum does the equivalent by itself.
 
         Returns:
-            False where somebody still reads what was before, a backup for example.
+            False if another program still reads the state before, a backup for example.
 
         Raises:
-            UnavailableError: not now.
+            UnavailableError: not possible now.
         """
-        if not self._is_sqlite:
+        if self._engine.dialect.name != "sqlite":
             return True
-        async with self._writer:
-            with mapped_errors():
-                async with self._engine.connect() as connection:
-                    driver = (await connection.get_raw_connection()).driver_connection
-                    assert driver is not None
-                    async with driver.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
-                        busy, _, _ = await cursor.fetchone()
-        return not busy
+        if self._is_closed:
+            raise UnavailableError(_CLOSED)
+        ended: asyncio.Future[bool] = self._loop.create_future()
+        self._writes.put(_Job(_checkpoint, ended, is_alone=True))
+        return await ended
 
-    @property
-    def _is_sqlite(self) -> bool:
-        return self._engine.dialect.name == "sqlite"
+    def _start(self, run: Callable[[], None], name: str) -> "asyncio.Future[None]":
+        ended: asyncio.Future[None] = self._loop.create_future()
+
+        def run_and_report() -> None:
+            try:
+                run()
+            finally:
+                call_on_loop(self._loop, settle, ended, None, None)
+
+        start_thread(run_and_report, name)
+        return ended
+
+    # From here on: on the threads.
+
+    def _run_reader(self) -> None:
+        while (job := self._reads.get()) is not None:
+            if job.ended.cancelled():
+                # A store that has stopped answering would otherwise still be asked for all callers that gave up.
+                continue
+            try:
+                with mapped_errors(), reading(self._engine) as connection:
+                    job.run(connection)
+            except Exception as error:  # noqa: BLE001  the caller gets it
+                job.error = error
+            call_on_loop(self._loop, _report, [job])
+
+    def _run_writer(self) -> None:
+        while (job := self._next_write()) is not None:
+            group = [job]
+            try:
+                with mapped_errors():
+                    if job.is_alone:
+                        self._run_alone(job)
+                    else:
+                        self._run_group(group)
+            except UnavailableError as error:
+                _fail(group, error)
+            except Exception as error:
+                _LOGGER.exception("the store's writer failed")
+                _fail(group, error)
+            call_on_loop(self._loop, _report, group)
+
+    def _next_write(self) -> _Job[Any] | None:
+        job, self._postponed = self._postponed, None
+        return self._writes.get() if job is None else job
+
+    def _run_alone(self, job: _Job[Any]) -> None:
+        with self._engine.connect() as connection:
+            job.run(connection)
+
+    def _run_group(self, group: list[_Job[Any]]) -> None:
+        """Run a function, and those that wait behind it, in one transaction; add these to the group.
+
+        The first needs no savepoint: if it fails, the transaction holds nothing else yet.
+        """
+        with writing_uncommitted(self._engine) as connection:
+            until = perf_counter() + _GROUP_SECONDS
+            group[0].run(connection)
+            if group[0].error is not None:
+                return
+            while len(group) < _GROUP_FUNCTIONS and perf_counter() < until:
+                job = self._waiting_write()
+                if job is None:
+                    break
+                group.append(job)
+                _run_in_savepoint(connection, job)
+            _commit(connection, group)
+
+    def _waiting_write(self) -> _Job[Any] | None:
+        try:
+            job = self._writes.get_nowait()
+        except Empty:
+            return None
+        if job is None:
+            # `close` was called; nothing can come behind this.
+            self._writes.put(None)
+            return None
+        if job.is_alone:
+            self._postponed = job
+            return None
+        return job
 
 
-def parse_url(url: str) -> URL:
-    """Return `store.url` with the driver that is used. Raises StoreUrlError."""
+def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
+    """Run a function so that its failure undoes only its own changes."""
+    savepoint = connection.begin_nested()
+    job.run(connection)
+    if job.error is None:
+        savepoint.commit()
+        return
+    savepoint.rollback()
+    _require_transaction(connection)
+
+
+def _require_transaction(connection: Connection) -> None:
+    """Raise UnavailableError if the transaction has ended by itself.
+
+    SQLite ends it at some errors (a full disk, for example), PostgreSQL when the connection breaks. What was written
+    after that would be committed statement by statement, and a COMMIT would confirm changes that are gone.
+    """
+    driver = None if connection.invalidated else connection.connection.driver_connection
+    if driver is None or not getattr(driver, "in_transaction", True):
+        raise UnavailableError("the store ended the transaction")
+
+
+def _commit(connection: Connection, group: list[_Job[Any]]) -> None:
+    _require_transaction(connection)
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise StoreUrlError("store.url is not a URL (sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME)") from None
-    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.host:
-        return parsed.set(drivername="sqlite+aiosqlite")
-    if parsed.drivername == "postgresql":
-        return parsed.set(drivername="postgresql+asyncpg")
-    raise StoreUrlError(
-        "store.url must be sqlite:///FILE (four slashes before an absolute path) or"
-        " postgresql://USER:PASSWORD@HOST/NAME"
-    )
+        connection.commit()
+    except Exception as error:
+        # SQLAlchemy would return the connection to the pool in the middle of the transaction; closing it rolls back.
+        connection.invalidate()
+        if is_rolled_back(error):
+            raise
+        _LOGGER.warning("a commit failed, and it is not known whether its changes are stored: %s", describe(error))
+        for job in group:
+            if job.error is None:
+                job.error = CommitUnknownError(f"{describe(error)}; the change may be stored or not", job.result)
 
 
-def create_engine(url: URL, **settings: Any) -> AsyncEngine:
-    """Make the engine for what `parse_url` returned. Raises StoreUrlError where its driver is not installed."""
-    try:
-        # The errors' texts would hold names.
-        return create_async_engine(url, hide_parameters=True, **settings)
-    except ImportError:
-        raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
+def _fail(group: list[_Job[Any]], error: Exception) -> None:
+    """Let the callers know that nothing was changed; each gets an exception object of its own, as it adds to it."""
+    for job in group:
+        if job.error is None:
+            job.error = UnavailableError(str(error) if isinstance(error, UnavailableError) else "the store failed")
+            job.error.__cause__ = error.__cause__
 
 
-def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
-    settings: dict[str, Any] = {
-        "pool_size": _READERS + 1,
-        "max_overflow": 0,
-    }
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, **settings)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout}, **settings)
-    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+def _report(group: list[_Job[Any]]) -> None:
+    """Complete the callers in their order; runs on the event loop."""
+    for job in group:
+        settle(job.ended, job.result, job.error)
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # Transactions begin where `_begin_sqlite` says, not where the driver guesses.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    try:
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # In WAL mode the default may lose the last commits with the power; they were acknowledged to the broker.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        # A photo that was deleted is overwritten, not only forgotten about.
-        cursor.execute("PRAGMA secure_delete = ON")
-    except sqlite3.Error:
-        cursor.close()
-        # SQLAlchemy would drop the connection and leave its thread running.
-        connection.close()
-        raise
-    cursor.close()
+def _log_unexpected(ended: "asyncio.Future[Any]") -> None:
+    error = ended.exception()
+    if error is not None and not isinstance(error, UnavailableError):
+        _LOGGER.error("a change to the store failed whose caller was cancelled", exc_info=error)
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later would fail at once where another program wrote in between.
-    writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+def _read_counter(connection: Connection) -> None:
+    connection.execute(select(COUNTER.c.value)).all()
 
 
-@asynccontextmanager
-async def _writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    async with engine.connect() as connection:
-        await connection.execution_options(**{_WRITING: True})
-        async with connection.begin():
-            if engine.dialect.name != "sqlite":
-                # What SQLite's BEGIN IMMEDIATE does: whoever writes sees what everybody wrote before, and nobody else
-                # writes until it has committed.
-                await connection.execute(select(func.pg_advisory_xact_lock(*_POSTGRESQL_WRITER)))
-            yield connection
-
-
-def _prepare_file(file: Path, *, must_exist: bool) -> None:
-    """Make the file readable by nobody else before SQLite does; its WAL gets the same mode."""
-    if must_exist and not file.exists():
-        raise StoreMissingError(f"there is no store at {file}")
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-async def _check(connection: AsyncConnection, file: str) -> None:
-    found = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
-    if found != "ok":
-        _LOGGER.error("the store's check found: %s", found)
-        raise StoreDamagedError(_damaged(file, "its integrity check failed"))
-
-
-def _damaged(file: str | None, how: str) -> str:
-    return f"the store {file or ''} cannot be used: {how}; restore a backup, or move the file away to start empty"
+def _checkpoint(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

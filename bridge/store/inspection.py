@@ -1,4 +1,4 @@
-"""Looks into a store without making or changing anything, also beside a bridge that runs on it."""
+"""Examines a store without creating or changing anything, also beside a bridge that runs on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,41 +7,41 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, func, inspect, make_url, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import DeliveryState
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
-from bridge.store.database import Database, create_engine, parse_url
+from bridge.store.engine import create_engine, parse_url, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
-from bridge.store.photo_cipher import PhotoCipher
+from bridge.store.photos import PhotoCipher, key_ids
 from bridge.store.schema import SchemaState, schema_state
 from bridge.store.tables import AUDIT, PERSON_ENTRY, PHOTO
-from bridge.store.terminals import StoredTerminals
+from bridge.store.terminals import load_terminals
+from bridge.store.threads import run_in_thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreInspection:
-    """What was seen in a store.
+    """What a store contains.
 
     Attributes:
-        file: it is in; None for a database server.
+        file: its file; None for a database server.
         exists: whether there is a store.
         is_foreign: whether there is something else in its place, a database of another program.
-        is_old: whether an older version has written it; then nothing further was looked at.
-        damage: what the integrity check says; None for nothing.
-        photo_key_problem: why photos cannot be decrypted; None where they can.
-        wal_bytes: of SQLite's log that is not yet in the file.
-        pending: changes that terminals have yet to answer, by SN.
-        oldest_pending: when the oldest of them was asked for.
-        refused: changes that terminals refused, by SN.
-        photos: how many there are.
-        answered: the terminals that have ever answered something, as far as the audit and the persons tell.
-        terminals: those that are known though not listed in the configuration.
+        is_old: whether an older version has written it; then nothing further was examined.
+        damage: what the integrity check says; None for no damage.
+        photo_key_problem: why photos cannot be decrypted; None if they can.
+        wal_bytes: size of SQLite's write-ahead log that is not yet in the file.
+        pending: number of changes that terminals have not answered yet, by SN.
+        oldest_pending: when the oldest of them was requested.
+        refused: number of changes that terminals refused, by SN.
+        photos: number of photos.
+        answered: the terminals that have ever answered, according to the audit and the persons.
+        terminals: the known terminals that the configuration does not list.
         newest_record: the time of the audit's youngest record.
-        server_time: of a database server.
+        server_time: the time of a database server.
     """
 
     file: Path | None
@@ -61,14 +61,8 @@ class StoreInspection:
     server_time: datetime | None = None
 
 
-def store_file(url: str) -> Path | None:
-    """Return the file that a store is in; None for a database server. Raises StoreUrlError."""
-    parsed = parse_url(url)
-    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-
-
 async def inspect_store(url: str, photo_key: Sequence[Secret]) -> StoreInspection:
-    """Look.
+    """Examine a store.
 
     Args:
         url: `store.url`.
@@ -78,89 +72,83 @@ async def inspect_store(url: str, photo_key: Sequence[Secret]) -> StoreInspectio
         StoreError: it cannot be opened as it is.
         UnavailableError: it cannot be read now.
     """
+    return await run_in_thread(_inspect, url, photo_key)
+
+
+def _inspect(url: str, photo_key: Sequence[Secret]) -> StoreInspection:
     parsed, file = parse_url(url), store_file(url)
     if file is not None and not file.exists():
         return StoreInspection(file=file, exists=False)
     if file is not None:
-        # Opened as the bridge opens it, SQLite would make another program's file its own (journal_mode).
-        parsed = make_url(f"sqlite+aiosqlite:///file:{_escaped(file)}?mode=ro&uri=true")
+        # Opened as the bridge opens it, SQLite would change the journal mode of another program's database.
+        parsed = make_url(f"sqlite:///file:{_escaped(file)}?mode=ro&uri=true")
     engine = create_engine(parsed)
     try:
-        with mapped_errors():
-            return await _inspect(engine, file, PhotoCipher(photo_key))
+        with mapped_errors(), engine.connect() as connection:
+            return _inspect_database(connection, file, PhotoCipher(photo_key))
     except UnavailableError as error:
         if is_damage(error.__cause__):
             return StoreInspection(file=file, damage="it is no database, or a damaged one")
         raise
     finally:
-        await engine.dispose()
+        engine.dispose()
 
 
-async def _inspect(engine: AsyncEngine, file: Path | None, cipher: PhotoCipher) -> StoreInspection:
-    async with engine.connect() as connection:
-        if file is not None:
-            checked = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
-            if checked != "ok":
-                return StoreInspection(file=file, damage="its integrity check failed")
-        state = await connection.run_sync(schema_state)
-        if state is SchemaState.MISSING:
-            is_foreign = bool(await connection.run_sync(_table_names))
-            return StoreInspection(file=file, exists=is_foreign, is_foreign=is_foreign)
-        if state is SchemaState.OLD:
-            return StoreInspection(file=file, is_old=True)
-        return await _look_inside(connection, engine, file, cipher)
+def _inspect_database(connection: Connection, file: Path | None, cipher: PhotoCipher) -> StoreInspection:
+    if file is not None:
+        result = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+        if result != "ok":
+            return StoreInspection(file=file, damage="its integrity check failed")
+    state = schema_state(connection)
+    if state is SchemaState.MISSING:
+        is_foreign = bool(inspect(connection).get_table_names())
+        return StoreInspection(file=file, exists=is_foreign, is_foreign=is_foreign)
+    if state is SchemaState.OLD:
+        return StoreInspection(file=file, is_old=True)
+    return _inspect_content(connection, file, cipher)
 
 
-async def _look_inside(
-    connection: AsyncConnection, engine: AsyncEngine, file: Path | None, cipher: PhotoCipher
-) -> StoreInspection:
+def _inspect_content(connection: Connection, file: Path | None, cipher: PhotoCipher) -> StoreInspection:
     entry = PERSON_ENTRY.c
-    pending = await _counts(connection, DeliveryState.PENDING)
     is_pending = entry.delivery == DeliveryState.PENDING.value
-    oldest = (await connection.execute(select(func.min(entry.changed_at)).where(is_pending))).scalar()
     confirmed = select(entry.sn).where(entry.confirmed_revision.is_not(None)).distinct()
     replied = select(AUDIT.c.sn).where(AUDIT.c.outcome.in_([Outcome.OK.value, Outcome.REFUSED.value])).distinct()
     answered = {
-        *(await connection.execute(confirmed)).scalars(),
-        # Of commands the bridge answers itself, only those that the terminal did.
-        *(await connection.execute(replied.where(AUDIT.c.status.is_not(None)))).scalars(),
+        *connection.execute(confirmed).scalars(),
+        # The bridge itself answers some commands: only those count that have the status of a terminal.
+        *connection.execute(replied.where(AUDIT.c.status.is_not(None))).scalars(),
     }
-    key_ids = (await connection.execute(select(PHOTO.c.key_id).distinct())).scalars().all()
     return StoreInspection(
         file=file,
-        photo_key_problem=_photo_key_problem(cipher, key_ids),
+        photo_key_problem=_photo_key_problem(cipher, key_ids(connection)),
         wal_bytes=_size(Path(f"{file}-wal")) if file is not None else 0,
-        pending=pending,
-        oldest_pending=_aware(oldest),
-        refused=await _counts(connection, DeliveryState.REFUSED),
-        photos=(await connection.execute(select(func.count()).select_from(PHOTO))).scalar_one(),
+        pending=_counts(connection, DeliveryState.PENDING),
+        oldest_pending=_aware(connection.execute(select(func.min(entry.changed_at)).where(is_pending)).scalar()),
+        refused=_counts(connection, DeliveryState.REFUSED),
+        photos=connection.execute(select(func.count()).select_from(PHOTO)).scalar_one(),
         answered=frozenset(sn for sn in answered if sn is not None),
-        terminals=await StoredTerminals(Database(engine), lambda: datetime.now(UTC)).load(),
-        newest_record=_aware((await connection.execute(select(func.max(AUDIT.c.at)))).scalar()),
-        server_time=None if file is not None else (await connection.execute(select(func.clock_timestamp()))).scalar(),
+        terminals=load_terminals(connection),
+        newest_record=_aware(connection.execute(select(func.max(AUDIT.c.at))).scalar()),
+        server_time=None if file is not None else connection.execute(select(func.clock_timestamp())).scalar(),
     )
 
 
-async def _counts(connection: AsyncConnection, delivery: DeliveryState) -> dict[str, int]:
+def _counts(connection: Connection, delivery: DeliveryState) -> dict[str, int]:
     entry = PERSON_ENTRY.c
     query = select(entry.sn, func.count().label("number")).where(entry.delivery == delivery.value).group_by(entry.sn)
-    return {row.sn: row.number for row in await connection.execute(query)}
+    return {row.sn: row.number for row in connection.execute(query)}
 
 
-def _photo_key_problem(cipher: PhotoCipher, key_ids: Sequence[str | None]) -> str | None:
+def _photo_key_problem(cipher: PhotoCipher, used: Sequence[str | None]) -> str | None:
     try:
-        cipher.require(key_ids)
+        cipher.require(used)
     except PhotoKeyError as error:
         return str(error)
     return None
 
 
-def _table_names(connection: Connection) -> list[str]:
-    return inspect(connection).get_table_names()
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)
+def _aware(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=time.tzinfo or UTC)
 
 
 def _size(file: Path) -> int:
@@ -171,5 +159,5 @@ def _size(file: Path) -> int:
 
 
 def _escaped(file: Path) -> str:
-    """Write a path as SQLite's URIs want it, and then as SQLAlchemy's URLs do."""
+    """Quote a path for the URIs of SQLite, and then for the URLs of SQLAlchemy."""
     return quote(quote(str(file.absolute())))

@@ -1,4 +1,4 @@
-"""Shows that a bridge runs on a store, and lets there be only one: two would send everything twice and miscount."""
+"""The lock that a bridge holds on its store, so that there is only one: two would deliver everything twice."""
 
 import asyncio
 import fcntl
@@ -9,27 +9,30 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from bridge.store.database import create_engine, parse_url
+from bridge.store.engine import create_engine, parse_url, store_file
 from bridge.store.errors import StoreInUseError, mapped_errors
+from bridge.store.threads import run_in_thread
 
 _LOGGER = logging.getLogger(__name__)
 
-_POSTGRESQL_PRESENCE = (0x46616365, 2)
-"""The advisory lock of a bridge that runs; 1 is that of whoever writes (`database`)."""
+_POSTGRESQL_INSTANCE_LOCK = (0x46616365, 2)
+"""The advisory lock of a running bridge; number 1 is that of a writer (`bridge.store.engine`)."""
 
-_PATIENCE = 6.0
-"""Seconds to wait for a bridge that is ending; it takes five at most (CONTRACT, section 2)."""
+_WAIT_SECONDS = 6.0
+"""How long to wait for a bridge that is ending; it takes five seconds at most (docs/operation.md)."""
 
-_PAUSE = 0.1
-"""Seconds between two tries to take the lock."""
+_ATTEMPT_SECONDS = 0.1
+"""Pause between two attempts to take the lock."""
 
-_LOOK_AFTER_IT = 5.0
-"""Seconds between two looks at whether the connection that holds the lock is still there."""
+_CHECK_SECONDS = 5.0
+"""Interval at which the connection that holds the lock is checked."""
+
+_CLOSE_SECONDS = 2.0
+"""Time after which a server that does not answer is left to notice the end of the connection by itself."""
 
 _IN_USE = (
     "a bridge runs on this store already; there may be one, so stop it first (or give this one a store of its own)"
@@ -37,35 +40,35 @@ _IN_USE = (
 
 
 @asynccontextmanager
-async def instance_lock(url: str, patience: float = _PATIENCE) -> AsyncIterator[None]:
-    """Claim a store for as long as the block lasts; a process that dies lets go of it.
+async def instance_lock(url: str, wait_seconds: float = _WAIT_SECONDS) -> AsyncIterator[None]:
+    """Hold the lock of a store during the block; if the process dies, the lock is released.
 
     Args:
         url: `store.url`.
-        patience: seconds to wait for whoever has it.
+        wait_seconds: how long to wait for another holder.
 
     Raises:
-        StoreInUseError: somebody has it.
+        StoreInUseError: another process holds the lock.
         StoreUrlError: the URL cannot be used.
-        UnavailableError: that cannot be told now.
+        UnavailableError: this cannot be decided now.
     """
     lock = _lock(url)
-    keeping: asyncio.Task[None] | None = None
+    holding: asyncio.Task[None] | None = None
     try:
         with mapped_errors():
-            await _take(lock, patience)
-        keeping = asyncio.get_running_loop().create_task(lock.keep(), name="store presence")
+            await _take(lock, wait_seconds)
+        holding = asyncio.get_running_loop().create_task(lock.hold(), name="store instance lock")
         yield
     finally:
-        if keeping is not None:
-            keeping.cancel()
+        if holding is not None:
+            holding.cancel()
             with suppress(asyncio.CancelledError):
-                await keeping
+                await holding
         await lock.close()
 
 
 async def is_bridge_running(url: str) -> bool:
-    """Tell whether a bridge runs on a store. Raises StoreUrlError and UnavailableError."""
+    """Return whether a bridge runs on a store. Raises StoreUrlError and UnavailableError."""
     lock = _lock(url)
     try:
         with mapped_errors():
@@ -74,29 +77,29 @@ async def is_bridge_running(url: str) -> bool:
         await lock.close()
 
 
-async def _take(lock: "_Lock", patience: float) -> None:
+async def _take(lock: "_Lock", wait_seconds: float) -> None:
     time = asyncio.get_running_loop().time
-    end = time() + patience
-    # Neither kind of lock tells when it is let go.
+    end = time() + wait_seconds
+    # Neither kind of lock reports its release.
     while not await lock.take():
         if time() >= end:
             raise StoreInUseError(_IN_USE)
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(_ATTEMPT_SECONDS)
 
 
 class _Lock(Protocol):
     async def take(self) -> bool:
-        """Take it unless somebody has it."""
+        """Take it; return False if another process holds it."""
 
-    async def keep(self) -> None:
-        """See to it, until cancelled, that it stays taken."""
+    async def hold(self) -> None:
+        """Take it again whenever it gets lost, until cancelled."""
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Release it."""
 
 
 class _FileLock:
-    """A lock on a file beside the store; one on the store itself would get in the way of SQLite's own."""
+    """A lock on a file beside the store; a lock on the store itself would interfere with SQLite's own locks."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -111,8 +114,8 @@ class _FileLock:
             return False
         return True
 
-    async def keep(self) -> None:
-        """Do nothing: only the end of the process takes it away."""
+    async def hold(self) -> None:
+        """Do nothing: only the end of the process releases it."""
 
     async def close(self) -> None:
         if self._descriptor is not None:
@@ -120,44 +123,52 @@ class _FileLock:
 
 
 class _AdvisoryLock:
-    """A lock that the server holds for as long as a connection lasts."""
+    """A lock that the server holds as long as a connection lasts."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._connection: AsyncConnection | None = None
+        self._connection: Connection | None = None
 
     async def take(self) -> bool:
-        if self._connection is None:
-            self._connection = await self._engine.connect()
-        query = select(func.pg_try_advisory_lock(*_POSTGRESQL_PRESENCE))
-        taken: bool = (await self._connection.execute(query)).scalar_one()
-        return taken
+        return await run_in_thread(self._take)
 
-    async def keep(self) -> None:
+    async def hold(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_AFTER_IT)
+            await asyncio.sleep(_CHECK_SECONDS)
             try:
                 if self._connection is not None:
-                    await self._connection.execute(select(1))
+                    await run_in_thread(self._check, self._connection)
                 elif not await self.take():
-                    _LOGGER.error("the store was out of reach, and meanwhile another bridge has begun to run on it")
+                    _LOGGER.error("the store was unreachable, and meanwhile another bridge has started on it")
             except (SQLAlchemyError, OSError):
-                # The roster says that the store is away. The lock ended with the connection.
-                await self._drop()
+                # The parts that use the store report that it is unreachable. The lock ended with the connection.
+                await run_in_thread(self._disconnect)
 
     async def close(self) -> None:
-        await self._drop()
-        await self._engine.dispose()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await run_in_thread(self._disconnect)
+                await run_in_thread(self._engine.dispose)
 
-    async def _drop(self) -> None:
+    def _take(self) -> bool:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        query = select(func.pg_try_advisory_lock(*_POSTGRESQL_INSTANCE_LOCK))
+        is_taken: bool = self._connection.execute(query).scalar_one()
+        return is_taken
+
+    def _check(self, connection: Connection) -> None:
+        connection.execute(select(1)).all()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError, OSError):
-                await connection.close()
+                connection.close()
 
 
 def _lock(url: str) -> _Lock:
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _FileLock(Path(f"{parsed.database}.lock"))
-    return _AdvisoryLock(create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT"))
+    file = store_file(url)
+    if file is not None:
+        return _FileLock(Path(f"{file}.lock"))
+    return _AdvisoryLock(create_engine(parse_url(url), poolclass=NullPool, isolation_level="AUTOCOMMIT"))

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, or says why it will not."""
+"""Upgrades a database to the schema of this version, or says why that is not possible."""
 
 from enum import Enum, auto
 from pathlib import Path
@@ -15,18 +15,18 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, within the connection's transaction.
+    """Run the missing migrations within the connection's transaction.
 
     Raises:
-        StoreTooNewError: the database has had one that this version does not know.
+        StoreTooNewError: the database has a migration that this version does not know.
     """
     config = _config(connection)
-    _present(connection, config)
+    _applied(connection, config)
     command.upgrade(config, "head")
 
 
 class SchemaState(Enum):
-    """How a database's schema compares with this version's."""
+    """The schema of a database in comparison with that of this version."""
 
     MISSING = auto()
     OLD = auto()
@@ -34,13 +34,13 @@ class SchemaState(Enum):
 
 
 def schema_state(connection: Connection) -> SchemaState:
-    """Compare. Raises StoreTooNewError where the database has had a migration that this version does not know."""
+    """Compare the schemas. Raises StoreTooNewError if the database has a migration that this version does not know."""
     config = _config(connection)
-    present = _present(connection, config)
-    if not present:
+    applied = _applied(connection, config)
+    if not applied:
         return SchemaState.MISSING
-    current = present == set(ScriptDirectory.from_config(config).get_heads())
-    return SchemaState.CURRENT if current else SchemaState.OLD
+    is_current = applied == set(ScriptDirectory.from_config(config).get_heads())
+    return SchemaState.CURRENT if is_current else SchemaState.OLD
 
 
 def _config(connection: Connection) -> Config:
@@ -51,13 +51,13 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _present(connection: Connection, config: Config) -> set[str]:
+def _applied(connection: Connection, config: Config) -> set[str]:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    present = set(MigrationContext.configure(connection).get_current_heads())
-    if not known.issuperset(present):
-        newer = ", ".join(sorted(present - known))
+    applied = set(MigrationContext.configure(connection).get_current_heads())
+    if not known.issuperset(applied):
+        newer = ", ".join(sorted(applied - known))
         raise StoreTooNewError(
             f"the store was written by a newer version of Facebridge (its schema is {newer}, this version knows up to"
             f" {max(known)}); run that version, or restore a backup made with this one"
         )
-    return present
+    return applied

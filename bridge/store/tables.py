@@ -1,4 +1,4 @@
-"""The tables as the newest migration leaves them; a test compares the two."""
+"""The tables after the newest migration; a test compares the two."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,21 +24,21 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 EVERYONE = ""
-"""The `person_id` of the removal of everyone; no person's id is empty."""
+"""The `person_id` of the removal of everyone; the id of a person is never empty."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time with an offset, kept in UTC; SQLite itself forgets the offset."""
+    """A time with an offset, stored in UTC, because SQLite does not store the offset."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Write in UTC."""
+        """Convert to UTC."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
-        """Read as UTC."""
+        """Set the offset to UTC."""
         return None if value is None else value.replace(tzinfo=value.tzinfo or UTC)
 
 
@@ -77,7 +77,7 @@ PHOTO = Table(
     Column("sha256", String(64), primary_key=True),
     Column("jpeg", LargeBinary, nullable=False, comment="encrypted where key_id is set"),
     Column("key_id", String(16), comment="of the key that the photo is encrypted with; null: it is not"),
-    # Finds what another key than the first of the configuration encrypts.
+    # Finds the photos that are encrypted with another key than the first of the configuration.
     Index(None, "key_id"),
     comment="Photos by their content: a person on a hundred terminals has one.",
 )
@@ -99,10 +99,10 @@ PERSON_ENTRY = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("asked", _Json, comment="who waits for the last word"),
     CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
-    # A terminal's next changes in their order, and the oldest of them.
+    # Finds the next changes of a terminal in their order, and the oldest one.
     Index(None, "sn", "delivery", "revision"),
     Index(None, "photo_sha256"),
-    # Those that have expired; one person on every terminal.
+    # Find the persons that have expired, and one person on every terminal.
     Index(None, "valid_until"),
     Index(None, "person_id"),
     comment="What each terminal should hold, and how far it is.",
@@ -127,7 +127,7 @@ OUTBOX = Table(
     Column("reply", _Json, nullable=False),
     Column("origin", _Json, nullable=False),
     comment="Last words that the broker has yet to acknowledge.",
-    # An id must not come again: what was handed out under it may still be reported as published.
+    # An id must not be used again: the entry that had it may still be reported as published.
     sqlite_autoincrement=True,
 )
 
@@ -168,4 +168,4 @@ COUNTER = Table(
 )
 
 REVISION = "revision"
-"""The counter of revisions."""
+"""The name of the counter of revisions."""

@@ -1,9 +1,9 @@
-"""Terminals that are known though not listed in the configuration."""
+"""Terminals that are known although the configuration does not list them."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
@@ -12,40 +12,49 @@ from bridge.store.tables import TERMINAL
 
 
 class StoredTerminals:
-    """The hub's `TerminalStore`."""
+    """The core's `TerminalStore`."""
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
 
     async def load(self) -> Sequence[Terminal]:
-        """Return all, in the order they became known. Raises UnavailableError."""
-        query = select(TERMINAL).order_by(TERMINAL.c.created_at, TERMINAL.c.sn)
-        async with self._database.reading() as connection:
-            return [_read(row) for row in (await connection.execute(query)).mappings()]
+        """Return all, in the order in which they became known. Raises UnavailableError."""
+        return await self._database.read(load_terminals)
 
     async def save(self, terminal: Terminal) -> None:
         """Add or replace one, its credentials already hashed. Raises UnavailableError."""
-        now = self._now()
-        values = {
-            "origin": terminal.origin.value,
-            "name": terminal.name,
-            "area": terminal.area,
-            "groups": list(terminal.groups),
-            "key": _reveal(terminal.key),
-            "username": terminal.username,
-            "password": _reveal(terminal.password),
-            "changed_at": now,
-        }
-        change = update(TERMINAL).where(TERMINAL.c.sn == terminal.sn)
-        async with self._database.writing() as connection:
-            if not (await connection.execute(change.values(values))).rowcount:
-                await connection.execute(insert(TERMINAL).values(sn=terminal.sn, created_at=now, **values))
+        await self._database.write(_save, terminal, self._now())
 
     async def delete(self, sn: str) -> None:
-        """Drop one; no error where there is none. Raises UnavailableError."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(TERMINAL).where(TERMINAL.c.sn == sn))
+        """Delete one; no error if there is none. Raises UnavailableError."""
+        await self._database.write(_delete, sn)
+
+
+def load_terminals(connection: Connection) -> list[Terminal]:
+    """Return all stored terminals, in the order in which they became known."""
+    rows = connection.execute(select(TERMINAL).order_by(TERMINAL.c.created_at, TERMINAL.c.sn)).mappings()
+    return [_read(row) for row in rows]
+
+
+def _save(connection: Connection, terminal: Terminal, now: datetime) -> None:
+    values = {
+        "origin": terminal.origin.value,
+        "name": terminal.name,
+        "area": terminal.area,
+        "groups": list(terminal.groups),
+        "key": _revealed(terminal.key),
+        "username": terminal.username,
+        "password": _revealed(terminal.password),
+        "changed_at": now,
+    }
+    change = update(TERMINAL).where(TERMINAL.c.sn == terminal.sn).values(values)
+    if not connection.execute(change).rowcount:
+        connection.execute(insert(TERMINAL).values(sn=terminal.sn, created_at=now, **values))
+
+
+def _delete(connection: Connection, sn: str) -> None:
+    connection.execute(delete(TERMINAL).where(TERMINAL.c.sn == sn))
 
 
 def _read(row: RowMapping) -> Terminal:
@@ -55,15 +64,15 @@ def _read(row: RowMapping) -> Terminal:
         name=row["name"],
         area=row["area"],
         groups=tuple(row["groups"]),
-        key=_hide(row["key"]),
+        key=_secret(row["key"]),
         username=row["username"],
-        password=_hide(row["password"]),
+        password=_secret(row["password"]),
     )
 
 
-def _reveal(secret: Secret | None) -> str | None:
+def _revealed(secret: Secret | None) -> str | None:
     return None if secret is None else secret.reveal()
 
 
-def _hide(value: str | None) -> Secret | None:
+def _secret(value: str | None) -> Secret | None:
     return None if value is None else Secret(value)

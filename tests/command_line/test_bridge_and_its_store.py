@@ -13,7 +13,7 @@ KEYS = ["A" * 43 + "=", "B" * 43 + "="]
 RUN_WITHOUT_WAITING_FOR_THE_LOCK = """
 from functools import partial
 import bridge.app
-bridge.app.instance_lock = partial(bridge.app.instance_lock, patience=0)
+bridge.app.instance_lock = partial(bridge.app.instance_lock, wait_seconds=0)
 from bridge.cli.main import main
 main(["run"])
 """

@@ -4,12 +4,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from bridge.model.person import WEEKDAYS
-from tests.import_export.transfer_system import transfer_house
+from bridge.store.person_queries import page
+from bridge.store.tables import PHOTO as PHOTO_TABLE
+from tests.import_export.transfer_system import transfer_system
 from tests.persons.person_system import OTHER_PHOTO, PHOTO, person
 
 IDS = st.from_regex(r"[A-Za-z0-9_.@-]{1,12}", fullmatch=True)
@@ -41,7 +43,7 @@ async def test_an_export_imports_again_without_a_difference(
     persons: list[dict[str, Any]], name: str, pictures: bool
 ) -> None:
     with TemporaryDirectory() as folder:
-        async with transfer_house(Path(folder)) as system:
+        async with transfer_system(Path(folder)) as system:
             await system.person_system.set(*persons)
             photos = Path(folder) / "pictures" if pictures and name != "out.zip" else None
             exported = await system.export(name, photos=photos)
@@ -59,7 +61,7 @@ async def test_an_export_imports_again_without_a_difference(
 
 
 async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1", name="Old"), person("2"))
         await system.person_system.set(person("1", name="New"), person("3"), sn="T2")
         await system.person_system.remove("2")
@@ -69,16 +71,12 @@ async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
         assert [row.split(",")[:2] for row in rows[1:]] == [["1", "New"], ["3", "Name of 3"]]
 
 
-async def test_a_photo_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with transfer_house(tmp_path) as system:
+async def test_a_photo_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2", photo=OTHER_PHOTO))
-        first, _ = await system.store.page("T1", "", 10)
+        first, _ = await system.read(page, "T1", "", 10)
         assert first.person is not None
-        lost, read = first.person.photo, system.store.photo
-
-        async def photo(sha256: str) -> bytes | None:
-            return None if sha256 == lost else await read(sha256)
-
-        monkeypatch.setattr(system.store, "photo", photo)
+        lose = update(PHOTO_TABLE).where(PHOTO_TABLE.c.sha256 == first.person.photo).values(key_id="lost")
+        await system.database.write(lambda connection: connection.execute(lose).rowcount)
         exported = await system.export("out.zip")
         assert (exported.persons, exported.unreadable) == (1, ["1"])

@@ -8,17 +8,20 @@ from cryptography.fernet import InvalidToken
 from bridge.import_export.differences import DifferenceKind
 from bridge.import_export.photo_spool import PhotoSpool
 from bridge.persons.photos.preparation import PreparedPhoto
-from tests.import_export.transfer_system import TransferHouse, transfer_house
+from bridge.store.person_queries import counts as stored_counts
+from bridge.store.person_queries import entry as entry_of
+from bridge.store.person_queries import page
+from tests.import_export.transfer_system import TransferSystem, transfer_system
 from tests.persons.person_system import PHOTO, person, sent
 from tests.support.waiting import until
 
 
-def changes(system: TransferHouse) -> list[tuple[str | None, str | None, str]]:
-    return [(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in system.told]
+def changes(system: TransferSystem) -> list[tuple[str | None, str | None, str]]:
+    return [(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in system.replies]
 
 
 async def test_persons_with_pictures_reach_the_terminals(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         connection = system.person_system.connect()
         photos = system.picture("1001")
         system.picture("1002", 2)
@@ -27,14 +30,14 @@ async def test_persons_with_pictures_reach_the_terminals(tmp_path: Path) -> None
         assert imported.differences.totals() == {DifferenceKind.NEW: 4}
         await until(lambda: sent(connection) == ["set 1001", "set 1002"])
         assert changes(system) == [(sn, one, "accepted") for sn in ("T1", "T2") for one in ("1001", "1002")]
-        assert {one.origin.user for one in system.told} == {"ann"}
-        first, _ = await system.store.page("T2", "", 10)
+        assert {one.origin.user for one in system.replies} == {"ann"}
+        first, _ = await system.read(page, "T2", "", 10)
         assert first.person is not None
         assert (first.person.card, first.request is not None) == ("0042", True)
 
 
 async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1", name="Ada"), person("2", name="Grace"), person("3", name="Linus"))
         connection = system.person_system.connect()
         await system.person_system.settled()
@@ -59,25 +62,29 @@ async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
 
 
 async def test_who_is_not_in_the_file_stays(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2"), person("3"))
         imported = await system.import_(system.write({"id": "2", "card": "7"}))
         assert imported.differences.totals() == {DifferenceKind.CHANGED: 1}
-        assert [entry.person_id for entry in await system.store.page("T1", "", 9) if entry.held] == ["1", "2", "3"]
+        assert [entry.person_id for entry in await system.read(page, "T1", "", 9) if entry.held] == [
+            "1",
+            "2",
+            "3",
+        ]
 
 
 async def test_a_terminal_where_a_person_does_not_differ_is_left_alone(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1", card="7"))
         await system.person_system.set(person("1"), sn="T2")
-        first = await system.store.entry("T1", "1")
+        first = await system.read(entry_of, "T1", "1")
         await system.import_(system.write({"id": "1", "card": "7"}), ("T1", "T2"))
         assert changes(system) == [("T2", "1", "accepted")]
-        assert await system.store.entry("T1", "1") == first
+        assert await system.read(entry_of, "T1", "1") == first
 
 
 async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         photos = system.picture("1")
         (photos / "2.jpg").write_bytes(b"no picture")
         file = system.write(
@@ -97,11 +104,11 @@ async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> No
             "row 4: photo: is missing: a new person needs a photo, as 'photo' or 'photo_file'"
         ]
         assert "never" in str(checked.faults[0])
-        assert await system.store.page("T1", "", 10) == []
+        assert await system.read(page, "T1", "", 10) == []
 
 
 async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"))
         await system.person_system.set(person("2"), sn="T2")
         file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
@@ -116,22 +123,22 @@ async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> No
 
 
 async def test_pruning_removes_who_is_not_in_the_file(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(*(person(str(number)) for number in range(5)))
         await system.person_system.set(person("4", enabled=False), person("9"), sn="T2")
         file = system.write({"id": "1"}, {"id": "2"})
         _, differences = await system.check(file, prune=True)
         assert differences.held == {"T1": 5}
         assert differences.removed() == {"T1": ["0", "3", "4"]}
-        assert len(await system.store.page("T1", "", 10)) == 5
+        assert len(await system.read(page, "T1", "", 10)) == 5
         connection = system.person_system.connect()
         await system.import_(file, prune=True)
         await until(lambda: set(sent(connection)) >= {"remove 0", "remove 3", "remove 4"})
-        assert len(await system.store.page("T2", "", 10)) == 2
+        assert len(await system.read(page, "T2", "", 10)) == 2
 
 
 async def test_a_person_whom_somebody_removes_meanwhile_is_told_and_stops_nobody(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2"))
         file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
 
@@ -140,24 +147,24 @@ async def test_a_person_whom_somebody_removes_meanwhile_is_told_and_stops_nobody
 
         imported = await system.import_(file, between=remove)
         assert {(fault.row, fault.fault.path) for fault in imported.late} == {(2, "name"), (2, "photo")}
-        entry = await system.store.entry("T1", "2")
+        entry = await system.read(entry_of, "T1", "2")
         assert entry is not None
         assert entry.person is not None
         assert entry.person.card == "8"
 
 
 async def test_many_persons_on_many_terminals(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         sns = [f"N{number}" for number in range(30)]
         file = system.write(*({"id": str(number), "name": "N", "photo": PHOTO} for number in range(130)))
         imported = await system.import_(file, sns)
         assert imported.differences.totals() == {DifferenceKind.NEW: 3900}
-        counts = await system.store.counts()
+        counts = await system.read(stored_counts)
         assert {sn: counts[sn].desired for sn in sns} == dict.fromkeys(sns, 130)
 
 
 async def test_pictures_that_belong_to_nobody_are_named(tmp_path: Path) -> None:
-    async with transfer_house(tmp_path) as system:
+    async with transfer_system(tmp_path) as system:
         photos = system.picture("1")
         system.picture("9")
         checked, _ = await system.check(system.write({"id": "1", "name": "Ada"}), photos=photos)

@@ -1,13 +1,15 @@
-"""A roster that runs, and beside it another program on the same store, with files to import from."""
+"""A persons' service, and beside it another program on the same store, with files to import from."""
 
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection as StoreConnection
 
 from bridge.core.event_bus import EventBus
 from bridge.import_export.checking import CheckedFile, RowFault, check_file
@@ -20,48 +22,56 @@ from bridge.import_export.reading import open_person_file
 from bridge.import_export.writing import write_person_file
 from bridge.model.events import CommandReplied
 from bridge.model.origin import Origin
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import PersonContext, TransactionRunner
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
-from bridge.store.persons import StoredPersons
+from bridge.store.photos import PLAIN
 from tests.persons.person_system import PersonSystem, person_system
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 ORIGIN = Origin(source="facebridge persons import", user="ann")
 
 
 def ignore(what: str, done: int, part: float) -> None:
-    """Take no notice of progress."""
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import."""
+    """The results of an import."""
 
     checked: CheckedFile
     differences: Differences
     late: Sequence[RowFault]
 
 
-class TransferHouse:
-    """What the tests look at."""
+class TransferSystem:
+    """The service, and the other program."""
 
     def __init__(self, system: PersonSystem, database: Database, folder: Path) -> None:
         self.person_system = system
         self.folder = folder
-        self.store = StoredPersons(database)
-        self.told: list[CommandReplied] = []
+        self.database = database
+        self.replies: list[CommandReplied] = []
         events = EventBus()
-        events.subscribe(CommandReplied, self.told.append, name="test")
+        events.subscribe(CommandReplied, self.replies.append, name="test")
         self.context = TransferContext(
-            store=self.store,
-            commits=TransactionRunner(self.store, events, system.clock, "this boot", beside_a_bridge=True),
-            events=events,
-            clock=system.clock,
-            boot_id="this boot",
+            transactions=TransactionRunner(
+                PersonContext(database=database, cipher=PLAIN, events=events, clock=system.clock, boot_id="this boot"),
+                is_external=True,
+            ),
             timezone=UTC,
             origin=ORIGIN,
             bridge_running=False,
         )
+
+    async def read(
+        self, query: Callable[Concatenate[StoreConnection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Return the result of a query."""
+        return await self.database.read(query, *args, **kwargs)
 
     def write(self, *rows: dict[str, Any], name: str = "persons.csv") -> Path:
         """Write a CSV of these rows."""
@@ -83,7 +93,7 @@ class TransferHouse:
     async def check(
         self, file: Path, sns: Sequence[str] = ("T1",), *, photos: Path | None = None, prune: bool = False
     ) -> tuple[CheckedFile, Differences]:
-        """Look at a file, and change nothing."""
+        """Check a file, and change nothing."""
         with self._spool() as spool:
             return await self._check(file, sns, spool, photos, prune=prune)
 
@@ -96,7 +106,7 @@ class TransferHouse:
         prune: bool = False,
         between: Any = None,
     ) -> Imported:
-        """Import a file; what is `between` happens after the check."""
+        """Import a file; `between` is called after the check."""
         with self._spool() as spool:
             checked, differences = await self._check(file, sns, spool, photos, prune=prune)
             assert not checked.faults
@@ -109,7 +119,7 @@ class TransferHouse:
     async def export(self, name: str, sns: Sequence[str] = ("T1",), photos: Path | None = None) -> Exported:
         """Export into a file of the folder."""
         with write_person_file(self.folder / name, photos) as writer:
-            return await export_persons(self.store, sns, writer, ignore)
+            return await export_persons(self.database, PLAIN, sns, writer, ignore)
 
     @contextmanager
     def _spool(self) -> Any:
@@ -121,15 +131,15 @@ class TransferHouse:
     ) -> tuple[CheckedFile, Differences]:
         with open_person_file(file, photos) as opened:
             checked = await check_file(opened, self.person_system.photos, spool, UTC, ignore)
-        differences = await find_differences(self.store, checked.persons, sns, prune=prune, progress=ignore)
+        differences = await find_differences(self.database, checked.persons, sns, prune=prune, progress=ignore)
         return checked, differences
 
 
 @asynccontextmanager
-async def transfer_house(folder: Path) -> AsyncIterator[TransferHouse]:
+async def transfer_system(folder: Path) -> AsyncIterator[TransferSystem]:
     async with person_system(folder) as system:
         database = await Database.open(f"sqlite:///{folder}/store.db")
         try:
-            yield TransferHouse(system, database, folder)
+            yield TransferSystem(system, database, folder)
         finally:
             await database.close()

@@ -1,4 +1,4 @@
-"""A roster with a real store, photos and registry; at its outer edge connections that are written down."""
+"""A persons' service with a real store, photos and registry; its connections record the frames."""
 
 import base64
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -7,7 +7,9 @@ from datetime import UTC
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection as StoreConnection
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
@@ -19,9 +21,9 @@ from bridge.model.outcome import Outcome
 from bridge.model.person_entry import FinalReply
 from bridge.model.reply import Reply
 from bridge.persons.delivery.worker import DeliveryTimes
-from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
-from bridge.persons.service import PersonService
+from bridge.persons.service import PersonOptions, PersonService
+from bridge.persons.transactions import PersonContext, TransactionRunner
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import (
     RemovePersonRequest,
@@ -31,7 +33,7 @@ from bridge.protocol.requests import (
 )
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
-from bridge.store.persons import StoredPersons
+from bridge.store.photos import PLAIN
 from tests.support.core import ManualClock, RecordingConnection, known_terminal
 from tests.support.waiting import until
 
@@ -41,6 +43,9 @@ OTHER_PHOTO = base64.b64encode(sample_photo(2, (64, 80))).decode()
 ORIGIN = Origin(source="test", response_topic="answers/here", correlation_data=b"\x007")
 
 _MSGIDS = count(1)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def person(person_id: str, **fields: Any) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def silent(msgid: str) -> TerminalReply | None:
 
 
 class PersonSystem:
-    """What the tests look at."""
+    """The service and what it works with."""
 
     def __init__(
         self,
@@ -74,22 +79,26 @@ class PersonSystem:
         self.registry = TerminalRegistry(self.events, self.clock)
         for sn in sns:
             self.registry.put(known_terminal(sn))
-        self.store = StoredPersons(database)
         self.photos = PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
+        self.transactions = TransactionRunner(
+            PersonContext(database=database, cipher=PLAIN, events=self.events, clock=self.clock, boot_id=boot_id)
+        )
         self.person_service = PersonService(
             self.registry,
-            self.events,
-            self.clock,
-            self.store,
-            Outbox(database),
+            self.transactions,
             self.photos,
+            PersonOptions(
+                timezone=UTC, times=times or DeliveryTimes(store_retry=0.01), remove_expired_days=remove_expired
+            ),
             new_msgid=lambda: f"m{next(_MSGIDS)}",
-            boot_id=boot_id,
-            timezone=UTC,
             random=Random(1).random,
-            times=times or DeliveryTimes(store_retry=0.01),
-            remove_expired=remove_expired,
         )
+
+    async def read(
+        self, query: Callable[Concatenate[StoreConnection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Return the result of a query."""
+        return await self.database.read(query, *args, **kwargs)
 
     def connect(self, sn: str = "T1", answer: Callable[[str], TerminalReply | None] = answer_ok) -> RecordingConnection:
         connection = RecordingConnection(self.registry, sn, answer)
@@ -117,19 +126,19 @@ class PersonSystem:
         (replies,) = await self.change(SyncPersons(clear=clear, request_id=request_id), sn=sn)
         return [reply.outcome for reply in replies]
 
-    async def last_words(self, number: int) -> list[FinalReply]:
-        """Take so many last words, and let nobody have them again."""
+    async def final_replies(self, number: int) -> list[FinalReply]:
+        """Take so many final replies out of the outbox, as published."""
         taken: list[FinalReply] = []
         while len(taken) < number:
             taken += await self.person_service.outbox.next_entries(number - len(taken))
         await self.person_service.outbox.published([entry.id for entry in taken])
         return taken
 
-    async def told(self, number: int) -> list[tuple[str | None, str | None, str]]:
-        """Take so many last words, as request id, person id and outcome."""
+    async def final_outcomes(self, number: int) -> list[tuple[str | None, str | None, str]]:
+        """Take so many final replies; return their request ids, person ids and outcomes."""
         return [
             (entry.reply.request_id, entry.reply.person_id, entry.reply.outcome.value)
-            for entry in await self.last_words(number)
+            for entry in await self.final_replies(number)
         ]
 
     async def settled(self, sn: str = "T1") -> None:
@@ -144,7 +153,13 @@ class PersonSystem:
 async def person_system(
     place: Path | str, *, connected: Sequence[str] = (), **details: Any
 ) -> AsyncIterator[PersonSystem]:
-    """Open the store in a folder, or at a URL, or open it again; with `connected` terminals there before the roster."""
+    """Run a service on the store in a folder or at a URL.
+
+    Args:
+        place: of the store; it may exist already.
+        connected: terminals that are connected before the service starts.
+        details: arguments of `PersonSystem`.
+    """
     url = f"sqlite:///{place}/store.db" if isinstance(place, Path) else place
     database = await Database.open(url, busy_timeout=0.2)
     system = PersonSystem(database, **details)
@@ -166,11 +181,11 @@ def requests(connection: RecordingConnection) -> list[Request]:
 
 
 def sent(connection: RecordingConnection) -> list[str]:
-    """Return what went out, as `set p1`, `remove p1`, `remove everyone`."""
-    return [_shortly(request) for request in requests(connection)]
+    """Return the requests that were sent, as `set p1`, `remove p1`, `remove everyone`."""
+    return [_abbreviated(request) for request in requests(connection)]
 
 
-def _shortly(request: Request) -> str:
+def _abbreviated(request: Request) -> str:
     if isinstance(request, SetPersonRequest):
         return f"set {request.person.id}"
     if isinstance(request, RemovePersonRequest):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.person_entry import DeliveryState, PersonEntry
-from bridge.persons.delivery.plan import PATIENCE, Send, Tries, Wait, next_step, repeat_after
+from bridge.persons.delivery.plan import MAX_ATTEMPTS_FIRST, Attempts, Send, Wait, next_step, repeat_seconds
 
 NOW = 1000.0
 
@@ -26,21 +26,21 @@ def entry(revision: int, person_id: str | None = "") -> PersonEntry:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[list[PersonEntry], set[int], dict[int, Tries]]:
+def situations(draw: st.DrawFn) -> tuple[list[PersonEntry], set[int], dict[int, Attempts]]:
     revisions = sorted(draw(st.sets(st.integers(1, 30), max_size=8)))
     removal = draw(st.sampled_from([*revisions, None]))
     entries = [entry(revision, None if revision == removal else "") for revision in revisions]
     answered = draw(st.sets(st.sampled_from(revisions))) if revisions else set()
     tried = draw(st.sets(st.sampled_from(revisions))) if revisions else set()
     tries = {
-        revision: Tries(draw(st.integers(1, 5)), draw(st.floats(NOW - 5, NOW + 5, allow_nan=False)))
+        revision: Attempts(draw(st.integers(1, 5)), draw(st.floats(NOW - 5, NOW + 5, allow_nan=False)))
         for revision in sorted(tried)
     }
     return entries, answered, tries
 
 
 @given(situations())
-def test_only_what_is_open_and_due_is_sent(situation: tuple[list[PersonEntry], set[int], dict[int, Tries]]) -> None:
+def test_only_what_is_open_and_due_is_sent(situation: tuple[list[PersonEntry], set[int], dict[int, Attempts]]) -> None:
     entries, answered, tries = situation
     step = next_step(entries, answered, tries, None, NOW)
     if isinstance(step, Send):
@@ -58,7 +58,7 @@ def test_only_what_is_open_and_due_is_sent(situation: tuple[list[PersonEntry], s
 
 @given(situations())
 def test_the_removal_of_everyone_keeps_its_place(
-    situation: tuple[list[PersonEntry], set[int], dict[int, Tries]],
+    situation: tuple[list[PersonEntry], set[int], dict[int, Attempts]],
 ) -> None:
     entries, answered, tries = situation
     step = next_step(entries, answered, tries, None, NOW)
@@ -75,7 +75,7 @@ def test_the_removal_of_everyone_keeps_its_place(
 
 @given(situations())
 def test_everything_is_sent_once_before_anything_waits(
-    situation: tuple[list[PersonEntry], set[int], dict[int, Tries]],
+    situation: tuple[list[PersonEntry], set[int], dict[int, Attempts]],
 ) -> None:
     entries, _, _ = situation
     answered: set[int] = set()
@@ -88,7 +88,7 @@ def test_everything_is_sent_once_before_anything_waits(
 
 @given(situations(), st.floats(0.001, 20))
 def test_nothing_goes_out_beside_a_frame_in_flight(
-    situation: tuple[list[PersonEntry], set[int], dict[int, Tries]], left: float
+    situation: tuple[list[PersonEntry], set[int], dict[int, Attempts]], left: float
 ) -> None:
     entries, answered, tries = situation
     assert isinstance(next_step(entries, answered, tries, NOW + left, NOW), Wait)
@@ -98,13 +98,13 @@ def test_nothing_goes_out_beside_a_frame_in_flight(
 
 def test_who_was_never_answered_lets_the_others_go_first() -> None:
     entries = [entry(1), entry(2), entry(3)]
-    impatient = {1: Tries(PATIENCE - 1, NOW)}
-    patient = {1: Tries(PATIENCE, NOW)}
+    impatient = {1: Attempts(MAX_ATTEMPTS_FIRST - 1, NOW)}
+    patient = {1: Attempts(MAX_ATTEMPTS_FIRST, NOW)}
     assert next_step(entries, (), impatient, None, NOW) == Send(entries[0])
     assert next_step(entries, (), patient, None, NOW) == Send(entries[1])
     assert next_step(entries[:1], (), patient, None, NOW) == Send(entries[0])
 
 
 def test_repeats_come_after_20_seconds_and_then_ever_later() -> None:
-    assert [repeat_after(count, 20, 600) for count in range(1, 9)] == [20, 40, 80, 160, 320, 600, 600, 600]
-    assert repeat_after(100_000, 20, 600) == 600
+    assert [repeat_seconds(count, 20, 600) for count in range(1, 9)] == [20, 40, 80, 160, 320, 600, 600, 600]
+    assert repeat_seconds(100_000, 20, 600) == 600

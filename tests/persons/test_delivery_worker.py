@@ -16,10 +16,12 @@ from bridge.model.events import UnknownReply
 from bridge.model.outcome import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
+from bridge.persons.delivery.manager import AnswerRecorder
 from bridge.persons.delivery.worker import WINDOW, DeliveryTimes
-from bridge.persons.transaction import TerminalAnswer
+from bridge.persons.transactions import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
+from bridge.store.person_queries import pending
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests, sent, silent
 from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
@@ -107,7 +109,7 @@ async def test_a_late_answer_to_an_earlier_try_counts(quick: PersonSystem) -> No
     await quick.set(person("p1"), request_id="r")
     await until(lambda: len(connection.frames) >= 2)
     answer(quick, connection, connection.frames[0])
-    (word,) = await quick.last_words(1)
+    (word,) = await quick.final_replies(1)
     assert (word.reply.outcome, word.reply.msgid) == (Outcome.OK, requests(connection)[0].msgid)
     count = len(connection.frames)
     await quick.set(person("p2"))
@@ -153,15 +155,16 @@ async def test_an_answer_to_what_was_changed_since_does_not_count(system: Person
 
 async def test_an_answer_that_crosses_a_change_does_not_confirm_it(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r")
-    (older,) = await system.store.pending("T1", 1)
+    (older,) = await system.read(pending, "T1", 1)
     await system.set({"id": "p1", "name": "Newer"}, request_id="r")
-    # The answer had come in, but the change was stored before it.
-    record = system.person_service._recorder.record
-    record(TerminalAnswer(sn="T1", person_id="p1", revision=older.revision, status=0, message="ok", msgid="m"))
-    record(TerminalAnswer(sn="T1", person_id="nobody", revision=older.revision, status=0, message="ok", msgid="m"))
-    system.connect("T2")
-    await system.remove("p2", sn="T2")
-    await system.settled("T2")
+    # The answer came in before the change, but is stored after it.
+    recorder = AnswerRecorder(system.transactions, retry_seconds=1)
+    for person_id in ("p1", "unknown"):
+        recorder.record(
+            TerminalAnswer(sn="T1", person_id=person_id, revision=older.revision, status=0, message="ok", msgid="m")
+        )
+    recorder.stop()
+    await recorder.run()
     assert await system.delivery() == {"p1": "pending"}
 
 
@@ -182,7 +185,7 @@ async def test_a_refused_person_is_shown_and_holds_nobody_up(system: PersonSyste
     answer(system, connection, connection.frames[0], status=-3, text="no face found")
     await until(lambda: len(connection.frames) == 2)
     answer(system, connection, connection.frames[1])
-    refused, ok = await system.last_words(2)
+    refused, ok = await system.final_replies(2)
     assert (refused.reply.outcome, refused.reply.status, refused.reply.message) == (
         Outcome.REFUSED,
         -3,
@@ -256,11 +259,12 @@ async def test_a_connection_that_breaks_under_a_frame(system: PersonSystem) -> N
 async def test_idle_terminals_cost_no_task(system: PersonSystem) -> None:
     system.connect("T1")
     system.connect("T2")
-    assert len(system.person_service._delivery._tasks) == 0
+    delivery = system.person_service.delivery
+    assert (delivery.running, delivery.workers) == (0, 0)
     await system.set(person("p1"))
     await system.settled()
-    await until(lambda: len(system.person_service._delivery._tasks) == 0)
-    assert system.person_service._delivery._couriers == {}
+    await until(lambda: delivery.running == 0)
+    assert delivery.workers == 0
 
 
 async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: PersonSystem) -> None:
@@ -268,10 +272,11 @@ async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: PersonS
     await quick.set(person("p1"))
     await until(lambda: len(connection.frames) >= 3)
     answer(quick, connection, connection.frames[1])
-    await until(lambda: quick.person_service._delivery._couriers == {})
-    known = quick.registry.get("T1")
-    assert known is not None
-    assert known._expected == {}
+    await until(lambda: quick.person_service.delivery.workers == 0)
+    unknown = collect(quick.events, UnknownReply)
+    for frame in connection.frames:
+        answer(quick, connection, frame)
+    assert len(unknown) == len(connection.frames)
 
 
 async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(system: PersonSystem, tmp_path: Path) -> None:
@@ -280,7 +285,7 @@ async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(system: PersonSy
         other.execute("UPDATE person_entry SET desired = json_set(desired, '$.pass_count', -1) WHERE person_id = 'p1'")
         other.commit()
     connection = system.connect()
-    refused, ok = (entry.reply for entry in await system.last_words(2))
+    refused, ok = (entry.reply for entry in await system.final_replies(2))
     assert (refused.outcome, refused.status, refused.delivered) == (Outcome.REFUSED, None, False)
     assert "a pass count is a whole number" in (refused.message or "")
     assert (ok.outcome, ok.person_id) == (Outcome.OK, "p2")
@@ -295,7 +300,7 @@ async def test_answers_wait_for_a_store_that_is_locked(system: PersonSystem, tmp
         await until(lambda: len(connection.frames) == 2)
         assert system.person_service.counts("T1").pending == 2
         other.rollback()
-    assert await system.told(2) == [("r", "p1", "ok"), ("r", "p2", "ok")]
+    assert await system.final_outcomes(2) == [("r", "p1", "ok"), ("r", "p2", "ok")]
     assert sent(connection) == ["set p1", "set p2"]
 
 

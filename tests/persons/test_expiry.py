@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.model.events import CommandReplied
-from bridge.persons.expiry import ExpiryJob
+from bridge.persons.maintenance import ExpiryJob
+from bridge.store.person_queries import expired
 from tests.persons.person_system import PersonSystem, person, person_system, sent
 from tests.support.core import ManualClock
 from tests.support.waiting import until
@@ -13,7 +14,7 @@ DAY = 86400.0
 
 
 def expiry(system: PersonSystem, days: int) -> ExpiryJob:
-    return ExpiryJob(system.store, system.person_service._commits, system.events, system.clock, "this boot", days)
+    return ExpiryJob(system.transactions, days)
 
 
 async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_path: Path) -> None:
@@ -55,9 +56,9 @@ async def test_it_is_done_at_the_start_and_not_where_it_is_not_asked_for(tmp_pat
 async def test_who_was_given_more_time_stays(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1", valid_until="2026-11-01"))
-        stale = await system.store.expired(datetime(2026, 11, 24, tzinfo=UTC), 10)
+        stale = await system.read(expired, datetime(2026, 11, 24, tzinfo=UTC), 10)
         await system.set({"id": "p1", "valid_until": "2027-11-01"})
-        await expiry(system, 0)._remove("T1", [person_id for _, person_id in stale])
+        await expiry(system, 0).remove("T1", [person_id for _, person_id in stale])
         assert stale
         assert await system.delivery() == {"p1": "pending"}
 

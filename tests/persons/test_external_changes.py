@@ -11,14 +11,15 @@ from bridge.model.origin import Origin
 from bridge.model.person_entry import RequestContext
 from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
-from bridge.persons.photos.garbage_collection import PhotoGarbageCollector
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.maintenance import PhotoGarbageCollector
+from bridge.persons.transactions import PersonContext, TransactionRunner
 from bridge.store.database import Database
-from bridge.store.persons import StoredPersons
+from bridge.store.person_queries import entry as entry_of
+from bridge.store.photos import PLAIN
 from tests.persons.person_system import PHOTO, PersonSystem, person, person_system, sent
 from tests.support.waiting import until
 
-ASKED = RequestContext(
+REQUEST = RequestContext(
     command="removePerson", request_id="outside", origin=Origin(source="test"), received_at=0, boot_id="another"
 )
 
@@ -27,15 +28,16 @@ class Outside:
     """Another program on the same store."""
 
     def __init__(self, database: Database, system: PersonSystem) -> None:
-        self.commits = TransactionRunner(
-            StoredPersons(database), EventBus(), system.clock, "this boot", beside_a_bridge=True
+        self.transactions = TransactionRunner(
+            PersonContext(database=database, cipher=PLAIN, events=EventBus(), clock=system.clock, boot_id="this boot"),
+            is_external=True,
         )
 
     async def remove(self, *person_ids: str, sn: str = "T1") -> None:
-        await self.commits.run(lambda ledger: changes.remove_persons(ledger, sn, person_ids, ASKED))
+        await self.transactions.run(lambda one: changes.remove_persons(one, sn, person_ids, REQUEST))
 
     async def copy(self, source: str, sn: str, *person_ids: str) -> list[str]:
-        return await self.commits.run(lambda ledger: changes.copy_persons(ledger, source, sn, person_ids, ASKED))
+        return await self.transactions.run(lambda one: changes.copy_persons(one, source, sn, person_ids, REQUEST))
 
 
 async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
@@ -51,7 +53,11 @@ async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
         await other.close()
         assert sent(connection)[-1] == "remove p1"
         assert changed
-        assert await system.told(3) == [("inside", "p1", "ok"), ("inside", "p2", "ok"), ("outside", "p1", "ok")]
+        assert await system.final_outcomes(3) == [
+            ("inside", "p1", "ok"),
+            ("inside", "p2", "ok"),
+            ("outside", "p1", "ok"),
+        ]
 
 
 async def test_a_change_that_was_pending_gives_way_to_one_from_outside(tmp_path: Path) -> None:
@@ -62,7 +68,7 @@ async def test_a_change_that_was_pending_gives_way_to_one_from_outside(tmp_path:
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
         await Outside(other, system).remove("p2")
         await other.close()
-        assert await system.told(1) == [("inside", "p2", "superseded")]
+        assert await system.final_outcomes(1) == [("inside", "p2", "superseded")]
         system.connect()
         await system.settled()
         assert set(await system.delivery()) == {"p1"}
@@ -87,9 +93,9 @@ async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path
         return any(base64.b64decode(PHOTO)[300:400] in path.read_bytes() for path in tmp_path.glob("store.db*"))
 
     async with person_system(tmp_path) as system, asyncio.TaskGroup() as group:
-        erasure = PhotoGarbageCollector(system.store, delay=0.01)
-        system.person_service._commits.listen(erasure.committed)
-        running = group.create_task(erasure.run())
+        collector = PhotoGarbageCollector(system.database, delay_seconds=0.01)
+        system.transactions.listen(collector.committed)
+        running = group.create_task(collector.run())
         await system.set(person("1"), person("2"))
         assert on_the_disk()
         await system.remove("1")
@@ -114,7 +120,7 @@ async def test_copies_are_only_of_what_differs(tmp_path: Path) -> None:
         outside = Outside(system.database, system)
         assert await outside.copy("T1", "T2", "p1", "p2", "p3", "p4", "nobody") == ["p2", "p4"]
         assert await outside.copy("T1", "T2", "p1", "p2", "p4") == []
-        entry = await system.store.entry("T2", "p2")
+        entry = await system.read(entry_of, "T2", "p2")
         assert entry is not None
         assert entry.person is not None
         # The terminal has a rule that must be overwritten.

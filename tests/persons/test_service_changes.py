@@ -1,6 +1,7 @@
 """What is accepted, merged, superseded and removed, in the order it was asked for."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.requests import SetPersonRequest
+from bridge.simulator.faces import sample_photo
 from tests.persons.person_system import (
     ORIGIN,
     OTHER_PHOTO,
@@ -28,6 +30,7 @@ from tests.support.core import collect
 from tests.support.waiting import until
 
 ACCEPTED = Outcome.ACCEPTED
+LARGE_PHOTO = base64.b64encode(sample_photo(3, (960, 1280))).decode()
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ async def test_a_person_is_accepted_sent_and_told(system: PersonSystem) -> None:
         "p1",
         "T1",
     )
-    (word,) = await system.last_words(1)
+    (word,) = await system.final_replies(1)
     assert word.origin == ORIGIN
     reply = word.reply
     assert (reply.command, reply.outcome, reply.request_id, reply.person_id) == ("setPerson", Outcome.OK, "r1", "p1")
@@ -105,7 +108,7 @@ async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(system: P
     await system.set(person("p1"))
     await system.settled()
     await system.set({"id": "p1", "enabled": False}, request_id="off")
-    assert (await system.told(2))[1] == ("off", "p1", "ok")
+    assert (await system.final_outcomes(2))[1] == ("off", "p1", "ok")
     assert system.person_service.counts("T1") == PersonCounts()
     assert await system.delivery() == {"p1": "confirmed"}
     await system.set({"id": "p1", "enabled": True})
@@ -116,7 +119,7 @@ async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(system: P
 async def test_the_removal_of_somebody_unknown_is_sent(system: PersonSystem) -> None:
     connection = system.connect()
     assert await system.remove("stranger", "other", "stranger", request_id="r1") == [ACCEPTED, ACCEPTED]
-    assert await system.told(2) == [("r1", "stranger", "ok"), ("r1", "other", "ok")]
+    assert await system.final_outcomes(2) == [("r1", "stranger", "ok"), ("r1", "other", "ok")]
     assert sent(connection) == ["remove stranger", "remove other"]
     assert system.person_service.counts("T1") == PersonCounts()
 
@@ -133,17 +136,17 @@ async def test_what_was_not_delivered_is_superseded_in_order(system: PersonSyste
     await system.set(person("p1"), request_id="first")
     await system.set({"id": "p1", "name": "Second"}, request_id="second")
     await system.remove("p1", request_id="third")
-    assert await system.told(2) == [("first", "p1", "superseded"), ("second", "p1", "superseded")]
+    assert await system.final_outcomes(2) == [("first", "p1", "superseded"), ("second", "p1", "superseded")]
     connection = system.connect()
-    assert await system.told(1) == [("third", "p1", "ok")]
+    assert await system.final_outcomes(1) == [("third", "p1", "ok")]
     assert sent(connection) == ["remove p1"]
 
 
 async def test_the_same_person_twice_in_a_list(system: PersonSystem) -> None:
     assert await system.set(person("p1"), {"id": "p1", "card": "7"}, request_id="r") == [ACCEPTED, ACCEPTED]
-    assert await system.told(1) == [("r", "p1", "superseded")]
+    assert await system.final_outcomes(1) == [("r", "p1", "superseded")]
     connection = system.connect()
-    assert await system.told(1) == [("r", "p1", "ok")]
+    assert await system.final_outcomes(1) == [("r", "p1", "ok")]
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert request.person.card == "7"
@@ -152,7 +155,7 @@ async def test_the_same_person_twice_in_a_list(system: PersonSystem) -> None:
 async def test_a_superseded_word_tells_where_it_belongs(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r")
     await system.remove("p1")
-    (word,) = await system.last_words(1)
+    (word,) = await system.final_replies(1)
     assert word.origin == ORIGIN
     assert (word.reply.command, word.reply.status, word.reply.delivered) == ("setPerson", None, None)
     assert word.reply.message == "a later change took its place"
@@ -162,10 +165,10 @@ async def test_removing_everyone_has_its_place_in_the_order(system: PersonSystem
     await system.set(person("p1"), person("p2"), request_id="before")
     await system.remove_everyone(request_id="all")
     await system.set(person("p2"), person("p3"), request_id="after")
-    assert sorted(await system.told(2)) == [("before", "p1", "superseded"), ("before", "p2", "superseded")]
+    assert sorted(await system.final_outcomes(2)) == [("before", "p1", "superseded"), ("before", "p2", "superseded")]
     assert await system.delivery() == {"p2": "pending", "p3": "pending"}
     connection = system.connect()
-    assert await system.told(3) == [("all", None, "ok"), ("after", "p2", "ok"), ("after", "p3", "ok")]
+    assert await system.final_outcomes(3) == [("all", None, "ok"), ("after", "p2", "ok"), ("after", "p3", "ok")]
     assert sent(connection) == ["remove everyone", "set p2", "set p3"]
     assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
@@ -181,9 +184,9 @@ async def test_nothing_goes_past_the_removal_of_everyone(system: PersonSystem) -
 async def test_a_later_removal_of_everyone_supersedes_the_earlier(system: PersonSystem) -> None:
     await system.remove_everyone(request_id="first")
     await system.remove_everyone(request_id="second")
-    assert await system.told(1) == [("first", None, "superseded")]
+    assert await system.final_outcomes(1) == [("first", None, "superseded")]
     connection = system.connect()
-    assert await system.told(1) == [("second", None, "ok")]
+    assert await system.final_outcomes(1) == [("second", None, "ok")]
     assert sent(connection) == ["remove everyone"]
 
 
@@ -225,8 +228,9 @@ async def test_persons_are_listed_by_id_in_full(system: PersonSystem) -> None:
 
 async def test_one_photo_for_all_terminals_until_nobody_wants_it(system: PersonSystem) -> None:
     async def photos() -> int:
-        async with system.database.reading() as connection:
-            return int((await connection.exec_driver_sql("SELECT count(*) FROM photo")).scalar_one())
+        return await system.read(
+            lambda connection: int(connection.exec_driver_sql("SELECT count(*) FROM photo").scalar_one())
+        )
 
     await system.set(person("p1"), person("p2"))
     await system.set(person("p1"), sn="T2")
@@ -254,12 +258,25 @@ async def test_changes_are_heard_of_after_the_commit(system: PersonSystem) -> No
     assert settled == [Outcome.SUPERSEDED]
 
 
+async def test_changes_take_effect_in_the_order_of_the_calls(system: PersonSystem) -> None:
+    async with asyncio.TaskGroup() as group:
+        # Its photo takes longer than everything that the others need.
+        first = group.create_task(system.set(person("p1", photo=LARGE_PHOTO)))
+        cancelled = group.create_task(system.set({"id": "p1", "card": "1"}))
+        last = group.create_task(system.set({"id": "p1", "name": "Last"}))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+    assert (first.result(), last.result()) == ([ACCEPTED], [ACCEPTED])
+    (listed,) = await system.person_service.persons("T1")
+    assert (listed["name"], listed["card"]) == ("Last", None)
+
+
 async def test_forgetting_a_terminal_tells_whoever_waits(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r1")
     await system.sync(request_id="r2")
     await system.set(person("p1"), sn="T2")
     await system.person_service.forget("T1")
-    assert await system.told(2) == [("r1", "p1", "superseded"), ("r2", None, "superseded")]
+    assert await system.final_outcomes(2) == [("r1", "p1", "superseded"), ("r2", None, "superseded")]
     assert await system.person_service.persons("T1") == []
     assert system.person_service.counts("T1") == PersonCounts()
     assert await system.delivery("T2") == {"p1": "pending"}
@@ -268,11 +285,11 @@ async def test_forgetting_a_terminal_tells_whoever_waits(system: PersonSystem) -
 async def test_a_sync_sends_everything_again(system: PersonSystem) -> None:
     await system.set(person("p1"), person("p2"), person("p3"), person("off", enabled=False), request_id="set")
     connection = system.connect()
-    await system.told(4)
+    await system.final_outcomes(4)
     await system.set(person("p3"), request_id="again")
     connection.frames.clear()
     assert await system.sync(request_id="sync") == [ACCEPTED]
-    words = await system.told(2)
+    words = await system.final_outcomes(2)
     assert ("again", "p3", "ok") in words
     assert words[-1] == ("sync", None, "ok")
     assert sorted(set(sent(connection))) == ["set p1", "set p2", "set p3"]
@@ -281,17 +298,17 @@ async def test_a_sync_sends_everything_again(system: PersonSystem) -> None:
 
 async def test_a_sync_of_nobody_is_ok_at_once(system: PersonSystem) -> None:
     assert await system.sync(request_id="r") == [ACCEPTED]
-    (word,) = await system.last_words(1)
+    (word,) = await system.final_replies(1)
     assert (word.reply.command, word.reply.request_id, word.reply.outcome) == ("syncPersons", "r", Outcome.OK)
 
 
 async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_roster(system: PersonSystem) -> None:
     await system.set(person("p1"), person("p2"))
     connection = system.connect()
-    await system.told(2)
+    await system.final_outcomes(2)
     connection.frames.clear()
     await system.sync(request_id="r", clear=True)
-    assert await system.told(1) == [("r", None, "ok")]
+    assert await system.final_outcomes(1) == [("r", None, "ok")]
     assert sent(connection) == ["remove everyone", "set p1", "set p2"]
     assert await system.delivery() == {"p1": "confirmed", "p2": "confirmed"}
 
@@ -301,7 +318,7 @@ async def test_a_sync_waits_for_what_it_sent_and_not_for_what_came_after(system:
     await system.sync(request_id="s1")
     await system.sync(request_id="s2")
     await system.remove_everyone(request_id="all")
-    assert await system.told(3) == [("r1", "p1", "superseded"), ("s1", None, "ok"), ("s2", None, "ok")]
+    assert await system.final_outcomes(3) == [("r1", "p1", "superseded"), ("s1", None, "ok"), ("s2", None, "ok")]
 
 
 async def test_whoever_waits_goes_on_waiting_through_a_sync(system: PersonSystem) -> None:
@@ -311,7 +328,7 @@ async def test_whoever_waits_goes_on_waiting_through_a_sync(system: PersonSystem
     await system.sync(request_id="s1")
     await system.sync(request_id="s2", clear=True)
     connection = system.connect()
-    assert await system.told(5) == [
+    assert await system.final_outcomes(5) == [
         ("all", None, "ok"),
         ("set", "p1", "ok"),
         ("gone", "stranger", "ok"),

@@ -16,6 +16,7 @@ from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
+from bridge.store.person_queries import counts as stored_counts
 from tests.persons.person_system import PersonSystem, person, person_system
 from tests.support.core import RecordingConnection
 from tests.support.postgresql import PostgreSQL
@@ -135,8 +136,8 @@ class RosterModel(RuleBasedStateMachine):
         assert self.runner.run(self.get().delivery()) == dict.fromkeys(sorted(self.wanted), "confirmed")
         counts = self.get().person_service.counts("T1")
         assert (counts.desired, counts.confirmed, counts.refused) == (len(self.held), len(self.held), 0)
-        assert self.runner.run(self.get().store.counts()).get("T1", PersonCounts()) == counts
-        told = self.runner.run(self.get().told(len(self.asked)))
+        assert self.runner.run(self.get().read(stored_counts)).get("T1", PersonCounts()) == counts
+        told = self.runner.run(self.get().final_outcomes(len(self.asked)))
         assert sorted(request_id or "" for request_id, _, _ in told) == sorted(self.asked)
 
     def run_connect(self, answer: Callable[[str], TerminalReply | None]) -> None:

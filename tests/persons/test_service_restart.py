@@ -37,7 +37,7 @@ async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
         await system.settled()
         assert sent(connection) == ["set p2"]
         system.connect("T2")
-        words = await system.last_words(3)
+        words = await system.final_replies(3)
         assert [(word.reply.request_id, word.reply.outcome) for word in words] == [
             (None, Outcome.OK),
             ("r2", Outcome.OK),
@@ -59,7 +59,7 @@ async def test_durations_do_not_reach_over_a_boot(tmp_path: Path) -> None:
         await system.set(person("p1"))
     async with person_system(tmp_path, boot_id="another boot") as system:
         system.connect()
-        (word,) = await system.last_words(1)
+        (word,) = await system.final_replies(1)
         assert word.reply.duration_ms is None
 
 
@@ -93,7 +93,7 @@ async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path
         await system.person_service.outbox.published([second[0].id])
     async with person_system(tmp_path) as system:
         await system.sync(request_id="r3", sn="T2")
-        assert await system.told(1) == [("r3", None, "ok")]
+        assert await system.final_outcomes(1) == [("r3", None, "ok")]
 
 
 async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_sam
             other.execute("BEGIN IMMEDIATE")
             async with asyncio.TaskGroup() as group:
                 change = group.create_task(system.set(person("p1"), request_id="r"))
-                await until(lambda: system.person_service._commits._running)
+                await until(lambda: system.transactions.running)
                 change.cancel()
             other.rollback()
-        assert await system.told(1) == [("r", "p1", "ok")]
+        assert await system.final_outcomes(1) == [("r", "p1", "ok")]
         assert sent(connection) == ["set p1"]
 
 
@@ -133,7 +133,7 @@ async def test_a_full_disk_does_nothing_by_halves(tmp_path: Path) -> None:
             assert await system.set(*many, request_id="r1") == [Outcome.UNAVAILABLE] * 300
             assert await system.delivery() == {"p0": "pending"}
         assert await system.set(*many, request_id="r2") == [Outcome.ACCEPTED] * 300
-        assert await system.told(1) == [("r0", "p0", "superseded")]
+        assert await system.final_outcomes(1) == [("r0", "p0", "superseded")]
         connection = system.connect()
         await system.settled()
         assert len(connection.frames) == 300

@@ -27,10 +27,10 @@ async def test_a_second_bridge_is_kept_out_until_the_first_has_ended(store_url: 
     async with instance_lock(store_url):
         assert await is_bridge_running(store_url)
         with pytest.raises(StoreInUseError, match="stop it first"):
-            async with instance_lock(store_url, patience=0):
+            async with instance_lock(store_url, wait_seconds=0):
                 pass
     assert not await is_bridge_running(store_url)
-    async with instance_lock(store_url, patience=0):
+    async with instance_lock(store_url, wait_seconds=0):
         pass
 
 
@@ -48,7 +48,7 @@ async def test_a_bridge_that_starts_waits_for_one_that_ends(store_url: str) -> N
 
 
 async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreUrlError, match=r"pip install 'facebridge\[postgres\]'"):
         await is_bridge_running("postgresql://me@127.0.0.1:1/x")
 

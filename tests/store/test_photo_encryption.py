@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.errors import PhotoKeyError
-from bridge.store.persons import StoredPersons
-from bridge.store.photo_cipher import PhotoCipher
-from bridge.store.photo_rotation import PhotoRotation
+from bridge.store.photos import (
+    PLAIN,
+    PhotoCipher,
+    PhotoRotation,
+    add_photos,
+    drop_unused_photos,
+    read_photo,
+)
+from bridge.store.photos import key_ids as stored_key_ids
 from bridge.store.tables import PHOTO
 
 OLD, NEW = (Secret(Fernet.generate_key().decode()) for _ in range(2))
@@ -22,13 +28,11 @@ JPEG = b"\xff\xd8 a face, as plain as can be " * 500
 
 
 async def keep(database: Database, cipher: PhotoCipher, *names: str) -> None:
-    async with StoredPersons(database, cipher).transaction() as transaction:
-        await transaction.add_photos({name * 64: JPEG + name.encode() for name in names})
+    await database.write(add_photos, cipher, {name * 64: JPEG + name.encode() for name in names})
 
 
 async def key_ids(database: Database) -> set[str | None]:
-    async with database.reading() as connection:
-        return set((await connection.execute(select(PHOTO.c.key_id))).scalars())
+    return set(await database.read(stored_key_ids))
 
 
 def on_the_disk(file: Path) -> bytes:
@@ -38,7 +42,7 @@ def on_the_disk(file: Path) -> bytes:
 async def test_an_encrypted_photo_is_read_back_and_not_to_be_found_on_the_disk(sqlite: Database, file: Path) -> None:
     cipher = PhotoCipher([NEW])
     await keep(sqlite, cipher, "a")
-    assert await StoredPersons(sqlite, cipher).photo("a" * 64) == JPEG + b"a"
+    assert await sqlite.read(read_photo, cipher, "a" * 64) == JPEG + b"a"
     assert JPEG[:60] not in on_the_disk(file)
 
 
@@ -51,7 +55,7 @@ async def test_a_new_key_takes_over_from_the_old_one_and_from_none(database: Dat
     await rotation.run()
     assert await key_ids(database) == {cipher.key_id}
     for name in "abz":
-        assert await StoredPersons(database, PhotoCipher([NEW])).photo(name * 64) == JPEG + name.encode()
+        assert await database.read(read_photo, PhotoCipher([NEW]), name * 64) == JPEG + name.encode()
     await PhotoRotation(database, PhotoCipher([NEW])).require_keys()
 
 
@@ -75,28 +79,28 @@ async def test_a_photo_that_was_tampered_with_is_told_and_not_shown(
 ) -> None:
     cipher = PhotoCipher([OLD])
     await keep(database, cipher, "a", "b")
-    async with database.writing() as connection:
-        other = select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "b" * 64).scalar_subquery()
-        mangled = (await connection.execute(select(other))).scalar_one()[:-1] + b"\x00"
-        await connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=mangled))
-    assert await StoredPersons(database, cipher).photo("a" * 64) is None
+
+    def mangle(connection: Connection) -> None:
+        other = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "b" * 64)).scalar_one()
+        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=other[:-1] + b"\x00"))
+
+    await database.write(mangle)
+    assert await database.read(read_photo, cipher, "a" * 64) is None
     assert "changed or damaged" in caplog.text
     # Under a new key it stays as it is, and stops nobody.
     with caplog.at_level(logging.WARNING):
         await PhotoRotation(database, PhotoCipher([NEW, OLD])).run()
     assert "keeps its old key" in caplog.text
-    assert await StoredPersons(database, PhotoCipher([NEW])).photo("b" * 64) == JPEG + b"b"
+    assert await database.read(read_photo, PhotoCipher([NEW]), "b" * 64) == JPEG + b"b"
 
 
 async def test_a_deleted_photo_is_gone_from_the_disk(sqlite: Database, file: Path) -> None:
-    persons = StoredPersons(sqlite)
-    await keep(sqlite, PhotoCipher(), "a")
-    assert await persons.shed()
+    await keep(sqlite, PLAIN, "a")
+    assert await sqlite.checkpoint()
     assert JPEG[:60] in on_the_disk(file)
-    async with persons.transaction() as transaction:
-        assert await transaction.drop_unused_photos(["a" * 64])
-        assert not await transaction.drop_unused_photos(["b" * 64])
-    assert await persons.shed()
+    assert await sqlite.write(drop_unused_photos, ["a" * 64])
+    assert not await sqlite.write(drop_unused_photos, ["b" * 64])
+    assert await sqlite.checkpoint()
     assert JPEG[:60] not in on_the_disk(file)
 
 
@@ -105,6 +109,6 @@ async def test_what_somebody_still_reads_is_let_go_of_later(sqlite: Database, fi
     with closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM photo").fetchall()
-        assert not await sqlite.shed()
+        assert not await sqlite.checkpoint()
         reader.rollback()
-    assert await sqlite.shed()
+    assert await sqlite.checkpoint()

@@ -13,17 +13,26 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, insert, select, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, insert, text
 
 import bridge.store
 from bridge.model.person_entry import DeliveryState
 from bridge.model.terminal import PersonCounts
-from bridge.store.database import Database, parse_url
+from bridge.store.database import Database
+from bridge.store.engine import create_engine, parse_url
 from bridge.store.errors import StoreTooOldError
-from bridge.store.outbox import StoredOutbox
-from bridge.store.persons import StoredPersons
-from bridge.store.tables import COUNTER, METADATA
+from bridge.store.person_queries import (
+    add_final_replies,
+    counts,
+    expired,
+    final_replies,
+    last_final_reply_id,
+    next_revisions,
+    page,
+    syncs,
+)
+from bridge.store.photos import PLAIN, read_photo
+from bridge.store.tables import METADATA
 from bridge.store.terminals import StoredTerminals
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.sql"))
@@ -63,10 +72,10 @@ async def put_back(url: str, kept: Path) -> None:
                         text(f"SELECT setval('{table.name}_id_seq', (SELECT max(id) FROM {table.name}))")
                     )
 
-    engine = create_async_engine(parse_url(url))
-    async with engine.begin() as connection:
-        await connection.run_sync(fill)
-    await engine.dispose()
+    engine = create_engine(parse_url(url))
+    with engine.begin() as connection:
+        fill(connection)
+    engine.dispose()
 
 
 def adapt(table: Table, column: str, value: Any) -> Any:
@@ -85,16 +94,13 @@ async def test_a_migrated_store_has_the_tables_of_this_version(database: Databas
     def differences(connection: Connection) -> object:
         return compare_metadata(MigrationContext.configure(connection), METADATA)
 
-    async with database.reading() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await database.read(differences) == []
 
 
 async def test_opening_again_changes_nothing(database: Database, store_url: str) -> None:
-    async with database.writing() as connection:
-        await connection.execute(COUNTER.update().values(value=7))
+    assert await database.write(next_revisions, 7) == 1
     again = await Database.open(store_url)
-    async with again.reading() as connection:
-        assert (await connection.execute(select(COUNTER.c.value))).scalar_one() == 7
+    assert await again.write(next_revisions, 0) == 8
     await again.close()
 
 
@@ -102,12 +108,11 @@ async def test_opening_again_changes_nothing(database: Database, store_url: str)
 async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path, store_url: str) -> None:
     await put_back(store_url, kept)
     database = await Database.open(store_url)
-    persons, outbox = StoredPersons(database), StoredOutbox(database)
-    assert await persons.counts() == {
+    assert await database.read(counts) == {
         "T1": PersonCounts(desired=1, pending=2),
         "T2": PersonCounts(desired=1, pending=2),
     }
-    p1, p2 = await persons.page("T1", "", 10)
+    p1, p2 = await database.read(page, "T1", "", 10)
     assert (p1.revision, p1.confirmed_revision, p1.delivery) == (6, 1, DeliveryState.PENDING)
     assert p1.person is not None
     assert p1.person.card == "0042"
@@ -118,20 +123,19 @@ async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path,
     assert (p2.request.request_id, p2.request.origin.correlation_data) == ("r2", b"\x007")
     for entry in (p1, p2):
         assert entry.person is not None
-        photo = await persons.photo(entry.person.photo)
+        photo = await database.read(read_photo, PLAIN, entry.person.photo)
         assert photo is not None
         assert photo.startswith(b"\xff\xd8")
-    assert await persons.expired(datetime(2026, 1, 1, tzinfo=UTC), 10) == [("T2", "p1")]
-    assert await persons.expired(datetime(2027, 1, 1, tzinfo=UTC), 10) == [("T2", "p1"), ("T1", "p1")]
-    words = [(word.reply.request_id, word.reply.outcome.value) for word in await outbox.between(0, 99, 10)]
-    assert words == [("r1", "ok"), ("r3", "superseded")]
+    assert await database.read(expired, datetime(2026, 1, 1, tzinfo=UTC), 10) == [("T2", "p1")]
+    assert await database.read(expired, datetime(2027, 1, 1, tzinfo=UTC), 10) == [("T2", "p1"), ("T1", "p1")]
+    replies = [one.reply for one in await database.read(final_replies, 0, 99, 10)]
+    assert [(reply.request_id, reply.outcome.value) for reply in replies] == [("r1", "ok"), ("r3", "superseded")]
     (terminal,) = await StoredTerminals(database, lambda: datetime.now(UTC)).load()
     assert (terminal.sn, terminal.name, terminal.groups) == ("T2", "Vordertür 门", ("lobby",))
-    async with persons.transaction() as transaction:
-        assert await transaction.next_revisions(1) == 8
-        assert [sync.request.request_id for sync in await transaction.syncs(["T1"])] == ["r5"]
-        await transaction.tell(await outbox.between(0, 99, 1))
-    assert await outbox.last_id() == 3
+    assert await database.write(next_revisions, 1) == 8
+    assert [sync.request.request_id for sync in await database.read(syncs, ["T1"])] == ["r5"]
+    await database.write(add_final_replies, await database.read(final_replies, 0, 99, 1))
+    assert await database.read(last_final_reply_id) == 3
     await database.close()
 
 

@@ -1,9 +1,10 @@
-"""Persons, syncs and last words kept in a real store."""
+"""Queries about persons, syncs and final replies in a real store."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
@@ -12,13 +13,13 @@ from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
+from bridge.store import person_queries as queries
 from bridge.store.database import Database
-from bridge.store.outbox import StoredOutbox
-from bridge.store.persons import StoredPersons
+from bridge.store.photos import PLAIN, add_photos, read_photo
 
 AT = datetime(2026, 11, 24, 8, 0, 0, 123000, tzinfo=UTC)
 ORIGIN = Origin(source="t", user="ann", response_topic="answers", correlation_data=b"\x00\xff", assured=False)
-ASKED = RequestContext(command="setPerson", request_id="r1", origin=ORIGIN, received_at=12.5, boot_id="b")
+REQUEST = RequestContext(command="setPerson", request_id="r1", origin=ORIGIN, received_at=12.5, boot_id="b")
 PERSON = Person(
     id="p1",
     name="Zoë 门",
@@ -48,12 +49,7 @@ def entry(revision: int, person_id: str | None = "p1", **details: Any) -> Person
     return PersonEntry(person_id=person_id, revision=revision, **values)
 
 
-@pytest.fixture
-def persons(database: Database) -> StoredPersons:
-    return StoredPersons(database)
-
-
-async def test_entries_come_back_as_they_were_put(persons: StoredPersons) -> None:
+async def test_entries_come_back_as_they_were_put(database: Database) -> None:
     full = entry(
         1,
         person=PERSON,
@@ -61,85 +57,88 @@ async def test_entries_come_back_as_they_were_put(persons: StoredPersons) -> Non
         confirmed_revision=1,
         status=-3,
         message="no face",
-        request=ASKED,
+        request=REQUEST,
     )
     removal = entry(2, None)
-    async with persons.transaction() as transaction:
-        await transaction.add_photos({"a" * 64: b"jpeg"})
-        await transaction.put([full, removal])
-        assert await transaction.entries("T1", ["p1", None, "nobody"]) == [removal, full]
-    assert await persons.entry("T1", "p1") == full
-    assert await persons.entry("T2", "p1") is None
-    assert await persons.pending("T1", 10) == [removal]
-    assert await persons.page("T1", "", 10) == [full]
-    assert await persons.photo("a" * 64) == b"jpeg"
+
+    def put(connection: Connection) -> list[PersonEntry]:
+        add_photos(connection, PLAIN, {"a" * 64: b"jpeg"})
+        queries.put_entries(connection, [full, removal])
+        return queries.entries(connection, "T1", ["p1", None, "unknown"])
+
+    assert await database.write(put) == [removal, full]
+    assert await database.read(queries.entry, "T1", "p1") == full
+    assert await database.read(queries.entry, "T2", "p1") is None
+    assert await database.read(queries.pending, "T1", 10) == [removal]
+    assert await database.read(queries.page, "T1", "", 10) == [full]
+    assert await database.read(read_photo, PLAIN, "a" * 64) == b"jpeg"
 
 
-async def test_a_person_without_its_photo_cannot_be_kept(persons: StoredPersons) -> None:
-    async def put() -> None:
-        async with persons.transaction() as transaction:
-            await transaction.put([entry(1, person=PERSON)])
-
+async def test_a_person_without_its_photo_cannot_be_stored(database: Database) -> None:
     with pytest.raises(UnavailableError):
-        await put()
-    assert await persons.entry("T1", "p1") is None
+        await database.write(queries.put_entries, [entry(1, person=PERSON)])
+    assert await database.read(queries.entry, "T1", "p1") is None
 
 
-async def test_many_at_once(persons: StoredPersons) -> None:
+async def test_many_at_once(database: Database) -> None:
     ids = [f"p{number:04}" for number in range(1200)]
-    async with persons.transaction() as transaction:
-        entries = [entry(number, person_id) for number, person_id in enumerate(ids)]
-        await transaction.put(entries)
-        assert len(await transaction.entries("T1", ids)) == 1200
-        seen = [len(batch) async for batch in transaction.scan("T1", before=1000, limit=300)]
+    entries = [entry(number, person_id) for number, person_id in enumerate(ids)]
+
+    def work(connection: Connection) -> None:
+        queries.put_entries(connection, entries)
+        assert len(queries.entries(connection, "T1", ids)) == 1200
+        seen = [len(batch) for batch in queries.scan(connection, "T1", before=1000, limit=300)]
         assert seen == [300, 300, 300, 100]
-        await transaction.drop(entries[:1100])
-        assert await transaction.first_pending("T1") == 1100
-    assert len(await persons.page("T1", "p1149", 100)) == 50
+        queries.drop_entries(connection, entries[:1100])
+        assert queries.first_pending(connection, "T1") == 1100
+
+    await database.write(work)
+    assert len(await database.read(queries.page, "T1", "p1149", 100)) == 50
+    assert [len(batch) async for batch in queries.pages(database, "T1", 60)] == [60, 40]
 
 
-async def test_counts_tell_apart_what_is_held_and_how_far_it_is(persons: StoredPersons) -> None:
-    async with persons.transaction() as transaction:
-        await transaction.add_photos({"a" * 64: b""})
-        await transaction.put(
-            [
-                entry(1, "held", person=PERSON, delivery=DeliveryState.CONFIRMED),
-                entry(2, "on its way", person=PERSON),
-                entry(3, "unfit", person=PERSON, delivery=DeliveryState.REFUSED),
-                entry(4, "off", person=Person(id="off", name="Off", photo="a" * 64, enabled=False)),
-                entry(5, "gone", delivery=DeliveryState.REFUSED),
-                entry(6, None),
-                entry(7, "elsewhere", sn="T2"),
-            ]
-        )
-    assert await persons.counts() == {
+async def test_counts_distinguish_what_is_held_from_what_is_delivered(database: Database) -> None:
+    await database.write(add_photos, PLAIN, {"a" * 64: b""})
+    await database.write(
+        queries.put_entries,
+        [
+            entry(1, "held", person=PERSON, delivery=DeliveryState.CONFIRMED),
+            entry(2, "on its way", person=PERSON),
+            entry(3, "unfit", person=PERSON, delivery=DeliveryState.REFUSED),
+            entry(4, "off", person=Person(id="off", name="Off", photo="a" * 64, enabled=False)),
+            entry(5, "gone", delivery=DeliveryState.REFUSED),
+            entry(6, None),
+            entry(7, "elsewhere", sn="T2"),
+        ],
+    )
+    assert await database.read(queries.counts) == {
         "T1": PersonCounts(desired=3, confirmed=1, pending=3, refused=2),
         "T2": PersonCounts(pending=1),
     }
+    assert (await database.read(queries.counts, ["T2", "T3"])).keys() == {"T2"}
 
 
-async def test_a_revision_is_given_out_once(persons: StoredPersons) -> None:
-    async with persons.transaction() as transaction:
-        assert await transaction.next_revisions(3) == 1
-        assert await transaction.next_revisions(0) == 4
-    async with persons.transaction() as transaction:
-        assert await transaction.next_revisions(1) == 4
+async def test_a_revision_is_given_out_once(database: Database) -> None:
+    assert await database.write(queries.next_revisions, 3) == 1
+    assert await database.write(queries.next_revisions, 0) == 4
+    assert await database.write(queries.next_revisions, 1) == 4
 
 
-async def test_syncs_are_kept_until_they_end(persons: StoredPersons) -> None:
-    async with persons.transaction() as transaction:
-        await transaction.add_sync(OpenSync(sn="T1", revision=3, request=ASKED))
-        await transaction.add_sync(OpenSync(sn="T2", revision=4, request=ASKED))
-        await transaction.extend_syncs("T1", 9)
-        first, second = await transaction.syncs(["T1", "T2", "T3"])
-        assert (first.sn, first.revision, first.request, second.revision) == ("T1", 9, ASKED, 4)
-        await transaction.drop_syncs([first.id])
-        assert await transaction.syncs(["T1", "T2"]) == [second]
+async def test_syncs_are_stored_until_they_end(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        queries.add_sync(connection, OpenSync(sn="T1", revision=3, request=REQUEST))
+        queries.add_sync(connection, OpenSync(sn="T2", revision=4, request=REQUEST))
+        queries.extend_syncs(connection, "T1", 9)
+        first, second = queries.syncs(connection, ["T1", "T2", "T3"])
+        assert (first.sn, first.revision, first.request, second.revision) == ("T1", 9, REQUEST, 4)
+        queries.drop_syncs(connection, [first.id])
+        assert queries.syncs(connection, ["T1", "T2"]) == [second]
+
+    await database.write(work)
 
 
-async def test_last_words_are_kept_in_order_until_they_are_dropped(persons: StoredPersons, database: Database) -> None:
-    outbox = StoredOutbox(database)
-    words = [
+async def test_final_replies_are_stored_in_order_until_they_are_deleted(database: Database) -> None:
+    added = [
         FinalReply(
             reply=Reply(
                 command="setPerson",
@@ -158,18 +157,24 @@ async def test_last_words_are_kept_in_order_until_they_are_dropped(persons: Stor
         )
         for outcome in (Outcome.OK, Outcome.REFUSED, Outcome.SUPERSEDED)
     ]
-    async with persons.transaction() as transaction:
-        await transaction.tell(words)
-        assert await transaction.last_word_id() == 3
-    kept = await outbox.between(0, 3, 10)
-    assert [word.reply for word in kept] == [word.reply for word in words]
-    assert {word.origin for word in kept} == {ORIGIN}
-    assert [word.id for word in await outbox.between(1, 2, 10)] == [2]
-    await outbox.drop([1, 3])
-    assert [word.id for word in await outbox.between(0, 3, 10)] == [2]
-    await outbox.drop([2])
-    assert await outbox.last_id() == 0
-    async with persons.transaction() as transaction:
-        # An id that was given out does not come again.
-        await transaction.tell(words[:1])
-        assert await transaction.last_word_id() == 4
+    await database.write(queries.add_final_replies, added)
+    assert await database.read(queries.last_final_reply_id) == 3
+    stored = await database.read(queries.final_replies, 0, 3, 10)
+    assert [one.reply for one in stored] == [one.reply for one in added]
+    assert {one.origin for one in stored} == {ORIGIN}
+    assert [one.id for one in await database.read(queries.final_replies, 1, 2, 10)] == [2]
+    await database.write(queries.drop_final_replies, [1, 3])
+    assert [one.id for one in await database.read(queries.final_replies, 0, 3, 10)] == [2]
+    await database.write(queries.drop_final_replies, [2])
+    assert await database.read(queries.last_final_reply_id) == 0
+    await database.write(queries.add_final_replies, added[:1])
+    # An id is not used again.
+    assert await database.read(queries.last_final_reply_id) == 4
+
+
+async def test_external_changes_are_taken_once(database: Database) -> None:
+    await database.write(queries.note_external_changes, ["T1", "T2"])
+    await database.write(queries.note_external_changes, ["T2"])
+    assert sorted(await database.read(queries.external_changes)) == ["T1", "T2"]
+    assert sorted(await database.write(queries.take_external_changes)) == ["T1", "T2"]
+    assert await database.read(queries.external_changes) == []

@@ -43,8 +43,8 @@ async def test_saving_again_replaces(terminals: StoredTerminals, database: Datab
     changed = Terminal(sn=FULL.sn, origin=TerminalOrigin.APPROVED, name="Back door")
     await terminals.save(changed)
     assert await terminals.load() == [changed]
-    async with database.reading() as connection:
-        times = (await connection.execute(select(TERMINAL.c.created_at, TERMINAL.c.changed_at))).all()
+    query = select(TERMINAL.c.created_at, TERMINAL.c.changed_at)
+    times = await database.read(lambda connection: connection.execute(query).all())
     assert times == [(datetime(2026, 11, 24, 8, 0, tzinfo=UTC), datetime(2026, 11, 24, 8, 1, tzinfo=UTC))]
 
 

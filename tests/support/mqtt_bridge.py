@@ -32,7 +32,7 @@ from bridge.mqtt.bridge_info import BridgeDescription
 from bridge.persons.outbox import Outbox
 from bridge.protocol.replies import TerminalReply
 from bridge.store.database import Database
-from bridge.store.persons import StoredPersons
+from bridge.store.person_queries import add_final_replies
 from tests.support.core import RecordingConnection, msgids
 from tests.support.terminals import InMemoryTerminals
 
@@ -199,8 +199,7 @@ class Bridge:
 
     async def store_final_replies(self, *final_replies: FinalReply) -> None:
         """Commit final replies; `outbox.load` announces them."""
-        async with StoredPersons(self._database).transaction() as transaction:
-            await transaction.tell(final_replies)
+        await self._database.write(add_final_replies, final_replies)
 
     async def open_store(self, folder: Path) -> Database:
         """Build the adapter on a store of its own, in this folder."""

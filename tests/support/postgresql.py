@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-import asyncpg
+import psycopg
 
 from tests.support.mosquitto import free_port
 
@@ -27,11 +27,9 @@ class PostgreSQL:
     async def new_url(self) -> str:
         """Create an empty database and return its URL, in the form that `store.url` accepts."""
         name = f"facebridge_{next(_NUMBERS)}"
-        connection = await asyncpg.connect(f"postgresql://facebridge:secret@127.0.0.1:{self.port}/postgres")
-        try:
+        server = f"postgresql://facebridge:secret@127.0.0.1:{self.port}/postgres"
+        async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        finally:
-            await connection.close()
         return f"postgresql://facebridge:secret@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:

@@ -1,13 +1,13 @@
-"""Writes the frames of persons, with their photos loaded when they are sent and not before."""
+"""Encodes the frames of persons; a photo is loaded only when it is about to be sent."""
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import PersonEntry
 from bridge.model.secret import Secret
 from bridge.persons.photos.preparation import encode_base64
-from bridge.persons.ports import PersonStore
 from bridge.protocol.errors import LocalProtocolError
 from bridge.protocol.photos import EscapedPhoto, escape_photo
 from bridge.protocol.requests import (
@@ -20,34 +20,39 @@ from bridge.protocol.requests import (
     encode_set_person,
 )
 
-_CACHE_LENGTH = 16 * 1024 * 1024
-"""Characters of escaped photos that are kept: about eighty of them.
+_CACHE_CHARACTERS = 16 * 1024 * 1024
+"""Length of the escaped photos that are cached: about eighty of them.
 
-One person goes to many terminals within seconds, and then not again for weeks. So the escaped form is kept here for a
-while and not in the store, where it would more than double the size of every photo for the half millisecond it saves.
+One person goes to many terminals within seconds, and then not again for weeks. Therefore the escaped form is cached
+here and not stored: in the store it would more than double the size of every photo, to save half a millisecond.
 """
 
 
 class UnsendableError(Exception):
-    """What is stored cannot be sent as the protocol demands; only a change can help."""
+    """The stored person cannot be sent according to the protocol; only a change of the person helps."""
 
 
 class FrameWriter:
-    """Writes what a terminal is sent for an entry."""
+    """Encodes the frame for a person's entry."""
 
-    def __init__(self, store: PersonStore) -> None:
-        self._store = store
+    def __init__(self, load_photo: Callable[[str], Awaitable[bytes | None]]) -> None:
+        """Begin with an empty cache.
+
+        Args:
+            load_photo: returns a stored photo by its SHA-256; None if it is missing or damaged.
+        """
+        self._load_photo = load_photo
         self._cache: OrderedDict[str, EscapedPhoto] = OrderedDict()
         self._cached_length = 0
         self._reading = asyncio.Lock()
 
     async def write(self, entry: PersonEntry, *, msgid: str, key: Secret | None) -> bytes:
-        """Write the frame that makes the terminal hold, or not hold, what the entry says.
+        """Return the frame that makes the terminal hold the person as in the entry, or remove the person.
 
         Args:
             entry: of the person, or of the removal of everyone.
             msgid: of the frame.
-            key: the terminal's secret, where it has one.
+            key: the terminal's secret, if it has one.
 
         Raises:
             UnavailableError: the photo cannot be read now.
@@ -68,7 +73,7 @@ class FrameWriter:
         photo = self._cached(sha256)
         if photo is not None:
             return photo
-        # Whatever goes to many terminals they all ask for at the same moment: the first reads it, the others find it.
+        # A change for a group needs the same photo for all members at once: the first loads it for the others.
         async with self._reading:
             photo = self._cached(sha256)
             if photo is None:
@@ -82,23 +87,23 @@ class FrameWriter:
         return photo
 
     async def _read(self, sha256: str) -> EscapedPhoto:
-        jpeg = await self._store.photo(sha256)
+        jpeg = await self._load_photo(sha256)
         if jpeg is None:
             raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
         photo = escape_photo(encode_base64(jpeg))
         self._cache[sha256] = photo
         self._cached_length += len(photo)
-        while self._cached_length > _CACHE_LENGTH:
+        while self._cached_length > _CACHE_CHARACTERS:
             _, oldest = self._cache.popitem(last=False)
             self._cached_length -= len(oldest)
         return photo
 
 
 def _fields(person: Person, photo: EscapedPhoto, key: str | None) -> PersonFields:
-    """Put in what the terminal wants where the user gave nothing (CONTRACT, section 4, "A person")."""
+    """Fill in the values that the terminal needs for fields that the user did not set (docs/protocol.md)."""
     weekly = person.weekly
     if weekly is None and person.weekly_taken_back:
-        # That an absent field clears the rule the terminal has is not documented.
+        # It is not documented that an absent field clears the terminal's rule.
         weekly = ALWAYS
     return PersonFields(
         id=person.id,

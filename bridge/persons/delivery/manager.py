@@ -1,83 +1,205 @@
-"""Keeps a courier on the way to every terminal that is connected and has something pending."""
+"""Runs a delivery worker for every connected terminal with pending changes, and stores the terminals' answers."""
 
-from bridge.core.event_bus import EventBus
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeGuard
+
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalForgotten
-from bridge.persons.delivery.worker import DeliveryContext, DeliveryWorker
-from bridge.persons.transaction import Committed
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.model.faults import UnavailableError
+from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.persons.delivery.frames import FrameWriter
+from bridge.persons.delivery.worker import DeliveryContext, DeliveryTimes, DeliveryWorker
+from bridge.persons.transactions import Committed, PersonTransaction, TerminalAnswer, TransactionRunner
+from bridge.store.photos import read_photo
+
+_LOGGER = logging.getLogger(__name__)
+
+_MAX_ANSWERS = 500
+"""Answers in one transaction: more than arrive during a commit, and few enough not to delay a change."""
+
+
+class AnswerRecorder:
+    """Stores answers in their order; if the store fails, it tries again.
+
+    The number of waiting answers is bounded by the workers: each stops while too many of its answers are not stored.
+    """
+
+    def __init__(self, transactions: TransactionRunner, retry_seconds: float) -> None:
+        self._transactions = transactions
+        self._retry_seconds = retry_seconds
+        self._waiting: deque[TerminalAnswer] = deque()
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def record(self, answer: TerminalAnswer) -> None:
+        """Queue an answer; one to a change that has been superseded is ignored."""
+        self._waiting.append(answer)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Store answers until `stop` is called."""
+        while True:
+            await self._arrived.wait()
+            try:
+                await self._flush()
+            except UnavailableError as error:
+                _LOGGER.warning("answers of terminals cannot be stored, trying again: %s", error)
+                await self._pause()
+            if self._stopping.is_set():
+                return
+
+    def stop(self) -> None:
+        """Let `run` end after one attempt to store the waiting answers.
+
+        An answer that is not stored has the same effect as a missing one: the change is sent to the terminal again.
+        """
+        self._stopping.set()
+        self._arrived.set()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._retry_seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch = [self._waiting[index] for index in range(min(len(self._waiting), _MAX_ANSWERS))]
+            await self._transactions.run(partial(_store_answers, answers=batch))
+            for _ in batch:
+                self._waiting.popleft()
+        self._arrived.clear()
 
 
 class DeliveryManager:
-    """Starts couriers where there is work; a terminal without any costs nothing."""
+    """Starts workers for terminals with pending changes; a terminal without any costs nothing."""
 
     def __init__(
-        self, registry: TerminalRegistry, events: EventBus, commits: TransactionRunner, means: DeliveryContext
+        self,
+        registry: TerminalRegistry,
+        transactions: TransactionRunner,
+        times: DeliveryTimes,
+        new_msgid: Callable[[], str],
+        random: Callable[[], float],
     ) -> None:
+        """Subscribe to the events of terminals and to commits.
+
+        Args:
+            registry: the terminals.
+            transactions: reports commits and the state of terminals.
+            times: how long to wait.
+            new_msgid: returns an id that was never used before.
+            random: returns a number from 0 up to 1, for the jitter of repeats.
+        """
         self._registry = registry
-        self._commits = commits
-        self._means = means
-        self._couriers: dict[str, DeliveryWorker] = {}
+        self._transactions = transactions
+        self._recorder = AnswerRecorder(transactions, times.store_retry)
+        context = transactions.context
+        self._context = DeliveryContext(
+            transactions=transactions,
+            frames=FrameWriter(lambda sha256: context.database.read(read_photo, context.cipher, sha256)),
+            record=self._recorder.record,
+            new_msgid=new_msgid,
+            random=random,
+            times=times,
+        )
+        self._workers: dict[str, DeliveryWorker] = {}
         self._running: set[DeliveryWorker] = set()
         self._tasks = BackgroundTasks()
-        self._stopped = False
-        events.subscribe(TerminalConnected, lambda event: self._look(event.sn), name="roster delivery")
-        events.subscribe(TerminalDisconnected, lambda event: self._look(event.sn), name="roster delivery")
-        events.subscribe(TerminalForgotten, self._forgotten, name="roster delivery")
-        commits.listen(self._committed)
+        self._recorder_tasks = BackgroundTasks()
+        self._recording: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        events = context.events
+        events.subscribe(TerminalConnected, lambda event: self._check(event.sn), name="delivery of persons")
+        events.subscribe(TerminalDisconnected, lambda event: self._check(event.sn), name="delivery of persons")
+        events.subscribe(TerminalForgotten, self._forgotten, name="delivery of persons")
+        transactions.listen(self._committed)
+
+    @property
+    def workers(self) -> int:
+        """The number of terminals whose worker waits for answers or for a connection."""
+        return len(self._workers)
+
+    @property
+    def running(self) -> int:
+        """The number of workers that run: those of connected terminals."""
+        return len(self._tasks)
 
     def start(self) -> None:
         """Begin with the terminals that are connected already."""
+        self._recording = self._recorder_tasks.start(self._recorder.run(), name="answer recorder")
         for known in self._registry:
-            self._look(known.terminal.sn)
+            self._check(known.terminal.sn)
 
     async def stop(self) -> None:
-        """Send nothing more and wait for no answer any more."""
-        self._stopped = True
+        """Stop sending, wait for no further answer, and try to store those that came in."""
+        self._is_stopped = True
         await self._tasks.stop()
-        for courier in self._couriers.values():
-            courier.close()
-        self._couriers.clear()
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+        self._recorder.stop()
+        if self._recording is not None:
+            await asyncio.wait((self._recording,))
 
     def _committed(self, committed: Committed) -> None:
         for sn in committed.counts:
-            self._look(sn, changed=sn in committed.changed, recorded=True)
+            self._check(sn, changed=sn in committed.changed, recorded=True)
 
-    def _look(self, sn: str, *, changed: bool = False, recorded: bool = False) -> None:
+    def _check(self, sn: str, *, changed: bool = False, recorded: bool = False) -> None:
         known = self._registry.get(sn)
-        if known is None or self._stopped:
+        if known is None or self._is_stopped:
             return
-        courier = self._couriers.get(sn)
-        if courier is None:
-            if known.connection is None or not self._is_pending(sn):
+        worker = self._workers.get(sn)
+        if worker is None:
+            if known.connection is None or not self._transactions.counts(sn).pending:
                 return
-            courier = self._couriers[sn] = DeliveryWorker(known, self._means, lambda: self._is_pending(sn))
-        courier.wake(changed=changed, recorded=recorded)
-        if courier not in self._running and known.connection is not None:
-            self._running.add(courier)
-            self._tasks.start(self._run(sn, courier), name=f"delivery to terminal {sn}")
+            worker = self._workers[sn] = DeliveryWorker(known, self._context)
+        worker.wake(changed=changed, recorded=recorded)
+        if worker not in self._running and known.connection is not None:
+            self._running.add(worker)
+            self._tasks.start(self._run(sn, worker), name=f"delivery to terminal {sn}")
 
-    def _is_pending(self, sn: str) -> bool:
-        counts = self._commits.counts.get(sn)
-        return counts is not None and counts.pending > 0
-
-    async def _run(self, sn: str, courier: DeliveryWorker) -> None:
+    async def _run(self, sn: str, worker: DeliveryWorker) -> None:
         done = False
         try:
-            done = await courier.run()
+            done = await worker.run()
         finally:
-            self._running.discard(courier)
+            self._running.discard(worker)
             if done:
-                self._drop(sn, courier)
+                self._drop(sn, worker)
 
     def _forgotten(self, event: TerminalForgotten) -> None:
-        courier = self._couriers.get(event.sn)
-        if courier is not None:
-            self._drop(event.sn, courier)
-            courier.wake(changed=True)
+        worker = self._workers.get(event.sn)
+        if worker is not None:
+            self._drop(event.sn, worker)
+            worker.wake(changed=True)
 
-    def _drop(self, sn: str, courier: DeliveryWorker) -> None:
-        courier.close()
-        if self._couriers.get(sn) is courier:
-            del self._couriers[sn]
+    def _drop(self, sn: str, worker: DeliveryWorker) -> None:
+        worker.close()
+        if self._workers.get(sn) is worker:
+            del self._workers[sn]
+
+
+def _store_answers(transaction: PersonTransaction, answers: Sequence[TerminalAnswer]) -> None:
+    by_terminal: defaultdict[str, list[TerminalAnswer]] = defaultdict(list)
+    for answer in answers:
+        by_terminal[answer.sn].append(answer)
+    for sn, of_terminal in by_terminal.items():
+        entries = transaction.entries(sn, {answer.person_id for answer in of_terminal})
+        for answer in of_terminal:
+            entry = entries.get(answer.person_id)
+            if _is_current(entry, answer):
+                # A second answer to the same change is ignored.
+                del entries[answer.person_id]
+                transaction.answer(entry, answer)
+
+
+def _is_current(entry: PersonEntry | None, answer: TerminalAnswer) -> TypeGuard[PersonEntry]:
+    return entry is not None and entry.revision == answer.revision and entry.delivery is DeliveryState.PENDING

@@ -1,7 +1,7 @@
-"""What goes to a terminal next: a pure function of what it has yet to confirm and what was tried.
+"""Decides what is sent to a terminal next: a pure function of its pending changes and of the attempts so far.
 
-Every person's newest change is one entry, so that the order of changes to one person needs no care here. The removal
-of everyone does: what was asked before it must not follow it, and what was asked after it must not precede it.
+The newest change of every person is one entry, so the order of changes to one person needs no attention here. The
+removal of everyone does: earlier changes must not follow it, and later changes must not precede it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from bridge.model.person_entry import PersonEntry
 
-PATIENCE = 3
-"""Tries after which an entry without an answer lets the others go first: one that makes the terminal fall over must
-not keep everyone else out."""
+MAX_ATTEMPTS_FIRST = 3
+"""Attempts after which an unanswered entry lets the others go first: a person that makes the terminal crash must not
+keep all others out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """How often an entry went out without an answer.
+class Attempts:
+    """The attempts to send an entry that have no answer.
 
     Attributes:
-        count: at least once.
-        due: when it goes out again (`Clock.boottime`).
+        count: their number, at least 1.
+        due: the time of the next one (`Clock.boottime`).
     """
 
     count: int
@@ -36,7 +36,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Send nothing before `until` (`Clock.boottime`), None for as long as nothing changes."""
+    """Send nothing before `until` (`Clock.boottime`); None: before something changes."""
 
     until: float | None
 
@@ -44,18 +44,18 @@ class Wait:
 def next_step(
     pending: Sequence[PersonEntry],
     answered: Collection[int],
-    tries: Mapping[int, Tries],
+    attempts: Mapping[int, Attempts],
     busy_until: float | None,
     now: float,
 ) -> Send | Wait:
-    """Decide what to do next.
+    """Return the next step.
 
     Args:
-        pending: what the terminal has yet to confirm, by revision; later ones may be left out.
-        answered: revisions that have an answer which the store does not show yet.
-        tries: by revision, what went out and has no answer.
-        busy_until: until when the answer to the frame in flight is waited for; None where none is.
-        now: the time, on the scale of the others (`Clock.boottime`).
+        pending: the changes that the terminal has not confirmed yet, by revision; later ones may be missing.
+        answered: revisions whose answer is not stored yet.
+        attempts: by revision, the attempts that have no answer.
+        busy_until: the time until which the answer to the frame in flight is awaited; None: no frame is in flight.
+        now: the present time, on the scale of the others (`Clock.boottime`).
     """
     open_entries = [entry for entry in pending if entry.revision not in answered]
     sendable = _up_to_removal(open_entries)
@@ -63,15 +63,15 @@ def next_step(
         return Wait(None)
     if busy_until is not None and now < busy_until:
         return Wait(busy_until)
-    due = [entry for entry in sendable if _due(entry, tries) <= now]
+    due = [entry for entry in sendable if _due(entry, attempts) <= now]
     if not due:
-        return Wait(min(_due(entry, tries) for entry in sendable))
-    return Send(min(due, key=lambda entry: (_count(entry, tries) >= PATIENCE, entry.revision)))
+        return Wait(min(_due(entry, attempts) for entry in sendable))
+    return Send(min(due, key=lambda entry: (_count(entry, attempts) >= MAX_ATTEMPTS_FIRST, entry.revision)))
 
 
-def repeat_after(count: int, first: float, longest: float) -> float:
-    """Return the seconds between the `count`-th try and the next: doubled each time, up to `longest`."""
-    # 2**count of a try that has gone on for months would be too large for a float.
+def repeat_seconds(count: int, first: float, longest: float) -> float:
+    """Return the seconds between the `count`-th attempt and the next: doubled each time, up to `longest`."""
+    # After months of attempts, 2**count would be too large for a float.
     return min(first * 2.0 ** min(count - 1, 32), longest)
 
 
@@ -82,11 +82,11 @@ def _up_to_removal(entries: Sequence[PersonEntry]) -> Sequence[PersonEntry]:
     return entries
 
 
-def _due(entry: PersonEntry, tries: Mapping[int, Tries]) -> float:
-    tried = tries.get(entry.revision)
-    return float("-inf") if tried is None else tried.due
+def _due(entry: PersonEntry, attempts: Mapping[int, Attempts]) -> float:
+    earlier = attempts.get(entry.revision)
+    return float("-inf") if earlier is None else earlier.due
 
 
-def _count(entry: PersonEntry, tries: Mapping[int, Tries]) -> int:
-    tried = tries.get(entry.revision)
-    return 0 if tried is None else tried.count
+def _count(entry: PersonEntry, attempts: Mapping[int, Attempts]) -> int:
+    earlier = attempts.get(entry.revision)
+    return 0 if earlier is None else earlier.count

@@ -1,4 +1,4 @@
-"""Run by Alembic; the connection is handed in by `bridge.store.schema`, inside its transaction."""
+"""Environment of Alembic; `bridge.store.schema` passes the connection, which is in a transaction."""
 
 from alembic import context
 

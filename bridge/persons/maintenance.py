@@ -1,0 +1,149 @@
+"""Background jobs of the persons' service: expiry, changes by other programs, and the erasure of deleted photos."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from bridge.core.commands import REMOVE_PERSONS
+from bridge.core.replies import ReplyDispatcher
+from bridge.model.faults import UnavailableError
+from bridge.model.origin import Origin
+from bridge.model.outcome import Outcome
+from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.persons import changes
+from bridge.persons.transactions import BATCH, Committed, PersonTransaction, TransactionRunner
+from bridge.store import person_queries as queries
+from bridge.store.database import Database
+
+_LOGGER = logging.getLogger(__name__)
+
+_EXPIRY_SECONDS = 3600.0
+"""Interval of the search for expired persons; `persons.remove_expired` counts days."""
+
+EXTERNAL_CHANGES_SECONDS = 0.5
+"""Interval of the search for other programs' changes: short for the user who waits, and half a millisecond of work."""
+
+_RETRY_SECONDS = 5.0
+"""Pause after which a store that failed is tried again."""
+
+_ERASURE_SECONDS = 30.0
+"""Time for which deletions are collected: erasing them costs a write of all recent changes."""
+
+_ORIGIN = Origin(source="persons.remove_expired")
+
+
+class ExpiryJob:
+    """Removes persons everywhere some days after their `valid_until` (`persons.remove_expired`)."""
+
+    def __init__(self, transactions: TransactionRunner, days: int) -> None:
+        """Store the dependencies.
+
+        Args:
+            transactions: changes persons.
+            days: how long a person is kept after `valid_until`.
+        """
+        self._transactions = transactions
+        self._context = transactions.context
+        self._replies = ReplyDispatcher(self._context.events, self._context.clock)
+        self._kept = timedelta(days=days)
+
+    async def run(self) -> None:
+        """Remove expired persons now and every hour, until cancelled."""
+        while True:
+            try:
+                await self.remove_expired()
+            except UnavailableError as error:
+                _LOGGER.warning("expired persons cannot be removed now: %s", error)
+            await asyncio.sleep(_EXPIRY_SECONDS)
+
+    async def remove_expired(self) -> None:
+        """Remove the persons that have expired by now. Raises UnavailableError."""
+        while True:
+            before = self._context.clock.now() - self._kept
+            found: defaultdict[str, list[str]] = defaultdict(list)
+            for sn, person_id in await self._context.database.read(queries.expired, before, BATCH):
+                found[sn].append(person_id)
+            if not found:
+                return
+            for sn, person_ids in found.items():
+                await self.remove(sn, person_ids)
+
+    async def remove(self, sn: str, person_ids: Sequence[str]) -> None:
+        """Remove those of a terminal's persons that have expired by now. Raises UnavailableError."""
+        command = self._replies.builder(REMOVE_PERSONS.name, None, sn)
+        request = RequestContext(
+            command=command.command,
+            request_id=None,
+            origin=_ORIGIN,
+            received_at=command.since,
+            boot_id=self._context.boot_id,
+        )
+        work = partial(_remove_expired, sn=sn, person_ids=person_ids, kept=self._kept, request=request)
+        for person_id in await self._transactions.run(work):
+            reply = command.reply(Outcome.ACCEPTED, person_id=person_id, message="their time is over")
+            self._replies.publish(reply, _ORIGIN)
+
+
+class ExternalChangesJob:
+    """Notices what another program (`facebridge persons …`) changed in the store of this bridge."""
+
+    def __init__(self, transactions: TransactionRunner) -> None:
+        self._transactions = transactions
+
+    async def run(self) -> None:
+        """Take the changes whenever there are some, until cancelled."""
+        while True:
+            try:
+                if await self._transactions.context.database.read(queries.external_changes):
+                    await self._transactions.take_external_changes()
+                await asyncio.sleep(EXTERNAL_CHANGES_SECONDS)
+            except UnavailableError as error:
+                _LOGGER.warning("changes of persons by other programs cannot be read now: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+
+class PhotoGarbageCollector:
+    """Erases deleted photos from the disk: they must not be readable any more."""
+
+    def __init__(self, database: Database, delay_seconds: float = _ERASURE_SECONDS) -> None:
+        self._database = database
+        self._delay_seconds = delay_seconds
+        self._dropped = asyncio.Event()
+
+    def committed(self, committed: Committed) -> None:
+        """Note whether a transaction deleted photos."""
+        if committed.photos_dropped:
+            self._dropped.set()
+
+    async def run(self) -> None:
+        """Erase until cancelled."""
+        while True:
+            await self._dropped.wait()
+            await asyncio.sleep(self._delay_seconds)
+            self._dropped.clear()
+            try:
+                done = await self._database.checkpoint()
+            except UnavailableError as error:
+                _LOGGER.warning("deleted photos cannot be erased now, trying again: %s", error)
+                done = False
+            if not done:
+                self._dropped.set()
+
+
+def _remove_expired(
+    transaction: PersonTransaction, *, sn: str, person_ids: Sequence[str], kept: timedelta, request: RequestContext
+) -> list[str]:
+    before = transaction.now() - kept
+    entries = transaction.entries(sn, person_ids)
+    # The time of a person may have been extended meanwhile.
+    expired = [person_id for person_id in person_ids if (entry := entries.get(person_id)) and _is_over(entry, before)]
+    changes.remove_persons(transaction, sn, expired, request)
+    return expired
+
+
+def _is_over(entry: PersonEntry, before: datetime) -> bool:
+    expires_at = None if entry.person is None else entry.person.expires_at
+    return expires_at is not None and expires_at < before

@@ -1,0 +1,209 @@
+"""Engines and transactions of SQLAlchemy, set up for the store; everything here is synchronous."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, event, func, make_url, select, text
+from sqlalchemy import create_engine as create_sqlalchemy_engine
+from sqlalchemy.exc import ArgumentError
+
+from bridge.model.faults import UnavailableError
+from bridge.store.errors import (
+    StoreDamagedError,
+    StoreMissingError,
+    StoreTooOldError,
+    StoreUrlError,
+    is_damage,
+    mapped_errors,
+)
+from bridge.store.schema import SchemaState, schema_state, upgrade
+
+_LOGGER = logging.getLogger(__name__)
+
+READERS = 3
+"""Queries that run at the same time beside the writer; each needs a thread, and the machines are small."""
+
+BUSY_TIMEOUT_SECONDS = 5.0
+"""How long to wait for another program's lock: an import or a backup holds it for well under a second."""
+
+_WRITING = "facebridge_writing"
+
+_POSTGRESQL_WRITER_LOCK = (0x46616365, 1)
+"""The advisory lock that a writer holds: "Face" in ASCII, to differ from other programs' locks, and a number."""
+
+
+def parse_url(url: str) -> URL:
+    """Return `store.url` with the driver that is used. Raises StoreUrlError."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreUrlError("store.url is not a URL (sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME)") from None
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.host:
+        return parsed
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreUrlError(
+        "store.url must be sqlite:///FILE (four slashes before an absolute path) or"
+        " postgresql://USER:PASSWORD@HOST/NAME"
+    )
+
+
+def store_file(url: str) -> Path | None:
+    """Return the file that a store is in; None for a database server. Raises StoreUrlError."""
+    parsed = parse_url(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def create_engine(url: URL, **settings: Any) -> Engine:
+    """Create the engine for a URL that `parse_url` returned. Raises StoreUrlError if its driver is not installed."""
+    try:
+        # The texts of errors would contain names of persons.
+        return create_sqlalchemy_engine(url, hide_parameters=True, **settings)
+    except ImportError:
+        raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
+
+
+def open_engine(
+    url: str, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS, may_upgrade: bool = True, must_exist: bool = False
+) -> Engine:
+    """Open a store, create it if it is missing, check it, and upgrade its schema.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://…`.
+        busy_timeout: seconds to wait for another program's lock.
+        may_upgrade: False beside a running bridge, which would not know the new schema.
+        must_exist: False creates a missing store.
+
+    Raises:
+        StoreUrlError: the URL cannot be used.
+        StoreMissingError: there is no store, and `must_exist` is set.
+        StoreTooNewError: a newer version has written the store.
+        StoreTooOldError: an older version has written it, and it may not be upgraded.
+        StoreDamagedError: the file is damaged or no store.
+        UnavailableError: it cannot be opened now.
+    """
+    parsed = parse_url(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    engine = _configured_engine(parsed, busy_timeout)
+    try:
+        with mapped_errors():
+            if file is not None:
+                _prepare_file(Path(file), must_exist=must_exist)
+            with engine.begin() as connection:
+                if file is not None:
+                    _check(connection, file)
+                state = schema_state(connection)
+            if state is SchemaState.MISSING and must_exist:
+                raise StoreMissingError("this is no store of Facebridge, or an empty one")
+            if state is SchemaState.OLD and not may_upgrade:
+                raise StoreTooOldError(
+                    "the store is of an older version of Facebridge, and a bridge of that version runs on it:"
+                    " restart the bridge with this version first"
+                )
+            if state is not SchemaState.CURRENT:
+                with writing(engine) as connection:
+                    upgrade(connection)
+    except UnavailableError as error:
+        engine.dispose()
+        if is_damage(error.__cause__):
+            raise StoreDamagedError(_damaged(file, "it is no database, or a damaged one")) from error
+        raise
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Give a connection whose queries all see the same state; SQLAlchemy's errors are not mapped."""
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        yield connection
+
+
+@contextmanager
+def writing_uncommitted(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in the one transaction that may write; the caller commits, otherwise it is rolled back.
+
+    Other programs' writers wait meanwhile. SQLAlchemy's errors are not mapped.
+    """
+    with engine.connect() as connection:
+        connection.execution_options(**{_WRITING: True})
+        connection.begin()
+        if engine.dialect.name != "sqlite":
+            # The equivalent of SQLite's BEGIN IMMEDIATE: a writer sees all earlier commits, and no other program
+            # writes until it has committed.
+            connection.execute(select(func.pg_advisory_xact_lock(*_POSTGRESQL_WRITER_LOCK)))
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in the one transaction that may write; it is committed at the end of the block.
+
+    Any exception rolls it back. SQLAlchemy's errors are not mapped.
+    """
+    with writing_uncommitted(engine) as connection:
+        yield connection
+        connection.commit()
+
+
+def _configured_engine(url: URL, busy_timeout: float) -> Engine:
+    settings: dict[str, Any] = {"pool_size": READERS + 1, "max_overflow": 0}
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, **settings)
+    # Each connection is used by one thread at a time, but not always by the same one.
+    engine = create_engine(url, connect_args={"timeout": busy_timeout, "check_same_thread": False}, **settings)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # `_begin_sqlite` begins transactions, and not the driver by its own rules.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode the default may lose the last commits at a power cut; the broker has dropped those changes.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        # Overwrite a deleted photo instead of only marking its pages as free.
+        cursor.execute("PRAGMA secure_delete = ON")
+    except sqlite3.Error:
+        cursor.close()
+        # SQLAlchemy would leave the connection open.
+        connection.close()
+        raise
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once if another program wrote in between.
+    is_writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _prepare_file(file: Path, *, must_exist: bool) -> None:
+    """Create the file, readable by its owner only, before SQLite does; the WAL file gets the same mode."""
+    if must_exist and not file.exists():
+        raise StoreMissingError(f"there is no store at {file}")
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _check(connection: Connection, file: str) -> None:
+    result = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+    if result != "ok":
+        _LOGGER.error("the integrity check of the store failed: %s", result)
+        raise StoreDamagedError(_damaged(file, "its integrity check failed"))
+
+
+def _damaged(file: str | None, reason: str) -> str:
+    return f"the store {file or ''} cannot be used: {reason}; restore a backup, or move the file away to start empty"

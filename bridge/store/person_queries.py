@@ -1,0 +1,333 @@
+"""Queries about persons, syncs and final replies: plain functions that take a connection.
+
+Those that only read run with `Database.read`, the others within a transaction of `Database.write`. Photos have a module
+of their own (`bridge.store.photos`).
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bridge.model.origin import Origin
+from bridge.model.person import Person
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
+from bridge.model.reply import Reply
+from bridge.model.terminal import PersonCounts
+from bridge.store.database import Database
+from bridge.store.tables import COUNTER, EVERYONE, OUTBOX, OUTSIDE_CHANGE, PERSON_ENTRY, PERSON_SYNC, REVISION
+
+_MAX_PARAMETERS = 500
+"""Values in one `IN (…)`: far below the limit of any database."""
+
+
+# Entries
+
+
+def pending(connection: Connection, sn: str, limit: int) -> list[PersonEntry]:
+    """Return the oldest changes that a terminal has not answered yet, by revision."""
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
+    return _entries(connection, query.order_by(PERSON_ENTRY.c.revision).limit(limit))
+
+
+def page(connection: Connection, sn: str, after: str, limit: int) -> list[PersonEntry]:
+    """Return the persons of a terminal whose id is greater than `after`, by id; never the removal of everyone."""
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id > after)
+    return _entries(connection, query.order_by(PERSON_ENTRY.c.person_id).limit(limit))
+
+
+async def pages(database: Database, sn: str, limit: int) -> AsyncIterator[Sequence[PersonEntry]]:
+    """Yield the persons of a terminal by id, up to `limit` at a time; never the removal of everyone.
+
+    Raises:
+        UnavailableError: the store cannot be read.
+    """
+    after = ""
+    while entries := await database.read(page, sn, after, limit):
+        yield entries
+        after = entries[-1].person_id or ""
+
+
+def entry(connection: Connection, sn: str, person_id: str) -> PersonEntry | None:
+    """Return one person of a terminal."""
+    return next(iter(entries(connection, sn, [person_id])), None)
+
+
+def entries(connection: Connection, sn: str, person_ids: Collection[str | None]) -> list[PersonEntry]:
+    """Return the entries of these persons (None: the removal of everyone) on a terminal."""
+    found: list[PersonEntry] = []
+    for keys in batches([_person_key(person_id) for person_id in person_ids]):
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
+        found += _entries(connection, query)
+    return found
+
+
+def entries_everywhere(connection: Connection, person_id: str) -> list[PersonEntry]:
+    """Return a person's entries on all terminals, by SN."""
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == person_id).order_by(PERSON_ENTRY.c.sn)
+    return _entries(connection, query)
+
+
+def unconfirmed(
+    connection: Connection, after: tuple[str, str], limit: int, sns: Collection[str] | None = None
+) -> list[PersonEntry]:
+    """Return the changes that terminals have not confirmed yet or have refused, removals of everyone included.
+
+    Args:
+        connection: a connection.
+        after: SN and person id (empty for everyone) after which the result begins.
+        limit: the maximum number of entries.
+        sns: only of these terminals.
+
+    Returns:
+        Entries by SN and person id.
+    """
+    key = tuple_(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
+    query = select(PERSON_ENTRY).where(key > after, PERSON_ENTRY.c.delivery != DeliveryState.CONFIRMED.value)
+    if sns is not None:
+        query = query.where(PERSON_ENTRY.c.sn.in_(sns))
+    return _entries(connection, query.order_by(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).limit(limit))
+
+
+def expired(connection: Connection, before: datetime, limit: int) -> list[tuple[str, str]]:
+    """Return SN and id of the persons whose `valid_until` is before that time."""
+    query = select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).where(PERSON_ENTRY.c.valid_until < before)
+    rows = connection.execute(query.order_by(PERSON_ENTRY.c.valid_until).limit(limit))
+    return [(row.sn, row.person_id) for row in rows]
+
+
+def scan(connection: Connection, sn: str, *, before: int, limit: int) -> Iterator[Sequence[PersonEntry]]:
+    """Yield a terminal's entries of revisions below `before`, by revision, up to `limit` at a time.
+
+    They may be changed or deleted meanwhile.
+    """
+    revision = PERSON_ENTRY.c.revision
+    after = -1
+    while True:
+        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, revision > after, revision < before)
+        found = _entries(connection, query.order_by(revision).limit(limit))
+        if not found:
+            return
+        after = found[-1].revision
+        yield found
+
+
+def put_entries(connection: Connection, changed: Sequence[PersonEntry]) -> None:
+    """Add or replace entries; their photos must be stored already."""
+    if changed:
+        connection.execute(_put_entry(connection.dialect.name), [_entry_row(one) for one in changed])
+
+
+def drop_entries(connection: Connection, dropped: Sequence[PersonEntry]) -> None:
+    """Delete entries."""
+    for sn in {one.sn for one in dropped}:
+        for keys in batches([_person_key(one.person_id) for one in dropped if one.sn == sn]):
+            connection.execute(delete(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys)))
+
+
+def next_revisions(connection: Connection, count: int) -> int:
+    """Reserve `count` consecutive revisions and return the first; 0 returns the one that comes next."""
+    row = update(COUNTER).where(COUNTER.c.name == REVISION).values(value=COUNTER.c.value + count)
+    last: int = connection.execute(row.returning(COUNTER.c.value)).scalar_one()
+    return last - count + 1
+
+
+def first_pending(connection: Connection, sn: str) -> int | None:
+    """Return the revision of a terminal's oldest pending change."""
+    query = select(func.min(PERSON_ENTRY.c.revision)).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
+    first: int | None = connection.execute(query).scalar()
+    return first
+
+
+def counts(connection: Connection, sns: Collection[str] | None = None) -> dict[str, PersonCounts]:
+    """Return the counts of all terminals that have persons, or of those among `sns`."""
+    column = PERSON_ENTRY.c
+    query = select(
+        column.sn,
+        _count(column.held).label("desired"),
+        _count(and_(column.held, _is(DeliveryState.CONFIRMED))).label("confirmed"),
+        _count(_is(DeliveryState.PENDING)).label("pending"),
+        _count(_is(DeliveryState.REFUSED)).label("refused"),
+    ).group_by(column.sn)
+    queries = [query] if sns is None else [query.where(column.sn.in_(batch)) for batch in batches(sorted(sns))]
+    return {
+        row["sn"]: PersonCounts(row["desired"], row["confirmed"], row["pending"], row["refused"])
+        for one in queries
+        for row in connection.execute(one).mappings()
+    }
+
+
+# Syncs
+
+
+def add_sync(connection: Connection, sync: OpenSync) -> None:
+    """Store a sync until it is finished."""
+    row = {"sn": sync.sn, "revision": sync.revision, "asked": sync.request.as_stored()}
+    connection.execute(insert(PERSON_SYNC), [row])
+
+
+def syncs(connection: Connection, sns: Collection[str]) -> list[OpenSync]:
+    """Return the syncs of these terminals, oldest first."""
+    found: list[OpenSync] = []
+    for batch in batches(sorted(sns)):
+        query = select(PERSON_SYNC).where(PERSON_SYNC.c.sn.in_(batch)).order_by(PERSON_SYNC.c.id)
+        found += [
+            OpenSync(
+                id=row["id"], sn=row["sn"], revision=row["revision"], request=RequestContext.from_stored(row["asked"])
+            )
+            for row in connection.execute(query).mappings()
+        ]
+    return found
+
+
+def extend_syncs(connection: Connection, sn: str, revision: int) -> None:
+    """Let a terminal's syncs last until nothing up to `revision` is pending."""
+    connection.execute(update(PERSON_SYNC).where(PERSON_SYNC.c.sn == sn).values(revision=revision))
+
+
+def drop_syncs(connection: Connection, ids: Collection[int]) -> None:
+    """Delete syncs that are finished."""
+    for batch in batches(sorted(ids)):
+        connection.execute(delete(PERSON_SYNC).where(PERSON_SYNC.c.id.in_(batch)))
+
+
+# The outbox of final replies
+
+
+def add_final_replies(connection: Connection, final_replies: Sequence[FinalReply]) -> None:
+    """Add final replies to the outbox; they report person changes, so they contain no faults and no persons."""
+    if final_replies:
+        rows = [{"reply": one.reply.as_json(), "origin": one.origin.as_stored()} for one in final_replies]
+        connection.execute(insert(OUTBOX), rows)
+
+
+def last_final_reply_id(connection: Connection) -> int:
+    """Return the id of the newest final reply in the outbox; 0 if it is empty."""
+    return connection.execute(select(func.max(OUTBOX.c.id))).scalar() or 0
+
+
+def final_replies(connection: Connection, after: int, up_to: int, limit: int) -> list[FinalReply]:
+    """Return the final replies with ids above `after` and not above `up_to`, oldest first."""
+    query = select(OUTBOX).where(OUTBOX.c.id > after, OUTBOX.c.id <= up_to).order_by(OUTBOX.c.id).limit(limit)
+    return [
+        FinalReply(id=row["id"], reply=Reply.from_stored(row["reply"]), origin=Origin.from_stored(row["origin"]))
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def drop_final_replies(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete final replies that were published."""
+    for batch in batches(ids):
+        connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(batch)))
+
+
+# Changes by another program
+
+
+def note_external_changes(connection: Connection, sns: Collection[str]) -> None:
+    """Let a running bridge notice that another program changed the persons of these terminals."""
+    if sns:
+        statement = insert_for(connection)(OUTSIDE_CHANGE).on_conflict_do_nothing(index_elements=["sn"])
+        connection.execute(statement, [{"sn": sn} for sn in sns])
+
+
+def external_changes(connection: Connection) -> list[str]:
+    """Return the terminals whose persons another program has changed."""
+    return list(connection.execute(select(OUTSIDE_CHANGE.c.sn)).scalars())
+
+
+def take_external_changes(connection: Connection) -> list[str]:
+    """Return the terminals whose persons another program has changed, and delete these notes."""
+    return list(connection.execute(delete(OUTSIDE_CHANGE).returning(OUTSIDE_CHANGE.c.sn)).scalars())
+
+
+# Common parts
+
+
+def insert_for(connection: Connection) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:
+    """Return the constructor of an INSERT with ON CONFLICT; it is the same in both dialects."""
+    return _dialect_insert(connection.dialect.name)
+
+
+def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the values in lists that fit into one `IN (…)`."""
+    for start in range(0, len(values), _MAX_PARAMETERS):
+        yield values[start : start + _MAX_PARAMETERS]
+
+
+def _dialect_insert(dialect: str) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:
+    return sqlite.insert if dialect == "sqlite" else postgresql.insert
+
+
+@cache
+def _put_entry(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    # Built once: building it costs as much as running it.
+    statement = _dialect_insert(dialect)(PERSON_ENTRY)
+    replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced)
+
+
+def _entries(connection: Connection, query: Select[Any]) -> list[PersonEntry]:
+    return [_read_entry(row) for row in connection.execute(query).mappings()]
+
+
+def _entry_row(entry: PersonEntry) -> dict[str, Any]:
+    return {
+        "sn": entry.sn,
+        "person_id": _person_key(entry.person_id),
+        "revision": entry.revision,
+        "desired": None if entry.person is None else entry.person.as_stored(),
+        "photo_sha256": None if entry.person is None else entry.person.photo,
+        "valid_until": None if entry.person is None else entry.person.expires_at,
+        "held": entry.held,
+        "delivery": entry.delivery.value,
+        "confirmed_revision": entry.confirmed_revision,
+        "status": entry.status,
+        "message": entry.message,
+        "changed_at": entry.changed_at,
+        "asked": None if entry.request is None else entry.request.as_stored(),
+    }
+
+
+def _read_entry(row: RowMapping) -> PersonEntry:
+    return PersonEntry(
+        sn=row["sn"],
+        person_id=None if row["person_id"] == EVERYONE else row["person_id"],
+        revision=row["revision"],
+        person=None if row["desired"] is None else Person.from_stored(row["desired"]),
+        delivery=DeliveryState(row["delivery"]),
+        confirmed_revision=row["confirmed_revision"],
+        status=row["status"],
+        message=row["message"],
+        changed_at=row["changed_at"],
+        request=None if row["asked"] is None else RequestContext.from_stored(row["asked"]),
+    )
+
+
+def _person_key(person_id: str | None) -> str:
+    return EVERYONE if person_id is None else person_id
+
+
+def _is(delivery: DeliveryState) -> ColumnElement[bool]:
+    return PERSON_ENTRY.c.delivery == delivery.value
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))

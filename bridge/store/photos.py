@@ -1,0 +1,182 @@
+"""Photos at rest: their encryption (`store.photo_key`), their queries, and the change to a new key."""
+
+import asyncio
+import hashlib
+import logging
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+
+from cryptography.fernet import Fernet, InvalidToken
+from sqlalchemy import Connection, delete, exists, select, update
+
+from bridge.model.faults import UnavailableError
+from bridge.model.secret import Secret
+from bridge.store.database import Database
+from bridge.store.errors import PhotoKeyError
+from bridge.store.person_queries import batches, insert_for
+from bridge.store.tables import PERSON_ENTRY, PHOTO
+
+_LOGGER = logging.getLogger(__name__)
+
+_ROTATED_PHOTOS = 20
+"""Photos in one transaction: some two megabytes, so that a person change does not wait long for its own."""
+
+_RETRY_SECONDS = 5.0
+"""Pause after which a store that failed is tried again."""
+
+
+class PhotoCipher:
+    """Encrypts with the first of its keys and decrypts with any of them; without a key photos are stored as they are.
+
+    The format is Fernet (AES-128-CBC with HMAC-SHA256); the token is stored as bytes, a third shorter than in base64.
+    """
+
+    def __init__(self, keys: Sequence[Secret] = ()) -> None:
+        """Build the ciphers.
+
+        Args:
+            keys: Fernet keys, each 32 bytes in URL-safe base64.
+
+        Raises:
+            ValueError: a key is malformed.
+        """
+        self._ciphers = {_key_id(key): Fernet(key.reveal()) for key in keys}
+        self._first = next(iter(self._ciphers), None)
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that photos are encrypted with; None for no key."""
+        return self._first
+
+    def encrypt(self, jpeg: bytes) -> bytes:
+        """Return the stored form of a photo, encrypted with the key of `key_id`."""
+        return jpeg if self._first is None else urlsafe_b64decode(self._ciphers[self._first].encrypt(jpeg))
+
+    def decrypt(self, stored: bytes, key_id: str | None) -> bytes:
+        """Return the photo.
+
+        Raises:
+            PhotoKeyError: its key is not configured, or it was changed since it was encrypted.
+        """
+        if key_id is None:
+            return stored
+        self.require([key_id])
+        try:
+            return self._ciphers[key_id].decrypt(urlsafe_b64encode(stored))
+        except InvalidToken:
+            raise PhotoKeyError("a photo in the store was changed or damaged since it was encrypted") from None
+
+    def require(self, key_ids: Collection[str | None]) -> None:
+        """Raise PhotoKeyError unless all of these keys are configured."""
+        if not self._ciphers.keys() >= {key_id for key_id in key_ids if key_id is not None}:
+            raise PhotoKeyError(
+                "photos in the store are encrypted with a key that store.photo_key does not give: give that key; to"
+                " change it, give [new key, old key] until the log says that all photos have the new one"
+            )
+
+
+PLAIN = PhotoCipher()
+"""Stores photos as they are."""
+
+
+def read_photo(connection: Connection, cipher: PhotoCipher, sha256: str) -> bytes | None:
+    """Return a photo's JPEG; None if it is missing or cannot be decrypted."""
+    row = connection.execute(select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == sha256)).first()
+    if row is None:
+        return None
+    try:
+        return cipher.decrypt(row.jpeg, row.key_id)
+    except PhotoKeyError as error:
+        _LOGGER.warning("a photo cannot be read: %s", error)
+        return None
+
+
+def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> None:
+    """Store photos by their SHA-256; a photo that is stored already stays as it is."""
+    if photos:
+        connection.execute(
+            insert_for(connection)(PHOTO).on_conflict_do_nothing(index_elements=["sha256"]),
+            [
+                {"sha256": sha256, "jpeg": cipher.encrypt(jpeg), "key_id": cipher.key_id}
+                for sha256, jpeg in photos.items()
+            ],
+        )
+
+
+def drop_unused_photos(connection: Connection, candidates: Collection[str]) -> bool:
+    """Delete those of the photos that no entry refers to; return whether there was one."""
+    used = exists().where(PERSON_ENTRY.c.photo_sha256 == PHOTO.c.sha256)
+    dropped = 0
+    for sha256s in batches(sorted(candidates)):
+        dropped += connection.execute(delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used)).rowcount
+    return dropped > 0
+
+
+def key_ids(connection: Connection) -> Sequence[str | None]:
+    """Return the ids of the keys that stored photos are encrypted with; None: not encrypted."""
+    return connection.execute(select(PHOTO.c.key_id).distinct()).scalars().all()
+
+
+class PhotoRotation:
+    """Encrypts all photos with the first key of the configuration."""
+
+    def __init__(self, database: Database, cipher: PhotoCipher) -> None:
+        self._database = database
+        self._cipher = cipher
+
+    async def require_keys(self) -> None:
+        """Check that every photo can be decrypted.
+
+        Raises:
+            PhotoKeyError: a key is missing.
+            UnavailableError: the store cannot be read.
+        """
+        self._cipher.require(await self._database.read(key_ids))
+
+    async def run(self) -> None:
+        """Visit all photos once; return when every photo that can be decrypted has the first key."""
+        after, done = "", 0
+        while True:
+            try:
+                last, changed = await self._database.write(_rotate, self._cipher, after)
+            except UnavailableError as error:
+                _LOGGER.warning("photos cannot be encrypted now, trying again: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if last is None:
+                break
+            after, done = last, done + changed
+        if done:
+            await self._erase_earlier_forms()
+            _LOGGER.info("%s photos were encrypted; all have the first key of store.photo_key now", done)
+
+    async def _erase_earlier_forms(self) -> None:
+        while True:
+            with suppress(UnavailableError):
+                if await self._database.checkpoint():
+                    return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _rotate(connection: Connection, cipher: PhotoCipher, after: str) -> tuple[str | None, int]:
+    """Encrypt the next photos; return the last one that was visited (None: none is left), and how many changed."""
+    other_key = PHOTO.c.key_id.is_distinct_from(cipher.key_id)
+    query = select(PHOTO).where(PHOTO.c.sha256 > after, other_key).order_by(PHOTO.c.sha256).limit(_ROTATED_PHOTOS)
+    rows = connection.execute(query).mappings().all()
+    changed = 0
+    for row in rows:
+        try:
+            jpeg = cipher.encrypt(cipher.decrypt(row["jpeg"], row["key_id"]))
+        except PhotoKeyError as error:
+            _LOGGER.warning("a photo keeps its old key: %s", error)
+            continue
+        values = {"jpeg": jpeg, "key_id": cipher.key_id}
+        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == row["sha256"]).values(values))
+        changed += 1
+    return (rows[-1]["sha256"] if rows else None), changed
+
+
+def _key_id(key: Secret) -> str:
+    # A one-way hash of 256 random bits: it distinguishes keys and reveals nothing about them.
+    return hashlib.sha256(b"facebridge photo key " + key.reveal().encode()).hexdigest()[:16]
