@@ -45,6 +45,7 @@ def doctor(configuration: Path, as_json: bool, listen_seconds: float) -> None:
     configuration is invalid; hints and warnings alone give 0.
     """
     from bridge.doctor.checks import DoctorRun
+    from bridge.doctor.probe import BrokerAccess
 
     clock = Clock()
     try:
@@ -57,7 +58,8 @@ def doctor(configuration: Path, as_json: bool, listen_seconds: float) -> None:
         for fault in error.faults:
             click.echo(str(fault), err=True)
         sys.exit(2)
-    findings = run_to_end(DoctorRun(settings, configuration, clock, listen_seconds, secrets.token_hex(4)).run())
+    access = BrokerAccess.of(settings.mqtt, secrets.token_hex(4), clock)
+    findings = run_to_end(DoctorRun(settings, configuration, access, listen_seconds).run())
     if as_json:
         _print_json(findings, clock)
     else:

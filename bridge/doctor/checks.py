@@ -3,13 +3,12 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from bridge import __version__
-from bridge.config.settings import MqttSettings, Settings
-from bridge.core.clock import Clock
+from bridge.config.settings import Settings
 from bridge.doctor.broker import check_connection, check_protocol_5
 from bridge.doctor.clock import evaluate_audit_time, evaluate_clock, evaluate_timezone, is_synchronised
 from bridge.doctor.configuration import evaluate_configuration
@@ -52,14 +51,6 @@ _LARGE_PACKETS_TIMEOUT_SECONDS = 120.0
 _Check = Callable[[], Awaitable[Iterable[Finding]]]
 
 
-def reachable_broker(settings: MqttSettings) -> MqttSettings:
-    """Return settings with which a client reaches the configured broker, also the embedded one of a running bridge."""
-    if settings.host is not None:
-        return settings
-    # As in `bridge/app.py`.
-    return replace(settings, host="127.0.0.1", protocol="3.1.1", username=None, password=None, tls=None)
-
-
 @dataclass(slots=True)
 class _Results:
     """Results that later checks use. A default means that there is nothing, or that it could not be read."""
@@ -72,22 +63,21 @@ class _Results:
 class DoctorRun:
     """One run of all checks."""
 
-    def __init__(self, settings: Settings, file: Path, clock: Clock, listen_seconds: float, run_id: str) -> None:
+    def __init__(self, settings: Settings, file: Path, access: BrokerAccess, listen_seconds: float) -> None:
         """Prepare the run.
 
         Args:
             settings: the configuration.
             file: its file.
-            clock: the current time.
+            access: how to reach the broker.
             listen_seconds: how long to observe the broker.
-            run_id: part of the doctor's client ids and topics, different for each run.
         """
         self._settings = settings
         self._file = file
-        self._clock = clock
+        self._access = access
+        self._clock = access.clock
         self._listen_seconds = listen_seconds
         self._is_embedded = settings.mqtt.host is None
-        self._access = BrokerAccess(reachable_broker(settings.mqtt), run_id, clock)
         self._topics = Topics(settings.mqtt.base_topic)
         prefix = settings.homeassistant.prefix
         self._birth_topics = list(dict.fromkeys((f"{prefix}/status", "homeassistant/status")))

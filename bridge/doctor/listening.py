@@ -14,7 +14,7 @@ from bridge.mqtt.client.messages import Message
 from bridge.mqtt.topics import Topics
 
 _QUIET_SECONDS = 0.5
-"""After this time without a message all retained messages have arrived; brokers send them at once."""
+"""After this time without a retained message all of them have arrived; brokers send them at once."""
 _MAX_ARRIVAL_SECONDS = 10.0
 """Limit of that wait: 10,000 states take one second."""
 
@@ -106,8 +106,11 @@ async def _read_retained_commands(access: BrokerAccess, topics: Topics, observed
     arrived = asyncio.Event()
 
     def add(message: Message) -> None:
+        if not message.retain:
+            # A command that is published now. It must not prolong the wait for the retained ones.
+            return
         arrived.set()
-        if message.retain and message.payload and len(observed.commands) < _MAX_TOPICS:
+        if message.payload and len(observed.commands) < _MAX_TOPICS:
             observed.commands[message.topic] += 1
 
     loop = asyncio.get_running_loop()

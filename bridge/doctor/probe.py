@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
 from bridge.mqtt.client.errors import NotConnectedError
 from bridge.mqtt.client.messages import ConnackInfo, Message, SessionOptions
 from bridge.mqtt.client.session import MqttSession
+
+_ECHO_TIMEOUT_SECONDS = 5.0
+"""Time for a message to come back. It usually takes milliseconds; a large one over a slow line needs some seconds."""
 
 _ANSWER_TIMEOUT_SECONDS = 10.0
 """Time for an answer that usually takes milliseconds; a large packet over a slow line needs some seconds."""
@@ -122,11 +126,21 @@ class BrokerAccess:
         settings: the broker's settings.
         run_id: part of each client id and topic of this run, and of no other.
         clock: measures round trips.
+        echo_timeout_seconds: time for a message to come back from the broker.
     """
 
     settings: MqttSettings
     run_id: str
     clock: Clock
+    echo_timeout_seconds: float = _ECHO_TIMEOUT_SECONDS
+
+    @classmethod
+    def of(cls, settings: MqttSettings, run_id: str, clock: Clock) -> Self:
+        """Return the access to the configured broker, or to the embedded one of a running bridge."""
+        if settings.host is None:
+            # As in `bridge/app.py`.
+            settings = replace(settings, host="127.0.0.1", protocol="3.1.1", username=None, password=None, tls=None)
+        return cls(settings, run_id, clock)
 
     @asynccontextmanager
     async def probe(

@@ -10,9 +10,6 @@ from bridge.mqtt.client.errors import NotConnectedError, PacketTooLargeError
 from bridge.mqtt.client.messages import ConnackInfo, Message
 from bridge.mqtt.topics import Topics
 
-_ECHO_TIMEOUT_SECONDS = 5.0
-"""Time for a message to come back. It usually takes milliseconds; a large one over a slow line needs some seconds."""
-
 _TEST_SESSION_SECONDS = 60
 """Time for which the test session stays at the broker if the doctor is killed while it is away (MQTT 5)."""
 
@@ -42,7 +39,7 @@ async def check_own_topics(access: BrokerAccess) -> list[Finding]:
     topic = access.topic("echo")
     async with access.probe("echo") as probe:
         refusal = (await probe.subscribe([topic]))[0] or await probe.publish(topic, b"echo")
-        if refusal is None and await _next_on(probe, topic) is not None:
+        if refusal is None and await _next_on(access, probe, topic) is not None:
             return []
     why = f"the broker answers {refusal!r}" if refusal else "the message does not come back"
     return [
@@ -66,7 +63,7 @@ async def check_session(access: BrokerAccess) -> list[Finding]:
         second = access.persistent_probe("session")
         try:
             session_present = (await second.connect()).session_present
-            message = await second.next(_ECHO_TIMEOUT_SECONDS) if session_present else None
+            message = await second.next(access.echo_timeout_seconds) if session_present else None
         finally:
             await second.close(session_expiry_seconds=0)
     finally:
@@ -143,7 +140,7 @@ async def _gets_through(access: BrokerAccess, size: int) -> bool:
             await probe.subscribe([topic])
             if await probe.publish(topic, bytes(size - len(topic) - 32)) is not None:
                 return False
-            return await _next_on(probe, topic) is not None
+            return await _next_on(access, probe, topic) is not None
     except (NotConnectedError, PacketTooLargeError):
         # Brokers end the connection of a client that sends too much.
         return False
@@ -173,7 +170,7 @@ async def check_retained(access: BrokerAccess) -> list[Finding]:
             try:
                 async with access.probe("reading") as reader:
                     await reader.subscribe([topic])
-                    message = await reader.next(_ECHO_TIMEOUT_SECONDS)
+                    message = await reader.next(access.echo_timeout_seconds)
             finally:
                 await probe.publish(topic, b"", retain=True)
     if message is not None and message.retain and message.payload == payload:
@@ -230,7 +227,7 @@ async def _round_trips(access: BrokerAccess, *, quick_ack: bool, qos: int) -> li
             published_at = access.clock.boottime()
             await probe.publish(topic, b"%d" % number)
             acknowledged_at = access.clock.boottime()
-            message = await _next_on(probe, topic)
+            message = await _next_on(access, probe, topic)
             if message is None:
                 raise NotConnectedError("a message did not come back")
             if number >= _WARM_UP_ROUND_TRIPS:
@@ -263,7 +260,7 @@ async def check_permissions(access: BrokerAccess) -> list[Finding]:
         refused = await _refused(probe, published)
         await probe.subscribe([topics.bridge_heartbeat])
         await probe.publish(topics.bridge_heartbeat, nonce)
-        echo = await _next_on(probe, topics.bridge_heartbeat, nonce)
+        echo = await _next_on(access, probe, topics.bridge_heartbeat, nonce)
         protocol5 = probe.protocol5
     findings = []
     if refused:
@@ -303,9 +300,9 @@ async def _refused(probe: Probe, topics: Iterable[str]) -> list[str]:
     return [topic for topic in topics if await probe.publish(topic, b"{}") is not None]
 
 
-async def _next_on(probe: Probe, topic: str, payload: bytes | None = None) -> Message | None:
+async def _next_on(access: BrokerAccess, probe: Probe, topic: str, payload: bytes | None = None) -> Message | None:
     """Return the next message on a topic, with that payload if one is given; None if none arrives in time."""
-    while (message := await probe.next(_ECHO_TIMEOUT_SECONDS)) is not None:
+    while (message := await probe.next(access.echo_timeout_seconds)) is not None:
         if message.topic == topic and payload in (None, message.payload):
             return message
     return None

@@ -1,4 +1,4 @@
-"""What the doctor says of real stores, and that it leaves them as they are."""
+"""The doctor's findings about real stores. It does not change them."""
 
 import sqlite3
 from contextlib import closing
@@ -11,7 +11,7 @@ from bridge.doctor.store import evaluate_filesystem, evaluate_store, filesystem_
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
-from tests.doctor.doctor_system import Found, at_broker, examine
+from tests.doctor.doctor_system import Findings, configuration_at, run_doctor
 from tests.support.mosquitto import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.small_disk import SmallDisk
@@ -21,8 +21,8 @@ KEYS = [Secret("A" * 43 + "="), Secret("B" * 43 + "=")]
 NOW = datetime(2026, 11, 26, 8, 1, tzinfo=UTC)
 
 
-def kept(file: Path) -> str:
-    """Put a store of the first schema there, with persons pending since 2026-11-24 08:00."""
+def old_store(file: Path) -> str:
+    """Create a store with the first schema, and persons pending since 2026-11-24 08:00; return its URL."""
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(KEPT.read_text())
     return f"sqlite:///{file}"
@@ -33,33 +33,33 @@ async def upgraded(url: str) -> str:
     return url
 
 
-async def look(url: str, keys: list[Secret] | None = None) -> Found:
-    seen = await inspect_store(url, keys or [])
-    return Found(list(evaluate_store(seen, "the store", NOW, bridge_running=False)))
+async def inspect(url: str, keys: list[Secret] | None = None) -> Findings:
+    inspection = await inspect_store(url, keys or [])
+    return Findings(evaluate_store(inspection, "the store", NOW, bridge_running=False))
 
 
-async def test_there_is_none_yet(tmp_path: Path) -> None:
-    found = await look(f"sqlite:///{tmp_path}/none.db")
+async def test_no_store_yet(tmp_path: Path) -> None:
+    found = await inspect(f"sqlite:///{tmp_path}/none.db")
     assert found.codes == {"store_absent"}
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["store.db", "a blank, a # and a %41.db"])
-async def test_one_that_is_fine(tmp_path: Path, name: str) -> None:
+async def test_a_good_store(tmp_path: Path, name: str) -> None:
     url = await upgraded(f"sqlite:///{tmp_path}/{name}")
-    assert (await look(url)).codes == {"store_ok"}
+    assert (await inspect(url)).codes == {"store_ok"}
 
 
-async def test_an_older_schema_is_left_alone(tmp_path: Path) -> None:
-    url = kept(tmp_path / "store.db")
+async def test_an_older_schema_is_not_upgraded(tmp_path: Path) -> None:
+    url = old_store(tmp_path / "store.db")
     before = (tmp_path / "store.db").read_bytes()
-    assert (await look(url)).codes == {"store_old_schema"}
+    assert (await inspect(url)).codes == {"store_old_schema"}
     assert (tmp_path / "store.db").read_bytes() == before
 
 
-async def test_changes_that_wait_for_long(tmp_path: Path) -> None:
-    url = await upgraded(kept(tmp_path / "store.db"))
-    found = await look(url)
+async def test_changes_pending_for_days(tmp_path: Path) -> None:
+    url = await upgraded(old_store(tmp_path / "store.db"))
+    found = await inspect(url)
     assert found.codes == {"store_ok", "store_pending_long"}
     assert "the oldest for 2 days" in found.of("store_pending_long").what
     seen = await inspect_store(url, [])
@@ -69,34 +69,34 @@ async def test_changes_that_wait_for_long(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_photo_key(tmp_path: Path) -> None:
-    url = await upgraded(kept(tmp_path / "store.db"))
+    url = await upgraded(old_store(tmp_path / "store.db"))
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
-        connection.execute("UPDATE photo SET key_id = 'of another'")
-    found = await look(url, KEYS)
+        connection.execute("UPDATE photo SET key_id = 'another'")
+    found = await inspect(url, KEYS)
     assert found.wrong == ["store_photo_key"]
     assert KEYS[0].reveal() not in found.of("store_photo_key").what
 
 
-async def test_the_file_of_another_program(tmp_path: Path) -> None:
+async def test_a_database_of_another_program(tmp_path: Path) -> None:
     file = tmp_path / "home-assistant.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE states (id)")
     before = file.read_bytes()
-    assert (await look(f"sqlite:///{file}")).wrong == ["store_foreign"]
+    assert (await inspect(f"sqlite:///{file}")).wrong == ["store_foreign"]
     assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 4080])
 async def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "store.db").write_bytes(content)
-    assert (await look(f"sqlite:///{tmp_path}/store.db")).wrong == ["store_unusable"]
+    assert (await inspect(f"sqlite:///{tmp_path}/store.db")).wrong == ["store_unusable"]
 
 
 async def test_a_newer_schema(tmp_path: Path) -> None:
     url = await upgraded(f"sqlite:///{tmp_path}/facebridge.db")
     with closing(sqlite3.connect(tmp_path / "facebridge.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+    found = await run_doctor(tmp_path, configuration_at(free_port(), mqtt={"host": None}, store={"url": url}))
     assert found.wrong == ["store_unusable"]
     assert "newer version" in found.of("store_unusable").what
 
@@ -105,21 +105,23 @@ async def test_a_disk_in_memory_that_is_full(tmp_path: Path) -> None:
     with SmallDisk(tmp_path / "disk").mounted() as disk:
         url = await upgraded(f"sqlite:///{disk.folder}/facebridge.db")
         disk.fill()
-        found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+        found = await run_doctor(tmp_path, configuration_at(free_port(), mqtt={"host": None}, store={"url": url}))
         assert {"store_disk_full", "store_on_tmpfs"} <= set(found.wrong)
 
 
-async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    settings = at_broker(free_port(), mqtt={"host": None}, store={"url": f"sqlite:///{tmp_path}/no/facebridge.db"})
-    assert (await examine(tmp_path, settings)).wrong == ["store_unusable"]
+async def test_a_missing_folder(tmp_path: Path) -> None:
+    settings = configuration_at(
+        free_port(), mqtt={"host": None}, store={"url": f"sqlite:///{tmp_path}/no/facebridge.db"}
+    )
+    assert (await run_doctor(tmp_path, settings)).wrong == ["store_unusable"]
 
 
-async def test_others_may_read_it(tmp_path: Path) -> None:
+async def test_a_store_that_other_users_may_read(tmp_path: Path) -> None:
     await upgraded(f"sqlite:///{tmp_path}/facebridge.db")
-    settings = at_broker(free_port(), mqtt={"host": None})
-    assert "store_readable" not in (await examine(tmp_path, settings)).codes
+    settings = configuration_at(free_port(), mqtt={"host": None})
+    assert "store_readable" not in (await run_doctor(tmp_path, settings)).codes
     (tmp_path / "facebridge.db").chmod(0o644)
-    assert "chmod 600" in (await examine(tmp_path, settings)).of("store_readable").to_do
+    assert "chmod 600" in (await run_doctor(tmp_path, settings)).of("store_readable").to_do
 
 
 MOUNTS = r"""40 27 0:50 / /srv rw,relatime shared:1 master:2 - nfs4 server:/x rw
@@ -139,12 +141,12 @@ MOUNTS = r"""40 27 0:50 / /srv rw,relatime shared:1 master:2 - nfs4 server:/x rw
         ("/run/a.db", "tmpfs", "store_on_tmpfs"),
     ],
 )
-def test_where_a_file_lies(file: str, kind: str, code: str | None) -> None:
+def test_the_file_system_of_a_path(file: str, kind: str, code: str | None) -> None:
     assert filesystem_of(Path(file), MOUNTS) == kind
     assert [one.code for one in evaluate_filesystem(kind)] == ([] if code is None else [code])
 
 
-def test_a_kernel_that_does_not_tell() -> None:
+def test_an_unknown_file_system() -> None:
     assert filesystem_of(Path("/a"), "") is None
     assert [one.code for one in evaluate_filesystem("overlay")] == ["store_on_overlay"]
 
@@ -152,12 +154,12 @@ def test_a_kernel_that_does_not_tell() -> None:
 @pytest.mark.slow
 async def test_postgresql(tmp_path: Path, postgresql: PostgreSQL) -> None:
     url = await postgresql.new_url()
-    assert (await look(url)).codes == {"store_absent"}
+    assert (await inspect(url)).codes == {"store_absent"}
     await upgraded(url)
-    assert (await look(url)).codes == {"store_ok"}
+    assert (await inspect(url)).codes == {"store_ok"}
     seen = await inspect_store(url, [])
     assert seen.server_time is not None
     assert abs(seen.server_time - datetime.now(UTC)) < timedelta(minutes=1)
-    found = await examine(tmp_path, at_broker(free_port(), mqtt={"host": None}, store={"url": url}))
+    found = await run_doctor(tmp_path, configuration_at(free_port(), mqtt={"host": None}, store={"url": url}))
     assert found.wrong == []
-    assert "secret" not in str([one.what for one in found.findings])
+    assert "secret" not in str([one.what for one in found.all])

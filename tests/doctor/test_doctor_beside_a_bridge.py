@@ -1,4 +1,4 @@
-"""The doctor beside a running bridge: it sees how the terminals are, and disturbs nobody."""
+"""The doctor while a bridge runs: it reports on the terminals, and does not disturb the bridge."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ from bridge.doctor.terminals import TerminalContext, evaluate_terminals
 from bridge.mqtt.topics import Topics
 from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.doctor.doctor_system import at_broker, examine
+from tests.doctor.doctor_system import configuration_at, run_doctor
 from tests.support.bridge_process import BridgeProcess
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client
@@ -25,8 +25,8 @@ def ports() -> dict[str, Any]:
     return {"terminals": {"host": "127.0.0.1", "port": free_port()}, "web": {"port": free_port()}}
 
 
-async def test_a_bridge_that_is_well_is_not_disturbed(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = at_broker(mosquitto.port, **ports())
+async def test_a_healthy_bridge_is_not_disturbed(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = configuration_at(mosquitto.port, **ports())
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(BridgeProcess(tmp_path, settings).running())
         terminals = [SimulatedTerminal(bridge.terminal_url, sn) for sn in ("T1", "T2")]
@@ -43,13 +43,15 @@ async def test_a_bridge_that_is_well_is_not_disturbed(tmp_path: Path, mosquitto:
             return str(reply.json["outcome"])
 
         assert await press(0) == "ok"
-        looking = asyncio.get_running_loop().create_task(examine(tmp_path, settings, listening=2))
+        running = asyncio.get_running_loop().create_task(run_doctor(tmp_path, settings, listen_seconds=2))
         pressed = 0
-        while not looking.done():
+        while not running.done():
             pressed += 1
             assert await press(pressed) == "ok"
             await asyncio.sleep(0.1)
-        found = await looking
+        found = await running
+        (tmp_path / "elsewhere").mkdir()
+        elsewhere = await run_doctor(tmp_path / "elsewhere", settings)
         assert terminals[0].opened == pressed + 1
         assert [one.connections for one in (terminal.statistics() for terminal in terminals)] == [1, 1]
         assert bridge.log.count("connected to the broker as") == 2
@@ -66,22 +68,23 @@ async def test_a_bridge_that_is_well_is_not_disturbed(tmp_path: Path, mosquitto:
         }  # fmt: skip
     assert found.wrong == []
     assert {"bridge_online", "terminals_ok", "store_ok"} <= found.codes
-    assert [one.what for one in found.findings if one.code == "port_ok"] == [
+    assert [one.what for one in found.all if one.code == "port_ok"] == [
         f"terminals.port: 127.0.0.1:{settings['terminals']['port']} is in use by the running bridge",
         f"web.port: 127.0.0.1:{settings['web']['port']} is in use by the running bridge",
     ]
+    assert {"port_of_another_bridge", "bridge_elsewhere"} <= elsewhere.codes
     async with mqtt_client(mosquitto.port, "#") as after:
         await after.publish("x", "the end")
         await after.wait_for("x")
         assert not [one.topic for one in after.heard if "doctor" in one.topic]
 
 
-async def test_terminals_that_behave_badly_are_named(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = at_broker(mosquitto.port, **ports())
+async def test_badly_behaving_terminals_are_named(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = configuration_at(mosquitto.port, **ports())
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(BridgeProcess(tmp_path, settings).running())
         client = await stack.enter_async_context(mqtt_client(mosquitto.port, "facebridge/#"))
-        restless = SimulatedTerminal(
+        reconnecting = SimulatedTerminal(
             bridge.terminal_url, "T1", options=ConnectionOptions(first_retry_seconds=0.2, max_retry_seconds=0.2)
         )
         wrong = SimulatedTerminal(
@@ -92,16 +95,16 @@ async def test_terminals_that_behave_badly_are_named(tmp_path: Path, mosquitto: 
         unknown = SimulatedTerminal(
             bridge.terminal_url, "STRANGER", options=ConnectionOptions(first_retry_seconds=0.5, max_retry_seconds=0.5)
         )
-        for terminal in (restless, wrong, unknown):
+        for terminal in (reconnecting, wrong, unknown):
             await stack.enter_async_context(terminal.running())
-        await restless.wait_connected()
+        await reconnecting.wait_connected()
         await until(lambda: any(one.json["terminals"]["pending"] for one in client.heard if one.topic.endswith("info")))
-        looking = asyncio.get_running_loop().create_task(examine(tmp_path, settings, listening=6))
-        while not looking.done():
+        running = asyncio.get_running_loop().create_task(run_doctor(tmp_path, settings, listen_seconds=4))
+        while not running.done():
             await asyncio.sleep(1.2)
-            await restless.disconnect()
-            await restless.wait_connected()
-        found = await looking
+            await reconnecting.disconnect()
+            await reconnecting.wait_connected()
+        found = await running
     assert found.wrong == ["terminals_wrong_credentials"]
     assert "T2 from 127.0.0.1" in found.of("terminals_wrong_credentials").what
     assert "STRANGER from 127.0.0.1" in found.of("terminals_pending").what
@@ -112,13 +115,12 @@ async def test_terminals_that_behave_badly_are_named(tmp_path: Path, mosquitto: 
 async def test_a_second_bridge_on_the_same_topics(tmp_path: Path, mosquitto: Mosquitto) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    settings = at_broker(mosquitto.port, **ports())
-    other = at_broker(mosquitto.port, mqtt={"client_id": "other"})
-    async with (
-        BridgeProcess(tmp_path / "one", settings).running(),
-        BridgeProcess(tmp_path / "two", other).running(),
-    ):
-        found = await examine(tmp_path / "one", settings, listening=6)
+    settings = configuration_at(mosquitto.port, **ports())
+    other = configuration_at(mosquitto.port, mqtt={"client_id": "other"})
+    async with AsyncExitStack() as stack:
+        bridges = [BridgeProcess(tmp_path / "one", settings), BridgeProcess(tmp_path / "two", other)]
+        await asyncio.gather(*(stack.enter_async_context(bridge.running()) for bridge in bridges))
+        found = await run_doctor(tmp_path / "one", settings, listen_seconds=4)
     assert "bridges_share_topics" in found.wrong
 
 
@@ -126,44 +128,39 @@ async def test_a_second_bridge_on_the_same_topics(tmp_path: Path, mosquitto: Mos
 async def test_two_bridges_of_one_client_id(tmp_path: Path, mosquitto: Mosquitto) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    settings = at_broker(mosquitto.port, **ports())
+    settings = configuration_at(mosquitto.port, **ports())
     async with (
         BridgeProcess(tmp_path / "one", settings).running() as bridge,
-        BridgeProcess(tmp_path / "two", at_broker(mosquitto.port)).running(),
+        BridgeProcess(tmp_path / "two", configuration_at(mosquitto.port)).running(),
     ):
         await bridge.wait_log("same client id")
-        # They throw each other out in turn; at some moments each is connected.
-        found = await examine(tmp_path / "one", settings)
+        # They disconnect each other in turn; at some moments the first one is connected.
+        found = await run_doctor(tmp_path / "one", settings)
         while "client_id_shared" not in found.codes:
-            found = await examine(tmp_path / "one", settings)
+            found = await run_doctor(tmp_path / "one", settings)
     assert "mqtt.client_id" in found.of("client_id_shared").to_do
 
 
-async def test_a_bridge_whose_broker_is_away(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = at_broker(mosquitto.port, **ports())
+async def test_a_bridge_without_its_broker(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = configuration_at(mosquitto.port, **ports())
     async with BridgeProcess(tmp_path, settings).running() as bridge:
         await mosquitto.stop()
         await bridge.wait_log("is not connected")
-        found = await examine(tmp_path, settings)
+        found = await run_doctor(tmp_path, settings)
     assert set(found.wrong) == {"broker_unreachable", "bridge_not_ready"}
 
 
-async def test_a_port_that_somebody_else_has(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = at_broker(mosquitto.port, terminals={"host": "127.0.0.1", "port": mosquitto.port})
-    found = await examine(tmp_path, settings)
+async def test_a_port_of_another_program(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = configuration_at(mosquitto.port, terminals={"host": "127.0.0.1", "port": mosquitto.port})
+    found = await run_doctor(tmp_path, settings)
     assert found.wrong == ["port_unusable"]
-    (tmp_path / "other").mkdir()
-    settings = at_broker(mosquitto.port, **ports())
-    async with BridgeProcess(tmp_path / "other", settings).running():
-        found = await examine(tmp_path, settings)
-    assert {"port_of_another_bridge", "bridge_elsewhere"} <= found.codes
 
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 TOPICS = Topics("facebridge")
 
 
-def around(
+def context(
     states: dict[str, dict[str, Any]], *, started: timedelta = timedelta(days=1), **details: Any
 ) -> TerminalContext:
     heard = Observations(seconds=6)
@@ -178,37 +175,37 @@ def around(
     return TerminalContext(**{**values, **details})
 
 
-def codes(surroundings: TerminalContext) -> set[str]:
-    return {one.code for one in evaluate_terminals(surroundings)}
+def codes(terminals: TerminalContext) -> set[str]:
+    return {one.code for one in evaluate_terminals(terminals)}
 
 
-def test_terminals_that_are_away() -> None:
+def test_offline_terminals() -> None:
     away: dict[str, Any] = {"online": False, "last_seen": None}
-    assert codes(around({"T1": away})) == {"terminals_never_seen"}
-    assert codes(around({"T1": away}, answered={"T1"})) == {"terminals_offline_long"}
-    assert codes(around({"T1": away}, started=timedelta(minutes=1))) == {"terminals_offline"}
+    assert codes(context({"T1": away})) == {"terminals_never_seen"}
+    assert codes(context({"T1": away}, answered={"T1"})) == {"terminals_offline_long"}
+    assert codes(context({"T1": away}, started=timedelta(minutes=1))) == {"terminals_offline"}
     seen = {"online": False, "last_seen": (NOW - timedelta(minutes=2)).isoformat()}
-    assert codes(around({"T1": seen})) == {"terminals_offline"}
+    assert codes(context({"T1": seen})) == {"terminals_offline"}
     seen = {"online": False, "last_seen": (NOW - timedelta(hours=2)).isoformat()}
-    assert codes(around({"T1": seen})) == {"terminals_offline_long"}
+    assert codes(context({"T1": seen})) == {"terminals_offline_long"}
 
 
 def test_terminals_behind_one_address() -> None:
     states = {f"T{number}": {"online": True, "address": "10.0.0.1"} for number in range(4)}
-    assert codes(around(states)) == {"terminals_one_address"}
-    assert codes(around(states, has_proxies=True)) == {"terminals_ok"}
+    assert codes(context(states)) == {"terminals_one_address"}
+    assert codes(context(states, has_proxies=True)) == {"terminals_ok"}
     apart = {f"T{number}": {"online": True, "address": f"10.0.0.{number}"} for number in range(4)}
-    assert codes(around(apart)) == {"terminals_ok"}
+    assert codes(context(apart)) == {"terminals_ok"}
 
 
-def test_what_else_is_told_of_terminals() -> None:
+def test_other_findings_about_terminals() -> None:
     refusing = {"online": True, "persons": {"refused": 3}}
-    assert codes(around({"T1": refusing})) == {"terminals_persons_refused"}
-    assert codes(around({})) == {"terminals_none"}
-    gone = around({"T1": {"online": True}, "GONE": {"online": False}}, known={"T1": None})
+    assert codes(context({"T1": refusing})) == {"terminals_persons_refused"}
+    assert codes(context({})) == {"terminals_none"}
+    gone = context({"T1": {"online": True}, "GONE": {"online": False}}, known={"T1": None})
     assert codes(gone) == {"topics_left_over"}
-    turned_away = around({"T1": {"online": True}}, metrics={"facebridge_terminals_refused_total": 12.0})
+    turned_away = context({"T1": {"online": True}}, metrics={"facebridge_terminals_refused_total": 12.0})
     assert codes(turned_away) == {"terminals_turned_away"}
-    garbage = around({"T1": {"online": True, "persons": 7, "address": {"a": 1}, "last_seen": []}})
+    garbage = context({"T1": {"online": True, "persons": 7, "address": {"a": 1}, "last_seen": []}})
     garbage.observed.values[TOPICS.bridge_info] = b"\xff{"
     assert codes(garbage) == {"terminals_ok"}

@@ -1,4 +1,4 @@
-"""`facebridge doctor` as people and programs call it; docs/operation.md names every code."""
+"""The command `facebridge doctor`, and its codes in docs/operation.md."""
 
 import asyncio
 import json
@@ -10,15 +10,15 @@ import yaml
 
 from bridge.doctor.checks import run_check
 from bridge.doctor.findings import KINDS, Area, Finding, Level
-from tests.doctor.doctor_system import at_broker
+from tests.doctor.doctor_system import configuration_at
 from tests.support.facebridge import facebridge
 from tests.support.mosquitto import Mosquitto, free_port
 
 DOCS = (Path(__file__).parents[2] / "docs" / "operation.md").read_text()
 
 
-async def test_nothing_is_wrong(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = at_broker(mosquitto.port, terminals={"password": "pa55word"})
+async def test_nothing_is_wrong(tmp_path: Path, stock_mosquitto: Mosquitto) -> None:
+    settings = configuration_at(stock_mosquitto.port, terminals={"password": "pa55word"})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     done = await facebridge(tmp_path, "doctor", "--listen", "1")
     assert (done.code, done.complained) == (0, "")
@@ -32,8 +32,8 @@ async def test_nothing_is_wrong(tmp_path: Path, mosquitto: Mosquitto) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
 
 
-async def test_something_is_wrong_and_programs_read_it(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(at_broker(free_port())))
+async def test_something_is_wrong_as_json(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration_at(free_port())))
     done = await facebridge(tmp_path, "doctor", "--json")
     assert (done.code, done.complained) == (1, "")
     told = json.loads(done.said)
@@ -43,7 +43,7 @@ async def test_something_is_wrong_and_programs_read_it(tmp_path: Path) -> None:
     assert (broker["level"], broker["code"]) == ("wrong", "broker_unreachable")
 
 
-async def test_the_configuration_is_wrong(tmp_path: Path) -> None:
+async def test_the_configuration_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("mqtt: {hots: x}\nterminals: {username: dev, password: secret}\n")
     done = await facebridge(tmp_path, "doctor")
     assert (done.code, done.said) == (2, "")
@@ -53,9 +53,9 @@ async def test_the_configuration_is_wrong(tmp_path: Path) -> None:
     assert [one["code"] for one in json.loads(done.said)["findings"]] == ["configuration_invalid"]
 
 
-async def test_a_check_that_fails_stops_no_other() -> None:
+async def test_a_failing_check_is_a_finding() -> None:
     async def broken() -> Iterable[Finding]:
-        raise ZeroDivisionError("of somebody's secret")
+        raise ZeroDivisionError("with a secret")
 
     async def endless() -> Iterable[Finding]:
         await asyncio.Event().wait()
@@ -68,7 +68,7 @@ async def test_a_check_that_fails_stops_no_other() -> None:
     assert unfinished.code == "check_unfinished"
 
 
-def test_every_code_is_documented_and_no_other() -> None:
+def test_exactly_these_codes_are_documented() -> None:
     section = DOCS.partition("## Doctor")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([a-z0-9_]+)` \| (\w+) \| (\w+) \|", section, re.MULTILINE)
     assert len(rows) == len({code for code, _, _ in rows})
@@ -80,8 +80,8 @@ def test_every_code_is_documented_and_no_other() -> None:
         assert f"`{level.name.lower()}`" in section
 
 
-def test_every_code_is_found_by_something() -> None:
+def test_every_code_is_used() -> None:
     code = "".join(path.read_text() for path in (Path(__file__).parents[2] / "bridge").rglob("doctor*/*.py"))
     code += (Path(__file__).parents[2] / "bridge" / "cli" / "doctor.py").read_text()
     for one in KINDS:
-        assert code.count(f'"{one}"') > 1, f"{one} is listed, and nothing finds it"
+        assert code.count(f'"{one}"') > 1, f"{one} is listed, and no check uses it"

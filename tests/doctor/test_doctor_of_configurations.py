@@ -1,4 +1,4 @@
-"""What is valid and unwise: configuration, clock and time zone."""
+"""Findings about the configuration, the clock and the time zone."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from tests.support.bridge_process import configuration
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 LONG = hash_password("a long one indeed")
-WISE: Mapping[str, Any] = {
+GOOD: Mapping[str, Any] = {
     "mqtt": {"username": "facebridge"},
     "terminals": {"password": LONG},
     "store": {"photo_key": "A" * 43 + "="},
@@ -25,17 +25,17 @@ WISE: Mapping[str, Any] = {
 }
 
 
-def judged(folder: Path, **sections: Any) -> dict[str, str]:
+def evaluate(folder: Path, **sections: Any) -> dict[str, str]:
     file = folder / "config.yaml"
-    merged = {name: {**WISE.get(name, {}), **sections.get(name, {})} for name in {*WISE, *sections}}
+    merged = {name: {**GOOD.get(name, {}), **sections.get(name, {})} for name in {*GOOD, *sections}}
     file.write_text(yaml.safe_dump(configuration(1883, **merged)))
     file.chmod(0o600)
     findings = evaluate_configuration(load_settings(file, {}), file, NOW)
     return {one.code: f"{one.what} → {one.to_do}" for one in findings}
 
 
-def test_a_wise_one(tmp_path: Path) -> None:
-    assert list(judged(tmp_path)) == ["configuration_ok"]
+def test_a_good_configuration(tmp_path: Path) -> None:
+    assert list(evaluate(tmp_path)) == ["configuration_ok"]
 
 
 @pytest.mark.parametrize(
@@ -60,22 +60,22 @@ def test_a_wise_one(tmp_path: Path) -> None:
         ({"store": {"photo_key": None}}, {"photos_unencrypted"}),
     ],
 )
-def test_unwise_ones(tmp_path: Path, sections: dict[str, Any], codes: set[str] | None) -> None:
-    assert set(judged(tmp_path, **sections)) - {"config_readable"} == (codes or {"configuration_ok"})
+def test_unwise_settings(tmp_path: Path, sections: dict[str, Any], codes: set[str] | None) -> None:
+    assert set(evaluate(tmp_path, **sections)) - {"config_readable"} == (codes or {"configuration_ok"})
 
 
-def test_no_secret_is_told(tmp_path: Path) -> None:
-    told = judged(tmp_path, terminals={"password": "pa55word"}, mqtt={"username": "a", "password": "t0psecret"})
-    assert "pa55word" not in str(told)
-    assert "t0psecret" not in str(told)
+def test_findings_hold_no_secret(tmp_path: Path) -> None:
+    findings = evaluate(tmp_path, terminals={"password": "pa55word"}, mqtt={"username": "a", "password": "t0psecret"})
+    assert "pa55word" not in str(findings)
+    assert "t0psecret" not in str(findings)
 
 
-def test_files_that_others_may_read(tmp_path: Path) -> None:
+def test_files_that_other_users_may_read(tmp_path: Path) -> None:
     (tmp_path / "secrets.yaml").write_text("terminal_password: x")
     (tmp_path / "secrets.yaml").chmod(0o640)
-    assert set(judged(tmp_path)) == {"secrets_readable"}
+    assert set(evaluate(tmp_path)) == {"secrets_readable"}
     (tmp_path / "secrets.yaml").chmod(0o600)
-    assert set(judged(tmp_path)) == {"configuration_ok"}
+    assert set(evaluate(tmp_path)) == {"configuration_ok"}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_files_that_others_may_read(tmp_path: Path) -> None:
         ("password: $argon2id$v=19$x", False),
     ],
 )
-def test_a_configuration_with_a_password_in_it(tmp_path: Path, text: str, readable: bool) -> None:
-    judged(tmp_path)
+def test_a_configuration_with_a_literal_password(tmp_path: Path, text: str, readable: bool) -> None:
+    evaluate(tmp_path)
     settings = load_settings(tmp_path / "config.yaml", {})
     file = tmp_path / "other.yaml"
     file.write_text(f"terminals:\n  {text}\n")
@@ -100,7 +100,7 @@ def test_a_configuration_with_a_password_in_it(tmp_path: Path, text: str, readab
     assert ("config_readable" in found) is readable
 
 
-def test_a_photo_folder_that_went_away(tmp_path: Path) -> None:
+def test_a_missing_photo_folder(tmp_path: Path) -> None:
     folder = tmp_path / "faces"
     folder.mkdir()
     file = tmp_path / "config.yaml"
@@ -118,15 +118,15 @@ def test_a_photo_folder_that_went_away(tmp_path: Path) -> None:
         (NOW - timedelta(days=1), "certificate_expired"),
     ],
 )
-def test_certificates_end(tmp_path: Path, ends: datetime, code: str | None) -> None:
+def test_expiring_certificates(tmp_path: Path, ends: datetime, code: str | None) -> None:
     certificate = trustme.CA().issue_cert("door.example", not_after=ends)
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "door.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "door.key")
-    told = judged(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
-    assert set(told) == {code or "configuration_ok"}
+    findings = evaluate(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
+    assert set(findings) == {code or "configuration_ok"}
     (tmp_path / "door.pem").write_text("nothing")
-    told = judged(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
-    assert set(told) == {"certificate_unusable"}
+    findings = evaluate(tmp_path, terminals={"tls": {"certificate": "door.pem", "key": "door.key"}})
+    assert set(findings) == {"certificate_unusable"}
 
 
 def test_clocks() -> None:
@@ -141,7 +141,7 @@ def test_clocks() -> None:
     assert is_synchronised() in (True, False, None)
 
 
-def test_a_clock_that_was_set_back() -> None:
+def test_a_clock_set_back() -> None:
     assert [*evaluate_audit_time(NOW, None), *evaluate_audit_time(NOW, NOW)] == []
     assert [one.code for one in evaluate_audit_time(NOW, NOW + timedelta(hours=1))] == ["clock_behind_audit"]
 

@@ -22,6 +22,7 @@ from tests.support.mqtt_connection import (
     SUBSCRIBE,
     Client,
     Protocol,
+    ShortWaits,
     Visit,
     answering,
     scripted_broker,
@@ -47,7 +48,7 @@ async def test_a_problem_is_told_once_and_again_when_it_changes(caplog: pytest.L
         while answer == CONNACK_5:
             await visit.next()
 
-    async with scripted_broker(script) as port, Client(settings_for(port)).trying() as client:
+    async with scripted_broker(script) as port, Client(settings_for(port), random=ShortWaits()).trying() as client:
         await until(lambda: attempts == 3)
         assert "refuses the credentials" in client.problem
         answer = b"\x20\x03\x00\x89\x00"
@@ -109,7 +110,10 @@ async def test_another_client_of_the_same_id_is_suspected_where_it_does_not(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings_for(mosquitto.port)
-    async with Client(settings, "same").running() as first, Client(settings, "same").running() as second:
+    async with (
+        Client(settings, "same", random=ShortWaits()).running() as first,
+        Client(settings, "same", random=ShortWaits()).running() as second,
+    ):
         suspicion = "another client may connect with the same client id"
         await until(lambda: suspicion in first.problem or suspicion in second.problem)
     assert len(warnings_of(caplog)) <= 4, "what is lost again and again is not told each time"

@@ -32,6 +32,13 @@ def settings_for(port: int, protocol: Protocol = "5", **details: Any) -> MqttSet
     return MqttSettings(**{**values, **details})
 
 
+class ShortWaits(Random):
+    """Randomness that shortens each wait between attempts to a twentieth."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 0.05
+
+
 class Client:
     """A connection whose messages and changes can be waited for."""
 
@@ -46,6 +53,7 @@ class Client:
         on_message: Callable[[Message], None] | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
         connect_timeout_seconds: float = 10.0,
+        random: Random | None = None,
     ) -> None:
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.ready = asyncio.Event()
@@ -66,7 +74,7 @@ class Client:
                 on_disconnect=self._disconnected,
             ),
             Clock(),
-            Random(1),
+            random or Random(1),
         )
 
     @property
