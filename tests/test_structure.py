@@ -169,7 +169,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     },
     "hard_words": {
         "bridge/cli/", "bridge/import_export/", "bridge/mqtt/client/", "bridge/persons/", "bridge/protocol/",
-        "bridge/store/", "tests/access/", "tests/contract/", "tests/core/", "tests/doctor/", "tests/import_export/",
+        "bridge/store/", "tests/access/", "tests/contract/", "tests/core/", "tests/import_export/",
         "tests/machine/", "tests/persons/", "tests/protocol/", "tests/store/", "tests/support/",
     },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The connection to a real broker: made, lost, made again, and what survives it."""
+"""The connection to a real broker: connecting, losing the connection, reconnecting, and what survives."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tests.support.mqtt_connection import Client, Protocol, settings_for
 from tests.support.waiting import until
 
 
-async def test_what_is_published_comes_in(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_a_published_message_is_received(mosquitto: Mosquitto, protocol: Protocol) -> None:
     async with Client(settings_for(mosquitto.port, protocol), topics=("a/+", "b")).running() as client:
         await client.connection.publish("a/1", b"one")
         client.connection.publish_nowait("b", b"two", qos=0)
@@ -47,7 +47,7 @@ async def test_the_sockets_send_at_once(mosquitto: Mosquitto) -> None:
     assert no_delay != 0
 
 
-async def test_stored_messages_stay_away_and_retained_ones_are_told_apart(mosquitto: Mosquitto) -> None:
+async def test_stored_messages_are_not_delivered_and_retained_ones_are_marked(mosquitto: Mosquitto) -> None:
     async with Client(settings_for(mosquitto.port), "publisher").running() as publisher:
         await publisher.connection.publish("a/stored", b"old", retain=True)
         async with Client(settings_for(mosquitto.port), topics=("a/+",)).running() as client:
@@ -76,7 +76,7 @@ async def test_no_will_is_published_for_a_clean_stop(mosquitto: Mosquitto, proto
         assert [(await watcher.next()).payload for _ in range(2)] == [b"published just before", b"after"]
 
 
-async def test_it_comes_back_after_the_broker_does(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_it_reconnects_after_a_restart_of_the_broker(mosquitto: Mosquitto, protocol: Protocol) -> None:
     async with Client(settings_for(mosquitto.port, protocol), topics=("a",)).running() as client:
         await mosquitto.stop()
         await client.wait_lost()
@@ -87,10 +87,10 @@ async def test_it_comes_back_after_the_broker_does(mosquitto: Mosquitto, protoco
         await mosquitto.start()
         await client.wait_ready()
         await client.connection.publish("a", b"again")
-        assert (await client.next()).payload == b"again", "and nothing from before"
+        assert (await client.next()).payload == b"again", "and no message from before"
 
 
-async def test_whoever_waits_for_the_broker_hears_when_it_goes(mosquitto: Mosquitto) -> None:
+async def test_a_waiting_publish_fails_when_the_broker_ends(mosquitto: Mosquitto) -> None:
     async with Client(settings_for(mosquitto.port)).running() as client:
         mosquitto.freeze()
         waiting = asyncio.get_running_loop().create_task(client.connection.publish("a", b"one"))
@@ -100,15 +100,15 @@ async def test_whoever_waits_for_the_broker_hears_when_it_goes(mosquitto: Mosqui
             await waiting
 
 
-async def test_a_persistent_session_keeps_what_is_not_acknowledged(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_a_persistent_session_keeps_unacknowledged_messages(mosquitto: Mosquitto, protocol: Protocol) -> None:
     settings = settings_for(mosquitto.port, protocol)
     async with Client(settings, "keeper", ("a",), persistent=True).running() as first:
         await first.connection.publish("a", b"1")
         await first.connection.publish("a", b"2")
-        taken = await first.next()
+        first_message = await first.next()
         await first.next()
-        first.connection.acknowledge(taken)
-        await first.connection.publish("elsewhere", b"so that the acknowledgement is there")
+        first.connection.acknowledge(first_message)
+        await first.connection.publish("elsewhere", b"sent after the acknowledgement")
     async with Client(settings, "publisher").running() as publisher:
         await publisher.connection.publish("a", b"3")
     async with Client(settings, "keeper", ("a",), persistent=True).running() as second:
@@ -124,14 +124,14 @@ async def test_an_acknowledgement_of_an_earlier_connection_is_dropped(mosquitto:
         await client.wait_lost()
         await client.wait_ready()
         again = await client.next()
-        assert (again.payload, again.mid) == (b"1", old.mid), "the same packet id, and another connection"
+        assert (again.payload, again.mid) == (b"1", old.mid), "the same packet id on another connection"
         client.connection.acknowledge(old)
-        await client.connection.publish("elsewhere", b"so that an acknowledgement would be there")
+        await client.connection.publish("elsewhere", b"sent after an acknowledgement")
     async with Client(settings, "keeper", ("a",), persistent=True).running() as client:
         assert (await client.next()).payload == b"1"
 
 
-async def test_wrong_credentials_are_told_once_and_tried_again(
+async def test_wrong_credentials_are_logged_once_and_tried_again(
     tmp_path: Path, protocol: Protocol, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Mosquitto(tmp_path, anonymous=False)
@@ -146,13 +146,14 @@ async def test_wrong_credentials_are_told_once_and_tried_again(
     assert caplog.text.count("refuses the credentials") == 1
 
 
-async def test_nobody_there_is_told() -> None:
+async def test_a_port_without_a_broker_is_reported() -> None:
     port = free_port()
     async with Client(settings_for(port)).trying() as client:
         await until(lambda: client.problem == f"nothing listens on 127.0.0.1:{port}")
 
 
-def tls_of(authority: trustme.CA, folder: Path, name: str = "127.0.0.1") -> list[str]:
+def tls_options(authority: trustme.CA, folder: Path, name: str = "127.0.0.1") -> list[str]:
+    """Write the files of a broker with TLS; return its options."""
     certificate = authority.issue_cert(name)
     certificate.private_key_pem.write_to_path(folder / "broker.key")
     certificate.cert_chain_pems[0].write_to_path(folder / "broker.pem")
@@ -162,7 +163,7 @@ def tls_of(authority: trustme.CA, folder: Path, name: str = "127.0.0.1") -> list
 
 async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
-    options = [*tls_of(authority, tmp_path), "require_certificate true"]
+    options = [*tls_options(authority, tmp_path), "require_certificate true"]
     own = authority.issue_cert("bridge.example.org")
     own.private_key_pem.write_to_path(tmp_path / "own.key")
     own.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
@@ -179,9 +180,9 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("127.0.0.1", False), ("elsewhere.example.org", True)])
-async def test_a_certificate_that_cannot_be_trusted_is_told(tmp_path: Path, name: str, trusted: bool) -> None:
+async def test_an_untrusted_certificate_is_reported(tmp_path: Path, name: str, trusted: bool) -> None:
     authority = trustme.CA()
-    options = tls_of(authority, tmp_path, name)
+    options = tls_options(authority, tmp_path, name)
     if not trusted:
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     ca = tmp_path / ("ca.pem" if trusted else "other.pem")

@@ -1,4 +1,4 @@
-"""What brokers, networks and the bridge's own parts can do to a connection, and what is said of it."""
+"""Faults of brokers, networks and the bridge's own parts, and how the connection reports them."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_problem_is_told_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_problem_is_logged_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     answer = b"\x20\x03\x00\x87\x00"
     attempts = 0
@@ -64,7 +64,7 @@ async def test_a_problem_is_told_once_and_again_when_it_changes(caplog: pytest.L
 
 
 @pytest.mark.parametrize(
-    ("protocol", "connack", "told"),
+    ("protocol", "connack", "problem"),
     [
         ("5", b"\x20\x02\x00\x01", 'does not support MQTT 5: set mqtt.protocol to "3.1.1"'),
         ("5", b"\x20\x03\x00\x84\x00", 'does not support MQTT 5: set mqtt.protocol to "3.1.1"'),
@@ -79,15 +79,15 @@ async def test_a_problem_is_told_once_and_again_when_it_changes(caplog: pytest.L
         ("3.1.1", b"\x20\x02\x00\x05", "check mqtt.username and mqtt.password"),
     ],
 )
-async def test_a_refusal_says_what_to_do(protocol: Protocol, connack: bytes, told: str) -> None:
+async def test_a_refusal_says_what_to_do(protocol: Protocol, connack: bytes, problem: str) -> None:
     async with (
         scripted_broker(answering(connack)) as port,
         Client(settings_for(port, protocol)).trying() as client,
     ):
-        await until(lambda: told in client.problem)
+        await until(lambda: problem in client.problem)
 
 
-async def test_a_broker_that_hangs_up_without_a_word_may_want_something() -> None:
+async def test_a_connection_closed_without_connack_names_likely_causes() -> None:
     async def script(visit: Visit) -> None:
         await visit.next()
 
@@ -98,7 +98,7 @@ async def test_a_broker_that_hangs_up_without_a_word_may_want_something() -> Non
             await until(lambda: client.problem.endswith("may require TLS (mqtt.tls)"))
 
 
-async def test_another_client_of_the_same_id_is_told_where_the_broker_says_so() -> None:
+async def test_another_client_of_the_same_id_is_reported_if_the_broker_says_so() -> None:
     async with (
         scripted_broker(answering(CONNACK_5, b"\xe0\x02\x8e\x00")) as port,
         Client(settings_for(port)).trying() as client,
@@ -106,7 +106,7 @@ async def test_another_client_of_the_same_id_is_told_where_the_broker_says_so() 
         await until(lambda: "another client connects with the same client id" in client.problem)
 
 
-async def test_another_client_of_the_same_id_is_suspected_where_it_does_not(
+async def test_another_client_of_the_same_id_is_suspected_otherwise(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings_for(mosquitto.port)
@@ -116,7 +116,7 @@ async def test_another_client_of_the_same_id_is_suspected_where_it_does_not(
     ):
         suspicion = "another client may connect with the same client id"
         await until(lambda: suspicion in first.problem or suspicion in second.problem)
-    assert len(warnings_of(caplog)) <= 4, "what is lost again and again is not told each time"
+    assert len(warnings_of(caplog)) <= 4, "repeated losses are not logged each time"
 
 
 PUBLISHED = b"\x30\x05\x00\x01aok"
@@ -135,7 +135,7 @@ PUBLISHED = b"\x30\x05\x00\x01aok"
         ("5", CONNACK_5 + b"\x30\x0a\x00\x01a\x05\x08\x00\x02\xff\xfehi"),
     ],
 )
-async def test_what_is_no_mqtt_ends_the_connection_and_nothing_else(
+async def test_invalid_packets_end_only_the_connection(
     protocol: Protocol, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = True
@@ -154,14 +154,14 @@ async def test_what_is_no_mqtt_ends_the_connection_and_nothing_else(
     assert not [record for record in caplog.records if record.exc_info or record.levelno > logging.WARNING]
 
 
-async def test_a_topic_that_is_not_utf8_is_passed_over() -> None:
+async def test_a_topic_that_is_not_utf8_is_ignored() -> None:
     script = answering(CONNACK_3 + b"\x30\x06\x00\x02\xff\xfehi" + b"\x90\x03\x00\x07\x00\x40\x02\x00\x09" + PUBLISHED)
     async with scripted_broker(script) as port, Client(settings_for(port, "3.1.1")).running() as client:
         message = await client.next()
         assert (message.topic, message.payload) == ("a", b"ok")
 
 
-async def test_one_that_is_to_be_acknowledged_does_not_come_again() -> None:
+async def test_a_qos_1_message_with_such_a_topic_is_acknowledged() -> None:
     acknowledged: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def script(visit: Visit) -> None:
@@ -174,8 +174,8 @@ async def test_one_that_is_to_be_acknowledged_does_not_come_again() -> None:
             assert await acknowledged == b"\x00\x05"
 
 
-async def test_a_broker_that_takes_no_connection_is_given_up_and_tried_again() -> None:
-    # The kernel answers no further SYN once this queue is full.
+async def test_an_attempt_without_a_tcp_answer_ends() -> None:
+    # When this queue is full, the kernel answers no further SYN.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         fillers = []
@@ -190,7 +190,7 @@ async def test_a_broker_that_takes_no_connection_is_given_up_and_tried_again() -
             filler.close()
 
 
-async def test_a_broker_that_says_nothing_is_given_up_and_tried_again(mosquitto: Mosquitto) -> None:
+async def test_an_attempt_without_connack_ends_and_is_repeated(mosquitto: Mosquitto) -> None:
     mosquitto.freeze()
     async with Client(settings_for(mosquitto.port), connect_timeout_seconds=0.2).trying() as client:
         await until(lambda: client.problem == f"no answer from 127.0.0.1:{mosquitto.port}")
@@ -198,23 +198,23 @@ async def test_a_broker_that_says_nothing_is_given_up_and_tried_again(mosquitto:
         await client.wait_ready()
 
 
-async def test_an_unknown_name_is_told() -> None:
-    # RFC 2606 keeps .invalid from ever being a name.
+async def test_an_unknown_name_is_reported() -> None:
+    # RFC 2606 reserves .invalid, so that it never resolves.
     async with Client(settings_for(1, host="broker.invalid")).trying() as client:
         await until(lambda: client.problem == "the name broker.invalid is not known")
 
 
-async def test_a_name_that_cannot_be_one_is_told() -> None:
+async def test_an_invalid_name_is_reported() -> None:
     async with Client(settings_for(1, host="x" * 70)).trying() as client:
         await until(lambda: client.problem.startswith("cannot reach xxx"))
 
 
-async def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+async def test_unusable_tls_files_are_named(tmp_path: Path) -> None:
     pair, other = trustme.CA().issue_cert("bridge.example.org"), trustme.CA().issue_cert("bridge.example.org")
     pair.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
     other.private_key_pem.write_to_path(tmp_path / "other.key")
     (tmp_path / "text").write_text("no certificate")
-    for ca, certificate, key, told in [
+    for ca, certificate, key, problem in [
         ("absent", None, None, "mqtt.tls.ca {}/absent cannot be used: No such file or directory"),
         ("text", None, None, "mqtt.tls.ca {}/text cannot be used: no certificate or crl found"),
         (None, "own.pem", "absent", "mqtt.tls.certificate {0}/own.pem with mqtt.tls.key {0}/absent cannot be used"),
@@ -227,12 +227,12 @@ async def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             verify=True,
         )
         async with Client(settings_for(1, tls=tls)).trying() as client:
-            expected = told.format(tmp_path)
+            expected = problem.format(tmp_path)
             await until(lambda client=client, expected=expected: expected in client.problem)  # type: ignore[misc]
 
 
-async def test_packets_that_share_a_tls_record_all_come_in() -> None:
-    """What TLS has decrypted already makes the socket no more readable."""
+async def test_all_packets_of_a_tls_record_are_received() -> None:
+    """The event loop does not report data that TLS has decrypted already."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -267,7 +267,7 @@ async def test_thousands_of_topics_are_subscribed(mosquitto: Mosquitto, protocol
             assert (await client.next()).topic == topic
 
 
-async def test_a_publish_that_the_broker_refuses_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_publish_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "rules").write_text("topic write allowed\n")
     async with (
         Mosquitto(tmp_path, [f"acl_file {tmp_path}/rules"]) as broker,
@@ -278,14 +278,14 @@ async def test_a_publish_that_the_broker_refuses_is_told_once(tmp_path: Path, ca
     assert warnings_of(caplog) == ["the broker refuses messages on forbidden: Not authorized"]
 
 
-async def test_no_more_is_under_way_than_the_broker_takes() -> None:
-    taken: asyncio.Queue[tuple[Visit, bytes]] = asyncio.Queue()
+async def test_the_receive_maximum_of_the_broker_is_kept() -> None:
+    received: asyncio.Queue[tuple[Visit, bytes]] = asyncio.Queue()
 
     async def script(visit: Visit) -> None:
         await visit.next()
         visit.send(b"\x20\x06\x00\x00\x03\x21\x00\x02")  # Receive Maximum 2
         while True:
-            taken.put_nowait((visit, (await visit.next())[1]))
+            received.put_nowait((visit, (await visit.next())[1]))
 
     async with scripted_broker(script) as port, Client(settings_for(port)).running() as client:
         for number in range(5):
@@ -294,10 +294,10 @@ async def test_no_more_is_under_way_than_the_broker_takes() -> None:
         payloads = b""
         async with asyncio.timeout(PATIENCE):
             while len(payloads) < 6:
-                visit, body = await taken.get()
+                visit, body = await received.get()
                 payloads += body[-1:]
                 if payloads.endswith(b"x"):
-                    assert payloads == b"01x", "QoS 0 is not counted, and the third of QoS 1 waits"
+                    assert payloads == b"01x", "QoS 0 is not counted, and the third message of QoS 1 waits"
                     first_two = [b"\x00\x01", b"\x00\x02"]
                     for mid in first_two:
                         visit.send(b"\x40\x02" + mid)
@@ -306,7 +306,7 @@ async def test_no_more_is_under_way_than_the_broker_takes() -> None:
     assert payloads == b"01x234"
 
 
-async def test_a_packet_larger_than_the_broker_takes_is_not_sent(
+async def test_a_packet_above_the_maximum_of_the_broker_is_not_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -320,7 +320,7 @@ async def test_a_packet_larger_than_the_broker_takes_is_not_sent(
     assert "the message on a was not published" in warnings_of(caplog)[0]
 
 
-async def test_what_was_under_way_when_the_connection_broke_is_not_sent_again() -> None:
+async def test_unacknowledged_publishes_are_not_sent_on_the_next_connection() -> None:
     visits: list[list[int]] = []
 
     async def script(visit: Visit) -> None:
@@ -339,7 +339,7 @@ async def test_what_was_under_way_when_the_connection_broke_is_not_sent_again() 
     assert visits == [[PUBLISH], [DISCONNECT]]
 
 
-async def test_everybody_who_waits_hears_of_the_end() -> None:
+async def test_all_waiting_calls_fail_when_the_connection_ends() -> None:
     async with scripted_broker(answering(CONNACK_5)) as port, Client(settings_for(port)).running() as client:
         waiting = [
             asyncio.get_running_loop().create_task(client.connection.publish("a", b"x")),
@@ -355,9 +355,9 @@ async def test_everybody_who_waits_hears_of_the_end() -> None:
         assert isinstance(last, NotConnectedError)
 
 
-async def test_a_goodbye_is_heard_among_what_comes_in() -> None:
-    """A socket closed with unread bytes in it resets the connection; the broker would publish the will."""
-    goodbye: asyncio.Future[list[int] | str] = asyncio.get_running_loop().create_future()
+async def test_the_disconnect_arrives_while_messages_come_in() -> None:
+    """A socket that is closed with unread bytes resets the connection, and the broker would publish the will."""
+    ending: asyncio.Future[list[int] | str] = asyncio.get_running_loop().create_future()
 
     async def script(visit: Visit) -> None:
         await visit.next()
@@ -368,9 +368,9 @@ async def test_a_goodbye_is_heard_among_what_comes_in() -> None:
             while True:
                 kinds.append((await visit.next())[0])
         except asyncio.IncompleteReadError:
-            goodbye.set_result(kinds)
+            ending.set_result(kinds)
         except ConnectionResetError:
-            goodbye.set_result("reset")
+            ending.set_result("reset")
         finally:
             flooding.cancel()
 
@@ -383,10 +383,10 @@ async def test_a_goodbye_is_heard_among_what_comes_in() -> None:
         async with Client(settings_for(port), will=Will(topic="will", payload=b"")).running() as client:
             await client.next()
         async with asyncio.timeout(PATIENCE):
-            assert await goodbye == [DISCONNECT]
+            assert await ending == [DISCONNECT]
 
 
-async def test_what_was_just_published_goes_before_the_goodbye(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_queued_publishes_are_sent_before_the_disconnect(mosquitto: Mosquitto, protocol: Protocol) -> None:
     settings = settings_for(mosquitto.port, protocol)
     async with Client(settings, "watcher", ("last",)).running() as watcher:
         async with Client(settings).running() as client:
@@ -395,7 +395,7 @@ async def test_what_was_just_published_goes_before_the_goodbye(mosquitto: Mosqui
         assert [int((await watcher.next()).payload) for _ in range(200)] == list(range(200))
 
 
-async def test_a_handler_that_fails_is_named_and_the_next_message_comes(
+async def test_a_failing_handler_is_logged_and_the_next_message_is_handled(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled: asyncio.Queue[bytes] = asyncio.Queue()
@@ -414,7 +414,7 @@ async def test_a_handler_that_fails_is_named_and_the_next_message_comes(
     assert warnings_of(caplog) == ["handler could not handle a message on a/b"]
 
 
-async def test_a_connection_that_could_not_begin_is_made_again(
+async def test_it_reconnects_after_a_failure_of_on_connect(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures = [LookupError("a defect")]
@@ -426,13 +426,13 @@ async def test_a_connection_that_could_not_begin_is_made_again(
     async with Client(settings_for(mosquitto.port), on_connect=begin).trying() as client:
         await client.wait_lost()
         await client.wait_ready()
-    told = warnings_of(caplog)
-    assert told[0] == "on_connect of client failed"
-    assert "the bridge's log has the details" in told[1]
+    warnings = warnings_of(caplog)
+    assert warnings[0] == "on_connect of client failed"
+    assert "the bridge's log has the details" in warnings[1]
 
 
-async def test_connections_leave_nothing_behind(mosquitto: Mosquitto) -> None:
-    """paho tells of a socket again when it is collected; a traceback in `__del__` is a warning, which fails here."""
+async def test_ended_connections_are_collected_silently(mosquitto: Mosquitto) -> None:
+    """paho reports a socket again in `__del__`; a traceback there is a warning, and warnings fail the test."""
     for _ in range(5):
         async with Client(settings_for(mosquitto.port)).running() as client:
             client.connection.abort("broken by the test")

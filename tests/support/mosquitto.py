@@ -1,4 +1,4 @@
-"""A real Mosquitto of the tests' own: on a free port, frozen, restarted, with or without a memory."""
+"""A real Mosquitto for tests: on a free port, can be frozen and restarted, with or without persistence."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-_PATIENCE = 10.0
-"""Seconds for a broker that starts or ends in a tenth of one."""
+_TIMEOUT_SECONDS = 10.0
+"""Time to start or stop; the broker needs a tenth of a second."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -23,13 +23,13 @@ def free_port() -> int:
 
 
 class Mosquitto:
-    """A broker; `async with` starts and stops it.
+    """A broker that `async with` starts and stops.
 
     Args:
-        folder: of its own, for configuration and memory.
+        folder: an empty folder for its configuration and database.
         options: further lines of its configuration.
-        persistent: whether it remembers over a restart.
-        anonymous: whether it asks nobody for a password.
+        persistent: whether it keeps messages and sessions over a restart.
+        anonymous: whether clients need no password.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Mosquitto:
         await self.stop()
 
     async def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start it and wait until it accepts connections."""
         configuration = self._folder / "mosquitto.conf"
         configuration.write_text("\n".join(self._lines()) + "\n")
         program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -60,7 +60,7 @@ class Mosquitto:
             self._process = subprocess.Popen(
                 [program, "-c", str(configuration)], stdout=log, stderr=log, cwd=self._folder
             )
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             while True:
                 assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
                 try:
@@ -72,32 +72,32 @@ class Mosquitto:
                     return
 
     async def stop(self) -> None:
-        """End it in order: it writes down what it remembers."""
+        """Stop it with SIGTERM; it writes its database."""
         self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End it at once."""
+        """Stop it with SIGKILL."""
         self._end(signal.SIGKILL)
 
     async def restart(self) -> None:
-        """End it in order and start it again on the same port."""
+        """Stop it with SIGTERM and start it again on the same port."""
         await self.stop()
         await self.start()
 
     def freeze(self) -> None:
-        """Stop it where it is; its sockets stay open."""
+        """Stop its execution; its sockets stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen one go on."""
+        """Continue a frozen broker."""
         self._signal(signal.SIGCONT)
 
     def reload(self) -> None:
-        """Let it read its passwords again."""
+        """Let it read its configuration again."""
         self._signal(signal.SIGHUP)
 
     def set_passwords(self, passwords: dict[str, str]) -> None:
-        """Write the passwords it asks for, and let it read them where it runs."""
+        """Write its password file, and reload it if it runs."""
         file = self._folder / "passwords"
         file.touch()
         for user, password in passwords.items():
@@ -106,7 +106,7 @@ class Mosquitto:
             self.reload()
 
     def _lines(self) -> list[str]:
-        # Debian's Mosquitto leaves root for a user who could not read the folder.
+        # Debian's Mosquitto would change from root to a user that cannot read the folder.
         lines = [f"listener {self.port} 127.0.0.1", "user root", "log_type error", "log_type warning"]
         if self._anonymous:
             lines.append("allow_anonymous true")
@@ -125,10 +125,10 @@ class Mosquitto:
         if process is None:
             return
         process.send_signal(number)
-        # One that is frozen hears of its end only when it goes on.
+        # A frozen process handles SIGTERM only after it continues.
         process.send_signal(signal.SIGCONT)
         try:
-            process.wait(_PATIENCE)
+            process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""The bridge's connection to a broker as tests use it, and a broker that answers as the test says."""
+"""The bridge's MQTT connection with events to wait for, and a broker that follows a script."""
 
 import asyncio
 import ssl
@@ -40,7 +40,7 @@ class ShortWaits(Random):
 
 
 class Client:
-    """A connection whose messages and changes can be waited for."""
+    """A connection with queues and events for its messages and changes."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Client:
 
     @asynccontextmanager
     async def trying(self) -> AsyncIterator["Client"]:
-        """Run it without waiting until it is connected."""
+        """Run the connection without waiting until it is ready."""
         task = asyncio.get_running_loop().create_task(self.connection.run())
         try:
             yield self
@@ -106,7 +106,7 @@ class Client:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Client"]:
-        """Run it, connected."""
+        """Run the connection, and wait until it is ready."""
         async with self.trying():
             await self.wait_ready()
             yield self
@@ -125,7 +125,7 @@ class Client:
 
 
 class Visit:
-    """One client at the scripted broker."""
+    """One connection of a client to the scripted broker."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -135,15 +135,15 @@ class Visit:
         self._writer.write(packet)
 
     async def sent(self) -> None:
-        """Wait until the client has room for more."""
+        """Wait until the client can receive more."""
         await self._writer.drain()
 
     async def next(self) -> tuple[int, bytes]:
-        """Return the type of the client's next packet, and what follows its header.
+        """Return the type of the client's next packet, and its bytes after the fixed header.
 
         Raises:
-            IncompleteReadError: the client has hung up.
-            ConnectionResetError: it was cut off.
+            IncompleteReadError: the client has closed the connection.
+            ConnectionResetError: the connection was reset.
         """
         async with asyncio.timeout(PATIENCE):
             first = (await self._reader.readexactly(1))[0]
@@ -163,7 +163,7 @@ CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
 async def scripted_broker(
     script: Callable[[Visit], Awaitable[None]], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """A broker that does to each client what the script says, and then hangs up; return its port."""
+    """Run a broker that runs the script for each client and then closes the connection; give its port."""
     visits: set[asyncio.Task[None]] = set()
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,7 +173,7 @@ async def scripted_broker(
         try:
             await script(Visit(reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            # asyncio's server logs a cancelled visit as an error, which is none.
+            # asyncio's server would log a cancelled handler as an error.
             pass
         finally:
             visits.discard(task)
@@ -191,7 +191,7 @@ async def scripted_broker(
 
 
 def answering(*packets: bytes) -> Callable[[Visit], Awaitable[None]]:
-    """A script: take CONNECT, answer with this, and listen until the client goes."""
+    """Return a script: read CONNECT, answer with these packets, and read until the client disconnects."""
 
     async def script(visit: Visit) -> None:
         await visit.next()

@@ -1,4 +1,4 @@
-"""MQTT clients that outlive a broker's restart: one publishes until it is acknowledged, one misses nothing."""
+"""MQTT clients that survive a broker's restart: a publisher that repeats, and a listener that misses nothing."""
 
 import asyncio
 from collections import deque
@@ -15,11 +15,11 @@ from paho.mqtt.properties import Properties
 
 from tests.support.contract import ContractWatch
 
-_PAUSE = 0.05
-"""Seconds between attempts to connect: a broker's restart takes a tenth of a second."""
+_RETRY_SECONDS = 0.05
+"""Time between attempts to connect: a broker's restart takes a tenth of a second."""
 
-_FOR_EVER = 0xFFFFFFFF
-"""The session expiry interval that never ends (MQTT 5, 3.1.2.11.2)."""
+_NEVER_EXPIRES = 0xFFFFFFFF
+"""The session expiry interval of a session that does not end (MQTT 5, section 3.1.2.11.2)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,28 +30,28 @@ class _Publication:
 
 
 class SteadyPublisher:
-    """Publishes with QoS 1 in order, and again in the same order whatever a broker has not acknowledged.
+    """A publisher with QoS 1. After a reconnect it repeats unacknowledged messages in their order.
 
-    Each connection has a paho client of its own: one that connects again by itself may send what is new before what it
-    has to repeat, and the order would be lost.
+    Each connection has a paho client of its own: a client that reconnects by itself may send a new message before the
+    repeated ones, and the order would be lost.
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._loop = asyncio.get_running_loop()
         self._unacknowledged: deque[_Publication] = deque()
-        self._on_its_way: dict[int, _Publication] = {}
+        self._sent: dict[int, _Publication] = {}
         self._client: Client | None = None
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
 
     @property
     def unacknowledged(self) -> int:
-        """Messages that no broker has acknowledged."""
+        """Number of messages that the broker has not acknowledged."""
         return len(self._unacknowledged)
 
     def publish(self, topic: str, payload: object) -> asyncio.Future[None]:
-        """Publish JSON; gives what ends once a broker has acknowledged it."""
+        """Publish JSON; return a future that ends when the broker has acknowledged it."""
         publication = _Publication(topic, orjson.dumps(payload), self._loop.create_future())
         self._unacknowledged.append(publication)
         if self._client is not None:
@@ -82,13 +82,13 @@ class SteadyPublisher:
                 client.loop_start()
                 async with asyncio.timeout(5):
                     await self._connected.wait()
-                self._on_its_way.clear()
+                self._sent.clear()
                 self._client = client
                 for publication in self._unacknowledged:
                     self._send(client, publication)
                 await self._ended.wait()
             except (OSError, TimeoutError):
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_RETRY_SECONDS)
             finally:
                 self._client = None
                 client.disconnect()
@@ -96,26 +96,32 @@ class SteadyPublisher:
 
     def _send(self, client: Client, publication: _Publication) -> None:
         mid = client.publish(publication.topic, publication.payload, qos=1).mid
-        self._on_its_way[mid] = publication
+        self._sent[mid] = publication
 
     def _acknowledge(self, client: Client, _userdata: object, mid: int, reason: Any, _properties: object) -> None:
         if client is not self._client:
-            # Too late: it was published again. Nothing is wrong with a message that comes twice.
+            # An earlier connection: the message was published again, and a duplicate is harmless.
             return
-        publication = self._on_its_way.pop(mid)
+        publication = self._sent.pop(mid)
         self._unacknowledged.remove(publication)
-        # "No matching subscribers" would be an acknowledgement too, of a message that nobody gets.
+        # "No matching subscribers" also acknowledges, but the broker would drop the message.
         if reason.value == 0:
             publication.acknowledged.set_result(None)
         else:
-            publication.acknowledged.set_exception(AssertionError(f"the broker does not keep it: {reason}"))
+            publication.acknowledged.set_exception(AssertionError(f"the broker does not keep the message: {reason}"))
 
 
 class SteadyListener:
-    """Hears everything of its topics with QoS 1, over restarts of the broker: its session lasts for ever."""
+    """A subscriber with QoS 1 and a session that never expires, so that it misses nothing during a restart."""
 
     def __init__(self, port: int, *topics: str, heard: Callable[[str, bytes], None]) -> None:
-        """Take the broker's port, the topics, and what is called with topic and payload of each message."""
+        """Prepare the client.
+
+        Args:
+            port: the broker's port.
+            topics: topic filters.
+            heard: called with topic and payload of each message.
+        """
         self._port = port
         self._topics = topics
         self._heard = heard
@@ -123,15 +129,15 @@ class SteadyListener:
         self._loop = asyncio.get_running_loop()
         self._subscribed = asyncio.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="listener", protocol=MQTTv5)
-        self._client.reconnect_delay_set(_PAUSE, _PAUSE)  # type: ignore[arg-type]  # it waits fractions too
+        self._client.reconnect_delay_set(_RETRY_SECONDS, _RETRY_SECONDS)  # type: ignore[arg-type]  # it accepts fractions too
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = _in_loop(self._loop, lambda *_: self._subscribed.set())
         self._client.on_message = _in_loop(self._loop, self._on_message)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SteadyListener"]:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho carries no types here
-        properties.SessionExpiryInterval = _FOR_EVER
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+        properties.SessionExpiryInterval = _NEVER_EXPIRES
         self._client.connect_async("127.0.0.1", self._port, clean_start=False, properties=properties)
         self._client.loop_start()
         try:
@@ -153,7 +159,7 @@ class SteadyListener:
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None]) -> Callable[..., None]:
-    """Have one of paho's callbacks run in the event loop, not in paho's thread."""
+    """Return a callback for paho that runs in the event loop instead of paho's thread."""
 
     def call(*arguments: Any) -> None:
         if not loop.is_closed():
