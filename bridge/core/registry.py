@@ -170,7 +170,7 @@ class TerminalRegistry:
         known = self._terminals[connection.sn]
         replaced = known.connected(connection)
         if replaced is not None:
-            # Reset, not closed: its buffers may still hold a press whose caller was just told that it is lost.
+            # Reset, not closed: its buffers may still hold a press whose reply has just said that it is lost.
             replaced.reset("replaced by a newer connection")
         _LOGGER.info(
             "terminal %s connected from %s%s",

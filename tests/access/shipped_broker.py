@@ -1,6 +1,6 @@
-"""examples/broker as it is shipped, on a real Mosquitto: its port alone is another, and Mosquitto stays who it is.
+"""Run examples/broker as it is shipped on a real Mosquitto; only its port and its user differ.
 
-In the container the files lie below /mosquitto, the working directory; here below a folder of the test's.
+In the container the files are below /mosquitto, the working directory; here they are below a folder of the test.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "broker"
 BRIDGE, HOME_ASSISTANT, ADMIN, OPERATOR, ENROLLER, WATCHER = USERS = (
     "facebridge", "homeassistant", "manager", "reception", "personnel", "monitoring",
 )  # fmt: skip
-"""The users of the shipped acl."""
+"""The users of the shipped acl file."""
 
 STRANGER = "stranger"
-"""Has a password, and no role."""
+"""A user with a password and without a role."""
 
 _DYNSEC_ADMIN = "admin"
 
@@ -45,31 +45,31 @@ def password_of(user: str) -> str:
 
 
 def sections() -> dict[str, str]:
-    """Return each user's part of the shipped acl file, by the command line that makes it."""
+    """Return each user's part of the shipped acl file, by the command line that prints it."""
     parts = (EXAMPLE / "mosquitto" / "acl").read_text().split("# facebridge acl ")[1:]
     return {command: f"# facebridge acl {command}\n{rules.rstrip()}\n" for command, _, rules in
             (part.partition("\n") for part in parts)}  # fmt: skip
 
 
-def acl(folder: Path, *words: str) -> str:
-    """Return what `facebridge acl` prints with the shipped configuration."""
+def acl(folder: Path, *arguments: str) -> str:
+    """Return the output of `facebridge acl` with the shipped configuration."""
     settings = folder / "acl.yaml"
     settings.write_text((EXAMPLE / "facebridge" / "config.yaml").read_text())
     (folder / "ca.pem").touch()
     (folder / "secrets.yaml").write_text('mqtt_password: "x"\nterminal_password: "x"\n')
-    done = CliRunner().invoke(main, ["acl", "-c", str(settings), *words])
+    done = CliRunner().invoke(main, ["acl", "-c", str(settings), *arguments])
     assert done.exit_code == 0, done.output
     return done.output
 
 
 def dynamic_security_plugin() -> Path:
     found = sorted(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"))
-    assert found, "Debian's package mosquitto brings the plugin"
+    assert found, "Debian's package mosquitto contains the plugin"
     return found[0]
 
 
 class ShippedBroker(Mosquitto):
-    """The example's broker, with users by its acl file."""
+    """The example's broker, with the users of its acl file."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -87,7 +87,7 @@ class ShippedBroker(Mosquitto):
         return (self.folder / "mosquitto.log").read_text()
 
     async def prepare(self) -> None:
-        """Give the users their passwords, as the README says."""
+        """Set the users' passwords as its README says."""
         file = self.folder / "config" / "passwords"
         file.touch()
         for user in (*USERS, STRANGER):
@@ -96,11 +96,11 @@ class ShippedBroker(Mosquitto):
     def _lines(self) -> list[str]:
         shipped = (EXAMPLE / "mosquitto" / "mosquitto.conf").read_text()
         assert shipped.count("listener 8883\n") == 1
-        # Debian's Mosquitto leaves root for a user who could not read the folder.
+        # Debian's Mosquitto otherwise changes to a user that cannot read the folder.
         return ["user root", *shipped.replace("listener 8883\n", f"listener {self.port} 127.0.0.1\n").splitlines()]
 
     def _make_certificates(self) -> None:
-        # The script works beside itself, so a copy of it makes them here.
+        # The script writes next to itself, so its copy writes them here.
         shutil.copy(EXAMPLE / "make-certificates", self.folder)
         (self.folder / "facebridge").mkdir()
         self._run(str(self.folder / "make-certificates"), "broker", "localhost", "127.0.0.1")
@@ -112,7 +112,7 @@ class ShippedBroker(Mosquitto):
 
 
 class DynamicSecurityBroker(ShippedBroker):
-    """The example's broker, with users by the plugin, as its README says."""
+    """The example's broker, with the users of the dynamic security plugin, as its README says."""
 
     async def prepare(self) -> None:
         password = password_of(_DYNSEC_ADMIN)
@@ -130,9 +130,9 @@ class DynamicSecurityBroker(ShippedBroker):
         ]  # fmt: skip
         await asyncio.to_thread(self._run, *control, "setDefaultACLAccess", "publishClientReceive", "deny")
         messages = [acl(self.folder, *command.split(), "--format", "dynsec") for command in sections()]
-        async with someone(self, _DYNSEC_ADMIN) as administrator:
+        async with connected_user(self, _DYNSEC_ADMIN) as administrator:
             for message in (*messages, '{"commands": [{"command": "createClient", "username": "stranger"}]}'):
-                # Twice: the second time role and user are there already, and it must come to the same.
+                # Twice: role and user exist the second time, and the result must be the same.
                 for _ in range(2):
                     await administrator.publish("$CONTROL/dynamic-security/v1", message)
             await administrator.publish(
@@ -159,26 +159,34 @@ async def shipped_broker(kind: type[ShippedBroker], folder: Path) -> AsyncIterat
         yield broker
 
 
-class Someone:
-    """A user of the broker, over TLS, who is told what the broker says of each thing they try."""
+class BrokerUser:
+    """A client of the broker over TLS that returns the broker's answer to each of its requests."""
 
-    def __init__(self, broker: ShippedBroker, user: str) -> None:
+    def __init__(self, broker: ShippedBroker, user: str, password: str | None = "") -> None:
+        """Build the client.
+
+        Args:
+            broker: the broker.
+            user: the user name.
+            password: the password; empty for the right one, None to log in without a user.
+        """
         self.user = user
-        self.heard: list[Heard] = []
+        self.received: list[Heard] = []
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._answers: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._connected: asyncio.Future[Any] = self._loop.create_future()
         self._port = broker.port
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"{user}-{next(_NUMBERS)}", protocol=MQTTv5)
-        self._client.username_pw_set(user, password_of(user))
+        if password is not None:
+            self._client.username_pw_set(user, password or password_of(user))
         self._client.tls_set_context(ssl.create_default_context(cafile=broker.ca))
         self._client.on_connect = lambda _c, _u, _f, reason, _p: self._call(self._is_connected, reason)
         self._client.on_publish = lambda _c, _u, mid, reason, _p: self._call(self._answer, "publish", mid, reason)
         self._client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._call(
             self._answer, "subscribe", mid, reasons[0]
         )
-        self._client.on_message = lambda _c, _u, message: self._call(self._hear, message)
+        self._client.on_message = lambda _c, _u, message: self._call(self._on_message, message)
 
     async def connect(self) -> None:
         await asyncio.to_thread(self._client.connect, "localhost", self._port)
@@ -192,7 +200,7 @@ class Someone:
         await asyncio.to_thread(self._client.loop_stop)
 
     async def may_publish(self, topic: str, payload: object = b"", *, retain: bool = False, **properties: str) -> bool:
-        """Publish with QoS 1; tell whether the broker took it."""
+        """Publish with QoS 1; return whether the broker accepted it."""
         data = payload if isinstance(payload, bytes | str) else orjson.dumps(payload)
         packet_properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho carries no types
         for name, value in properties.items():
@@ -213,11 +221,11 @@ class Someone:
             assert await self.may_subscribe(topic), f"{self.user} on {topic}"
 
     async def wait_for(self, topic: str, **values: Any) -> Heard:
-        """Return the first message of a topic whose JSON has these values, heard already or yet to come."""
+        """Return the first message of a topic whose JSON has these values; wait for it if necessary."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    for one in self.heard:
+                    for one in self.received:
                         if one.topic == topic and (
                             not values or all(one.json.get(key) == value for key, value in values.items())
                         ):
@@ -225,7 +233,9 @@ class Someone:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"{self.user} waited for {topic} {values}, heard {self.heard!r}"[:3000]) from None
+            raise AssertionError(
+                f"{self.user} waited for {topic} {values}, received {self.received!r}"[:3000]
+            ) from None
 
     async def _answered(self, kind: str, mid: int) -> Any:
         future = self._answers.setdefault((kind, mid), self._loop.create_future())
@@ -240,8 +250,8 @@ class Someone:
         if not self._connected.done():
             self._connected.set_result(reason)
 
-    def _hear(self, message: MQTTMessage) -> None:
-        self.heard.append(Heard(message.topic, bytes(message.payload), message.qos, message.retain))
+    def _on_message(self, message: MQTTMessage) -> None:
+        self.received.append(Heard(message.topic, bytes(message.payload), message.qos, message.retain))
         self._changed.set()
 
     def _call(self, function: Any, *arguments: Any) -> None:
@@ -250,8 +260,8 @@ class Someone:
 
 
 @asynccontextmanager
-async def someone(broker: ShippedBroker, user: str, *topics: str) -> AsyncIterator[Someone]:
-    client = Someone(broker, user)
+async def connected_user(broker: ShippedBroker, user: str, *topics: str) -> AsyncIterator[BrokerUser]:
+    client = BrokerUser(broker, user)
     await client.connect()
     try:
         await client.subscribe(*topics)
@@ -261,8 +271,8 @@ async def someone(broker: ShippedBroker, user: str, *topics: str) -> AsyncIterat
 
 
 @asynccontextmanager
-async def everyone(broker: ShippedBroker, users: Sequence[str]) -> AsyncIterator[dict[str, Someone]]:
-    clients = {user: Someone(broker, user) for user in users}
+async def connected_users(broker: ShippedBroker, users: Sequence[str]) -> AsyncIterator[dict[str, BrokerUser]]:
+    clients = {user: BrokerUser(broker, user) for user in users}
     try:
         for client in clients.values():
             await client.connect()
@@ -273,7 +283,7 @@ async def everyone(broker: ShippedBroker, users: Sequence[str]) -> AsyncIterator
 
 
 def bridge_environment(broker: ShippedBroker, folder: Path) -> dict[str, str]:
-    """Return what differs from the shipped configuration of the bridge, as the environment gives it."""
+    """Copy the bridge's shipped configuration; return the environment variables that override parts of it."""
     (folder / "secrets.yaml").write_text(f'mqtt_password: "{password_of(BRIDGE)}"\nterminal_password: "123"\n')
     shutil.copy(EXAMPLE / "facebridge" / "config.yaml", folder / "config.yaml")
     shutil.copy(broker.folder / "facebridge" / "ca.pem", folder / "ca.pem")

@@ -1,6 +1,6 @@
-"""Role by topic, on a real Mosquitto with the shipped files, by acl_file and by dynamic security.
+"""The access of each role to each topic, on a real Mosquitto with the shipped files: acl_file and dynamic security.
 
-The table is written by hand: what the code makes of its roles must come to the same at the broker.
+The table is written by hand; the rules that the code makes of its roles must have the same effect at the broker.
 """
 
 import re
@@ -19,10 +19,10 @@ from tests.access.shipped_broker import (
     STRANGER,
     USERS,
     WATCHER,
+    BrokerUser,
     DynamicSecurityBroker,
     ShippedBroker,
-    Someone,
-    everyone,
+    connected_users,
     shipped_broker,
 )
 from tests.support.mqtt_client import MqttClient
@@ -87,7 +87,7 @@ BROKERS = pytest.mark.parametrize(
 
 
 def table(found: dict[str, dict[str, str]]) -> str:
-    """Return a table as it stands above, so that a difference is seen at its place."""
+    """Return a table in the form of the one above, so that pytest shows a difference in its row."""
     lines = [f"{HEADER[0]:<38} " + "  ".join(HEADER[1:])]
     for topic, cells in found.items():
         lines.append(f"{topic:<38} " + "  ".join(f"{cells[role]:<{len(role)}}" for role in HEADER[1:]).rstrip())
@@ -95,11 +95,14 @@ def table(found: dict[str, dict[str, str]]) -> str:
 
 
 @BROKERS
-async def test_each_role_may_do_what_the_table_says(kind: type[ShippedBroker], tmp_path: Path) -> None:
-    async with shipped_broker(kind, tmp_path / "broker") as broker, everyone(broker, list(USER_OF.values())) as users:
+async def test_each_role_has_the_access_of_the_table(kind: type[ShippedBroker], tmp_path: Path) -> None:
+    async with (
+        shipped_broker(kind, tmp_path / "broker") as broker,
+        connected_users(broker, list(USER_OF.values())) as users,
+    ):
         roles = {role: users[user] for role, user in USER_OF.items()}
         for client in roles.values():
-            # With a file everybody may ask for everything; what they are sent is what counts.
+            # With an acl_file every subscription succeeds; only the messages that arrive count.
             await client.may_subscribe("#")
             for topic in EXPECTED:
                 await client.may_subscribe(topic)
@@ -109,13 +112,13 @@ async def test_each_role_may_do_what_the_table_says(kind: type[ShippedBroker], t
         }
         for role, client in roles.items():
             if role != "stranger":
-                # What was published before has come when this has.
+                # When this message arrives, all earlier ones have arrived.
                 last = "facebridge/bridge/heartbeat" if role == "bridge" else "facebridge/bridge/availability"
                 await roles["bridge"].publish(last, b'{"last": true}')
                 await client.wait_for(last, last=True)
         found = {
             topic: {
-                role: ("r" if any(one.topic == topic for one in client.heard) else "")
+                role: ("r" if any(one.topic == topic for one in client.received) else "")
                 + ("w" if written[topic][role] else "")
                 or "-"
                 for role, client in roles.items()
@@ -123,12 +126,12 @@ async def test_each_role_may_do_what_the_table_says(kind: type[ShippedBroker], t
             for topic in EXPECTED
         }
     print(table(found))
-    # A topic that nobody may write shows no reader: Home Assistant reads all of its own prefix.
+    # No role may write this topic, so no reader shows; Home Assistant reads all of its own prefix.
     found["homeassistant/switch/other/config"]["home_assistant"] = "r"
     assert table(found) == table(EXPECTED)
 
 
-def test_the_table_has_every_command_and_everything_that_the_bridge_publishes() -> None:
+def test_the_table_contains_every_command_and_every_publication() -> None:
     missing = []
     for command in COMMANDS:
         names = [
@@ -137,8 +140,8 @@ def test_the_table_has_every_command_and_everything_that_the_bridge_publishes() 
             *(["bridge"] if command.for_bridge else []),
         ]
         missing += [name for name in names if f"facebridge/{name}/{command.topic}" not in EXPECTED]
-    heard = (ROOT / "docs" / "mqtt.md").read_text().partition("## What you hear")[2].partition("\n\n### ")[0]
-    published = re.findall(r"^\| `B/(.*?)` \|", heard, re.MULTILINE)
+    topics = (ROOT / "docs" / "mqtt.md").read_text().partition("## What you hear")[2].partition("\n\n### ")[0]
+    published = re.findall(r"^\| `B/(.*?)` \|", topics, re.MULTILINE)
     assert len(published) > 8
     concrete = [topic.replace("<SN>", "T1").replace("<name>", "all").replace("…", "1/trial") for topic in published]
     missing += [topic for topic in concrete if f"facebridge/{topic}" not in EXPECTED]
@@ -148,15 +151,13 @@ def test_the_table_has_every_command_and_everything_that_the_bridge_publishes() 
 
 
 @BROKERS
-async def test_nobody_gets_in_without_a_password_or_without_tls(kind: type[ShippedBroker], tmp_path: Path) -> None:
+async def test_a_login_needs_the_password_and_tls(kind: type[ShippedBroker], tmp_path: Path) -> None:
     async with shipped_broker(kind, tmp_path / "broker") as broker:
-        nobody = Someone(broker, OPERATOR)
-        nobody._client.username_pw_set(None)
+        anonymous = BrokerUser(broker, OPERATOR, password=None)
         with pytest.raises(AssertionError, match="Not authorized"):
-            await nobody.connect()
-        await nobody.disconnect()
-        wrong = Someone(broker, OPERATOR)
-        wrong._client.username_pw_set(OPERATOR, "wrong")
+            await anonymous.connect()
+        await anonymous.disconnect()
+        wrong = BrokerUser(broker, OPERATOR, password="wrong")
         with pytest.raises(AssertionError, match="Not authorized"):
             await wrong.connect()
         await wrong.disconnect()

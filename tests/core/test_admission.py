@@ -1,4 +1,4 @@
-"""Who becomes known, who waits, who changes and who is forgotten."""
+"""Admission: approving, changing and forgetting terminals, and those that wait for approval."""
 
 from typing import Literal
 
@@ -21,12 +21,14 @@ from tests.support.terminals import InMemoryTerminals
 ORIGIN = Origin(source="test")
 
 
-class MarkingHasher:
+class PrefixHasher:
+    """Returns the password with a prefix."""
+
     async def hash(self, password: Secret) -> Secret:
         return Secret(f"hashed {password.reveal()}")
 
 
-class Entrance:
+class AdmissionSystem:
     def __init__(self, admit: Literal["known", "any"] = "known") -> None:
         self.events = EventBus()
         self.clock = ManualClock()
@@ -37,125 +39,125 @@ class Entrance:
             self.registry,
             self.events,
             self.clock,
-            AdmissionServices(terminals=self.store, persons=self.persons, hasher=MarkingHasher()),
+            AdmissionServices(terminals=self.store, persons=self.persons, hasher=PrefixHasher()),
             admit,
         )
 
 
 @pytest.fixture
-def entrance() -> Entrance:
-    return Entrance()
+def system() -> AdmissionSystem:
+    return AdmissionSystem()
 
 
-async def test_the_configuration_wins_over_the_store(entrance: Entrance) -> None:
-    entrance.store.terminals["T1"] = Terminal(sn="T1", origin=TerminalOrigin.APPROVED, name="stored")
-    entrance.store.terminals["T2"] = Terminal(sn="T2", origin=TerminalOrigin.APPROVED, name="stored")
-    await entrance.admission.load([known_terminal("T1", name="configured")])
-    names = {known.terminal.sn: known.terminal.name for known in entrance.registry}
+async def test_the_configuration_wins_over_the_store(system: AdmissionSystem) -> None:
+    system.store.terminals["T1"] = Terminal(sn="T1", origin=TerminalOrigin.APPROVED, name="stored")
+    system.store.terminals["T2"] = Terminal(sn="T2", origin=TerminalOrigin.APPROVED, name="stored")
+    await system.admission.load([known_terminal("T1", name="configured")])
+    names = {known.terminal.sn: known.terminal.name for known in system.registry}
     assert names == {"T1": "configured", "T2": "stored"}
 
 
-async def test_an_unknown_terminal_waits_and_is_announced_once(entrance: Entrance) -> None:
-    told = collect(entrance.events, TerminalPending, PendingChanged)
-    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
-    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
-    assert [type(event) for event in told] == [TerminalPending, PendingChanged]
-    assert not await entrance.admission.may_connect("T1", "192.0.2.2")
-    assert len(told) == 3, "another address is news"
-    assert [(one.sn, one.address) for one in entrance.admission.pending] == [("T1", "192.0.2.2")]
+async def test_an_unknown_terminal_waits_for_approval_and_is_published_once(system: AdmissionSystem) -> None:
+    published = collect(system.events, TerminalPending, PendingChanged)
+    assert not await system.admission.may_connect("T1", "192.0.2.1")
+    assert not await system.admission.may_connect("T1", "192.0.2.1")
+    assert [type(event) for event in published] == [TerminalPending, PendingChanged]
+    assert not await system.admission.may_connect("T1", "192.0.2.2")
+    assert len(published) == 3, "another address is published again"
+    assert [(one.sn, one.address) for one in system.admission.pending] == [("T1", "192.0.2.2")]
 
 
-async def test_those_that_wait_are_bounded_in_number(entrance: Entrance) -> None:
+async def test_the_number_of_pending_terminals_is_bounded(system: AdmissionSystem) -> None:
     for number in range(MAXIMUM_PENDING + 10):
-        await entrance.admission.may_connect(f"T{number}", "192.0.2.1")
-    pending = [one.sn for one in entrance.admission.pending]
+        await system.admission.may_connect(f"T{number}", "192.0.2.1")
+    pending = [one.sn for one in system.admission.pending]
     assert len(pending) == MAXIMUM_PENDING
     assert pending[0] == "T10"
 
 
-async def test_with_any_a_terminal_becomes_known_by_connecting() -> None:
-    entrance = Entrance("any")
-    assert await entrance.admission.may_connect("T1", "192.0.2.1")
-    assert entrance.store.terminals["T1"].origin is TerminalOrigin.CONNECTED
-    assert "T1" in entrance.registry
+async def test_with_admit_any_a_terminal_becomes_known_by_connecting() -> None:
+    system = AdmissionSystem("any")
+    assert await system.admission.may_connect("T1", "192.0.2.1")
+    assert system.store.terminals["T1"].origin is TerminalOrigin.CONNECTED
+    assert "T1" in system.registry
 
 
-async def test_with_any_a_full_store_lets_nobody_unknown_in() -> None:
-    entrance = Entrance("any")
-    entrance.store.full = True
+async def test_with_admit_any_and_a_full_store_an_unknown_terminal_cannot_connect() -> None:
+    system = AdmissionSystem("any")
+    system.store.full = True
     with pytest.raises(UnavailableError):
-        await entrance.admission.may_connect("T1", "192.0.2.1")
-    assert "T1" not in entrance.registry
+        await system.admission.may_connect("T1", "192.0.2.1")
+    assert "T1" not in system.registry
 
 
-async def test_approval_makes_known_stores_hashed_and_ends_the_waiting(entrance: Entrance) -> None:
-    await entrance.admission.may_connect("T1", "192.0.2.1")
-    told = collect(entrance.events, TerminalAdmitted, PendingChanged)
+async def test_an_approved_terminal_is_known_stored_and_no_longer_pending(system: AdmissionSystem) -> None:
+    await system.admission.may_connect("T1", "192.0.2.1")
+    published = collect(system.events, TerminalAdmitted, PendingChanged)
     command = Admit(sn="T1", changes={"name": "Gate", "username": "gate", "password": Secret("p")}, request_id="r")
-    reply = await entrance.admission.admit(command, ORIGIN)
+    reply = await system.admission.admit(command, ORIGIN)
     assert (reply.outcome, reply.command, reply.sn, reply.request_id) == (Outcome.OK, "admit", "T1", "r")
-    assert entrance.store.terminals["T1"].password == Secret("hashed p")
-    assert entrance.admission.pending == ()
-    assert {type(event) for event in told} == {TerminalAdmitted, PendingChanged}
-    assert await entrance.admission.may_connect("T1", "192.0.2.1")
+    assert system.store.terminals["T1"].password == Secret("hashed p")
+    assert system.admission.pending == ()
+    assert {type(event) for event in published} == {TerminalAdmitted, PendingChanged}
+    assert await system.admission.may_connect("T1", "192.0.2.1")
 
 
-async def test_approving_again_changes_only_what_is_given(entrance: Entrance) -> None:
+async def test_approving_again_changes_only_the_given_fields(system: AdmissionSystem) -> None:
     first = Admit(sn="T1", changes={"name": "Gate", "groups": ("a",), "username": "gate", "password": Secret("p")})
-    await entrance.admission.admit(first, ORIGIN)
-    await entrance.admission.admit(Admit(sn="T1", changes={"name": "Back gate"}), ORIGIN)
-    stored = entrance.store.terminals["T1"]
+    await system.admission.admit(first, ORIGIN)
+    await system.admission.admit(Admit(sn="T1", changes={"name": "Back gate"}), ORIGIN)
+    stored = system.store.terminals["T1"]
     assert (stored.name, stored.groups, stored.password) == ("Back gate", ("a",), Secret("hashed p"))
 
 
-async def test_new_credentials_end_the_connection_made_with_the_old_ones(entrance: Entrance) -> None:
-    await entrance.admission.admit(Admit(sn="T1"), ORIGIN)
-    connection = RecordingConnection(entrance.registry, "T1")
-    entrance.registry.connected(connection)
-    await entrance.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
+async def test_new_credentials_close_the_connection_made_with_the_old_ones(system: AdmissionSystem) -> None:
+    await system.admission.admit(Admit(sn="T1"), ORIGIN)
+    connection = RecordingConnection(system.registry, "T1")
+    system.registry.connected(connection)
+    await system.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
     assert connection.resets == []
-    await entrance.admission.admit(Admit(sn="T1", changes={"username": "g", "password": Secret("p")}), ORIGIN)
+    await system.admission.admit(Admit(sn="T1", changes={"username": "g", "password": Secret("p")}), ORIGIN)
     assert connection.resets == ["its credentials have changed"]
 
 
-async def test_half_of_the_credentials_is_invalid(entrance: Entrance) -> None:
-    reply = await entrance.admission.admit(Admit(sn="T1", changes={"username": "gate"}), ORIGIN)
+async def test_a_username_without_a_password_is_invalid(system: AdmissionSystem) -> None:
+    reply = await system.admission.admit(Admit(sn="T1", changes={"username": "gate"}), ORIGIN)
     assert reply.outcome is Outcome.INVALID
     assert reply.faults[0].path == "password"
-    assert "T1" not in entrance.registry
+    assert "T1" not in system.registry
 
 
-async def test_a_listed_terminal_is_changed_in_the_configuration_only(entrance: Entrance) -> None:
-    await entrance.admission.load([known_terminal("T1")])
-    admitted = await entrance.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
-    forgotten = await entrance.admission.forget(Forget(sn="T1"), ORIGIN)
+async def test_a_configured_terminal_is_changed_in_the_configuration_only(system: AdmissionSystem) -> None:
+    await system.admission.load([known_terminal("T1")])
+    admitted = await system.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
+    forgotten = await system.admission.forget(Forget(sn="T1"), ORIGIN)
     assert (admitted.outcome, forgotten.outcome) == (Outcome.INVALID, Outcome.INVALID)
     assert "listed in the configuration" in admitted.faults[0].message
 
 
-async def test_a_full_store_changes_nothing(entrance: Entrance) -> None:
-    entrance.store.full = True
-    reply = await entrance.admission.admit(Admit(sn="T1"), ORIGIN)
+async def test_a_full_store_changes_nothing(system: AdmissionSystem) -> None:
+    system.store.full = True
+    reply = await system.admission.admit(Admit(sn="T1"), ORIGIN)
     assert reply.outcome is Outcome.UNAVAILABLE
-    assert "T1" not in entrance.registry
+    assert "T1" not in system.registry
 
 
-async def test_forgetting_closes_drops_and_announces(entrance: Entrance) -> None:
-    await entrance.admission.admit(Admit(sn="T1"), ORIGIN)
-    connection = RecordingConnection(entrance.registry, "T1")
-    entrance.registry.connected(connection)
-    told = collect(entrance.events, TerminalForgotten)
-    reply = await entrance.admission.forget(Forget(sn="T1"), ORIGIN)
+async def test_forgetting_closes_the_connection_drops_the_persons_and_publishes(system: AdmissionSystem) -> None:
+    await system.admission.admit(Admit(sn="T1"), ORIGIN)
+    connection = RecordingConnection(system.registry, "T1")
+    system.registry.connected(connection)
+    published = collect(system.events, TerminalForgotten)
+    reply = await system.admission.forget(Forget(sn="T1"), ORIGIN)
     assert reply.outcome is Outcome.OK
     assert connection.resets
-    assert len(told) == 1
-    assert entrance.persons.forgotten == ["T1"]
-    assert entrance.store.terminals == {}
-    assert not await entrance.admission.may_connect("T1", "192.0.2.1")
+    assert len(published) == 1
+    assert system.persons.forgotten == ["T1"]
+    assert system.store.terminals == {}
+    assert not await system.admission.may_connect("T1", "192.0.2.1")
 
 
-async def test_one_that_only_waits_can_be_forgotten_a_stranger_cannot(entrance: Entrance) -> None:
-    await entrance.admission.may_connect("T1", "192.0.2.1")
-    assert (await entrance.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.OK
-    assert entrance.admission.pending == ()
-    assert (await entrance.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.INVALID
+async def test_a_pending_terminal_can_be_forgotten_an_unknown_one_cannot(system: AdmissionSystem) -> None:
+    await system.admission.may_connect("T1", "192.0.2.1")
+    assert (await system.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.OK
+    assert system.admission.pending == ()
+    assert (await system.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.INVALID

@@ -1,4 +1,4 @@
-"""Every command's payloads, the right ones and the wrong ones."""
+"""The payloads of every command: valid and invalid ones."""
 
 import orjson
 import pytest
@@ -30,7 +30,7 @@ from bridge.model.commands import (
 )
 from bridge.model.secret import Secret
 
-RIGHT: list[tuple[CommandDefinition, str, Command]] = [
+VALID: list[tuple[CommandDefinition, str, Command]] = [
     (OPEN, "", Open()),
     (OPEN, "PRESS", Open()),
     (OPEN, "{}", Open()),
@@ -68,7 +68,7 @@ RIGHT: list[tuple[CommandDefinition, str, Command]] = [
     (FORGET, '{"sn": "T2", "request_id": "r"}', Forget(sn="T2", request_id="r")),
 ]
 
-WRONG: list[tuple[CommandDefinition, str, str, str]] = [
+INVALID: list[tuple[CommandDefinition, str, str, str]] = [
     (OPEN, "press", "", "JSON"),
     (OPEN, '"PRESS"', "", "must be"),
     (OPEN, "null", "", "must not be null"),
@@ -114,13 +114,13 @@ WRONG: list[tuple[CommandDefinition, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("definition", "payload", "command"), RIGHT)
-def test_a_right_payload_becomes_its_command(definition: CommandDefinition, payload: str, command: Command) -> None:
+@pytest.mark.parametrize(("definition", "payload", "command"), VALID)
+def test_a_valid_payload_becomes_a_command(definition: CommandDefinition, payload: str, command: Command) -> None:
     assert definition.parse(payload.encode(), "T1") == command
 
 
-@pytest.mark.parametrize(("definition", "payload", "path", "hint"), WRONG)
-def test_a_wrong_payload_is_named_with_what_would_be_right(
+@pytest.mark.parametrize(("definition", "payload", "path", "hint"), INVALID)
+def test_an_invalid_payload_gets_a_fault_with_the_remedy(
     definition: CommandDefinition, payload: str, path: str, hint: str
 ) -> None:
     with pytest.raises(InvalidCommandError) as caught:
@@ -150,15 +150,15 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(COMMANDS), st.binary(max_size=200) | JSON.map(lambda value: orjson.dumps(value, default=str)))
-def test_nothing_but_an_invalid_command_comes_out(definition: CommandDefinition, payload: bytes) -> None:
+def test_any_payload_becomes_a_command_or_its_error(definition: CommandDefinition, payload: bytes) -> None:
     try:
         assert isinstance(definition.parse(payload, "T1"), Command)
     except InvalidCommandError as error:
-        assert error.faults  # noqa: PT017  both ends are right, each in its way
+        assert error.faults  # noqa: PT017  both results are correct
 
 
 @given(st.binary(max_size=40) | JSON.map(lambda value: orjson.dumps(value, default=str)))
-def test_everyone_is_removed_only_by_the_explicit_form(payload: bytes) -> None:
+def test_only_the_explicit_form_removes_everyone(payload: bytes) -> None:
     try:
         command = REMOVE_PERSONS.parse(payload, "T1")
     except InvalidCommandError:

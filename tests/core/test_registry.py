@@ -1,4 +1,4 @@
-"""Connections come, go and take each other's place."""
+"""The registry: connections, their replacement, and the replies to frames."""
 
 import logging
 
@@ -19,35 +19,35 @@ def registry_of(*sns: str) -> tuple[TerminalRegistry, EventBus]:
     return registry, events
 
 
-def test_a_connection_is_announced_and_let_go() -> None:
+def test_a_connection_and_its_end_are_published_once() -> None:
     registry, events = registry_of("T1")
-    told = collect(events, TerminalConnected, TerminalDisconnected)
+    published = collect(events, TerminalConnected, TerminalDisconnected)
     connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     registry.disconnected(connection, "gone")
     registry.disconnected(connection, "gone again")
-    assert [type(event) for event in told] == [TerminalConnected, TerminalDisconnected]
+    assert [type(event) for event in published] == [TerminalConnected, TerminalDisconnected]
     known = registry.get("T1")
     assert known is not None
     assert known.connection is None
     assert known.last_seen == connection.last_seen
 
 
-def test_a_second_connection_takes_over_without_a_disconnection() -> None:
+def test_a_second_connection_replaces_the_first_without_a_disconnection() -> None:
     registry, events = registry_of("T1")
-    told = collect(events, TerminalConnected, TerminalDisconnected)
+    published = collect(events, TerminalConnected, TerminalDisconnected)
     old, new = RecordingConnection(registry, "T1"), RecordingConnection(registry, "T1")
     registry.connected(old)
     registry.connected(new)
-    registry.disconnected(old, "its socket noticed late")
-    assert [event.replaced for event in told if isinstance(event, TerminalConnected)] == [False, True]
-    assert not [event for event in told if isinstance(event, TerminalDisconnected)]
+    registry.disconnected(old, "its socket reports the end late")
+    assert [event.replaced for event in published if isinstance(event, TerminalConnected)] == [False, True]
+    assert not [event for event in published if isinstance(event, TerminalDisconnected)]
     known = registry.get("T1")
     assert known is not None
     assert known.connection is new
 
 
-def test_a_reply_may_come_in_on_a_later_connection_where_its_waiter_says_so() -> None:
+def test_a_reply_may_arrive_on_a_later_connection_if_the_caller_allows_it() -> None:
     registry, _ = registry_of("T1")
     old, new = RecordingConnection(registry, "T1"), RecordingConnection(registry, "T1")
     registry.connected(old)
@@ -61,21 +61,21 @@ def test_a_reply_may_come_in_on_a_later_connection_where_its_waiter_says_so() ->
     assert [reply.msgid for reply in replies] == ["m1"]
 
 
-def test_what_is_no_longer_expected_is_not_handed_on() -> None:
+def test_a_reply_that_is_no_longer_expected_is_ignored() -> None:
     registry, _ = registry_of("T1")
     connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
     known = registry.get("T1")
     assert known is not None
     replies: list[TerminalReply] = []
-    undo = known.expect("m1", connection, replies.append)
-    undo()
-    undo()
+    cancel = known.expect("m1", connection, replies.append)
+    cancel()
+    cancel()
     registry.received(connection, TerminalReply("m1", None, 0, "ok"))
     assert replies == []
 
 
-def test_what_is_known_of_a_terminal_changes_under_its_connection() -> None:
+def test_a_changed_terminal_keeps_its_connection() -> None:
     registry, _ = registry_of("T1", "T2")
     connection = RecordingConnection(registry, "T1")
     registry.connected(connection)
@@ -87,7 +87,7 @@ def test_what_is_known_of_a_terminal_changes_under_its_connection() -> None:
     assert [member.terminal.sn for member in registry.members("all")] == ["T1", "T2"]
 
 
-def test_a_flood_of_unknown_replies_is_counted_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_unknown_replies_is_counted_and_rarely_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     registry, events = registry_of("T1")
     counted = collect(events, UnknownReply)

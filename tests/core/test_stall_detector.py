@@ -1,4 +1,4 @@
-"""A bridge that stood still knows it."""
+"""The stall detector: the age of requests after the event loop stood still."""
 
 import asyncio
 import contextlib
@@ -7,48 +7,48 @@ from bridge.core.clock import StallDetector
 from tests.support.core import ManualClock
 
 
-async def ticked(watch: StallDetector) -> None:
-    """Let the watch look at the clock once."""
+async def tick(detector: StallDetector) -> None:
+    """Let the detector read the clock once."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(watch.run(), timeout=0.01)
+        await asyncio.wait_for(detector.run(), timeout=0.01)
 
 
-async def test_in_ordinary_times_a_request_arrives_when_it_is_read() -> None:
+async def test_without_a_stall_a_request_arrives_when_it_is_read() -> None:
     clock = ManualClock()
-    watch = StallDetector(clock)
-    await ticked(watch)
+    detector = StallDetector(clock)
+    await tick(detector)
     clock.seconds += 0.05
-    assert watch.arrived_at() == clock.seconds
+    assert detector.arrived_at() == clock.seconds
 
 
 async def test_after_a_stall_a_request_may_be_as_old_as_the_stall() -> None:
     clock = ManualClock()
-    watch = StallDetector(clock)
-    await ticked(watch)
+    detector = StallDetector(clock)
+    await tick(detector)
     before = clock.seconds
     clock.seconds += 7
-    assert watch.arrived_at() == before, "read before the watch itself has noticed"
-    await ticked(watch)
+    assert detector.arrived_at() == before, "read before the detector has noticed the stall"
+    await tick(detector)
     clock.seconds += 0.1
-    assert watch.arrived_at() == before, "read just after it has noticed"
+    assert detector.arrived_at() == before, "read just after the detector has noticed the stall"
 
 
-async def test_caution_ends() -> None:
+async def test_the_caution_ends() -> None:
     clock = ManualClock()
-    watch = StallDetector(clock)
+    detector = StallDetector(clock)
     clock.seconds += 7
     for _ in range(12):
-        await ticked(watch)
+        await tick(detector)
         clock.seconds += 0.1
-    assert watch.arrived_at() == clock.seconds
+    assert detector.arrived_at() == clock.seconds
 
 
 async def test_a_second_stall_within_the_caution_reaches_back_to_the_first() -> None:
     clock = ManualClock()
-    watch = StallDetector(clock)
+    detector = StallDetector(clock)
     before = clock.seconds
     clock.seconds += 3
-    await ticked(watch)
+    await tick(detector)
     clock.seconds += 0.9
-    await ticked(watch)
-    assert watch.arrived_at() == before
+    await tick(detector)
+    assert detector.arrived_at() == before

@@ -1,4 +1,4 @@
-"""What Home Assistant is told: the shape of its device discovery, and ids that stay."""
+"""The payloads of Home Assistant's device discovery, and ids that stay the same."""
 
 import re
 from typing import Any
@@ -36,7 +36,7 @@ def test_a_terminal_is_a_device_behind_the_bridge() -> None:
     assert payload["o"] == {"name": "Facebridge", "sw_version": "1.2.3"}
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_details_are_left_out() -> None:
     installation = Installation(topics=Topics("facebridge"), node="facebridge", version="1", page_url=None)
     device = terminal_device(installation, known_terminal("T1"), "terminal_t1")["dev"]
     assert device["name"] == "Terminal T1"
@@ -44,7 +44,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "configuration_url" not in device
 
 
-def test_a_terminal_has_the_entities_of_the_contract() -> None:
+def test_a_terminal_has_the_documented_entities() -> None:
     components = front_door()["cmps"]
     assert {component["default_entity_id"]: component["name"] for component in components.values()} == {
         "button.front_door_open": "Open",
@@ -64,7 +64,7 @@ def test_a_terminal_has_the_entities_of_the_contract() -> None:
     assert "'event_type': value_json.outcome" in components["reply"]["value_template"]
 
 
-def test_buttons_press_the_command_topics_and_only_what_must_arrive_is_repeated() -> None:
+def test_buttons_publish_on_the_command_topics_and_presses_with_qos_0() -> None:
     components = front_door()["cmps"]
     pressed = {
         component["command_topic"]: (component["payload_press"], component["qos"], component["retain"])
@@ -78,7 +78,7 @@ def test_buttons_press_the_command_topics_and_only_what_must_arrive_is_repeated(
     }
 
 
-def test_buttons_need_bridge_and_terminal_and_what_tells_needs_the_bridge() -> None:
+def test_buttons_need_bridge_and_terminal_and_sensors_need_the_bridge() -> None:
     payload = front_door()
     assert payload["availability_mode"] == "all"
     both = [{"topic": BRIDGE}, {"topic": "facebridge/terminal/FEDCBA9876543210/availability"}]
@@ -90,7 +90,7 @@ def test_buttons_need_bridge_and_terminal_and_what_tells_needs_the_bridge() -> N
             assert component["availability"] == [{"topic": BRIDGE}]
 
 
-def test_the_bridge_says_off_when_it_is_away() -> None:
+def test_the_bridge_shows_off_while_it_is_offline() -> None:
     payload = bridge_device(INSTALLATION)
     assert payload["dev"]["identifiers"] == "facebridge"
     assert "via_device" not in payload["dev"]
@@ -133,16 +133,16 @@ def test_ids_do_not_change_with_the_name() -> None:
         ("1234567 " * 20 + "b", ""),
     ],
 )
-def test_names_become_parts_of_entity_ids_as_home_assistant_makes_them(name: str, slug: str) -> None:
+def test_slugs_of_names_equal_those_of_home_assistant(name: str, slug: str) -> None:
     assert slugify(name) == slug
 
 
 @given(st.text(max_size=40))
-def test_a_slug_is_fit_for_an_entity_id(name: str) -> None:
+def test_a_slug_is_valid_in_an_entity_id(name: str) -> None:
     assert re.fullmatch(r"(?:[a-z0-9]+(?:_[a-z0-9]+)*)?", slugify(name))
 
 
-def test_entity_ids_are_no_longer_than_home_assistant_takes() -> None:
+def test_entity_ids_do_not_exceed_the_limit_of_home_assistant() -> None:
     names = EntityNames()
     for sn in ("X" * 64, "Y" * 64):
         terminal = known_terminal(sn, name="Loading bay " * 80)
@@ -152,11 +152,11 @@ def test_entity_ids_are_no_longer_than_home_assistant_takes() -> None:
         assert max(map(len, ids)) <= 255
 
 
-def test_two_terminals_of_a_name_get_different_entity_ids() -> None:
+def test_two_terminals_with_one_name_get_different_entity_ids() -> None:
     names = EntityNames()
     assert names.name("T1", "Gate") == "gate"
     assert names.name("T2", "Gate") == "gate_t2"
-    assert names.name("T1", "Gate") == "gate", "asked again nothing changes"
+    assert names.name("T1", "Gate") == "gate", "the same name again"
     assert names.name("T2", "Gate") == "gate_t2"
     assert names.name("T3", "北门") == "terminal_t3"
     names.forget("T1")
@@ -164,7 +164,7 @@ def test_two_terminals_of_a_name_get_different_entity_ids() -> None:
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
-def test_bridges_of_different_bases_have_different_nodes(one: str, other: str) -> None:
+def test_bridges_with_different_base_topics_have_different_nodes(one: str, other: str) -> None:
     for base in (one, other):
         assert re.fullmatch(r"[A-Za-z0-9_]+", node_of(base))
     assert (node_of(one) == node_of(other)) == (one == other)

@@ -1,4 +1,4 @@
-"""What must not get lost, over a real broker: taken in order, acknowledged when stored, tried again until it is."""
+"""Person commands over a real broker: carried out in order, acknowledged after they are stored, retried until then."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ SET = "facebridge/terminal/T1/person/set"
 
 
 async def online(client: MqttClient) -> None:
-    await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online")
+    await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online")
 
 
 def outcomes(client: MqttClient, topic: str = REPLY) -> list[tuple[Any, Any]]:
@@ -29,7 +29,7 @@ def outcomes(client: MqttClient, topic: str = REPLY) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_person_changes_are_taken_and_answered(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_person_changes_are_accepted_and_get_replies(mosquitto: Mosquitto, protocol: Protocol) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
         running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge,
@@ -43,10 +43,10 @@ async def test_person_changes_are_taken_and_answered(mosquitto: Mosquitto, proto
         await client.publish("facebridge/terminal/T1/person/sync", "PRESS")
         await client.publish("facebridge/terminal/T1/person/sync", {"clear": True, "confirm": "T1", "request_id": "e"})
         answers = await client.wait_for_all(REPLY, 10)
-        told = [
+        replies = [
             (one.json["command"], one.json["person_id"], one.json["outcome"], one.json["request_id"]) for one in answers
         ]
-        assert told == [
+        assert replies == [
             ("setPerson", "1", "accepted", "a"),
             ("setPerson", "2", "accepted", None),
             ("setPerson", None, "invalid", None),
@@ -79,7 +79,7 @@ async def test_persons_are_listed(mosquitto: Mosquitto, payload: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_a_group_takes_persons_and_is_summed_up(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_person_commands_to_a_group_get_a_summary(mosquitto: Mosquitto, protocol: Protocol) -> None:
     terminals = [known_terminal("T1", groups=("lobby",)), known_terminal("T2", groups=("lobby",))]
     async with (
         mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
@@ -100,7 +100,7 @@ async def test_a_group_takes_persons_and_is_summed_up(mosquitto: Mosquitto, prot
             await client.wait_for_all(f"facebridge/terminal/{sn}/reply", 4)
 
 
-WRONG: list[tuple[str, Any, str]] = [
+INVALID: list[tuple[str, Any, str]] = [
     ("terminal/T1/person/set", b"", "must be a person"),
     ("terminal/T1/person/set", b"[]", "1 to 10000"),
     ("terminal/T1/person/set", b"{" * 3000, "JSON"),
@@ -125,13 +125,13 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-async def test_what_is_wrong_is_told_where_it_was_asked_and_holds_up_nobody(mosquitto: Mosquitto) -> None:
+async def test_an_invalid_command_gets_a_reply_and_holds_up_no_other(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/+/+/reply", "facebridge/bridge/reply", AVAILABILITY) as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1", groups=("lobby",))) as bridge,
     ):
         await online(client)
-        for number, (topic, payload, hint) in enumerate(WRONG, start=1):
+        for number, (topic, payload, hint) in enumerate(INVALID, start=1):
             client.heard.clear()
             await client.publish(f"facebridge/{topic}", payload)
             parts = topic.split("/")
@@ -142,10 +142,10 @@ async def test_what_is_wrong_is_told_where_it_was_asked_and_holds_up_nobody(mosq
             assert answer["errors"]
         assert bridge.persons.accepted == []
         await client.publish(SET, {"id": "1", "request_id": "after"})
-        await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "after")
+        await client.wait_for(REPLY, lambda message: message.json["request_id"] == "after")
 
 
-async def test_retained_person_commands_are_not_obeyed(mosquitto: Mosquitto) -> None:
+async def test_retained_person_commands_are_rejected(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -157,7 +157,7 @@ async def test_retained_person_commands_are_not_obeyed(mosquitto: Mosquitto) -> 
         assert bridge.persons.accepted == []
 
 
-async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosquitto: Mosquitto) -> None:
+async def test_changes_that_cannot_be_stored_are_retried_in_order(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -171,18 +171,18 @@ async def test_what_the_store_cannot_take_stays_and_is_taken_later_in_order(mosq
         while bridge.persons.attempts < 3:
             bridge.persons.attempted.clear()
             await bridge.persons.attempted.wait()
-        await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c")
+        await client.wait_for(REPLY, lambda message: message.json["request_id"] == "c")
         everyone = [("a", "unavailable"), ("b", "unavailable"), ("c", "unavailable")]
-        assert outcomes(client) == everyone, "each is told, once, however often it is tried"
+        assert outcomes(client) == everyone, "each gets this reply once, however often it is tried"
         bridge.persons.full = False
         await client.wait_for(
-            REPLY, lambda heard: (heard.json["request_id"], heard.json["outcome"]) == ("c", "accepted")
+            REPLY, lambda message: (message.json["request_id"], message.json["outcome"]) == ("c", "accepted")
         )
         assert outcomes(client) == [*everyone, ("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
         assert [request.change.request_id for request in bridge.persons.accepted] == ["a", "b", "c"]
 
 
-async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) -> None:
+async def test_a_group_gets_the_unavailable_summary_once(mosquitto: Mosquitto) -> None:
     terminals = [known_terminal("T1", groups=("lobby",)), known_terminal("T2", groups=("lobby",))]
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
@@ -202,7 +202,7 @@ async def test_a_group_too_hears_once_that_it_has_to_wait(mosquitto: Mosquitto) 
             assert outcomes(client, f"facebridge/terminal/{sn}/reply") == [("g", "unavailable"), ("g", "accepted")]
 
 
-async def test_what_came_with_qos_0_is_answered_and_not_kept(mosquitto: Mosquitto) -> None:
+async def test_a_change_with_qos_0_gets_a_reply_and_is_not_retried(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -210,15 +210,15 @@ async def test_what_came_with_qos_0_is_answered_and_not_kept(mosquitto: Mosquitt
         await online(client)
         bridge.persons.full = True
         await client.publish(SET, {"id": "1", "request_id": "a"}, qos=0)
-        await client.wait_for(REPLY, lambda heard: heard.json["outcome"] == "unavailable")
+        await client.wait_for(REPLY, lambda message: message.json["outcome"] == "unavailable")
         bridge.persons.full = False
         await client.publish(SET, {"id": "1", "request_id": "b"}, qos=0)
-        await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b")
+        await client.wait_for(REPLY, lambda message: message.json["request_id"] == "b")
         assert [(one.change.request_id, one.origin.assured) for one in bridge.persons.accepted] == [("b", False)]
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_what_was_not_taken_comes_again_to_the_next_bridge(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_the_next_bridge_gets_changes_that_were_not_stored(mosquitto: Mosquitto, protocol: Protocol) -> None:
     async with mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client:
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
             await online(client)
@@ -228,11 +228,11 @@ async def test_what_was_not_taken_comes_again_to_the_next_bridge(mosquitto: Mosq
             await client.wait_for(REPLY)
         await client.publish(SET, {"id": "1", "request_id": "while away"})
         async with running(Bridge(mosquitto.port, protocol), known_terminal("T1")) as bridge:
-            await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "while away")
+            await client.wait_for(REPLY, lambda message: message.json["request_id"] == "while away")
             assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "while away"]
 
 
-async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: Path) -> None:
+async def test_a_restarted_broker_redelivers_each_change_once(tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path, persistent=True) as mosquitto,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -249,14 +249,14 @@ async def test_a_broker_that_restarts_meanwhile_brings_it_again_once(tmp_path: P
             bridge.persons.attempted.clear()
             await bridge.persons.attempted.wait()
             bridge.persons.full = False
-            await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "b", within=20)
+            await client.wait_for(REPLY, lambda message: message.json["request_id"] == "b", within=20)
             await client.publish(SET, {"id": "1", "request_id": "c"})
-            await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "c", within=20)
+            await client.wait_for(REPLY, lambda message: message.json["request_id"] == "c", within=20)
         assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "c"]
 
 
-async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path: Path) -> None:
-    """Also what came behind a command that is no change, of which what is unfinished is dropped when a link breaks."""
+async def test_changes_that_are_redelivered_during_a_long_commit_are_stored(tmp_path: Path) -> None:
+    """So are those behind a command that is no change, whose unfinished batch is dropped with the connection."""
     async with (
         Mosquitto(tmp_path, persistent=True) as mosquitto,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -280,7 +280,7 @@ async def test_what_a_broker_brings_again_during_a_long_commit_is_taken(tmp_path
         assert [one.change.request_id for one in bridge.persons.accepted] == ["a", "b", "b", "c"]
 
 
-async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) -> None:
+async def test_changes_that_arrive_together_are_stored_together(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -292,11 +292,11 @@ async def test_what_arrived_together_is_stored_together(mosquitto: Mosquitto) ->
         await asyncio.gather(*(client.publish(SET, {"id": "1"}) for _ in range(10)))
         await client.publish("facebridge/terminal/T9/person/set", {"id": "1"}, qos=0)
         bridge.persons.full = False
-        await client.wait_for_all(REPLY, 11, lambda heard: heard.json["outcome"] == "accepted")
+        await client.wait_for_all(REPLY, 11, lambda message: message.json["outcome"] == "accepted")
         assert max(bridge.persons.batches) > 1
 
 
-async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosquitto) -> None:
+async def test_admissions_and_person_changes_keep_their_order(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -310,15 +310,15 @@ async def test_admissions_keep_their_place_among_person_changes(mosquitto: Mosqu
         await client.publish("facebridge/bridge/forget/set", {"sn": "T5", "request_id": "d"})
         await client.publish("facebridge/terminal/T5/person/set", {"id": "1", "request_id": "e"})
         bridge.persons.full = False
-        await client.wait_for("facebridge/bridge/reply", lambda heard: heard.json["outcome"] == "unavailable")
+        await client.wait_for("facebridge/bridge/reply", lambda message: message.json["outcome"] == "unavailable")
         bridge.terminals.full = False
-        late = await client.wait_for("facebridge/terminal/T5/reply", lambda heard: heard.json["request_id"] == "e")
+        late = await client.wait_for("facebridge/terminal/T5/reply", lambda message: message.json["request_id"] == "e")
         assert late.json["outcome"] == "invalid"
         assert outcomes(client, "facebridge/bridge/reply") == [("b", "unavailable"), ("b", "ok"), ("d", "ok")]
         assert [(one.sn, one.change.request_id) for one in bridge.persons.accepted] == [("T1", "a"), ("T5", "c")]
 
 
-async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
+async def test_a_command_that_raises_an_exception_is_rejected_after_some_attempts(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -330,12 +330,12 @@ async def test_a_command_that_makes_the_bridge_fail_makes_room_in_the_end(
         bridge.persons.defect = ValueError("a defect")
         await client.publish(SET, {"id": "1", "request_id": "first"})
         await client.wait_for(REPLY)
-        # These two wait behind it, and are taken up together.
+        # These two wait behind it and are handled together.
         await client.publish(SET, {"id": "defect", "request_id": "bad"})
         await client.publish(SET, {"id": "1", "request_id": "good"})
         bridge.persons.full = False
-        good = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "good")
-        bad = await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "bad")
+        good = await client.wait_for(REPLY, lambda message: message.json["request_id"] == "good")
+        bad = await client.wait_for(REPLY, lambda message: message.json["request_id"] == "bad")
         assert (good.json["outcome"], bad.json["outcome"]) == ("accepted", "invalid")
         assert "gave it up" in bad.json["message"]
         assert "a defect" in caplog.text
@@ -362,12 +362,12 @@ async def test_a_terminal_is_admitted_changed_and_forgotten(mosquitto: Mosquitto
         await client.publish("facebridge/bridge/forget/set", {"sn": "T5"})
         forgotten = (await client.wait_for_all("facebridge/bridge/reply", 2))[1]
         assert (forgotten.json["command"], forgotten.json["outcome"]) == ("forget", "ok")
-        await client.wait_for("facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_forgotten")
-        await client.wait_for("facebridge/terminal/T5/state", lambda heard: heard.payload == b"")
-        await client.wait_for("facebridge/terminal/T5/availability", lambda heard: heard.payload == b"")
+        await client.wait_for("facebridge/bridge/event", lambda message: message.json["type"] == "terminal_forgotten")
+        await client.wait_for("facebridge/terminal/T5/state", lambda message: message.payload == b"")
+        await client.wait_for("facebridge/terminal/T5/availability", lambda message: message.payload == b"")
         bridge.admission.record_refusal("T6", "192.0.2.6", "wrong password")
         refused = await client.wait_for(
-            "facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_refused"
+            "facebridge/bridge/event", lambda message: message.json["type"] == "terminal_refused"
         )
         assert refused.json["reason"] == "wrong password"
 

@@ -1,7 +1,7 @@
-"""No press older than the deadline passes the lease: a model in which broker and bridge stand still as they like.
+"""No press older than the deadline passes the lease: a model in which broker and bridge stand still at any time.
 
-The broker is a Mosquitto as measured: it takes one packet of each client in turn, and hands what it has taken to the
-bridge in order. So after it stood still, old presses of some clients come out among the fresh echoes of the bridge.
+The broker behaves like Mosquitto as measured: it reads one packet of each client in turn, and passes the packets to
+the bridge in order. After it stood still, old presses of some clients therefore arrive among the bridge's fresh echoes.
 """
 
 from collections import deque
@@ -16,15 +16,15 @@ from bridge.mqtt.lease import Lease
 from tests.support.core import ManualClock
 
 DEADLINE = 2.0
-TURN = 0.02
-"""Seconds in which the broker takes one packet of each client."""
+TURN_SECONDS = 0.02
+"""The broker reads one packet of each client in this time."""
 PUBLISHERS = 4
 BACKLOG = 40
-"""Presses of a publisher that wait at the broker at most, some 0.8 s of its work: what the second of caution covers."""
-QUIET = 1.5
-"""Seconds between two disturbances, in which the broker works off what has gathered."""
+"""The most presses of a publisher that wait at the broker: 0.8 s of its work, which the second of caution covers."""
+QUIET_SECONDS = 1.5
+"""Between two disturbances; the broker works off its backlog in this time."""
 
-Kind = Literal["press", "beat", "subscribe"]
+Kind = Literal["press", "heartbeat", "subscribe"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Packet:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something stands still for a while, people press meanwhile, and the bridge may connect anew."""
+    """Broker or bridge stand still for a while, clients press meanwhile, and the bridge may reconnect."""
 
     broker: float
     bridge: float
     reconnects_after: float | None
     presses: list[tuple[int, float, int]]
-    """Publisher, seconds after the beginning, how many."""
+    """Publisher, seconds after the start, number of presses."""
 
 
 @dataclass
-class World:
+class Model:
     clock: ManualClock = field(default_factory=ManualClock)
     passed: int = 0
 
@@ -56,12 +56,12 @@ class World:
         self.from_bridge: deque[Packet] = deque()
         self.from_publishers: list[deque[Packet]] = [deque() for _ in range(PUBLISHERS)]
         self.to_bridge: deque[Packet] = deque()
-        self.broker_stands_until = self.bridge_stands_until = self.next_beat = 0.0
+        self.broker_stops_until = self.bridge_stops_until = self.next_heartbeat_at = 0.0
         self.subscribed = False
         self.reconnect()
 
     def reconnect(self) -> None:
-        """The old connection is gone with all that was on it; the new one is subscribed once the broker has read so."""
+        """Drop the old connection with its packets; the new one is subscribed when the broker has read the request."""
         self.from_bridge.clear()
         self.to_bridge.clear()
         self.subscribed = False
@@ -74,11 +74,11 @@ class World:
 
     def turn(self) -> None:
         now = self.clock.seconds
-        if now >= self.broker_stands_until:
+        if now >= self.broker_stops_until:
             self._broker_works()
-        if now >= self.bridge_stands_until:
+        if now >= self.bridge_stops_until:
             self._bridge_works()
-        self.clock.seconds += TURN
+        self.clock.seconds += TURN_SECONDS
 
     def run(self, seconds: float) -> None:
         end = self.clock.seconds + seconds
@@ -100,15 +100,15 @@ class World:
             packet = self.to_bridge.popleft()
             if packet.kind == "subscribe":
                 self.lease.reset()
-            elif packet.kind == "beat":
+            elif packet.kind == "heartbeat":
                 self.lease.echo(packet.payload)
             else:
                 self._pressed(packet.at)
-        if self.subscribed and self.clock.seconds >= self.next_beat:
-            self.next_beat = self.clock.seconds + self.lease.interval
+        if self.subscribed and self.clock.seconds >= self.next_heartbeat_at:
+            self.next_heartbeat_at = self.clock.seconds + self.lease.interval
             payload = self.lease.next_heartbeat()
             if payload is not None:
-                self.from_bridge.append(Packet("beat", payload, self.clock.seconds))
+                self.from_bridge.append(Packet("heartbeat", payload, self.clock.seconds))
 
     def _pressed(self, at: float) -> None:
         now, requested_at = self.clock.seconds, self.lease.requested_at()
@@ -117,22 +117,22 @@ class World:
             assert now - at < DEADLINE, f"a press passed that is {now - at:.2f} s old"
 
 
-def disturb(world: World, disturbance: Disturbance) -> None:
-    """Let it happen, until its last part has begun and what stood still goes on."""
-    began = world.clock.seconds
-    world.broker_stands_until = began + disturbance.broker
-    world.bridge_stands_until = began + disturbance.bridge
+def disturb(model: Model, disturbance: Disturbance) -> None:
+    """Apply a disturbance until its last event has happened and nothing stands still any more."""
+    began = model.clock.seconds
+    model.broker_stops_until = began + disturbance.broker
+    model.bridge_stops_until = began + disturbance.bridge
     presses = sorted(disturbance.presses, key=lambda press: press[1])
     reconnects_at = disturbance.reconnects_after
-    lasts = max(disturbance.broker, disturbance.bridge, reconnects_at or 0, *(press[1] for press in presses), 0)
-    while (passed := world.clock.seconds - began) <= lasts:
+    duration = max(disturbance.broker, disturbance.bridge, reconnects_at or 0, *(press[1] for press in presses), 0)
+    while (passed := model.clock.seconds - began) <= duration:
         while presses and presses[0][1] <= passed:
             publisher, _, number = presses.pop(0)
-            world.press(publisher, number)
+            model.press(publisher, number)
         if reconnects_at is not None and reconnects_at <= passed:
             reconnects_at = None
-            world.reconnect()
-        world.turn()
+            model.reconnect()
+        model.turn()
 
 
 SECONDS = st.floats(0, 3 * DEADLINE)
@@ -153,13 +153,13 @@ DISTURBANCES = st.lists(
 
 @given(DISTURBANCES)
 @settings(max_examples=300)
-def test_no_late_press_passes_whatever_stands_still(disturbances: list[Disturbance]) -> None:
-    world = World()
+def test_no_late_press_passes_however_broker_and_bridge_stand_still(disturbances: list[Disturbance]) -> None:
+    model = Model()
     for disturbance in disturbances:
-        world.run(QUIET)
-        disturb(world, disturbance)
-    world.run(2 * QUIET)
-    before = world.passed
-    world.press(0)
-    world.run(QUIET)
-    assert world.passed == before + 1, "a lease that lets nothing pass is no lease"
+        model.run(QUIET_SECONDS)
+        disturb(model, disturbance)
+    model.run(2 * QUIET_SECONDS)
+    before = model.passed
+    model.press(0)
+    model.run(QUIET_SECONDS)
+    assert model.passed == before + 1, "the lease lets a fresh press pass"

@@ -1,4 +1,4 @@
-"""Presses over a real broker: each row of CONTRACT, section 4, with topic, payload, qos and retain."""
+"""Presses over a real broker: topic, payload, QoS and retain flag of every reply in docs/mqtt.md."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ REPLY_KEYS = {
 
 
 async def online(client: MqttClient) -> None:
-    await client.wait_for(ONLINE, lambda heard: heard.payload == b"online")
+    await client.wait_for(ONLINE, lambda message: message.payload == b"online")
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -45,9 +45,9 @@ async def test_a_press_is_carried_out_and_answered(
         await online(client)
         connection = bridge.connect("T1")
         await client.publish(f"facebridge/terminal/T1/{command}/set", {"request_id": "r1"})
-        heard = await client.wait_for(REPLY)
-        assert (heard.qos, heard.retain) == (1, False)
-        assert heard.json.keys() == REPLY_KEYS
+        answer = await client.wait_for(REPLY)
+        assert (answer.qos, answer.retain) == (1, False)
+        assert answer.json.keys() == REPLY_KEYS
         expected = {
             "request_id": "r1",
             "msgid": "m1",
@@ -59,7 +59,7 @@ async def test_a_press_is_carried_out_and_answered(
             "message": "ok",
             "delivered": True,
         }
-        assert heard.json | expected == heard.json
+        assert answer.json | expected == answer.json
         await client.publish(f"facebridge/terminal/T1/{command}/set", "PRESS", qos=0)
         answers = await client.wait_for_all(REPLY, 2)
         assert answers[1].json["request_id"] is None
@@ -67,7 +67,7 @@ async def test_a_press_is_carried_out_and_answered(
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_what_else_a_press_can_end_with(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_the_other_outcomes_of_a_press(mosquitto: Mosquitto, protocol: Protocol) -> None:
     def refuse(msgid: str) -> TerminalReply:
         return TerminalReply(msgid, None, 3, "busy")
 
@@ -88,7 +88,7 @@ async def test_what_else_a_press_can_end_with(mosquitto: Mosquitto, protocol: Pr
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_a_group_is_pressed_and_summed_up(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_a_press_on_a_group_gets_a_summary(mosquitto: Mosquitto, protocol: Protocol) -> None:
     terminals = [known_terminal("T1", groups=("lobby",)), known_terminal("T2", groups=("lobby",)), known_terminal("T3")]
     async with (
         mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
@@ -121,7 +121,7 @@ async def test_a_group_is_pressed_and_summed_up(mosquitto: Mosquitto, protocol: 
         assert unknown["request_id"] == "g2"
 
 
-async def test_an_answer_goes_to_the_response_topic_too(mosquitto: Mosquitto) -> None:
+async def test_a_reply_goes_to_the_response_topic_too(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#", "answers/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1", groups=("lobby",))) as bridge,
@@ -137,7 +137,7 @@ async def test_an_answer_goes_to_the_response_topic_too(mosquitto: Mosquitto) ->
         await client.publish("facebridge/group/lobby/open/set", "PRESS", response_topic="answers/2")
         assert (await client.wait_for("answers/2")).json["group"] == "lobby"
         await client.wait_for_all(REPLY, 2)
-        assert client.topics().count("answers/2") == 1, "the summary, not the members' replies"
+        assert client.topics().count("answers/2") == 1, "only the summary goes there"
 
 
 async def test_a_response_topic_inside_the_base_cannot_press(mosquitto: Mosquitto) -> None:
@@ -158,7 +158,7 @@ async def test_a_response_topic_inside_the_base_cannot_press(mosquitto: Mosquitt
         assert victim.frames == []
 
 
-async def test_a_retained_press_is_answered_and_not_obeyed(mosquitto: Mosquitto) -> None:
+async def test_a_retained_press_is_rejected(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
@@ -176,7 +176,7 @@ async def test_a_retained_press_is_answered_and_not_obeyed(mosquitto: Mosquitto)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_a_press_stored_on_the_broker_is_never_obeyed(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_a_press_stored_on_the_broker_is_never_carried_out(mosquitto: Mosquitto, protocol: Protocol) -> None:
     bridge = Bridge(mosquitto.port, protocol)
     async with mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client:
         await client.publish("facebridge/terminal/T1/open/set", {"request_id": "stored"}, retain=True)
@@ -185,11 +185,11 @@ async def test_a_press_stored_on_the_broker_is_never_obeyed(mosquitto: Mosquitto
         async with running(bridge):
             await online(client)
             await client.publish("facebridge/terminal/T1/open/set", {"request_id": "fresh"})
-            await client.wait_for(REPLY, lambda heard: heard.json["request_id"] == "fresh")
+            await client.wait_for(REPLY, lambda message: message.json["request_id"] == "fresh")
             assert len(connection.frames) == 1
 
 
-async def test_an_empty_press_is_obeyed_over_5_and_invalid_over_3_1_1(mosquitto: Mosquitto) -> None:
+async def test_an_empty_press_is_carried_out_over_5_and_invalid_over_3_1_1(mosquitto: Mosquitto) -> None:
     for protocol, outcome in (("5", "ok"), ("3.1.1", "invalid")):
         async with (
             mqtt_client(mosquitto.port, "facebridge/#") as client,
@@ -202,7 +202,7 @@ async def test_an_empty_press_is_obeyed_over_5_and_invalid_over_3_1_1(mosquitto:
 
 
 @pytest.mark.parametrize("name", ["ä", "x" * 65, "a b", "..", "%2F", ""])
-async def test_an_ill_formed_name_is_answered_on_the_bridges_topic(mosquitto: Mosquitto, name: str) -> None:
+async def test_the_reply_to_an_ill_formed_name_goes_to_the_bridges_topic(mosquitto: Mosquitto, name: str) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/bridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")),
@@ -218,7 +218,7 @@ async def test_an_ill_formed_name_is_answered_on_the_bridges_topic(mosquitto: Mo
         assert all(one.json["errors"][0]["path"] == "topic" for one in answers)
 
 
-WRONG_PRESSES: list[bytes] = [
+INVALID_PRESSES: list[bytes] = [
     b"press",
     b"null",
     b"[1]",
@@ -233,17 +233,17 @@ WRONG_PRESSES: list[bytes] = [
 ]
 
 
-async def test_wrong_presses_are_told_what_is_wrong(mosquitto: Mosquitto) -> None:
+async def test_the_reply_to_an_invalid_press_names_the_fault(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, REPLY, ONLINE, "facebridge/bridge/event") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
         await online(client)
         connection = bridge.connect("T1")
-        for payload in WRONG_PRESSES:
+        for payload in INVALID_PRESSES:
             await client.publish("facebridge/terminal/T1/open/set", payload)
-        answers = await client.wait_for_all(REPLY, len(WRONG_PRESSES), within=20)
-        assert [one.json["outcome"] for one in answers] == ["invalid"] * len(WRONG_PRESSES)
+        answers = await client.wait_for_all(REPLY, len(INVALID_PRESSES), within=20)
+        assert [one.json["outcome"] for one in answers] == ["invalid"] * len(INVALID_PRESSES)
         assert all(one.json["errors"][0]["message"] for one in answers)
         assert "did you mean 'request_id'" in answers[5].json["message"]
         assert "20000000" in answers[-1].json["message"]
@@ -252,10 +252,10 @@ async def test_wrong_presses_are_told_what_is_wrong(mosquitto: Mosquitto) -> Non
         assert (event.json["type"], event.json["sn"], event.qos) == ("command_invalid", "T1", 0)
         assert connection.frames == []
         await client.publish("facebridge/terminal/T1/open/set", "PRESS")
-        await client.wait_for(REPLY, lambda heard: heard.json["outcome"] == "ok")
+        await client.wait_for(REPLY, lambda message: message.json["outcome"] == "ok")
 
 
-async def test_presses_reach_a_terminal_as_they_came(mosquitto: Mosquitto) -> None:
+async def test_presses_reach_a_terminal_in_order(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "facebridge/#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,

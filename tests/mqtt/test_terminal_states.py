@@ -1,4 +1,4 @@
-"""How often a terminal's state is published: a clock that is set, and what should be retained."""
+"""Availability and state of terminals: what is published, and how often."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -26,8 +26,8 @@ STATE = "facebridge/terminal/T1/state"
 AVAILABILITY = "facebridge/terminal/T1/availability"
 
 
-class Building:
-    """One terminal, and what is wanted on a broker that is not there."""
+class StateSystem:
+    """One terminal, and its retained topics without a broker."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -64,14 +64,14 @@ class Building:
 
 
 @pytest.fixture
-def building() -> Building:
-    return Building()
+def system() -> StateSystem:
+    return StateSystem()
 
 
-async def test_at_start_a_terminal_that_is_not_connected_is_offline(building: Building) -> None:
-    await building.states.start()
-    assert building.wanted(AVAILABILITY) == b"offline"
-    assert building.state == {
+async def test_at_start_a_terminal_that_is_not_connected_is_offline(system: StateSystem) -> None:
+    await system.states.start()
+    assert system.wanted(AVAILABILITY) == b"offline"
+    assert system.state == {
         "sn": "T1",
         "name": "Gate",
         "online": False,
@@ -83,87 +83,87 @@ async def test_at_start_a_terminal_that_is_not_connected_is_offline(building: Bu
     }
 
 
-async def test_availability_follows_the_connection_at_once(building: Building) -> None:
-    await building.states.start()
-    first = building.connect()
-    assert building.wanted(AVAILABILITY) == b"online"
-    second = building.connect()
-    building.registry.disconnected(first, "late news of the old one")
-    assert building.wanted(AVAILABILITY) == b"online"
-    building.registry.disconnected(second, "gone")
-    assert building.wanted(AVAILABILITY) == b"offline"
+async def test_availability_follows_the_connection_at_once(system: StateSystem) -> None:
+    await system.states.start()
+    first = system.connect()
+    assert system.wanted(AVAILABILITY) == b"online"
+    second = system.connect()
+    system.registry.disconnected(first, "its end is reported late")
+    assert system.wanted(AVAILABILITY) == b"online"
+    system.registry.disconnected(second, "gone")
+    assert system.wanted(AVAILABILITY) == b"offline"
 
 
-async def test_a_state_is_published_at_most_once_a_second_and_the_last_one_comes_through(building: Building) -> None:
-    await building.states.start()
+async def test_a_state_is_published_at_most_once_a_second_and_the_last_one_always(system: StateSystem) -> None:
+    await system.states.start()
     for pending in range(1, 6):
-        building.count(pending=pending)
-    await building.states.publish_due()
-    assert building.state["persons"]["pending"] == 0
-    building.clock.seconds += 0.9
-    await building.states.publish_due()
-    assert building.state["persons"]["pending"] == 0
-    building.clock.seconds += 0.1
-    await building.states.publish_due()
-    assert building.state["persons"]["pending"] == 5
-    building.clock.seconds += 5
-    building.count(pending=7)
-    assert building.state["persons"]["pending"] == 7, "after a quiet second at once"
+        system.count(pending=pending)
+    await system.states.publish_due()
+    assert system.state["persons"]["pending"] == 0
+    system.clock.seconds += 0.9
+    await system.states.publish_due()
+    assert system.state["persons"]["pending"] == 0
+    system.clock.seconds += 0.1
+    await system.states.publish_due()
+    assert system.state["persons"]["pending"] == 5
+    system.clock.seconds += 5
+    system.count(pending=7)
+    assert system.state["persons"]["pending"] == 7, "a change after a quiet second is published at once"
 
 
-async def test_where_only_last_seen_moved_a_minute_passes(building: Building) -> None:
-    connection = building.connect()
-    before = building.state["last_seen"]
+async def test_a_change_of_only_last_seen_is_published_once_a_minute(system: StateSystem) -> None:
+    connection = system.connect()
+    before = system.state["last_seen"]
     connection.last_seen += timedelta(seconds=5)
-    building.clock.seconds += 5
-    building.count()
-    await building.states.publish_due()
-    assert building.state["last_seen"] == before
-    building.clock.seconds += 54.9
-    await building.states.publish_due()
-    assert building.state["last_seen"] == before
-    building.clock.seconds += 0.1
-    await building.states.publish_due()
-    assert building.state["last_seen"] == "2026-11-24T08:00:05.000+00:00"
+    system.clock.seconds += 5
+    system.count()
+    await system.states.publish_due()
+    assert system.state["last_seen"] == before
+    system.clock.seconds += 54.9
+    await system.states.publish_due()
+    assert system.state["last_seen"] == before
+    system.clock.seconds += 0.1
+    await system.states.publish_due()
+    assert system.state["last_seen"] == "2026-11-24T08:00:05.000+00:00"
 
 
-async def test_the_last_reply_is_part_of_the_state(building: Building) -> None:
-    await building.states.start()
-    building.clock.seconds += 2
-    reply = Reply(command="open", outcome=Outcome.OK, at=building.clock.now(), sn="T1", request_id="r")
-    building.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
-    assert building.state["last_reply"]["request_id"] == "r"
+async def test_the_last_reply_is_part_of_the_state(system: StateSystem) -> None:
+    await system.states.start()
+    system.clock.seconds += 2
+    reply = Reply(command="open", outcome=Outcome.OK, at=system.clock.now(), sn="T1", request_id="r")
+    system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
+    assert system.state["last_reply"]["request_id"] == "r"
 
 
-async def test_a_forgotten_terminal_is_cleared_and_stays_so(building: Building) -> None:
-    await building.states.start()
-    building.count(pending=1)
-    building.registry.remove("T1")
-    building.events.publish(TerminalForgotten(at=building.clock.now(), sn="T1"))
-    building.clock.seconds += 120
-    await building.states.publish_due()
-    building.count(pending=2)
-    assert (building.wanted(STATE), building.wanted(AVAILABILITY)) == (b"", b"")
+async def test_the_topics_of_a_forgotten_terminal_stay_cleared(system: StateSystem) -> None:
+    await system.states.start()
+    system.count(pending=1)
+    system.registry.remove("T1")
+    system.events.publish(TerminalForgotten(at=system.clock.now(), sn="T1"))
+    system.clock.seconds += 120
+    await system.states.publish_due()
+    system.count(pending=2)
+    assert (system.wanted(STATE), system.wanted(AVAILABILITY)) == (b"", b"")
 
 
-async def test_once_stopped_every_terminal_is_offline_whatever_happens(building: Building) -> None:
-    await building.states.start()
-    building.connect()
-    building.states.stop()
-    building.connect()
-    assert building.wanted(AVAILABILITY) == b"offline"
+async def test_after_a_stop_every_terminal_stays_offline(system: StateSystem) -> None:
+    await system.states.start()
+    system.connect()
+    system.states.stop()
+    system.connect()
+    assert system.wanted(AVAILABILITY) == b"offline"
 
 
-async def test_the_bridge_sums_up_its_terminals(building: Building) -> None:
-    building.registry.put(known_terminal("T2"))
-    building.connect()
-    building.count(desired=3, confirmed=1, pending=1, refused=1)
-    await building.core.admission.may_connect("T9", "192.0.2.9")
+async def test_the_bridge_publishes_a_summary_of_its_terminals(system: StateSystem) -> None:
+    system.registry.put(known_terminal("T2"))
+    system.connect()
+    system.count(desired=3, confirmed=1, pending=1, refused=1)
+    await system.core.admission.may_connect("T9", "192.0.2.9")
     info = BridgeInfo(
-        Topics("facebridge"), building.retained, building.core, "1.2.3", "5", lambda: ["the broker is embedded"]
+        Topics("facebridge"), system.retained, system.core, "1.2.3", "5", lambda: ["the broker is embedded"]
     )
     info.publish()
-    assert orjson.loads(building.wanted("facebridge/bridge/info")) == {
+    assert orjson.loads(system.wanted("facebridge/bridge/info")) == {
         "version": "1.2.3",
         "started_at": "2026-11-24T08:00:00.000+00:00",
         "protocol": "5",

@@ -1,4 +1,4 @@
-"""Topics: built and read in one place, and nothing strange taken for a command."""
+"""Topics: building and reading them."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from bridge.mqtt.topics import Scope, Topics
 TOPICS = Topics("facebridge")
 
 
-def test_the_topics_are_those_of_the_contract() -> None:
+def test_the_topics_are_the_documented_ones() -> None:
     assert TOPICS.bridge_availability == "facebridge/bridge/availability"
     assert TOPICS.bridge_info == "facebridge/bridge/info"
     assert TOPICS.bridge_heartbeat == "facebridge/bridge/heartbeat"
@@ -22,7 +22,7 @@ def test_the_topics_are_those_of_the_contract() -> None:
     assert TOPICS.group_reply("lobby") == "facebridge/group/lobby/reply"
 
 
-def test_presses_are_heard_on_the_live_connection_and_nothing_else() -> None:
+def test_the_live_connection_subscribes_to_presses_only() -> None:
     assert set(TOPICS.urgent_commands) == {
         "facebridge/terminal/+/open/set",
         "facebridge/terminal/+/reboot/set",
@@ -31,7 +31,7 @@ def test_presses_are_heard_on_the_live_connection_and_nothing_else() -> None:
     }
 
 
-def test_everything_else_is_heard_on_the_intake() -> None:
+def test_the_intake_connection_subscribes_to_all_other_commands() -> None:
     assert set(TOPICS.lasting_commands) == {
         "facebridge/terminal/+/person/set",
         "facebridge/terminal/+/person/remove",
@@ -46,7 +46,7 @@ def test_everything_else_is_heard_on_the_intake() -> None:
 
 
 @pytest.mark.parametrize("base", ["facebridge", "house/1/facebridge", "Ü", "terminal"])
-def test_every_command_topic_is_read_back(base: str) -> None:
+def test_every_command_topic_is_parsed(base: str) -> None:
     topics = Topics(base)
     for definition in COMMANDS:
         for scope, applies in (
@@ -82,13 +82,13 @@ def test_every_command_topic_is_read_back(base: str) -> None:
         "facebridge/TERMINAL/T1/open/set",
     ],
 )
-def test_other_topics_are_no_commands(topic: str) -> None:
+def test_other_topics_are_not_commands(topic: str) -> None:
     assert TOPICS.parse(topic) is None
 
 
 @pytest.mark.parametrize("name", ["", "ä", "x" * 65, "a b", "..", "%2F", "+", "#", "a.b", "$SYS"])
 @pytest.mark.parametrize("scope", [Scope.TERMINAL, Scope.GROUP])
-def test_ill_formed_names_are_read_as_such(scope: Scope, name: str) -> None:
+def test_ill_formed_names_are_recognised(scope: Scope, name: str) -> None:
     address = TOPICS.parse(f"facebridge/{scope.value}/{name}/open/set")
     assert address is not None
     assert address.name == name
@@ -96,7 +96,7 @@ def test_ill_formed_names_are_read_as_such(scope: Scope, name: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=80))
-def test_whatever_stands_for_the_name_nothing_but_a_well_formed_one_passes(name: str) -> None:
+def test_any_name_is_ill_formed_or_gives_its_topic_back(name: str) -> None:
     address = TOPICS.parse(f"facebridge/terminal/{name}/open/set")
     if address is not None and address.is_well_formed:
         assert TOPICS.command(Scope.TERMINAL, address.name, OPEN) == f"facebridge/terminal/{name}/open/set"

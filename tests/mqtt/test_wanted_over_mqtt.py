@@ -1,4 +1,4 @@
-"""What is retained, and in which order the bridge appears, disappears and comes back, on a real broker."""
+"""Retained topics on a real broker: their order when the bridge starts, stops and reconnects."""
 
 import asyncio
 from pathlib import Path
@@ -25,11 +25,13 @@ def config(sn: str) -> str:
 
 
 async def online(client: MqttClient) -> None:
-    await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online")
+    await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online")
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_the_bridge_is_online_once_all_else_is_said(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_the_bridge_is_online_after_everything_else_is_published(
+    mosquitto: Mosquitto, protocol: Protocol
+) -> None:
     async with (
         mqtt_client(mosquitto.port, "#", protocol="5") as client,
         running(Bridge(mosquitto.port, protocol), known_terminal("T1"), known_terminal("T2")) as bridge,
@@ -45,7 +47,9 @@ async def test_the_bridge_is_online_once_all_else_is_said(mosquitto: Mosquitto, 
             "facebridge/terminal/T2/availability",
             "facebridge/terminal/T2/state",
         }
-        assert "facebridge/bridge/heartbeat" in client.topics()[: client.topics().index(BRIDGE_CONFIG)], "an echo first"
+        assert "facebridge/bridge/heartbeat" in client.topics()[: client.topics().index(BRIDGE_CONFIG)], (
+            "a heartbeat comes first"
+        )
         for one in client.heard:
             assert (one.qos, one.retain) == (1, one.topic != "facebridge/bridge/heartbeat")
         await asyncio.wait_for(bridge.adapter.wait_online(), 10)
@@ -53,7 +57,7 @@ async def test_the_bridge_is_online_once_all_else_is_said(mosquitto: Mosquitto, 
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_who_subscribes_later_finds_it_all(mosquitto: Mosquitto, protocol: Protocol) -> None:
+async def test_a_later_subscriber_gets_everything_retained(mosquitto: Mosquitto, protocol: Protocol) -> None:
     bridge = Bridge(mosquitto.port, protocol)
     async with running(bridge, known_terminal("T1", name="Gate")):
         async with mqtt_client(mosquitto.port, AVAILABILITY) as client:
@@ -63,7 +67,7 @@ async def test_who_subscribes_later_finds_it_all(mosquitto: Mosquitto, protocol:
         async with mqtt_client(mosquitto.port, "#", protocol=protocol) as client:
             state = await client.wait_for(
                 "facebridge/terminal/T1/state",
-                lambda heard: heard.json["online"] and heard.json["persons"]["pending"] == 1,
+                lambda message: message.json["online"] and message.json["persons"]["pending"] == 1,
             )
             assert state.json.keys() == {
                 "sn",
@@ -75,28 +79,28 @@ async def test_who_subscribes_later_finds_it_all(mosquitto: Mosquitto, protocol:
                 "persons",
                 "last_reply",
             }
-            await client.wait_for("facebridge/terminal/T1/availability", lambda heard: heard.payload == b"online")
-            info = await client.wait_for(INFO, lambda heard: heard.json["terminals"]["online"] == 1)
+            await client.wait_for("facebridge/terminal/T1/availability", lambda message: message.payload == b"online")
+            info = await client.wait_for(INFO, lambda message: message.json["terminals"]["online"] == 1)
             assert info.json["version"] == "1.2.3"
             assert info.json["protocol"] == protocol
             assert info.json["terminals"] == {"known": 1, "online": 1, "pending": 0}
             assert info.json["warnings"] == ["the broker is embedded"]
-            await client.wait_for(BRIDGE_CONFIG, lambda heard: heard.retain)
+            await client.wait_for(BRIDGE_CONFIG, lambda message: message.retain)
 
 
-async def test_a_clean_stop_says_offline_of_all_and_then_of_the_bridge(mosquitto: Mosquitto) -> None:
+async def test_a_clean_stop_publishes_offline_for_all_terminals_and_then_the_bridge(mosquitto: Mosquitto) -> None:
     async with mqtt_client(mosquitto.port, "facebridge/#") as client:
         async with running(Bridge(mosquitto.port, "5"), known_terminal("T1"), known_terminal("T2")) as bridge:
             await online(client)
             bridge.connect("T1")
-            await client.wait_for("facebridge/terminal/T1/availability", lambda heard: heard.payload == b"online")
+            await client.wait_for("facebridge/terminal/T1/availability", lambda message: message.payload == b"online")
             client.heard.clear()
-        await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"offline")
-        said = [(one.topic, one.payload) for one in client.heard if one.topic.endswith("/availability")]
-        assert said == [("facebridge/terminal/T1/availability", b"offline"), (AVAILABILITY, b"offline")]
+        await client.wait_for(AVAILABILITY, lambda message: message.payload == b"offline")
+        published = [(one.topic, one.payload) for one in client.heard if one.topic.endswith("/availability")]
+        assert published == [("facebridge/terminal/T1/availability", b"offline"), (AVAILABILITY, b"offline")]
 
 
-async def test_all_that_is_wanted_is_sent_again_to_a_broker_that_lost_it(mosquitto: Mosquitto) -> None:
+async def test_everything_is_published_again_to_a_broker_that_lost_it(mosquitto: Mosquitto) -> None:
     async with running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge:
         async with mqtt_client(mosquitto.port, "#") as client:
             await online(client)
@@ -105,18 +109,20 @@ async def test_all_that_is_wanted_is_sent_again_to_a_broker_that_lost_it(mosquit
         bridge.count("T1", desired=5)
         await mosquitto.start()
         async with mqtt_client(mosquitto.port, "#") as client:
-            await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online", within=20)
+            await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online", within=20)
             topics = client.topics()
             assert topics.index(BRIDGE_CONFIG) < topics.index(config("T1")) < topics.index(AVAILABILITY)
             assert (await client.wait_for("facebridge/terminal/T1/availability")).payload == b"online"
-            await client.wait_for("facebridge/terminal/T1/state", lambda heard: heard.json["persons"]["desired"] == 5)
+            await client.wait_for(
+                "facebridge/terminal/T1/state", lambda message: message.json["persons"]["desired"] == 5
+            )
             await client.publish("facebridge/terminal/T1/open/set", "PRESS")
             assert (await client.wait_for("facebridge/terminal/T1/reply")).json["outcome"] == "ok"
             await client.publish("facebridge/terminal/T1/person/set", {"id": "1"})
-            await client.wait_for("facebridge/terminal/T1/reply", lambda heard: heard.json["outcome"] == "accepted")
+            await client.wait_for("facebridge/terminal/T1/reply", lambda message: message.json["outcome"] == "accepted")
 
 
-async def test_live_replies_of_an_outage_are_not_published_after_it(mosquitto: Mosquitto) -> None:
+async def test_events_of_an_outage_are_not_published_after_it(mosquitto: Mosquitto) -> None:
     async with running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge:
         async with mqtt_client(mosquitto.port, AVAILABILITY) as client:
             await online(client)
@@ -124,7 +130,7 @@ async def test_live_replies_of_an_outage_are_not_published_after_it(mosquitto: M
         bridge.admission.record_refusal("T6", "192.0.2.6", "wrong password")
         await mosquitto.start()
         async with mqtt_client(mosquitto.port, "facebridge/#") as client:
-            await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online", within=20)
+            await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online", within=20)
             assert "facebridge/bridge/event" not in client.topics()
 
 
@@ -136,13 +142,13 @@ async def test_the_will_publishes_offline_when_the_connection_breaks(mosquitto: 
     ):
         await online(client)
         proxy.break_connections()
-        will = await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"offline")
+        will = await client.wait_for(AVAILABILITY, lambda message: message.payload == b"offline")
         assert (will.qos, will.retain) == (1, True)
-        await client.wait_for_all(AVAILABILITY, 2, lambda heard: heard.payload == b"online")
+        await client.wait_for_all(AVAILABILITY, 2, lambda message: message.payload == b"online")
         assert [one.payload for one in client.heard] == [b"online", b"offline", b"online"]
 
 
-async def test_home_assistants_birth_has_discovery_sent_again(mosquitto: Mosquitto) -> None:
+async def test_a_start_of_home_assistant_makes_discovery_published_again(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "#") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")),
@@ -156,7 +162,7 @@ async def test_home_assistants_birth_has_discovery_sent_again(mosquitto: Mosquit
         assert topics == [BRIDGE_CONFIG, config("T1")]
 
 
-async def test_discovery_follows_names_and_ends_with_the_terminal(mosquitto: Mosquitto) -> None:
+async def test_discovery_follows_changes_and_ends_with_the_terminal(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "#") as client,
         running(Bridge(mosquitto.port, "5")),
@@ -172,12 +178,12 @@ async def test_discovery_follows_names_and_ends_with_the_terminal(mosquitto: Mos
         changed = (await client.wait_for_all(config("T5"), 2))[1]
         assert changed.json["dev"]["suggested_area"] == "Yard"
         await client.publish("facebridge/bridge/forget/set", {"sn": "T5"})
-        await client.wait_for("facebridge/terminal/T5/state", lambda heard: heard.payload == b"")
+        await client.wait_for("facebridge/terminal/T5/state", lambda message: message.payload == b"")
         topics = [one.topic for one in client.heard if one.payload == b""]
-        assert topics[0] == config("T5"), "the entities go before what they read"
+        assert topics[0] == config("T5"), "the entities are removed before the topics that they read"
 
 
-async def test_without_discovery_nothing_is_said_to_home_assistant(mosquitto: Mosquitto) -> None:
+async def test_without_discovery_nothing_is_published_to_home_assistant(mosquitto: Mosquitto) -> None:
     async with (
         mqtt_client(mosquitto.port, "#") as client,
         running(Bridge(mosquitto.port, "5", discovery=False), known_terminal("T1")),
@@ -195,12 +201,12 @@ async def test_the_availability_of_two_thousand_terminals_is_published_before_on
         mqtt_client(mosquitto.port, AVAILABILITY, "facebridge/terminal/+/availability") as client,
         running(Bridge(mosquitto.port, "5"), *terminals) as bridge,
     ):
-        await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online", within=30)
+        await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online", within=30)
         assert len([topic for topic in client.topics() if topic.startswith("facebridge/terminal/")]) == 2_000
         assert bridge.adapter.statistics().retained_unsent == 0
 
 
-RULES = {
+ACCESS_RULES = {
     "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": True},
     "clients": [],
     "groups": [{"groupname": "everyone", "roles": [{"rolename": "no persons"}]}],
@@ -214,17 +220,19 @@ RULES = {
 }
 
 
-async def test_doors_open_where_the_broker_refuses_the_intake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_presses_work_when_the_broker_refuses_the_intake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
     rules = tmp_path / "rules.json"
-    rules.write_bytes(orjson.dumps(RULES))
+    rules.write_bytes(orjson.dumps(ACCESS_RULES))
     options = [f"plugin {plugin}", f"plugin_opt_config_file {rules}"]
     async with (
         Mosquitto(tmp_path, options) as mosquitto,
         mqtt_client(mosquitto.port, AVAILABILITY, INFO, "facebridge/terminal/T1/reply") as client,
         running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
     ):
-        await client.wait_for(AVAILABILITY, lambda heard: heard.payload == b"online")
+        await client.wait_for(AVAILABILITY, lambda message: message.payload == b"online")
         assert "the broker refuses the subscription to facebridge/terminal/+/person/set" in caplog.text
         info = await client.wait_for(INFO)
         assert any("intake" in warning for warning in info.json["warnings"])
@@ -233,7 +241,7 @@ async def test_doors_open_where_the_broker_refuses_the_intake(tmp_path: Path, ca
         assert (await client.wait_for("facebridge/terminal/T1/reply")).json["outcome"] == "ok"
 
 
-async def test_a_stop_without_a_broker_takes_no_time(mosquitto: Mosquitto) -> None:
+async def test_a_stop_without_a_broker_is_quick(mosquitto: Mosquitto) -> None:
     async with running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge:
         async with mqtt_client(mosquitto.port, AVAILABILITY) as client:
             await online(client)
@@ -242,7 +250,7 @@ async def test_a_stop_without_a_broker_takes_no_time(mosquitto: Mosquitto) -> No
     assert bridge.clock.boottime() - began < 3
 
 
-async def test_a_stop_with_a_broker_that_hangs_ends_in_time(mosquitto: Mosquitto) -> None:
+async def test_a_stop_with_a_frozen_broker_ends_in_time(mosquitto: Mosquitto) -> None:
     async with running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge:
         async with mqtt_client(mosquitto.port, AVAILABILITY) as client:
             await online(client)

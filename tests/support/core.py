@@ -35,7 +35,7 @@ class RecordingConnection:
 
     Attributes:
         frames: the frames that were sent.
-        taken: what `acknowledged` returns.
+        is_acknowledged: what `acknowledged` returns.
         broken: whether `send` fails.
         resets: the reasons of its resets.
     """
@@ -50,7 +50,7 @@ class RecordingConnection:
         self.address = "192.0.2.7"
         self.connected_at = self.last_seen = _START
         self.frames: list[bytes] = []
-        self.taken: bool | None = True
+        self.is_acknowledged: bool | None = True
         self.broken = False
         self.resets: list[str] = []
         self._registry = registry
@@ -71,7 +71,7 @@ class RecordingConnection:
         return len(self.frames)
 
     def acknowledged(self, position: int) -> bool | None:
-        return self.taken
+        return self.is_acknowledged
 
     def reset(self, reason: str) -> None:
         self.resets.append(reason)

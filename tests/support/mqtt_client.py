@@ -1,4 +1,4 @@
-"""An MQTT client for tests: what anybody's Home Assistant, flow or script does, with everything it hears kept."""
+"""An MQTT client for tests, in the place of Home Assistant or a script; it keeps everything that it receives."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +21,7 @@ _NUMBERS = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A message as the client got it."""
+    """A message as the client received it."""
 
     topic: str
     payload: bytes
@@ -35,7 +35,7 @@ class Heard:
 
 
 class MqttClient:
-    """A connected client; `heard` fills with what it is sent, and `watch` holds that against the contract."""
+    """A client; `heard` collects its messages, and `watch` checks them against the published schemas."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class MqttClient:
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
     ) -> None:
-        """Publish; with QoS 1 return once the broker has it."""
+        """Publish; with QoS 1, return after the broker's acknowledgement."""
         if isinstance(payload, dict | list):
             payload = orjson.dumps(payload)
         self.watch.published(topic, payload.encode() if isinstance(payload, str) else payload)
@@ -113,13 +113,18 @@ class MqttClient:
     async def wait_for(
         self, topic: str, matches: Callable[[Heard], bool] = lambda _: True, *, within: float = 10
     ) -> Heard:
-        """Return the first message of a topic that matches, heard already or yet to come."""
+        """Return the first message of a topic that matches; wait for it if necessary."""
         return (await self.wait_for_all(topic, 1, matches, within=within))[0]
 
     async def wait_for_all(
-        self, topic: str, number: int, matches: Callable[[Heard], bool] = lambda _: True, *, within: float = 10
+        self,
+        topic: str,
+        number: int,
+        matches: Callable[[Heard], bool] = lambda _: True,
+        *,
+        within: float = 10,
     ) -> Sequence[Heard]:
-        """Return the first `number` messages of a topic that match."""
+        """Return the first `number` messages of a topic that match; wait for them if necessary."""
         try:
             async with asyncio.timeout(within):
                 while True:
@@ -129,7 +134,7 @@ class MqttClient:
                         return found[:number]
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"waited for {number} on {topic}, heard {self.heard!r}"[:4000]) from None
+            raise AssertionError(f"waited for {number} on {topic}, received {self.heard!r}"[:4000]) from None
 
     def _on_connect(self, *_: Any) -> None:
         self._loop.call_soon_threadsafe(self._connected.set)
@@ -139,18 +144,19 @@ class MqttClient:
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         properties = getattr(message, "properties", None)
-        heard = Heard(
+        received = Heard(
             message.topic,
             bytes(message.payload),
             message.qos,
             message.retain,
             getattr(properties, "CorrelationData", None),
         )
-        self._loop.call_soon_threadsafe(self._add, heard)
+        self._loop.call_soon_threadsafe(self._add, received)
 
-    def _add(self, heard: Heard) -> None:
-        self.heard.append(heard)
-        self.watch.heard(heard.topic, heard.payload, qos=heard.qos, retain=heard.retain if self.protocol5 else None)
+    def _add(self, message: Heard) -> None:
+        self.heard.append(message)
+        retain = message.retain if self.protocol5 else None
+        self.watch.heard(message.topic, message.payload, qos=message.qos, retain=retain)
         self._changed.set()
 
 
@@ -162,7 +168,7 @@ async def mqtt_client(
     login: tuple[str, str] | None = None,
     base_topic: str = "facebridge",
 ) -> AsyncIterator[MqttClient]:
-    """Connect a client that hears these topics; what it has heard below the base topic must be as the contract says."""
+    """Connect a client that subscribes to these topics. Check its messages against the schemas at the end."""
     client = MqttClient(port, protocol, login, base_topic)
     await client.connect()
     try:
