@@ -20,16 +20,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bridge.app import StartError
 from bridge.home_assistant_app.options import Container
 from bridge.model.faults import UnavailableError
-from bridge.store.backup import back_up, restore
-from bridge.store.errors import StoreError
 
 _LOGGER = logging.getLogger(__name__)
 
 BACKUP = "facebridge.backup"
 AT_REST = "facebridge.at-rest"
+
+
+class RestoreError(Exception):
+    """The file of a backup cannot be used; the message says why."""
 
 
 async def write_backup(container: Container) -> None:
@@ -40,6 +41,9 @@ async def write_backup(container: Container) -> None:
         UnavailableError: the store cannot be read or the file cannot be written.
     """
     if await asyncio.to_thread(container.store.exists):
+        # Imported here, because `after-backup` does not need SQLAlchemy, whose import takes most of its time.
+        from bridge.store.backup import back_up
+
         await back_up(container.store_url, container.data / BACKUP, lambda _done, _total: None)
 
 
@@ -53,7 +57,7 @@ async def restore_from_backup(container: Container) -> None:
     """Restore the store if this `/data` comes from a backup, then delete leftovers of backups.
 
     Raises:
-        StartError: the file of the backup cannot be used; it is kept.
+        RestoreError: the file of the backup cannot be used; it is kept.
     """
     at_rest, backup = container.data / AT_REST, container.data / BACKUP
     if not await asyncio.to_thread(container.store.exists):
@@ -61,10 +65,13 @@ async def restore_from_backup(container: Container) -> None:
         found = next((file for file in (at_rest, backup) if file.exists()), None)
         if found is None:
             return
+        from bridge.store.backup import restore
+        from bridge.store.errors import StoreError
+
         try:
             await restore(found, container.store_url, lambda _done, _total: None)
         except (StoreError, UnavailableError) as error:
-            raise StartError(f"{found}: the restored backup cannot be used: {error}") from None
+            raise RestoreError(f"{found}: the restored backup cannot be used: {error}") from None
         _LOGGER.warning(
             "this app was restored from a backup: all persons are sent to the terminals again. Persons who were added"
             " after the backup may still be on terminals; a sync with clear removes them"

@@ -19,7 +19,7 @@ from bridge.config.faults import ConfigurationError
 from bridge.config.load import SECRETS_FILE, load_settings
 from bridge.config.secrets_file import ensure_secrets_file, what_to_enter
 from bridge.config.settings import Settings
-from bridge.home_assistant_app.backup_hooks import restore_from_backup, second_name_at_end
+from bridge.home_assistant_app.backup_hooks import RestoreError, restore_from_backup, second_name_at_end
 from bridge.home_assistant_app.options import (
     AppOptions,
     Container,
@@ -86,7 +86,7 @@ async def run_app(container: Container, supervisor_url: str, environment: Mappin
             faults = named_by_option(error, container).faults
             lines = [f"option {fault.path}: {fault.message}" if fault.path else fault.message for fault in faults]
             return _fail(2, *lines, "correct this on the app's Configuration page, then start the app again")
-        except StartError as error:
+        except (RestoreError, StartError) as error:
             return _fail(1, str(error))
     return 0
 

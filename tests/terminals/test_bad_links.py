@@ -146,8 +146,8 @@ async def on_another_host(
         )
         async with system.open():
             url = f"ws{'s' if tls else ''}://{USERNAME}:{PASSWORD}@{host.outside}:{system.server.port}/devs/"
-            simulate = (sys.executable, "-m", "bridge", "simulate", "--url", url, "--sn", "T1")
-            process = await host.run("env", f"SSL_CERT_FILE={tmp_path / 'authority.pem'}", *simulate)
+            terminal = (sys.executable, "-m", "tests.support.terminal_process", url, "T1")
+            process = await host.run("env", f"SSL_CERT_FILE={tmp_path / 'authority.pem'}", *terminal)
             try:
                 await connection_of(system)
                 yield system, host, process
@@ -168,12 +168,11 @@ async def test_a_press_on_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_
         assert reply.delivered is False
         assert system.clock.boottime() - began < 5.5
         host.plug()
-        # The terminal does not notice the interruption before its next ping, in 30 s.
+        # Give a press that the kernel still held time to arrive.
         await asyncio.sleep(1)
         process.terminate()
         output, _ = await process.communicate()
-        assert b"opened 1," in output
-        assert b"opened 2," not in output
+        assert output == b"opened 1\n"
 
 
 async def test_a_link_that_the_kernel_ends_reports_nothing_as_delivered(tmp_path: Path) -> None:
