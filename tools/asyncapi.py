@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of the MQTT side, as the bridge sees it: it receives commands and sends the rest."""
+"""The AsyncAPI 3 document of the bridge's MQTT topics: the bridge receives commands and sends everything else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from bridge import __version__
 from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition
 from bridge.core.commands import COMMANDS
 from bridge.model.json_schema import JsonSchema
-from bridge.model.names import ALL_TERMINALS, SERIAL_NUMBER
+from bridge.model.names import ALL_TERMINALS, GROUP_NAME, SERIAL_NUMBER
 from bridge.mqtt.command_reader import MAXIMUM_CORRELATION_DATA_LENGTH
 from bridge.mqtt.topics import (
     BRIDGE_REPLY,
@@ -25,24 +25,24 @@ from tools.catalogue import Catalogue
 _MQTT_BINDING = "0.2.0"
 
 _DESCRIPTION = """\
-Face-recognition door terminals on MQTT. Operations are the bridge's own: what it *receives* is for you to publish, what
-it *sends* for you to subscribe to.
+Face-recognition door terminals on MQTT. Operations are named from the bridge's view: publish what it *receives*,
+subscribe to what it *sends*.
 
 - **A door never opens late**: `open` and `reboot` are carried out at once or not at all; the reply says which.
 - **A person never gets lost**: publish person changes with QoS 1. `accepted` says that one is stored; `ok`, `refused`
   or `superseded` follows under the same `request_id`.
-- **Never publish a command retained**: it is not obeyed.
-- With MQTT 5, a Response Topic outside the base topic and the discovery prefix, and Correlation Data are honoured:
-  replies (for a group, its summary) are published there too.
-- What the bridge publishes may get further keys with a later version; in commands, unknown keys are `invalid`.
+- **Never publish a retained command**: it is not carried out.
+- With MQTT 5 you may give a Response Topic outside the base topic and the discovery prefix, and Correlation Data: the
+  replies (for a group, its summary) are also published there.
+- Later versions may add keys to what the bridge publishes; in commands, unknown keys are `invalid`.
 
-What Home Assistant's discovery publishes is Home Assistant's own format and not described here."""
+The discovery messages are not described here, because Home Assistant defines their format."""
 
 _NAMES = {
     Scope.TERMINAL: "sn",
     Scope.GROUP: "group",
 }
-"""The parameter that stands for the name in topics of a scope."""
+"""The parameter for the name in the topics of each scope."""
 
 _PARAMETERS = {
     "base": {
@@ -54,7 +54,7 @@ _PARAMETERS = {
         "examples": ["FEDCBA9876543210"],
     },
     "group": {
-        "description": f"a group's name, as an SN; `{ALL_TERMINALS}` is the group of every known terminal",
+        "description": f"a group's name, `{GROUP_NAME.pattern}`; `{ALL_TERMINALS}` is every known terminal",
         "examples": ["lobby", ALL_TERMINALS],
     },
 }
@@ -67,18 +67,18 @@ _RESPONSE_TOPIC = "responseTopic"
 
 
 def asyncapi_document(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the document, with everything that it refers to inside."""
+    """Return the document, which contains everything that it refers to."""
     topics = Topics("{base}")
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {
-        "press": _plain_message("What Home Assistant's buttons publish.", PRESS),
-        "nothing": _plain_message("An empty payload; with a press only over MQTT 5.", NOTHING),
+        "press": _plain_message("The payload of Home Assistant's buttons.", PRESS),
+        "nothing": _plain_message("An empty payload; for `open` and `reboot` only with MQTT 5.", NOTHING),
     }
     for publication in PUBLICATIONS:
         key = _key(publication.scope, publication.level)
         for payload in publication.payloads:
-            messages[_lower(payload["title"])] = _told_message(payload, is_json=publication.is_json)
+            messages[_lower(payload["title"])] = _output_message(payload, is_json=publication.is_json)
         channels[key] = _channel(
             _topic(topics, publication), publication.scope, publication.description, _message_keys(publication)
         )
@@ -97,7 +97,7 @@ def asyncapi_document(catalogue: Catalogue) -> dict[str, Any]:
     operations[f"send{_upper(_RESPONSE_TOPIC)}"] = {
         "action": "send",
         **_on(_RESPONSE_TOPIC, replies),
-        "summary": "The replies to a command (for a group, its summary), besides those on the public topic.",
+        "summary": "The replies to a command (for a group, its summary), in addition to those on the public topic.",
         "bindings": _operation_binding(qos=1, retain=False),
     }
     for definition in COMMANDS:
@@ -137,8 +137,8 @@ def asyncapi_document(catalogue: Catalogue) -> dict[str, Any]:
             "messages": messages,
             "parameters": _PARAMETERS,
             "securitySchemes": {
-                "password": {"type": "userPassword", "description": "the broker's own users"},
-                "certificate": {"type": "X509", "description": "a client's certificate, where the broker asks for it"},
+                "password": {"type": "userPassword", "description": "a user of the broker"},
+                "certificate": {"type": "X509", "description": "a client's certificate, if the broker requires it"},
             },
         },
     }
@@ -149,7 +149,7 @@ def _server(protocol: str, port: str, security: Sequence[dict[str, str]]) -> dic
         "host": f"{{host}}:{port}",
         "protocol": protocol,
         "protocolVersion": "5",
-        "description": "The broker that the bridge is connected to, with MQTT 5 or 3.1.1.",
+        "description": "The broker to which the bridge is connected with MQTT 5 or 3.1.1.",
         "variables": {"host": {"default": "localhost", "description": "the broker's address"}},
         "security": list(security),
     }
@@ -181,12 +181,12 @@ def _on(channel: str, message_keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _advice(definition: CommandDefinition, scope: Scope) -> str:
-    said = ["Publish it without the retain flag."]
+    advice = ["Publish it without the retain flag."]
     if not definition.urgent:
-        said.append("Publish it with QoS 1: with QoS 0 the broker may drop it before the bridge sees it.")
+        advice.append("Publish it with QoS 1: with QoS 0 the broker may drop it before it reaches the bridge.")
     if scope is Scope.GROUP:
-        said.append("Each member also replies on its own topic.")
-    return " ".join(said)
+        advice.append("Each member also replies on its own topic.")
+    return " ".join(advice)
 
 
 def _operation_binding(*, qos: int, retain: bool) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _message(schema: JsonSchema) -> dict[str, Any]:
     return message
 
 
-def _told_message(schema: JsonSchema, *, is_json: bool) -> dict[str, Any]:
+def _output_message(schema: JsonSchema, *, is_json: bool) -> dict[str, Any]:
     message = {**_message(schema), "contentType": "application/json" if is_json else "text/plain"}
     if "request_id" in schema.get("properties", {}):
         message["correlationId"] = _CORRELATION
@@ -235,17 +235,17 @@ def _plain_message(summary: str, payload: bytes) -> dict[str, Any]:
     }
 
 
-_CORRELATION = {"location": "$message.payload#/request_id", "description": "the asker's own mark"}
+_CORRELATION = {"location": "$message.payload#/request_id", "description": "chosen by the sender"}
 
 _REPLY_PROPERTIES = {
     "responseTopic": {
         "type": "string",
         "maxLength": MAXIMUM_RESPONSE_TOPIC_LENGTH,
-        "description": "where to publish the replies too, outside the base topic",
+        "description": "a topic outside the base topic, on which the replies are also published",
     },
     "correlationData": {
         "type": "string",
-        "description": f"returned with them as it came, at most {MAXIMUM_CORRELATION_DATA_LENGTH} bytes",
+        "description": f"returned unchanged with the replies, at most {MAXIMUM_CORRELATION_DATA_LENGTH} bytes",
     },
     "bindingVersion": _MQTT_BINDING,
 }

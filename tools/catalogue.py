@@ -1,4 +1,4 @@
-"""Every schema that has a name, gathered from where it is declared."""
+"""All named schemas, collected from the modules that declare them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,39 +18,39 @@ _OF_NONE = frozenset(
         "contentMediaType",
     )
 )
-"""The keywords in use: those on which draft-07 and 2020-12 agree. What each holds: schemas by name, in a list, one, or
-none."""
+"""The keywords in use, grouped by what they contain: named schemas, a list of schemas, one schema, or none. Each means
+the same in draft-07 and 2020-12."""
 
 
 class Catalogue:
-    """Named schemas; what each refers to is in it, too."""
+    """Named schemas, with all schemas that they refer to."""
 
     def __init__(self, schemas: Iterable[JsonSchema]) -> None:
-        """Gather what these schemas hold.
+        """Collect these schemas and the named schemas in them.
 
         Raises:
-            ValueError: two differ under one title, a reference leads nowhere, or a keyword is not for both drafts.
+            ValueError: two schemas have the same title, a reference has no schema, or a keyword is not in both drafts.
         """
         self._named: dict[str, dict[str, Any]] = {}
         for schema in schemas:
-            self._take_out(schema)
+            self._extract(schema)
         for title, schema in self._named.items():
             for referred in _references(schema):
                 if referred not in self._named:
-                    raise ValueError(f"{title} refers to {referred}, which is declared nowhere")
+                    raise ValueError(f"{title} refers to {referred}, which is not declared")
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the titles, sorted."""
+        """Iterate over the titles, sorted."""
         return iter(sorted(self._named))
 
     def schema(self, title: str, prefix: str) -> dict[str, Any]:
-        """Return a schema whose references begin with `prefix`, as `#/$defs/`."""
+        """Return a schema whose references begin with `prefix`, such as `#/$defs/`."""
         written = _with_prefix(self._named[title], prefix)
         assert isinstance(written, dict)
         return written
 
     def document(self, title: str) -> dict[str, Any]:
-        """Return a schema as a document of its own, with all that it refers to inside."""
+        """Return a schema as a separate document that contains all schemas it refers to."""
         needed: set[str] = set()
         unseen = [title]
         while unseen:
@@ -65,32 +65,32 @@ class Catalogue:
             **({"$defs": {name: self.schema(name, prefix) for name in sorted(needed)}} if needed else {}),
         }
 
-    def _take_out(self, schema: JsonSchema) -> dict[str, Any]:
-        """Return a schema with a reference in place of each named part; where it is named itself, a reference."""
+    def _extract(self, schema: JsonSchema) -> dict[str, Any]:
+        """Return a schema with references in place of its named parts; for a named schema, a reference to it."""
         if "$ref" in schema:
             return dict(schema)
-        input_schema: dict[str, Any] = {}
+        extracted: dict[str, Any] = {}
         for keyword, value in schema.items():
             if keyword in _OF_MAPS:
-                input_schema[keyword] = {name: self._take_out(part) for name, part in value.items()}
+                extracted[keyword] = {name: self._extract(part) for name, part in value.items()}
             elif keyword in _OF_LISTS:
-                input_schema[keyword] = [self._take_out(part) for part in value]
+                extracted[keyword] = [self._extract(part) for part in value]
             elif keyword in _OF_ONE:
-                input_schema[keyword] = self._take_out(value) if isinstance(value, Mapping) else value
+                extracted[keyword] = self._extract(value) if isinstance(value, Mapping) else value
             elif keyword in _OF_NONE:
-                input_schema[keyword] = value
+                extracted[keyword] = value
             else:
-                raise ValueError(f"{keyword!r} is not among the keywords that mean the same to draft-07 and 2020-12")
-        title = input_schema.get("title")
+                raise ValueError(f"{keyword!r} is not a keyword that means the same in draft-07 and 2020-12")
+        title = extracted.get("title")
         if title is None:
-            return input_schema
-        if self._named.setdefault(title, input_schema) != input_schema:
-            raise ValueError(f"two schemas are called {title}")
+            return extracted
+        if self._named.setdefault(title, extracted) != extracted:
+            raise ValueError(f"two schemas have the title {title}")
         return {"$ref": title}
 
 
 def catalogue() -> Catalogue:
-    """Return every schema of the contract."""
+    """Return every schema of what the bridge reads and publishes."""
     return Catalogue(
         (
             PERSON_SCHEMA,

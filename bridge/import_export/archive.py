@@ -146,7 +146,7 @@ def open_file(file: Path) -> BinaryIO:
     try:
         return file.open("rb")
     except FileNotFoundError:
-        raise PersonFileError("does not exist") from None
+        raise PersonFileError("there is no such file") from None
     except OSError as error:
         raise PersonFileError(f"cannot be read: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""`valid_from` and `valid_until`: times as users write them (CONTRACT, section 4)."""
+"""Times as users write them: `valid_from` and `valid_until` (docs/mqtt.md)."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -8,11 +8,11 @@ from bridge.model.json_schema import JsonSchema
 from bridge.protocol.requests import NO_LIMIT
 
 LATEST_SECONDS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
-"""The latest time that can be given, in seconds since the epoch: the last second that ISO 8601 writes with a year of
-four digits. The earliest is the epoch itself, as no terminal's clock was set before."""
+"""The latest time that a user may give, in seconds since the epoch: the last second that ISO 8601 writes with a year of
+four digits. The earliest is the epoch itself, because no terminal's clock shows an earlier time."""
 
-_LONGEST = 64
-"""Characters a time may have; the longest that says anything has 35."""
+_MAXIMUM_TEXT_LENGTH = 64
+"""Characters of a time. The longest useful text has 35."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(
@@ -23,39 +23,39 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
 
 TIMESTAMP_SCHEMA: JsonSchema = {
     "title": "Moment",
-    "description": "A time between 1970 and 9999; null and -1 for no limit. Without an offset it is the bridge's local "
-    "time.",
+    "description": "A time between 1970 and 9999; null and -1 mean no limit. A time without an offset is the bridge's "
+    "local time.",
     "anyOf": [
         {"type": "null"},
         {"const": NO_LIMIT},
         {"type": "number", "minimum": 0, "maximum": LATEST_SECONDS, "description": "seconds since 1970"},
-        {"type": "string", "pattern": f"^{_DATE.pattern}$", "description": "a date that there is"},
-        {"type": "string", "pattern": f"^{_DATE_TIME.pattern}$", "description": "ISO 8601, a time that there is"},
+        {"type": "string", "pattern": f"^{_DATE.pattern}$", "description": "an existing date"},
+        {"type": "string", "pattern": f"^{_DATE_TIME.pattern}$", "description": "ISO 8601, an existing time"},
     ],
     "examples": ["2026-11-24T08:00+01:00", "2026-11-24", 1795500000, None],
 }
-"""What `parse_timestamp` reads."""
+"""The schema of what `parse_timestamp` reads."""
 
 _EXPECTED = 'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
-_OUT_OF_RANGE = "must lie between 1970 and 9999; null for no limit"
+_OUT_OF_RANGE = "must be between 1970 and 9999, or null for no limit"
 
 
 def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> float | None:
     """Read a time.
 
-    Of a local time that comes twice, as clocks are put back, the first is meant; one that clocks put forward leave out
-    is read as if they had not been yet.
+    A local time that occurs twice, because clocks are put back, means its first occurrence. A local time that does not
+    exist, because clocks are put forward, is read with the offset before the change.
 
     Args:
-        value: decoded JSON: ISO 8601, seconds since the epoch, or None; -1 is the vendor's None.
+        value: decoded JSON: ISO 8601, seconds since the epoch, or None; -1 means None, as in the vendor's protocol.
         timezone: of a time without an offset.
-        end_of_day: a date alone is its last second rather than its first.
+        end_of_day: whether a date alone means its last second, not its first.
 
     Returns:
-        Seconds since the epoch, to the millisecond as payloads show them; None for no limit.
+        Seconds since the epoch, rounded to milliseconds as payloads show them; None for no limit.
 
     Raises:
-        InvalidError: it is no such time.
+        InvalidError: the value is not such a time.
     """
     if value is None or (value == NO_LIMIT and not isinstance(value, bool)):
         return None
@@ -67,14 +67,14 @@ def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> flo
         raise InvalidError.at("", _EXPECTED)
     if LATEST_SECONDS < seconds <= LATEST_SECONDS * 1000 and not isinstance(value, str):
         raise InvalidError.at("", "must be seconds since 1970; these look like milliseconds")
-    # NaN is not within bounds either.
+    # Also refuses NaN, for which every comparison is false.
     if not 0 <= seconds <= LATEST_SECONDS:
         raise InvalidError.at("", _OUT_OF_RANGE)
     return round(float(seconds), 3)
 
 
 def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
-    written = text.strip().upper() if len(text) <= _LONGEST else ""
+    written = text.strip().upper() if len(text) <= _MAXIMUM_TEXT_LENGTH else ""
     try:
         if _DATE.fullmatch(written):
             day = date.fromisoformat(written)
@@ -83,37 +83,37 @@ def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
             moment = datetime.fromisoformat(written)
             return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone)).timestamp()
     except ValueError as error:
-        raise InvalidError.at("", f"{shorten(text, 40)!r} is no time: {error}") from None
+        raise InvalidError.at("", f"{shorten(text, 40)!r} is not a time: {error}") from None
     except OverflowError:
         raise InvalidError.at("", _OUT_OF_RANGE) from None
     if _NUMBER.fullmatch(written):
-        raise InvalidError.at("", "must be a number, without quotation marks, where it is seconds since 1970")
+        raise InvalidError.at("", "must be a number without quotation marks if it is seconds since 1970")
     raise InvalidError.at("", f"{_EXPECTED}; not {shorten(text, 40)!r}")
 
 
 def _start_of(day: date, timezone: tzinfo) -> float:
-    # Where clocks are put forward at midnight there is no 00:00, and this is the moment they are put forward.
+    # If clocks are put forward at midnight, 00:00 does not exist; this then is the instant of the change.
     return datetime.combine(day, time(), timezone).timestamp()
 
 
 def _end_of(day: date, timezone: tzinfo) -> float:
     if day == date.max:
         return datetime.combine(day, time(23, 59, 59), timezone).timestamp()
-    # Not 23:59:59 itself, which comes twice or not at all where clocks are changed around midnight.
+    # Not 23:59:59 itself: it occurs twice or not at all if clocks are changed around midnight.
     return _start_of(day + timedelta(days=1), timezone) - 1
 
 
 class LocalTimezone(tzinfo):
-    """The machine's own, summer time included."""
+    """The machine's time zone, including summer time."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        """Return the offset that holds at a local time."""
+        """Return the offset at a local time."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
 
     def dst(self, _moment: datetime | None) -> timedelta | None:
-        """Return None: nobody asks how much of the offset is summer time."""
+        """Return None: the share of summer time in the offset is not used."""
         return None
 
     def tzname(self, moment: datetime | None) -> str | None:
-        """Return what the offset is called at a local time."""
+        """Return the name of the offset at a local time."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()

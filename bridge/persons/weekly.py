@@ -1,4 +1,4 @@
-"""`weekly`: the hours of a week as users and the vendor write them (CONTRACT, section 4)."""
+"""Weekly rules as users and the terminals' vendor write them: `weekly` (docs/mqtt.md)."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ from bridge.model.json_schema import JsonSchema, text
 from bridge.model.person import WEEKDAYS, Weekly
 
 MAXIMUM_RANGES = 24
-"""Ranges of a day: one an hour; the document's example has three. A terminal's room for them is not documented."""
+"""Ranges of a day: one for each hour. The vendor's example has three; how many a terminal accepts is not documented."""
 
-_LONGEST_DAY = 512
-"""Characters of a day: `MAXIMUM_RANGES` of 11 each, with room for spaces."""
-_LONGEST_TEXT = 8192
-"""Characters of the vendor's text form: seven of the longest days and their names."""
+_MAXIMUM_DAY_LENGTH = 512
+"""Characters of a day: `MAXIMUM_RANGES` of 11 characters, with room for spaces."""
+
+_MAXIMUM_TEXT_LENGTH = 8192
+"""Characters of the vendor's text form: seven of the longest days, and their names."""
 
 _DEFAULT = "default"
 _KEYS = {key.lower(): key for key in (*WEEKDAYS, _DEFAULT)}
@@ -34,14 +35,14 @@ def _in_any_case(word: str) -> str:
 
 _HOURS_SCHEMA: JsonSchema = {
     "title": "Hours",
-    "description": f"The hours of a day, `HH:MM-HH:MM` joined with `;`, or a list of such; at most {MAXIMUM_RANGES} "
-    "ranges, each forwards, none overlapping another. Empty or null for none.",
+    "description": f"The hours of a day: ranges `HH:MM-HH:MM` joined with `;`, or a list of ranges; at most "
+    f"{MAXIMUM_RANGES}. Each range ends after it starts, and no two overlap. Empty or null means none.",
     "anyOf": [
         {"type": "null"},
-        {"type": "string", "pattern": rf"^\s*(?:{_RANGES})?\s*$", "maxLength": _LONGEST_DAY},
+        {"type": "string", "pattern": rf"^\s*(?:{_RANGES})?\s*$", "maxLength": _MAXIMUM_DAY_LENGTH},
         {
             "type": "array",
-            "items": {"type": "string", "pattern": rf"^\s*{_RANGES}\s*$", "maxLength": _LONGEST_DAY},
+            "items": {"type": "string", "pattern": rf"^\s*{_RANGES}\s*$", "maxLength": _MAXIMUM_DAY_LENGTH},
             "maxItems": MAXIMUM_RANGES,
         },
     ],
@@ -50,8 +51,8 @@ _HOURS_SCHEMA: JsonSchema = {
 
 WEEKLY_RULE_SCHEMA: JsonSchema = {
     "title": "WeeklyRule",
-    "description": "The hours of a week in which somebody may pass: all seven days, in upper or lower case, or "
-    f"`{_DEFAULT}` for those left out, none twice. As text: the JSON of the same, as the vendor has it.",
+    "description": "The hours of each weekday in which the person may pass: all seven days, in upper or lower case, or "
+    f"`{_DEFAULT}` for the days that are left out, none twice. As text: the JSON of this object, as the vendor has it.",
     "anyOf": [
         {
             "type": "object",
@@ -59,39 +60,41 @@ WEEKLY_RULE_SCHEMA: JsonSchema = {
             "patternProperties": {f"^{_in_any_case(key)}$": _HOURS_SCHEMA for key in _KEYS.values()},
             "additionalProperties": False,
             "maxProperties": len(_KEYS),
-            # All seven, or some key that is `default`.
+            # All seven days, or a key `default`.
             "anyOf": [
                 {"minProperties": len(WEEKDAYS)},
                 {"not": {"propertyNames": {"not": {"pattern": f"^{_in_any_case(_DEFAULT)}$"}}}},
             ],
         },
-        {**text("the JSON of such an object", longest=_LONGEST_TEXT), "contentMediaType": "application/json"},
+        {**text("the JSON of such an object", longest=_MAXIMUM_TEXT_LENGTH), "contentMediaType": "application/json"},
     ],
     "examples": [{"default": "08:00-18:00", "Saturday": None, "Sunday": ""}],
 }
-"""What `parse_weekly` reads, but for null."""
+"""The schema of what `parse_weekly` reads, except null."""
 
 
 def parse_weekly(value: object) -> Weekly | None:
     """Read a weekly rule.
 
     Args:
-        value: decoded JSON: a day in upper or lower case → its ranges, all seven or `default` for those left out; the
-            same as JSON text, as the vendor has it; or None.
+        value: decoded JSON: an object from days, in upper or lower case, to their ranges, with all seven days or
+            `default` for the others; the JSON text of this object, as the vendor writes it; or None.
 
     Returns:
         The rule; None for none.
 
     Raises:
-        InvalidError: with all that is wrong, paths as seen from the rule.
+        InvalidError: with all faults, at paths relative to the rule.
     """
     if value is None:
         return None
     days = _decode(value) if isinstance(value, str) else value
     if not isinstance(days, Mapping):
-        raise InvalidError.at("", 'must be days like {"Monday": "09:00-17:00", "default": null}, or null for no rule')
+        raise InvalidError.at(
+            "", 'must be an object like {"Monday": "09:00-17:00", "default": null}, or null for no rule'
+        )
     if len(days) > len(_KEYS):
-        raise InvalidError.at("", f'has {len(days)} entries; there are seven days and "{_DEFAULT}"')
+        raise InvalidError.at("", f'has {len(days)} entries; it may have the seven days and "{_DEFAULT}"')
     given: dict[str, str] = {}
     faults: list[Fault] = []
     for key, hours in days.items():
@@ -115,8 +118,8 @@ def parse_weekly(value: object) -> Weekly | None:
 
 
 def _decode(text: str) -> object:
-    if len(text) > _LONGEST_TEXT:
-        raise InvalidError.at("", f"has more than {_LONGEST_TEXT} characters")
+    if len(text) > _MAXIMUM_TEXT_LENGTH:
+        raise InvalidError.at("", f"has more than {_MAXIMUM_TEXT_LENGTH} characters")
     try:
         value: object = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -133,7 +136,7 @@ def _parse_day(hours: object) -> str:
         hours = [hours] if hours.strip() else []
     if not isinstance(hours, list) or not all(isinstance(part, str) for part in hours):
         raise InvalidError.at("", 'must be like "09:00-12:35;13:25-16:25", a list of such ranges, or null for none')
-    if len(hours) > MAXIMUM_RANGES or any(len(part) > _LONGEST_DAY for part in hours):
+    if len(hours) > MAXIMUM_RANGES or any(len(part) > _MAXIMUM_DAY_LENGTH for part in hours):
         raise InvalidError.at("", f"has more than {MAXIMUM_RANGES} ranges")
     ranges = sorted(_parse_range(one) for part in hours for one in part.split(";"))
     if len(ranges) > MAXIMUM_RANGES:
@@ -147,11 +150,11 @@ def _parse_day(hours: object) -> str:
 def _parse_range(text: str) -> tuple[str, str]:
     found = _RANGE.fullmatch(text.strip())
     if found is None:
-        raise InvalidError.at("", f'{shorten(text, 40)!r} is no range like "09:00-12:35", from 00:00 to 23:59')
+        raise InvalidError.at("", f'{shorten(text, 40)!r} is not a range like "09:00-12:35", from 00:00 to 23:59')
     start, end = found.groups()
-    # With two digits everywhere, times compare as text.
+    # Times of two digits each compare as text.
     if start == end:
         raise InvalidError.at("", f"{start}-{end} has no length")
     if start > end:
-        raise InvalidError.at("", f"{start}-{end} is backwards; hours over midnight are split between the two days")
+        raise InvalidError.at("", f"{start}-{end} is backwards; split hours over midnight between the two days")
     return start, end

@@ -5,17 +5,17 @@ import orjson
 from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 MAXIMUM_MSGID_LENGTH = 128
-"""Characters; the document's msgids are UUIDs of 36, and the bridge makes no longer ones."""
+"""Characters. The vendor's examples and the bridge itself use UUIDs, which have 36."""
 
 MAXIMUM_SN_LENGTH = 64
-"""Characters; as many as an SN in the terminal's path may have (CONTRACT, section 4)."""
+"""Characters, as in the path with which a terminal connects (docs/protocol.md)."""
 
 
 def encode_envelope(*, msgid: str, sn: str, cmd: str, msg: str) -> bytes:
-    """Write a frame: exactly the four keys, all strings.
+    """Return a frame with exactly the four keys, all strings.
 
     Raises:
-        LocalProtocolError: the msgid or the SN is empty, too long or not printable, or a text is not Unicode.
+        LocalProtocolError: the msgid or the SN is empty, too long or not printable, or a text has a lone surrogate.
     """
     if not is_identifier(msgid, MAXIMUM_MSGID_LENGTH):
         raise LocalProtocolError(f"a msgid has 1 to {MAXIMUM_MSGID_LENGTH} printable characters")
@@ -30,11 +30,11 @@ def encode_envelope(*, msgid: str, sn: str, cmd: str, msg: str) -> bytes:
 def decode_object(text: str | bytes, what: str) -> dict[str, object]:
     """Read a JSON object.
 
-    orjson bounds the depth and refuses NaN, Infinity, numbers beyond a double, lone surrogates and bytes that
-    are not UTF-8. Its error holds the whole text, so it is not chained.
+    orjson limits the depth and refuses NaN, Infinity, numbers beyond a double, lone surrogates and bytes that are not
+    UTF-8. Its error contains the whole text, so it is not chained.
 
     Raises:
-        RemoteProtocolError: it is not JSON, or no object; `what` names it.
+        RemoteProtocolError: the text is not a JSON object; `what` names the text in the message.
     """
     try:
         value = orjson.loads(text)
@@ -46,10 +46,10 @@ def decode_object(text: str | bytes, what: str) -> dict[str, object]:
 
 
 def read_identifier(value: object, name: str, maximum: int) -> str:
-    """Check that a value is a msgid or an SN.
+    """Return a value that is a msgid or an SN.
 
     Raises:
-        RemoteProtocolError: it is not.
+        RemoteProtocolError: it is neither.
     """
     if not isinstance(value, str) or not is_identifier(value, maximum):
         raise RemoteProtocolError(f"{name} is not a string of 1 to {maximum} printable characters")
@@ -57,5 +57,5 @@ def read_identifier(value: object, name: str, maximum: int) -> str:
 
 
 def is_identifier(text: str, maximum: int) -> bool:
-    """Tell whether a text can be a msgid or an SN."""
+    """Return whether a text can be a msgid or an SN."""
     return 0 < len(text) <= maximum and text.isprintable()

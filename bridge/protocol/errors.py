@@ -1,26 +1,26 @@
-"""What can go wrong between the bridge and a terminal's bytes, told apart by whose fault it is.
+"""Protocol errors, by the side that caused them.
 
 ProtocolError
-├── LocalProtocolError     ours: this must never be sent
-└── RemoteProtocolError    theirs: this cannot be read
+├── LocalProtocolError     the bridge's: this must never be sent
+└── RemoteProtocolError    the terminal's: this cannot be read
 """
 
 
 class ProtocolError(Exception):
-    """Either side broke the protocol."""
+    """One side has broken the protocol."""
 
 
 class LocalProtocolError(ProtocolError):
-    """We were about to send what must never be sent: a defect of the caller, who should have checked."""
+    """The bridge was about to send what must never be sent: a defect of the caller, which should have checked it."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The other side sent what cannot be read; the only exception that leaves a decoder.
+    """The other side sent what cannot be read. Decoders raise no other exception.
 
-    The message is a short hint and never holds a part of the frame, so it may be logged as it is.
+    The message is a short hint. It never contains a part of the frame, so it may be logged.
 
     Attributes:
-        msgid: the frame's own, where that much could be read: printable, and no longer than a msgid may be.
+        msgid: the frame's msgid, if it could be read: printable, and of allowed length.
     """
 
     def __init__(self, message: str, *, msgid: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`application/x-www-form-urlencoded`, in the one spelling that strict and naive decoders read the same."""
+"""`application/x-www-form-urlencoded`, written so that strict and naive decoders read the same."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -10,10 +10,10 @@ _ESCAPED = re.compile(r"(?:[A-Za-z0-9_.~-]++|%[0-9A-Fa-f]{2})*+")
 
 
 def escape(text: str) -> str:
-    """Percent-encode a value, a space as `%20`: some decoders read `+` as itself.
+    """Percent-encode a value. A space becomes `%20`, because some decoders do not read `+` as a space.
 
     Raises:
-        LocalProtocolError: the text is not Unicode.
+        LocalProtocolError: the text has a lone surrogate.
     """
     try:
         return quote(text, safe="")
@@ -22,16 +22,16 @@ def escape(text: str) -> str:
 
 
 def join_form(fields: Iterable[tuple[str, str]]) -> str:
-    """Write a form of names and values that are escaped already."""
+    """Return a form of names and escaped values."""
     return "&".join([f"{name}={value}" for name, value in fields])
 
 
 def split_form(text: str, *, required: Collection[str], optional: Collection[str]) -> dict[str, str]:
-    """Take a form apart, strictly; the values stay escaped.
+    """Return the fields of a form, read strictly. The values stay escaped.
 
     Raises:
-        RemoteProtocolError: a part is no `name=value`, a name is unknown or comes twice, a required one is
-            missing, or a value holds anything that should have been escaped.
+        RemoteProtocolError: a part is not `name=value`, a name is unknown or given twice, a required one is missing, or
+            a value contains a character that should have been escaped.
     """
     fields: dict[str, str] = {}
     for part in text.split("&"):
@@ -50,7 +50,7 @@ def split_form(text: str, *, required: Collection[str], optional: Collection[str
 
 
 def unescape(value: str) -> str:
-    """Read a value that `split_form` returned.
+    """Return the text of a value that `split_form` returned.
 
     Raises:
         RemoteProtocolError: the escaped bytes are not UTF-8.

@@ -1,4 +1,4 @@
-"""A photo inside a `setPerson`: base64, percent-encoded."""
+"""The photo in a `setPerson` request: base64, percent-encoded."""
 
 import binascii
 from typing import NewType
@@ -6,23 +6,23 @@ from typing import NewType
 from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 EscapedPhoto = NewType("EscapedPhoto", str)
-"""Base64 with `+`, `/` and `=` percent-encoded, as `escape_photo` makes it.
+"""Base64 with `+`, `/` and `=` percent-encoded, as `escape_photo` returns it.
 
-Worth keeping with the photo: one person goes to many terminals and is sent again and again.
+It is worth caching, because the same person is sent to many terminals.
 """
 
 
 def escape_photo(base64_text: str) -> EscapedPhoto:
     """Escape a photo for a form.
 
-    Of base64 only three characters need it, and three `str.replace` take a fraction of a millisecond for
-    130 KB where `urllib.parse.quote` takes five and holds up the event loop.
+    Only three characters of base64 need escaping. Three `str.replace` take a fraction of a millisecond for 130 KB;
+    `urllib.parse.quote` takes five milliseconds and would delay the event loop.
 
     Args:
         base64_text: standard alphabet, padded, no white space, not a data URI.
 
     Raises:
-        LocalProtocolError: it is empty or not such base64.
+        LocalProtocolError: the text is empty or not such base64.
     """
     if not base64_text:
         raise LocalProtocolError("an empty photo")
@@ -34,10 +34,10 @@ def escape_photo(base64_text: str) -> EscapedPhoto:
 
 
 def unescape_photo(photo: EscapedPhoto) -> bytes:
-    """Return the picture, as a terminal reads it from a form.
+    """Return the picture's bytes, as a terminal reads them from a form.
 
     Raises:
-        RemoteProtocolError: it is not base64.
+        RemoteProtocolError: the photo is not base64.
     """
     text: str = photo
     for escape, character in (("%2B", "+"), ("%2F", "/"), ("%3D", "=")):
@@ -49,5 +49,5 @@ def unescape_photo(photo: EscapedPhoto) -> bytes:
 
 
 def is_escaped(photo: str) -> bool:
-    """Tell, within microseconds, whether a photo was escaped at all: nothing in it ends a form's field."""
+    """Return whether a photo contains nothing that ends a field of a form. Takes microseconds."""
     return photo.isascii() and not any(character in photo for character in "+/=& ")

@@ -1,6 +1,6 @@
-"""What a terminal sends: replies and signs of life.
+"""Messages from a terminal: replies and keep-alives.
 
-Terminals are read liberally (PROTOCOL, notes on the reply) and written strictly.
+Replies are read liberally, because firmwares differ (docs/protocol.md), and written strictly.
 """
 
 import re
@@ -18,13 +18,15 @@ from bridge.protocol.envelope import (
 from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 MAXIMUM_MESSAGE_LENGTH = 500
-"""Characters kept of a terminal's text; the document's longest is `ok`, and it goes into logs and replies."""
+"""Characters that are kept of a terminal's text, which appears in logs and replies. The vendor's longest example is
+`ok`."""
 
 MAXIMUM_CMD_LENGTH = 32
-"""Characters kept of a reply's `cmd`; the document's longest is `removePerson`, in replies it is empty."""
+"""Characters that are kept of a reply's `cmd`. The longest command is `removePerson`; in the vendor's replies it is
+empty."""
 
 MAXIMUM_STATUS = 2**53 - 1
-"""The largest status either way; every reader of JSON holds whole numbers up to here exactly."""
+"""The largest status, positive or negative. Every JSON reader holds whole numbers up to this exactly."""
 
 _NUMERIC = re.compile(r"[+-]?[0-9]{1,16}")
 
@@ -34,11 +36,11 @@ class TerminalReply:
     """A terminal's answer to one request.
 
     Attributes:
-        msgid: that of the request.
-        sn: the terminal's own word on who it is; None where it says nothing.
-        status: 0 for success, anything else is a refusal.
-        message: its text, cut to `MAXIMUM_MESSAGE_LENGTH`, with U+FFFD for what cannot be printed.
-        cmd: empty in the document.
+        msgid: the request's msgid.
+        sn: the serial number that the terminal gives; None if it gives none.
+        status: 0 for success; every other number is a refusal.
+        message: the terminal's text, cut to `MAXIMUM_MESSAGE_LENGTH`, with U+FFFD for unprintable characters.
+        cmd: empty in the vendor's examples.
     """
 
     msgid: str
@@ -51,11 +53,11 @@ class TerminalReply:
 def decode_reply(frame: str | bytes) -> TerminalReply:
     """Read a reply.
 
-    Taken as they come: `msg` as a string of JSON or as an object, `status` as a number or a numeric string,
-    unknown keys, a missing `sn` or `cmd`, a text that is missing or no string (read as empty).
+    Accepted are: `msg` as a string of JSON or as an object, `status` as a number or a numeric string, unknown keys, a
+    missing `sn` or `cmd`, and a text that is missing or not a string, which is read as empty.
 
     Raises:
-        RemoteProtocolError: it is no reply: not JSON, or without a usable msgid or status.
+        RemoteProtocolError: the frame is not JSON, or has no usable msgid or status.
     """
     envelope = decode_object(frame, "the frame")
     msgid = read_identifier(envelope.get("msgid"), "msgid", MAXIMUM_MSGID_LENGTH)
@@ -74,10 +76,10 @@ def decode_reply(frame: str | bytes) -> TerminalReply:
 
 
 def encode_reply(reply: TerminalReply) -> bytes:
-    """Write a reply as the document has it, `msg` a string that holds JSON.
+    """Return the frame of a reply as in the vendor's document, with `msg` as a string of JSON.
 
     Raises:
-        LocalProtocolError: without an SN, with a status out of bounds, or with a text that is not Unicode.
+        LocalProtocolError: the reply has no SN, a status out of range, or a text with a lone surrogate.
     """
     if reply.sn is None:
         raise LocalProtocolError("a reply names its terminal")
@@ -90,8 +92,8 @@ def encode_reply(reply: TerminalReply) -> bytes:
     return encode_envelope(msgid=reply.msgid, sn=reply.sn, cmd=reply.cmd, msg=msg)
 
 
-def is_sign_of_life(frame: str | bytes) -> bool:
-    """Tell whether a text frame is no message but a keep-alive of some firmware: empty, or just `ping`."""
+def is_keep_alive(frame: str | bytes) -> bool:
+    """Return whether a text frame is a keep-alive, not a message: some firmwares send empty frames or `ping`."""
     return frame.strip().lower() in ("", "ping", b"", b"ping")
 
 
@@ -108,9 +110,9 @@ def _read_status(value: object) -> int:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    # JSON's true is a kind of int in Python, but no number on the wire.
+    # In Python `True` is an int, but in JSON true is not a number.
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAXIMUM_STATUS:
-        raise RemoteProtocolError("status is not a whole number of sane size")
+        raise RemoteProtocolError("status is not a whole number in the allowed range")
     return value
 
 

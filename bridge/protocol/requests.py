@@ -1,7 +1,7 @@
-"""What a terminal is asked: `setPerson`, `removePerson`, `open`, `reboot`.
+"""Requests to a terminal: `setPerson`, `removePerson`, `open`, `reboot`.
 
-The encoders are strict and are the last line of defence: `id=[]` removes every person on the terminal, so
-nothing but `encode_remove_everyone` can write it.
+The encoders are strict, because no check follows them: `id=[]` removes every person from the terminal, so only
+`encode_remove_everyone` can write it.
 """
 
 import re
@@ -23,49 +23,49 @@ from bridge.protocol.forms import escape, join_form, split_form, unescape
 from bridge.protocol.photos import EscapedPhoto, is_escaped
 
 NO_NUMBER = "00000000"
-"""The card or identity number of somebody who has none, as in the document's example."""
+"""The card or identity number of a person without one, as in the vendor's example."""
 
 NO_LIMIT = -1
-"""A `start_ts` or `end_ts` that limits nothing."""
+"""A `start_ts` or `end_ts` without a limit."""
 
 UNLIMITED_PASSES = 10000
-"""A `pass_count` that limits nothing; the largest there is."""
+"""A `pass_count` without a limit; the largest allowed value."""
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 """The keys of `weekly`."""
 
-MAXIMUM_TIMESTAMP = 2**53
-"""Seconds either side of the epoch; up to here the terminal's `double` holds every whole second."""
+MAXIMUM_TIMESTAMP_SECONDS = 2**53
+"""Seconds before or after the epoch. Up to this a terminal's `double` holds every whole second."""
 
 _DAY = re.compile(r"(?:{time}-{time}(?:;{time}-{time})*)?".format(time="(?:[01][0-9]|2[0-3]):[0-5][0-9]"))
 _TIMESTAMP = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,400})?")
 _PASS_COUNT = re.compile(r"[0-9]{1,5}")
 _VISITOR = {"true": True, "false": False}
 
-# The order is the document's.
+# In the order of the vendor's document.
 _REQUIRED_PERSON_FIELDS = ("id", "name", "IC_NO", "ID_NO", "photo", "startTs", "endTs", "passCount")
 _OPTIONAL_PERSON_FIELDS = ("key", "visitor", "weekly")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonFields:
-    """A person as the terminal takes it; the vendor's name of each field stands in brackets.
+    """A person as a `setPerson` request holds it; the vendor's name of each field is in brackets.
 
-    The codec sends what it is given. Whoever builds this puts the defaults in: `NO_NUMBER` for a card or
-    identity number that is empty, `NO_LIMIT`, `UNLIMITED_PASSES`.
+    The codec sends the values unchanged. The caller puts in `NO_NUMBER` for a person without a card or identity number,
+    `NO_LIMIT`, and `UNLIMITED_PASSES`.
 
     Attributes:
-        id: who; a person with this id is replaced [id].
-        name: what the terminal shows [name].
+        id: the person; a person with this id is replaced [id].
+        name: shown by the terminal [name].
         card: card number, sent to the gate as a Wiegand number [IC_NO].
         id_number: identity-card number [ID_NO].
         photo: a JPEG of at most 1080x1080, as `escape_photo` returns it [photo].
-        start_ts: may pass after this, in seconds since the epoch [startTs].
-        end_ts: may not pass after this, likewise [endTs].
-        pass_count: passes allowed between the two, 0 to `UNLIMITED_PASSES` [passCount].
-        visitor: kept for older protocols [visitor].
-        weekly: all seven `WEEKDAYS`, each `"HH:MM-HH:MM"` ranges joined with `;`, `""` for no permission that
-            day; None leaves the field out [weekly].
+        start_ts: the person may pass after this time, in seconds since the epoch [startTs].
+        end_ts: the person may pass until this time, in seconds since the epoch [endTs].
+        pass_count: passes allowed between these times, 0 to `UNLIMITED_PASSES` [passCount].
+        visitor: for older versions of the protocol [visitor].
+        weekly: for all seven `WEEKDAYS`, ranges `HH:MM-HH:MM` joined with `;`, empty for a day without permission; None
+            leaves the field out [weekly].
         key: the terminal's secret; None leaves the field out [key].
     """
 
@@ -112,8 +112,8 @@ class RemovePersonRequest:
     """Remove persons.
 
     Attributes:
-        ids: whom; empty means everyone on the terminal.
-        key: the terminal's secret, where it was sent.
+        ids: the persons; empty means everyone on the terminal.
+        key: the terminal's secret, if it was sent.
     """
 
     msgid: str
@@ -126,7 +126,7 @@ Request = OpenRequest | RebootRequest | SetPersonRequest | RemovePersonRequest
 
 
 def encode_open(*, msgid: str, sn: str) -> bytes:
-    """Write an `open`.
+    """Return the frame of an `open` request.
 
     Raises:
         LocalProtocolError: the msgid or the SN cannot be sent.
@@ -135,7 +135,7 @@ def encode_open(*, msgid: str, sn: str) -> bytes:
 
 
 def encode_reboot(*, msgid: str, sn: str) -> bytes:
-    """Write a `reboot`.
+    """Return the frame of a `reboot` request.
 
     Raises:
         LocalProtocolError: the msgid or the SN cannot be sent.
@@ -144,7 +144,7 @@ def encode_reboot(*, msgid: str, sn: str) -> bytes:
 
 
 def encode_set_person(person: PersonFields, *, msgid: str, sn: str) -> bytes:
-    """Write a `setPerson`.
+    """Return the frame of a `setPerson` request.
 
     Raises:
         LocalProtocolError: a field, the msgid or the SN cannot be sent.
@@ -171,11 +171,11 @@ def encode_set_person(person: PersonFields, *, msgid: str, sn: str) -> bytes:
 
 
 def encode_remove_person(person_id: str, *, msgid: str, sn: str, key: str | None = None) -> bytes:
-    """Write a `removePerson` of one person; never one of everyone.
+    """Return the frame of a `removePerson` request for one person, never for everyone.
 
     Raises:
-        LocalProtocolError: the id is empty or could be read as none or several; the msgid, the SN or the key
-            cannot be sent.
+        LocalProtocolError: the id is empty or could be read as none or several; the msgid, the SN or the key cannot be
+            sent.
     """
     if not _is_person_id(person_id):
         raise LocalProtocolError(_BAD_ID)
@@ -184,9 +184,9 @@ def encode_remove_person(person_id: str, *, msgid: str, sn: str, key: str | None
 
 
 def encode_remove_everyone(*, msgid: str, sn: str, key: str | None = None) -> bytes:
-    """Write the `removePerson` that removes every person on the terminal.
+    """Return the frame of the `removePerson` request that removes every person from the terminal.
 
-    Only for a removal of all that was asked for and confirmed in so many words.
+    Use it only for a command that explicitly requests and confirms the removal of everyone.
 
     Raises:
         LocalProtocolError: the msgid, the SN or the key cannot be sent.
@@ -198,10 +198,10 @@ def encode_remove_everyone(*, msgid: str, sn: str, key: str | None = None) -> by
 def decode_request(frame: str | bytes) -> Request:
     """Read a request as a strict terminal does.
 
-    The photo is not looked at beyond its escapes: what a terminal makes of it is the terminal's business.
+    Only the escapes of the photo are checked, not the picture: what terminals accept is not documented.
 
     Raises:
-        RemoteProtocolError: it is no request, or not exactly as the encoders above write it.
+        RemoteProtocolError: the frame is not exactly as one of the encoders above writes it.
     """
     envelope = decode_object(frame, "the frame")
     msgid = read_identifier(envelope.get("msgid"), "msgid", MAXIMUM_MSGID_LENGTH)
@@ -239,7 +239,7 @@ def _read_person(msg: str) -> PersonFields:
     if visitor not in _VISITOR:
         raise RemoteProtocolError("visitor is neither true nor false")
     if _PASS_COUNT.fullmatch(fields["passCount"]) is None:
-        raise RemoteProtocolError("passCount is not a whole number of sane size")
+        raise RemoteProtocolError("passCount is not a whole number in the allowed range")
     person = PersonFields(
         id=unescape(fields["id"]),
         name=unescape(fields["name"]),
@@ -275,14 +275,14 @@ def _read_weekly(text: str | None) -> dict[str, str] | None:
     week: dict[str, str] = {}
     for day, ranges in decode_object(text, "weekly").items():
         if not isinstance(ranges, str):
-            raise RemoteProtocolError("weekly holds something other than strings")
+            raise RemoteProtocolError("weekly contains a value that is not a string")
         week[day] = ranges
     return week
 
 
 def _read_timestamp(value: str) -> float:
     if _TIMESTAMP.fullmatch(value) is None:
-        raise RemoteProtocolError("a timestamp is not a number of sane size")
+        raise RemoteProtocolError("a timestamp is not a number in the allowed range")
     return float(value) if "." in value else int(value)
 
 
@@ -296,7 +296,7 @@ def _key_field(key: str | None) -> list[tuple[str, str]]:
 
 
 def _format_timestamp(value: float) -> str:
-    """Write a number as the document's examples do: no exponent, and no fraction where there is none."""
+    """Return a number as in the vendor's examples: without exponent, and without a fraction if it is whole."""
     return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
 
 
@@ -304,20 +304,23 @@ _BAD_ID = "an id is printable, not empty, and holds no space, bracket, comma or 
 
 
 def _is_person_id(text: str) -> bool:
-    """Tell whether an id stays one id inside `[…]`, whatever a terminal's list parser skips or splits at."""
+    """Return whether an id stays one id inside `[…]`, whichever characters a terminal's parser skips or splits at."""
     return bool(text) and text.isprintable() and not any(character in text for character in " []," + "\"'")
 
 
 def _find_fault(person: PersonFields) -> str | None:
-    """Say what of a person breaks the protocol; the same rules hold for what is sent and what is read."""
+    """Return what breaks the protocol in a person, or None. The same rules hold for writing and reading."""
     if not _is_person_id(person.id):
         return _BAD_ID
     if not person.photo or not is_escaped(person.photo):
         return "the photo is empty or not escaped"
     for timestamp in (person.start_ts, person.end_ts):
-        # NaN is not within bounds either.
-        if type(timestamp) not in (int, float) or not -MAXIMUM_TIMESTAMP <= timestamp <= MAXIMUM_TIMESTAMP:
-            return "a timestamp is a finite number of seconds of sane size"
+        # Also refuses NaN, for which every comparison is false.
+        if (
+            type(timestamp) not in (int, float)
+            or not -MAXIMUM_TIMESTAMP_SECONDS <= timestamp <= MAXIMUM_TIMESTAMP_SECONDS
+        ):
+            return "a timestamp is a finite number of seconds in the allowed range"
     if type(person.pass_count) is not int or not 0 <= person.pass_count <= UNLIMITED_PASSES:
         return f"a pass count is a whole number from 0 to {UNLIMITED_PASSES}"
     if person.weekly is None:

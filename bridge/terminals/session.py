@@ -14,7 +14,7 @@ from bridge.core.ports import ConnectionLostError
 from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.errors import RemoteProtocolError
-from bridge.protocol.replies import decode_reply, is_sign_of_life
+from bridge.protocol.replies import decode_reply, is_keep_alive
 from bridge.terminals.authentication import PeerIdentity
 from bridge.terminals.send_buffer import SendBuffer, has_timed_out
 
@@ -169,7 +169,7 @@ class Session:
             self._count_non_reply("a binary frame")
 
     def _handle_text(self, frame: bytes) -> None:
-        if is_sign_of_life(frame):
+        if is_keep_alive(frame):
             return
         try:
             reply = decode_reply(frame)

@@ -164,7 +164,7 @@ def _is_said_in_words(path: str, message: str, person: Mapping[str, Any]) -> boo
         return any(unicodedata.category(character).startswith(("C", "Z")) for character in person[field])
     if FIELDS_BY_KEY[field].kind in (START_TIME, END_TIME):
         # There is no 31st of June.
-        return isinstance(person[field], str) and ("is no time" in message or "between 1970 and 9999" in message)
+        return isinstance(person[field], str) and ("is not a time" in message or "between 1970 and 9999" in message)
     if field == "weekly":
         if isinstance(person[field], str):
             return True

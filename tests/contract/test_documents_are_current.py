@@ -116,7 +116,7 @@ def test_a_word_without_a_meaning_cannot_be_declared() -> None:
     ("schemas", "said"),
     [
         ([{"title": "A", "type": "string"}, {"title": "A", "type": "null"}], "two schemas"),
-        ([{"title": "A", "items": reference("B")}], "declared nowhere"),
+        ([{"title": "A", "items": reference("B")}], "is not declared"),
         ([{"title": "A", "unevaluatedProperties": False}], "draft-07"),
     ],
 )

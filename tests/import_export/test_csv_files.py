@@ -126,7 +126,7 @@ def test_a_cell_that_cannot_be_read_is_a_fault_and_the_rest_is_read(
     ("column", "cell", "path", "hint"),
     [
         ("name", "", "name", "must not be empty"),
-        ("weekly", "always", "weekly.default", "no range"),
+        ("weekly", "always", "weekly.default", "not a range"),
         ("weekly", '"{""Monday"""', "weekly", "JSON"),
         ("pass_count", "3.0", "pass_count", "whole number"),
         ("valid_until", "soon", "valid_until", "must be a time"),

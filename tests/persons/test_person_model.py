@@ -62,7 +62,7 @@ def test_unknown_stored_fields_of_a_request_and_its_origin_are_kept() -> None:
 
 def test_a_stored_reply_is_read_whatever_a_newer_version_added() -> None:
     at = datetime(2026, 11, 24, 8, tzinfo=UTC)
-    faults = (Fault("weekly.Monday", "is no range"),)
+    faults = (Fault("weekly.Monday", "is not a range"),)
     reply = Reply(command="setPerson", outcome=Outcome.INVALID, at=at, person_id="1001", faults=faults)
     stored = json.loads(json.dumps(reply.as_json()))
     assert Reply.from_stored(stored) == reply

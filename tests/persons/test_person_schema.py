@@ -132,7 +132,7 @@ WRONG: list[tuple[dict[Any, Any], str, str]] = [
     ({"visitor": 1}, "visitor", "true or false"),
     ({"enabled": None}, "enabled", "true or false"),
     ({"enabled": 0}, "enabled", "true or false"),
-    ({"weekly": {"default": "", "Monday": "9-5"}}, "weekly.Monday", "is no range"),
+    ({"weekly": {"default": "", "Monday": "9-5"}}, "weekly.Monday", "is not a range"),
     ({"weekly": {"Monday": ""}}, "weekly", "lacks Tuesday"),
     ({"photo": None}, "photo", "leave it out"),
     ({"photo": ""}, "photo", "leave it out"),

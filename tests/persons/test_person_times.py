@@ -93,7 +93,7 @@ def test_no_limit(value: object) -> None:
         ("x" * 100_000, "must be a time like"),
         ("2026-02-29", "day"),
         ("2026-13-01T00:00", "month"),
-        ("2026-11-24T08:00+99:00", "is no time"),
+        ("2026-11-24T08:00+99:00", "is not a time"),
         ("1795507200", "without quotation marks"),
         ("-1", "without quotation marks"),
         ("20261124", "without quotation marks"),

@@ -365,8 +365,8 @@ def test_a_photo_conforms_so_that_preparing_it_again_changes_nothing(data: bytes
 @pytest.mark.parametrize(
     ("data", "hint"),
     [
-        (b"\0", "is no picture; give a JPEG"),
-        (b"hello, world", "is no picture"),
+        (b"\0", "is not a picture; give a JPEG"),
+        (b"hello, world", "is not a picture"),
         (saved(corners(), "GIF"), "is a GIF; give a JPEG"),
         (saved(corners(), "BMP"), "is a BMP"),
         (saved(corners(), "TIFF"), "is a TIFF"),
@@ -482,7 +482,7 @@ async def test_a_file_is_prepared_and_its_faults_are_the_files(tmp_path: Path) -
     (tmp_path / "notes.txt").write_bytes(b"notes")
     preparer = PhotoPreparer(folders=[tmp_path])
     assert_upright((await preparer.prepare(PhotoFile("ada.png"))).jpeg)
-    for path, hint in (("notes.txt", "is no picture"), ("missing.png", "no such file"), ("/etc/passwd", "inside")):
+    for path, hint in (("notes.txt", "is not a picture"), ("missing.png", "no such file"), ("/etc/passwd", "inside")):
         with pytest.raises(InvalidError, match=hint) as caught:
             await preparer.prepare(PhotoFile(path))
         assert [fault.path for fault in caught.value.faults] == ["photo_file"]

@@ -237,7 +237,7 @@ def test_a_file_that_is_too_large_is_told(folders: list[Path]) -> None:
 
 
 def test_without_folders_nothing_is_read() -> None:
-    with pytest.raises(InvalidError, match=r"photos\.folders in the configuration names no folder"):
+    with pytest.raises(InvalidError, match=r"files cannot be read: list their folder in photos\.folders"):
         read_file("/etc/hostname", [], MAXIMUM)
 
 

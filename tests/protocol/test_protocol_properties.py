@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
 from bridge.protocol.photos import escape_photo, unescape_photo
-from bridge.protocol.replies import MAXIMUM_STATUS, TerminalReply, decode_reply, encode_reply, is_sign_of_life
+from bridge.protocol.replies import MAXIMUM_STATUS, TerminalReply, decode_reply, encode_reply, is_keep_alive
 from bridge.protocol.requests import (
-    MAXIMUM_TIMESTAMP,
+    MAXIMUM_TIMESTAMP_SECONDS,
     WEEKDAYS,
     PersonFields,
     RemovePersonRequest,
@@ -30,10 +30,10 @@ PRINTABLE = TEXT.filter(str.isprintable)
 IDENTIFIERS = st.text(min_size=1, max_size=64).filter(str.isprintable)
 PERSON_IDS = IDENTIFIERS.filter(lambda text: not set(text) & set(" []," + "\"'"))
 PHOTOS = st.binary(min_size=1, max_size=300).map(lambda data: escape_photo(base64.b64encode(data).decode()))
-BOUND = float(MAXIMUM_TIMESTAMP)
+BOUND = float(MAXIMUM_TIMESTAMP_SECONDS)
 TIMESTAMPS = st.one_of(
     st.just(-1),
-    st.integers(-MAXIMUM_TIMESTAMP, MAXIMUM_TIMESTAMP),
+    st.integers(-MAXIMUM_TIMESTAMP_SECONDS, MAXIMUM_TIMESTAMP_SECONDS),
     st.floats(-BOUND, BOUND),
     st.floats(1.7e9, 1.9e9),
 )
@@ -95,7 +95,7 @@ def test_strict_and_naive_form_decoders_read_the_same(person: PersonFields) -> N
     assert naive.get("key") == (None if person.key is None else [person.key])
 
 
-@given(seconds=st.integers(-MAXIMUM_TIMESTAMP, MAXIMUM_TIMESTAMP))
+@given(seconds=st.integers(-MAXIMUM_TIMESTAMP_SECONDS, MAXIMUM_TIMESTAMP_SECONDS))
 def test_a_whole_timestamp_has_neither_fraction_nor_exponent(seconds: int) -> None:
     person = PersonFields(
         id="1",
@@ -158,7 +158,7 @@ def only_protocol_errors(frame: str | bytes) -> None:
     for decode in (decode_request, decode_reply):
         with suppress(RemoteProtocolError):
             decode(frame)
-    is_sign_of_life(frame)
+    is_keep_alive(frame)
 
 
 @given(frame=st.binary() | st.text() | st.text(st.characters(codec=None)))

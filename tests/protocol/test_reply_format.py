@@ -10,7 +10,7 @@ from bridge.protocol.replies import (
     TerminalReply,
     decode_reply,
     encode_reply,
-    is_sign_of_life,
+    is_keep_alive,
 )
 
 MSGID = "4f4d2a99-2355-46e2-b617-bcb89985d15f"
@@ -185,9 +185,9 @@ def test_a_reply_that_must_not_be_sent(reply: TerminalReply) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\r\n", "ping", "PING", " Ping\n", b"", b"ping"])
 def test_a_sign_of_life(text: str | bytes) -> None:
-    assert is_sign_of_life(text)
+    assert is_keep_alive(text)
 
 
 @pytest.mark.parametrize("text", ["pong", "ping!", "{}", "pingping", "\ud800", b"\xff", b"\x00"])
 def test_no_sign_of_life(text: str | bytes) -> None:
-    assert not is_sign_of_life(text)
+    assert not is_keep_alive(text)

@@ -1,1 +1,1 @@
-"""Photos of persons."""
+"""Photos of persons: read from where users give them, converted for the terminals, deleted when unused."""

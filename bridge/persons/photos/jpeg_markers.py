@@ -1,4 +1,4 @@
-"""The structure of a JPEG file, read without decoding its picture (ITU-T T.81, annex B; JFIF 1.02)."""
+"""Reads the structure of a JPEG file without decoding its picture (ITU-T T.81, annex B; JFIF 1.02)."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MAXIMUM_SEGMENTS = 2000
-"""Segments that are looked at. Ten megabytes of metadata take 160 of the largest, and a progressive picture with tables
-for each scan some dozens."""
+"""Segments that are read. Ten megabytes of metadata need 160 of the largest segments, and a progressive picture with
+tables for each scan needs some dozens."""
 
 
 class Marker(IntEnum):
-    """The second byte of each segment that a plain JPEG is made of, under the standard's names."""
+    """The second byte of each segment of a plain JPEG, with the standard's names."""
 
     SOF0 = 0xC0
     DHT = 0xC4
@@ -28,21 +28,21 @@ _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""In a scan a zero is stuffed behind each 0xFF, and restart markers (D0 to D7) belong to it."""
+"""In a scan an encoder inserts a zero after each 0xFF, and restart markers (D0 to D7) belong to the scan."""
 
 
 class JpegStructureError(Exception):
-    """The file does not begin as a JPEG, or cannot be followed to its end marker."""
+    """The file does not begin as a JPEG, or has no readable end marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the file.
+    """A segment of the file.
 
     Attributes:
         marker: its second byte.
-        payload: what its length counts, without the length; of the end marker, all that follows it.
-        in_place: it begins where the segment before it, or that one's scan, has ended.
+        payload: the bytes that its length counts, without the length; for the end marker, all bytes after it.
+        in_place: whether it begins where the segment before it, or that segment's scan, has ended.
     """
 
     marker: int
@@ -51,13 +51,13 @@ class Segment:
 
 
 def walk(data: bytes) -> Iterator[Segment]:
-    """Go through the segments to the end marker, over rubbish between them as decoders do.
+    """Yield the segments up to the end marker. Skip garbage between them, as decoders do.
 
     Raises:
-        JpegStructureError: it does not begin as a JPEG, ends too early, or has more than `MAXIMUM_SEGMENTS`.
+        JpegStructureError: the file does not begin as a JPEG, ends too early, or has more than `MAXIMUM_SEGMENTS`.
     """
     if not data.startswith(_START_OF_IMAGE):
-        raise JpegStructureError("no JPEG")
+        raise JpegStructureError("not a JPEG")
     position = len(_START_OF_IMAGE)
     after_scan = False
     for _ in range(MAXIMUM_SEGMENTS):
@@ -81,7 +81,7 @@ def walk(data: bytes) -> Iterator[Segment]:
 
 
 def count_scans(data: bytes) -> int:
-    """Return how many passes over the picture a decoder makes, as far as the file can be followed."""
+    """Return how many passes over the picture a decoder makes, up to the first structural error."""
     scans = 0
     try:
         for segment in walk(data):
@@ -92,18 +92,18 @@ def count_scans(data: bytes) -> int:
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
-    """Tell whether this is a JPEG that every decoder reads the same and that holds nothing but its picture.
+    """Return the size of a JPEG that every decoder reads the same and that contains only its picture.
 
-    That is: baseline (SOF0, eight bits), grey or YCbCr, a single scan, no application segment but a JFIF header without
-    a thumbnail, no comment, and nothing after the end. Whether the scan can be decoded is not looked at.
+    That is: baseline (SOF0, eight bits), grey or YCbCr, a single scan, no application segment except a JFIF header
+    without a thumbnail, no comment, and nothing after the end marker. The scan itself is not decoded.
 
     Returns:
-        Width and height; None where it is anything else.
+        Width and height; None for every other file.
     """
     plain = _PlainJpeg()
     try:
         for segment in walk(data):
-            if not plain.takes(segment):
+            if not plain.accepts(segment):
                 return None
     except JpegStructureError:
         return None
@@ -111,7 +111,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
 
 class _PlainJpeg:
-    """Takes the segments of a plain JPEG, one after the other, and nothing else."""
+    """Accepts the segments of a plain JPEG, one after the other, and refuses every other segment."""
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
@@ -120,8 +120,8 @@ class _PlainJpeg:
         self._jfif = False
         self._first = True
 
-    def takes(self, segment: Segment) -> bool:
-        """Take the next segment; return False where it has no place here."""
+    def accepts(self, segment: Segment) -> bool:
+        """Read the next segment; return whether a plain JPEG may have it here."""
         first, self._first = self._first, False
         if not segment.in_place:
             return False
@@ -132,7 +132,7 @@ class _PlainJpeg:
                 self._jfif = first and _is_jfif(segment.payload)
                 return self._jfif
             case Marker.SOF0:
-                return self._takes_frame(segment.payload)
+                return self._accepts_frame(segment.payload)
             case Marker.DQT:
                 return _is_quantization(segment.payload)
             case Marker.DHT:
@@ -140,20 +140,20 @@ class _PlainJpeg:
             case Marker.DRI:
                 return len(segment.payload) == 2
             case Marker.SOS:
-                return self._takes_scan(segment.payload)
+                return self._accepts_scan(segment.payload)
         return False
 
-    def _takes_frame(self, payload: bytes) -> bool:
+    def _accepts_frame(self, payload: bytes) -> bool:
         if self.size is not None or len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
             return False
         precision, height, width = payload[0], int.from_bytes(payload[1:3]), int.from_bytes(payload[3:5])
         self.size = (width, height)
         self._components = payload[6::3]
-        # Where there is no JFIF header, decoders guess the colours from what the components are called.
+        # Without a JFIF header, decoders guess the colour model from the ids of the components.
         colours = len(self._components) == 3 and (self._jfif or self._components == b"\x01\x02\x03")
         return precision == 8 and (colours or len(self._components) == 1) and min(self.size) > 0
 
-    def _takes_scan(self, payload: bytes) -> bool:
+    def _accepts_scan(self, payload: bytes) -> bool:
         self.scanned = True
         count = len(self._components)
         return (
@@ -166,17 +166,17 @@ class _PlainJpeg:
 
 
 def _is_jfif(payload: bytes) -> bool:
-    """Tell whether this is a JFIF header without a thumbnail."""
+    """Return whether this is a JFIF header without a thumbnail."""
     return len(payload) == 14 and payload.startswith(b"JFIF\0") and payload.endswith(b"\0\0")
 
 
 def _is_quantization(payload: bytes) -> bool:
-    """Tell whether these are tables of eight bits; wider ones are not baseline."""
+    """Return whether these are tables of eight bits; wider ones are not baseline."""
     return len(payload) > 0 and len(payload) % 65 == 0 and all(number < 4 for number in payload[::65])
 
 
 def _is_huffman(payload: bytes) -> bool:
-    """Tell whether these are tables that baseline allows: two of each class."""
+    """Return whether these are tables that baseline allows: two of each class."""
     position = 0
     while position < len(payload):
         if payload[position] not in (0x00, 0x01, 0x10, 0x11):

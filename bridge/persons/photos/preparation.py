@@ -1,4 +1,4 @@
-"""From a picture as a user gives it to the photo that is stored and sent."""
+"""Prepares photos: reads the picture that a user gives, and converts it for the store and the terminals."""
 
 import asyncio
 import hashlib
@@ -10,24 +10,29 @@ from pathlib import Path
 
 from bridge.model.faults import InvalidError
 from bridge.model.person import PhotoReference
-from bridge.persons.photos.conversion import MAXIMUM_SIDE, MINIMUM_SIDE, convert_photo, ignore_decoder_warnings
+from bridge.persons.photos.conversion import (
+    MAXIMUM_SIDE_PIXELS,
+    MINIMUM_SIDE_PIXELS,
+    convert_photo,
+    ignore_decoder_warnings,
+)
 from bridge.persons.photos.sources import AttachedPhoto, InlinePhoto, PhotoSource, read_file, read_inline
 
 MAXIMUM_BYTES = 10 * 1024 * 1024
-"""Of a picture as it comes in, unless the configuration says otherwise (`photos.max_bytes`)."""
+"""Of a picture before the conversion; the default of `photos.max_bytes`."""
 
 WORKERS = 2
-"""Threads that decode and encode. Pillow lets go of the interpreter lock, so presses go on meanwhile; more threads
-would only hold more large pictures in memory at once."""
+"""Threads that decode and encode. Pillow releases the interpreter lock, so presses are carried out meanwhile. More
+threads would only hold more large pictures in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPhoto:
-    """A photo as it is stored and sent: a baseline JPEG that any terminal can read.
+    """A photo as it is stored and sent: a baseline JPEG that every terminal can read.
 
     Attributes:
-        sha256: names it.
-        jpeg: the bytes.
+        sha256: of the bytes, in hexadecimal; names the photo.
+        jpeg: the file's bytes.
     """
 
     sha256: PhotoReference
@@ -35,7 +40,7 @@ class PreparedPhoto:
 
 
 class PhotoPreparer:
-    """Reads pictures and puts them right, in threads of its own, so that no press waits for a picture."""
+    """Reads and converts pictures in threads of its own, so that no press waits for a picture."""
 
     def __init__(
         self,
@@ -44,38 +49,38 @@ class PhotoPreparer:
         size: tuple[int, int] | None = None,
         workers: int = WORKERS,
     ) -> None:
-        """Start no thread before there is work.
+        """Create the thread pool; a thread starts when there is work.
 
         Args:
-            folders: that files may be read from (`photos.folders`).
-            max_bytes: of a picture as it comes in, decoded (`photos.max_bytes`).
-            size: width and height in pixels that every photo has to fit into (`photos.size`).
-            workers: pictures that are worked on at once.
+            folders: the folders that files may be read from (`photos.folders`).
+            max_bytes: of a picture before the conversion, not in base64 (`photos.max_bytes`).
+            size: the largest width and height in pixels of a converted photo (`photos.size`).
+            workers: pictures that are converted at once.
 
         Raises:
-            ValueError: no picture fits into that size.
+            ValueError: the size is below the smallest photo.
         """
         self._folders = tuple(folders)
         self._max_bytes = max_bytes
-        width, height = (MAXIMUM_SIDE, MAXIMUM_SIDE) if size is None else size
-        self._box = (min(width, MAXIMUM_SIDE), min(height, MAXIMUM_SIDE))
-        if min(self._box) < MINIMUM_SIDE:
-            raise ValueError(f"a photo has at least {MINIMUM_SIDE} pixels on each side")
+        width, height = (MAXIMUM_SIDE_PIXELS, MAXIMUM_SIDE_PIXELS) if size is None else size
+        self._box = (min(width, MAXIMUM_SIDE_PIXELS), min(height, MAXIMUM_SIDE_PIXELS))
+        if min(self._box) < MINIMUM_SIDE_PIXELS:
+            raise ValueError(f"a photo has at least {MINIMUM_SIDE_PIXELS} pixels on each side")
         ignore_decoder_warnings()
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="photo")
 
     async def prepare(self, source: PhotoSource) -> PreparedPhoto:
-        """Read a picture and put it right.
+        """Read and convert a picture.
 
-        How many wait is bounded by how many the caller asks for at once.
+        The queue has no limit; the caller limits how many pictures it prepares at once.
 
         Raises:
-            InvalidError: it cannot be read, or is no picture that can be sent; at `photo` or `photo_file`.
+            InvalidError: the picture cannot be read or converted; at the path `photo` or `photo_file`.
         """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._prepare, source)
 
     def close(self) -> None:
-        """Begin nothing more; whoever still waits for a picture that was not begun is cancelled."""
+        """Start no more conversions. Calls of `prepare` whose conversion has not started are cancelled."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, source: PhotoSource) -> PreparedPhoto:
@@ -93,5 +98,5 @@ class PhotoPreparer:
 
 
 def encode_base64(jpeg: bytes) -> str:
-    """Return the base64 text of a prepared photo, for the codec's `escape_photo`."""
+    """Return a prepared photo as base64 text, for `bridge.protocol.photos.escape_photo` and for JSON files."""
     return b64encode(jpeg).decode("ascii")
