@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from bridge.cli.main import main
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import Heard
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "broker"
 
@@ -191,7 +191,7 @@ class BrokerUser:
     async def connect(self) -> None:
         await asyncio.to_thread(self._client.connect, "localhost", self._port)
         self._client.loop_start()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             reason = await self._connected
         assert not reason.is_failure, f"{self.user}: {reason}"
 
@@ -223,7 +223,7 @@ class BrokerUser:
     async def wait_for(self, topic: str, **values: Any) -> Heard:
         """Return the first message of a topic whose JSON has these values; wait for it if necessary."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while True:
                     for one in self.received:
                         if one.topic == topic and (
@@ -239,7 +239,7 @@ class BrokerUser:
 
     async def _answered(self, kind: str, mid: int) -> Any:
         future = self._answers.setdefault((kind, mid), self._loop.create_future())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await future
         return self._answers.pop((kind, mid)).result()
 

@@ -21,22 +21,22 @@ async def test_nothing_is_wrong(tmp_path: Path, stock_mosquitto: Mosquitto) -> N
     settings = configuration_at(stock_mosquitto.port, terminals={"password": "pa55word"})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     done = await facebridge(tmp_path, "doctor", "--listen", "1")
-    assert (done.code, done.complained) == (0, "")
-    assert [line for line in done.said.splitlines() if line in list(Area)] == [
+    assert (done.code, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if line in list(Area)] == [
         "configuration", "broker", "bridge", "terminals", "store", "ports", "clock",
     ]  # fmt: skip
-    assert "  ok       MQTT 5 at 127.0.0.1" in done.said
-    assert "           → Mosquitto: set_tcp_nodelay true  [nagle]" in done.said
-    assert "\x1b" not in done.said
-    assert "pa55word" not in done.said
+    assert "  ok       MQTT 5 at 127.0.0.1" in done.stdout
+    assert "           → Mosquitto: set_tcp_nodelay true  [nagle]" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "pa55word" not in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
 
 
 async def test_something_is_wrong_as_json(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration_at(free_port())))
     done = await facebridge(tmp_path, "doctor", "--json")
-    assert (done.code, done.complained) == (1, "")
-    told = json.loads(done.said)
+    assert (done.code, done.stderr) == (1, "")
+    told = json.loads(done.stdout)
     assert (told["worst"], set(told)) == ("wrong", {"version", "at", "worst", "findings"})
     (broker,) = [one for one in told["findings"] if one["area"] == "broker"]
     assert set(broker) == {"area", "level", "code", "what", "to_do"}
@@ -46,11 +46,11 @@ async def test_something_is_wrong_as_json(tmp_path: Path) -> None:
 async def test_the_configuration_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("mqtt: {hots: x}\nterminals: {username: dev, password: secret}\n")
     done = await facebridge(tmp_path, "doctor")
-    assert (done.code, done.said) == (2, "")
-    assert done.complained == "config.yaml:1: mqtt.hots: unknown key 'hots' (did you mean 'host'?)\n"
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "config.yaml:1: mqtt.hots: unknown key 'hots' (did you mean 'host'?)\n"
     done = await facebridge(tmp_path, "doctor", "--json")
     assert done.code == 2
-    assert [one["code"] for one in json.loads(done.said)["findings"]] == ["configuration_invalid"]
+    assert [one["code"] for one in json.loads(done.stdout)["findings"]] == ["configuration_invalid"]
 
 
 async def test_a_failing_check_is_a_finding() -> None:

@@ -22,7 +22,7 @@ from tests.support.freezing_proxy import FreezingProxy
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import Heard, MqttClient, mqtt_client
 from tests.support.network import Host
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 DEADLINE_SECONDS = 2.0
 OPEN = "facebridge/terminal/T1/open/set"
@@ -65,7 +65,7 @@ async def replies_to_late_presses(client: MqttClient, number: int) -> list[Heard
 async def press_until_the_door_opens(client: MqttClient, terminal: SimulatedTerminal) -> None:
     """Press until a press is carried out: for about a second after a stall the bridge answers `expired`."""
     before = terminal.opened
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         for number in range(100):
             await client.publish(OPEN, {"request_id": f"afterwards {number}"})
             reply = await reply_to(client, f"afterwards {number}")

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.support.logged_process import LoggedProcess
 from tests.support.mosquitto import free_port
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 TOKEN = "f00d" * 16
 
@@ -59,7 +59,7 @@ class SupervisorStandIn:
             await runner.cleanup()
 
     async def wait_requests(self, times: int) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while self.requests < times:
                 self._changed.clear()
                 await self._changed.wait()
@@ -131,7 +131,7 @@ class AppProcess(LoggedProcess):
             *self._arguments(word),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=self._environment(),
         )  # fmt: skip
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()

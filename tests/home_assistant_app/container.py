@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.home_assistant_app.dockerfile import Folder, Recipe, Run
 from tests.support.logged_process import LoggedProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 _MAX_ATTEMPTS = 3
 """Attempts of a step, which the network may fail."""
@@ -74,7 +74,7 @@ class SteppedImage:
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 assert await self._holder.stdout.readline() == b"ready\n", "mounting is not possible here"
             for step in self.recipe.steps:
                 if isinstance(step, Folder):
@@ -184,7 +184,7 @@ class Container(LoggedProcess):
             "nsenter", f"--target={self.first_child()}", "--mount", "--net", "--pid", "--root", *self._inside(*words),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()

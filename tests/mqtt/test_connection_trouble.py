@@ -28,7 +28,7 @@ from tests.support.mqtt_connection import (
     scripted_broker,
     settings_for,
 )
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -170,7 +170,7 @@ async def test_a_qos_1_message_with_such_a_topic_is_acknowledged() -> None:
         acknowledged.set_result((await visit.next())[1])
 
     async with scripted_broker(script) as port, Client(settings_for(port, "3.1.1"), persistent=True).trying():
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert await acknowledged == b"\x00\x05"
 
 
@@ -292,7 +292,7 @@ async def test_the_receive_maximum_of_the_broker_is_kept() -> None:
             client.connection.publish_nowait("a", b"%d" % number, qos=1)
         client.connection.publish_nowait("a", b"x", qos=0)
         payloads = b""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(payloads) < 6:
                 visit, body = await received.get()
                 payloads += body[-1:]
@@ -382,7 +382,7 @@ async def test_the_disconnect_arrives_while_messages_come_in() -> None:
     async with scripted_broker(script) as port:
         async with Client(settings_for(port), will=Will(topic="will", payload=b"")).running() as client:
             await client.next()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert await ending == [DISCONNECT]
 
 
@@ -409,7 +409,7 @@ async def test_a_failing_handler_is_logged_and_the_next_message_is_handled(
     async with Client(settings, "handler", ("a/b",), on_message=handle).running() as client:
         await client.connection.publish("a/b", b"bad")
         await client.connection.publish("a/b", b"good")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert await handled.get() == b"good"
     assert warnings_of(caplog) == ["handler could not handle a message on a/b"]
 

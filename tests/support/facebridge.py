@@ -23,14 +23,6 @@ class CommandResult:
     stdout: str
     stderr: str
 
-    @property
-    def said(self) -> str:
-        return self.stdout
-
-    @property
-    def complained(self) -> str:
-        return self.stderr
-
 
 async def facebridge(folder: Path, *words: str, stdin: str = "") -> CommandResult:
     """Run a command in this process, in a folder; ten times as quick as in a process of its own.

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.support.mosquitto import free_port
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 SHIPPED = Path(__file__).parents[2] / "examples" / "haproxy" / "haproxy.cfg"
 
@@ -71,7 +71,7 @@ class HAProxy:
             self._process = subprocess.Popen(
                 [self._program(), "-W", "-f", self._file], env=self._environment(), stdout=log, stderr=log
             )
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 assert self._process.poll() is None, (self._folder / "haproxy.log").read_text()
                 try:
@@ -92,7 +92,7 @@ class HAProxy:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT_SECONDS)
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {

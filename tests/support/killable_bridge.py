@@ -12,7 +12,7 @@ from random import SystemRandom
 from typing import Any
 
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class KillableBridge(BridgeProcess):
@@ -48,7 +48,7 @@ class KillableBridge(BridgeProcess):
         """Start the process where it cannot run, and return its log after it has exited with code 1."""
         command = (sys.executable, "-m", "bridge", "run", "-c", str(self.folder / "config.yaml"))
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             _, log = await process.communicate()
         assert process.returncode == 1, log
         return log.decode()

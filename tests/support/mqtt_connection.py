@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
 from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, SessionOptions, Will
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -82,15 +82,15 @@ class Client:
         return self.connection.status.problem or ""
 
     async def next(self) -> Message:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self.messages.get()
 
     async def wait_ready(self) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await self.ready.wait()
 
     async def wait_lost(self) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await self.lost.wait()
 
     @asynccontextmanager
@@ -145,7 +145,7 @@ class Visit:
             IncompleteReadError: the client has closed the connection.
             ConnectionResetError: the connection was reset.
         """
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             first = (await self._reader.readexactly(1))[0]
             length = shift = 0
             while True:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 TIMEOUT_SECONDS = 20.0
 """Time after which a step that takes milliseconds has failed, also on a machine with a high load."""
 
-PATIENCE = TIMEOUT_SECONDS
-
 _POLL_SECONDS = 0.005
 
 

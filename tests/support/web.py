@@ -21,7 +21,7 @@ from bridge.web.server import WebServer
 from tests.support.core import RecordingConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
 from tests.support.terminals import InMemoryTerminals
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class WebServerUnderTest:
@@ -113,7 +113,7 @@ class WebServerUnderTest:
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(0.02)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 return await reader.read()
         finally:
             writer.close()

@@ -27,7 +27,7 @@ from tests.support.terminal_server import (
     TerminalServerUnderTest,
     issue_certificate,
 )
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 WRONG = aiohttp.encode_basic_auth(USERNAME, "wrong")
 
@@ -124,7 +124,7 @@ async def raw(system: TerminalServerUnderTest, path: str, more: str = "", method
         f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n".encode()
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     writer.close()
     return head
@@ -203,7 +203,7 @@ async def test_too_many_wrong_passwords_block_that_address_for_that_sn_only() ->
     async with TerminalServerUnderTest(
         known_terminal("T1"), known_terminal("T2"), trusted_proxies=("127.0.0.1",)
     ).open() as system:
-        online = await asyncio.wait_for(_run_terminal(system, "T1"), PATIENCE)
+        online = await asyncio.wait_for(_run_terminal(system, "T1"), TIMEOUT_SECONDS)
         forged = {"X-Forwarded-For": "192.0.2.66"}
         statuses = [await status_of(system, "/devs/T1", WRONG, headers=forged) for _ in range(12)]
         assert statuses == [401] * 10 + [429] * 2
@@ -268,7 +268,7 @@ async def test_a_ping_is_answered_and_a_text_ping_is_not() -> None:
         await websocket.send_str("ping")
         await websocket.send_str("")
         await websocket.ping(b"x")
-        message = await websocket.receive(timeout=PATIENCE)
+        message = await websocket.receive(timeout=TIMEOUT_SECONDS)
         assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"x")
 
 
@@ -276,7 +276,7 @@ async def test_a_silent_terminal_is_pinged_and_then_disconnected() -> None:
     async with TerminalServerUnderTest(known_terminal("T1"), idle_timeout=0.6).open() as system:
         gone = collect(system.events, TerminalDisconnected)
         async with connected(system) as websocket:
-            message = await websocket.receive(timeout=PATIENCE)
+            message = await websocket.receive(timeout=TIMEOUT_SECONDS)
             assert message.type is aiohttp.WSMsgType.PING
             await wait_offline(system)
     assert isinstance(gone[0], TerminalDisconnected)
@@ -289,7 +289,7 @@ async def test_a_terminal_that_answers_pings_stays() -> None:
         connected(system) as websocket,
     ):
         for _ in range(5):
-            message = await websocket.receive(timeout=PATIENCE)
+            message = await websocket.receive(timeout=TIMEOUT_SECONDS)
             assert message.type is aiohttp.WSMsgType.PING
             await websocket.pong(message.data)
         known = system.registry.get("T1")
@@ -307,7 +307,7 @@ async def test_a_frame_that_is_no_reply_does_not_end_the_connection(
             await websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
             await websocket.send_frame(frame, aiohttp.WSMsgType.BINARY)
         await websocket.ping(b"still there")
-        assert (await websocket.receive(timeout=PATIENCE)).data == b"still there"
+        assert (await websocket.receive(timeout=TIMEOUT_SECONDS)).data == b"still there"
     assert "secret-face secret-face" not in caplog.text
     assert caplog.text.count("is no reply") == 3, "further frames are only counted"
 
@@ -315,7 +315,7 @@ async def test_a_frame_that_is_no_reply_does_not_end_the_connection(
 async def test_a_frame_above_the_limit_ends_the_connection() -> None:
     async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
         await websocket.send_str("x" * (MAX_FRAME_BYTES + 1))
-        message = await websocket.receive(timeout=PATIENCE)
+        message = await websocket.receive(timeout=TIMEOUT_SECONDS)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1009)
         await wait_offline(system)
 
@@ -328,7 +328,7 @@ async def test_a_flood_is_read_slowly_and_not_disconnected() -> None:
         for _ in range(120):
             await websocket.send_str("ping")
         await websocket.ping(b"after the flood")
-        assert (await websocket.receive(timeout=PATIENCE)).data == b"after the flood"
+        assert (await websocket.receive(timeout=TIMEOUT_SECONDS)).data == b"after the flood"
         # Not a measurement: it can only be read so soon where nothing slows it down.
         assert loop.time() - began > 1.5
 
@@ -344,7 +344,7 @@ async def test_a_second_connection_takes_over_again_and_again() -> None:
             await sockets[-1].ping(b"x")
             connection = await wait_online(system)
             for old in sockets[:-1]:
-                message = await old.receive(timeout=PATIENCE)
+                message = await old.receive(timeout=TIMEOUT_SECONDS)
                 assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
             known = system.registry.get("T1")
             assert known is not None
@@ -359,7 +359,7 @@ async def test_a_handshake_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPa
         connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(8)]
         for _, writer in connections:
             writer.write(b"GET /devs/T1 HTTP/1.1\r\n")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for reader, writer in connections:
                 with suppress(ConnectionResetError):
                     assert await reader.read() == b""
@@ -372,7 +372,7 @@ async def test_too_many_half_open_connections_close_the_oldest() -> None:
     system = TerminalServerUnderTest(known_terminal("T1"), limits=limits)
     async with system.open():
         connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in range(4)]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await connections[0][0].readexactly(1)
         assert system.server.statistics().half_open == 3
@@ -386,7 +386,7 @@ async def test_a_connected_terminal_is_no_longer_half_open() -> None:
     async with system.open(), connected(system) as websocket:
         await asyncio.sleep(0.5)
         await websocket.ping(b"x")
-        assert (await websocket.receive(timeout=PATIENCE)).data == b"x"
+        assert (await websocket.receive(timeout=TIMEOUT_SECONDS)).data == b"x"
         assert system.server.statistics().half_open == 0
 
 
@@ -398,7 +398,7 @@ async def test_garbage_leaves_no_traceback(garbage: bytes, caplog: pytest.LogCap
         reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(garbage)
         writer.write_eof()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             with suppress(ConnectionResetError):
                 await reader.read()
         writer.close()
@@ -410,7 +410,7 @@ async def test_stop_closes_sessions_with_a_close_frame() -> None:
     async with TerminalServerUnderTest(known_terminal("T1")).open() as system, connected(system) as websocket:
         stopping = asyncio.get_running_loop().create_task(system.server.stop())
         await asyncio.sleep(0)
-        message = await websocket.receive(timeout=PATIENCE)
+        message = await websocket.receive(timeout=TIMEOUT_SECONDS)
         assert message.type is aiohttp.WSMsgType.CLOSE
         await websocket.close()
         await stopping
@@ -454,7 +454,7 @@ async def test_a_changed_certificate_is_loaded_while_the_server_runs(
         await until(lambda: "keeping the old certificate" in caplog.text)
         assert await is_trusted(first)
         issue_certificate(tmp_path, second)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not await is_trusted(second):
                 await asyncio.sleep(0.01)
 
@@ -467,7 +467,7 @@ async def test_a_client_without_tls_leaves_no_traceback_on_a_tls_server(
     ).open() as system:
         reader, writer = await asyncio.open_connection("127.0.0.1", system.server.port)
         writer.write(b"GET /devs/T1 HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             with suppress(ConnectionResetError):
                 await reader.read()
         writer.close()

@@ -32,7 +32,7 @@ from tests.support.terminal_server import (
     TerminalServerUnderTest,
     issue_certificate,
 )
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 PHOTO = b"p" * 150_000
 
@@ -237,7 +237,7 @@ async def test_positions_count_bytes_in_every_buffer(tmp_path: Path, tls: bool) 
             assert after - before >= 40 * (len(PHOTO) + 10)
             assert connection.acknowledged(after) is False
             link.thaw()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while (await websocket.receive()).data not in ("last", b"last"):
                     assert connection.acknowledged(after) in (False, True)
             await until(lambda: connection.acknowledged(after))

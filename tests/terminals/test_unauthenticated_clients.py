@@ -21,7 +21,7 @@ from tests.support.terminal_server import (
     TerminalServerUnderTest,
     issue_certificate,
 )
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -39,7 +39,7 @@ async def handshake(
     head = f"GET /devs/{sn} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n".encode()
     writer.write(head + headers + b"\r\n")
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return (await reader.readuntil(b"\r\n\r\n")).decode(errors="replace")
     finally:
         writer.close()
@@ -129,7 +129,7 @@ async def test_an_unfinished_tls_handshake_times_out(tmp_path: Path, caplog: pyt
         connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in begun]
         for (_, writer), data in zip(connections, begun, strict=True):
             writer.write(data)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for reader, writer in connections:
                 try:
                     while await reader.read(65536):
@@ -188,7 +188,7 @@ async def test_a_terminal_that_is_forgotten_between_authentication_and_upgrade_i
             aiohttp.ClientSession() as client,
             client.ws_connect(f"{system.url}/T1", headers=headers) as websocket,
         ):
-            message = await websocket.receive(timeout=PATIENCE)
+            message = await websocket.receive(timeout=TIMEOUT_SECONDS)
             assert message.type is aiohttp.WSMsgType.CLOSE
         await until(lambda: system.server.statistics().sessions == 0)
 

@@ -12,7 +12,7 @@ from bridge.net.listening import ListenError
 from bridge.protocol.replies import TerminalReply
 from bridge.web.context import WebLimits
 from tests.support.core import RecordingConnection
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT_SECONDS, until
 from tests.support.web import WebServerUnderTest
 
 OPEN = b"POST /api/terminals/%s/open HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -86,7 +86,7 @@ async def test_a_pipelined_press_is_not_carried_out() -> None:
         writer.write(OPEN % b"T1")
         await asyncio.sleep(0.1)
         site.registry.received(slow, TerminalReply(waiting[0], None, 0, "ok"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             answer = await reader.read()
         writer.close()
     assert answer.count(b"HTTP/1.1 200 OK") == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 from tests.web.site_process import DEADLINE_SECONDS
 
 PRESS = b"POST /api/terminals/T1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -46,7 +46,7 @@ async def connect(port: int, *, begin: bytes = b"") -> Peer:
 
 
 async def outcome(peer: Peer) -> str:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         answer = await peer[0].read()
     peer[1].close()
     return str(orjson.loads(answer.partition(b"\r\n\r\n")[2])["outcome"])

@@ -13,7 +13,7 @@ from bridge.config.settings import TokenSettings
 from bridge.model.events import CommandReplied
 from bridge.model.secret import Secret
 from tests.support.core import ManualClock, collect
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_SECONDS
 from tests.support.web import WebServerUnderTest
 
 ADMIN = aiohttp.encode_basic_auth("admin", "p")
@@ -215,7 +215,7 @@ async def test_a_remembered_login_does_not_wait_behind_a_guess(hashed: str) -> N
         guess = asyncio.get_running_loop().create_task(
             status_with(session, aiohttp.encode_basic_auth("admin", "guess"))
         )
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await guessing.wait()
             assert await status_with(session, right) == 200
             go_on.set()
