@@ -8,13 +8,9 @@ from pathlib import Path
 
 import click
 import orjson
-from rich.text import Text
 
 from bridge import __version__
-from bridge.cli.output import output
 from bridge.cli.support import configuration_option, run_to_end
-from bridge.config.faults import ConfigurationError
-from bridge.config.load import load_settings
 from bridge.core.clock import Clock
 from bridge.doctor.findings import Finding, Level, findings_as_json, make_finding, worst_level
 
@@ -44,6 +40,8 @@ def doctor(configuration: Path, as_json: bool, listen_seconds: float) -> None:
     Works with and without a running bridge, and does not disturb it. Exit code 1 if something is wrong, 2 if the
     configuration is invalid; hints and warnings alone give 0.
     """
+    from bridge.config.faults import ConfigurationError
+    from bridge.config.load import load_settings
     from bridge.doctor.checks import DoctorRun
     from bridge.doctor.probe import BrokerAccess
 
@@ -72,6 +70,10 @@ def _print_json(findings: Sequence[Finding], clock: Clock) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
+    from rich.text import Text
+
+    from bridge.cli.output import output
+
     console = output()
     area = None
     for finding in findings:

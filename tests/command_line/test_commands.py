@@ -14,7 +14,7 @@ import yaml
 from bridge.cli.simulate import BEHAVIOURS, names
 from bridge.net.passwords import is_hash
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.facebridge import facebridge, facebridge_process
+from tests.support.facebridge import facebridge, facebridge_process, python_process
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import mqtt_client
 from tests.support.waiting import until
@@ -37,6 +37,21 @@ async def test_every_command_has_help(command: tuple[str, ...], tmp_path: Path) 
     result = await facebridge(tmp_path, *command, "--help")
     assert result.code == 0
     assert "Usage: facebridge" in result.stdout
+
+
+async def test_the_help_imports_no_large_library(tmp_path: Path) -> None:
+    loaded = await python_process(tmp_path, "-c", "import sys, bridge.cli.main; print(*sys.modules)")
+    assert loaded.code == 0, loaded.stderr
+    assert not set(loaded.stdout.split()) & {
+        "aiohttp",
+        "alembic",
+        "cryptography",
+        "paho",
+        "PIL",
+        "rich",
+        "sqlalchemy",
+        "yaml",
+    }
 
 
 async def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
