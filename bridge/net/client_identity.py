@@ -31,7 +31,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[IP
     Args:
         peer: the other end of the TCP connection.
         forwarded_for: the X-Forwarded-For headers, in order.
-        trusted: the proxies whose X-Forwarded-For is believed (`terminals.trusted_proxies`).
+        trusted: the proxies that may set X-Forwarded-For (`terminals.trusted_proxies`).
 
     Returns:
         The last address, seen from this server, that is no trusted proxy. Addresses further out can be forged.

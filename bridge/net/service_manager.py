@@ -8,8 +8,8 @@ from contextlib import suppress
 def notify_service_manager(state: str) -> None:
     """Send a state, such as `READY=1`, to the socket that systemd names in `NOTIFY_SOCKET`.
 
-    Does nothing without that variable. Errors are ignored: the service manager has a timeout of its own for a
-    notification that does not arrive.
+    Does nothing without that variable. Errors are ignored: the service manager has its own time-out for a
+    missing notification.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

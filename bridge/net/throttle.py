@@ -38,7 +38,7 @@ class _Failures:
 class LoginThrottle(Generic[_KeyT]):
     """Failed logins by key; a key with too many of them is blocked for a while.
 
-    The key says who shares a counter: an address, or an address together with a terminal's SN.
+    Clients with the same key share a counter: the key is an address, or an address and a terminal's SN.
     """
 
     def __init__(self, clock: Clock, limits: ThrottleLimits | None = None) -> None:

@@ -28,8 +28,8 @@ SERVER = "facebridge"
 
 _MAX_REPORTS = 100
 _REPORTS_PER_SECOND = 10
-"""Refusals that are reported, in a burst and in the long run: enough for a building whose password was changed, and a
-bound for a flood."""
+"""Refusals that are reported, in a burst and in the long run: enough for a building after a
+change of the password, and a bound for a flood."""
 
 _BUSY_RETRY_SECONDS = 5
 """When a terminal should try again after a refusal that is not its fault."""

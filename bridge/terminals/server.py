@@ -265,8 +265,8 @@ class TerminalServer:
             timeout=_STOP_SECONDS,
             autoclose=False,
             autoping=False,
-            # aiohttp selects the first offered protocol that is in this list. A terminal may drop a connection whose
-            # response selects none of its protocols.
+            # aiohttp selects the first offered protocol that is in this list. A terminal may drop a connection
+            # if the response selects none of its protocols.
             protocols=[one for one in offered if one] or offered,
             compress=False,
             max_msg_size=MAX_FRAME_BYTES,

@@ -178,8 +178,8 @@ async def test_a_wrong_token_is_logged_and_ends_the_app(tmp_path: Path, supervis
 
 
 async def test_only_a_port_in_use_is_reported_as_such() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("0.0.0.0", 0)) as used:
+        port = used.getsockname()[1]
         with pytest.raises(StartError, match=f"cannot listen on port {port}: "):
             async with answering_the_watchdog(port):
                 pytest.fail("nothing can listen there")

@@ -206,12 +206,12 @@ async def test_two_thousand_terminals_come_back_through_it(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     number = 2000
-    anybody = {"admit": "any", "known": {}}
+    admit_any = {"admit": "any", "known": {}}
     (tmp_path / "broker").mkdir()
     async with (
         # With the default limit a slow client would miss messages after the first thousand.
         Mosquitto(tmp_path / "broker", ["max_queued_messages 100000"]) as mosquitto,
-        behind_haproxy(tmp_path, mosquitto, terminals=anybody) as (bridge, proxy, _, client),
+        behind_haproxy(tmp_path, mosquitto, terminals=admit_any) as (bridge, proxy, _, client),
     ):
         loop = asyncio.get_running_loop()
         process = await asyncio.create_subprocess_exec(

@@ -180,12 +180,12 @@ async def test_a_link_that_the_kernel_ends_reports_nothing_as_delivered(tmp_path
         connection = await connection_of(system)
         known = system.registry.get("T1")
         assert known is not None
-        taken = await connection.send(b"before")
-        await until(lambda: connection.acknowledged(taken))
+        delivered = await connection.send(b"before")
+        await until(lambda: connection.acknowledged(delivered))
         host.pull()
-        lost = await connection.send(b"a press, say")
+        lost = await connection.send(b"a press")
         await until(lambda: known.connection is None)
-        assert connection.acknowledged(taken) is True
+        assert connection.acknowledged(delivered) is True
         assert connection.acknowledged(lost) is False
         with pytest.raises(ConnectionLostError):
             await connection.send(b"after")
