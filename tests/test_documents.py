@@ -16,6 +16,7 @@ from bridge.web.errors import STATUS
 from tests.support.web import WebServerUnderTest
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MQTT = (ROOT / "docs" / "mqtt.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
 
@@ -82,13 +83,13 @@ def test_every_command_for_persons_and_every_option_of_the_log_is_documented() -
             assert any(option in text for option in parameter.opts), parameter.opts
 
 
-@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=str)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=str)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_to_headings_lead_somewhere(document: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
         linked = document.parent / target if target else document
@@ -108,7 +109,9 @@ def test_every_picture_is_shown_and_none_is_large() -> None:
     assert all(picture.stat().st_size < 150_000 for picture in pictures)
 
 
-def test_every_part_and_file_that_the_architecture_names_is_there() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    for name in re.findall(r"`((?:bridge|tests|docs|scripts|[a-z]+)/[a-z_/]*(?:\.py|\.yaml)?)`", text):
-        assert (ROOT / name).exists() or (ROOT / "bridge" / name).exists(), name
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    named = re.findall(
+        r"`((?:bridge|tests|tools|docs|scripts|benchmarks|examples|ha_addon)/[\w/.-]*)`", document.read_text()
+    )
+    assert not [name for name in named if not (ROOT / name).exists()]

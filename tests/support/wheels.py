@@ -22,8 +22,8 @@ NEVER_READY: Change = (
 )
 DIES_SOON: Change = (
     "bridge/app.py",
-    "        await stop.wait()\n        tell",
-    '        await asyncio.sleep(2)\n        raise RuntimeError("this version dies soon")\n        tell',
+    "        await stop.wait()\n",
+    '        await asyncio.sleep(2)\n        raise RuntimeError("this version dies soon")\n',
 )
 
 
