@@ -1,4 +1,4 @@
-"""The audit: who asked for what when, and how it ended."""
+"""The audit: who requested which command when, and its outcome."""
 
 import asyncio
 import logging
@@ -19,40 +19,53 @@ from bridge.model.reply import Reply
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAXIMUM_WAITING = 50_000
-"""Records that may wait for the store: a large roster's import, some 20 MB; what is more is counted and left out."""
+MAX_WAITING_RECORDS = 50_000
+"""Records that may wait for the store: as many as a large import makes, some 20 MB. Further ones are only counted."""
 
-_BATCH = 500
-"""Records in one transaction: a few milliseconds, in which a person change waits for its own."""
+_MAX_BATCH_RECORDS = 500
+"""Records in one transaction: it takes a few milliseconds, for which a person change may have to wait."""
 
-_PAUSE = 5.0
-"""Seconds before a store that failed is asked again."""
+RETRY_SECONDS = 5.0
+"""Pause after which a store that failed is tried again."""
 
-_CLEANING_INTERVAL = 3600.0
-"""Seconds between two looks for what is too old: days are what is counted."""
+_CLEANING_SECONDS = 3600.0
+"""Interval of the search for old records; `audit.keep_days` counts days."""
 
-MAXIMUM_RECORDS = 2_000_000
-"""That are kept, however young: some 400 MB, so that a flood of commands cannot fill the disk that persons need."""
+MAX_STORED_RECORDS = 2_000_000
+"""Records that are kept, however young: some 400 MB, so that a flood of commands cannot fill the persons' disk."""
 
 
 class AuditRecorder:
-    """Writes down every command's outcome, behind what the command itself is about: no press waits for the disk."""
+    """Records the outcome of every command in the background: no press waits for the disk."""
 
-    def __init__(self, store: AuditStore, events: EventBus, clock: Clock, keep_days: int) -> None:
-        """Begin to take down what is replied; it is written once it was started.
+    def __init__(
+        self,
+        store: AuditStore,
+        events: EventBus,
+        clock: Clock,
+        keep_days: int,
+        *,
+        max_waiting: int = MAX_WAITING_RECORDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """Begin to collect replies; `start` begins to write them.
 
         Args:
-            store: where records are kept.
-            events: that tell of replies.
+            store: stores the records.
+            events: report the replies.
             clock: the time.
-            keep_days: days after which a record is dropped.
+            keep_days: days after which a record is deleted.
+            max_waiting: records that may wait for the store.
+            retry_seconds: pause after which a store that failed is tried again.
         """
+        self._max_waiting = max_waiting
+        self._retry_seconds = retry_seconds
         self._store = store
         self._clock = clock
         self._kept = timedelta(days=keep_days)
         self._waiting: deque[AuditRecord] = deque()
-        self._left_out = 0
-        self._store_fails = False
+        self._omitted = 0
+        self._is_store_failing = False
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks = BackgroundTasks()
@@ -62,16 +75,16 @@ class AuditRecorder:
 
     @property
     def waiting(self) -> int:
-        """Records that are not yet written."""
+        """The number of records that are not written yet."""
         return len(self._waiting)
 
     def start(self) -> None:
-        """Begin to write, and to drop what is too old."""
+        """Begin to write records, and to delete old ones."""
         self._writing = self._tasks.start(self._run(), name="audit")
-        self._tasks.start(self._clean(), name="cleaning of the audit")
+        self._tasks.start(self._clean(), name="deletion of old audit records")
 
     async def stop(self) -> None:
-        """Write what is left, if that is possible, and end."""
+        """Write the waiting records, if that is possible, and end."""
         self._stopping.set()
         self._arrived.set()
         if self._writing is not None:
@@ -79,48 +92,48 @@ class AuditRecorder:
         await self._tasks.stop()
 
     async def _run(self) -> None:
-        while not self._stopping.is_set() or (self._waiting and not self._store_fails):
+        while not self._stopping.is_set() or (self._waiting and not self._is_store_failing):
             await self._arrived.wait()
             try:
                 await self._write()
-                self._store_fails = False
+                self._is_store_failing = False
             except UnavailableError as error:
                 _LOGGER.warning("the audit cannot be written now: %s", error)
-                self._store_fails = True
+                self._is_store_failing = True
                 await self._pause()
 
     async def _clean(self) -> None:
         while True:
             try:
-                await self._store.drop(before=self._clock.now() - self._kept, keep=MAXIMUM_RECORDS)
+                await self._store.drop(before=self._clock.now() - self._kept, keep=MAX_STORED_RECORDS)
             except UnavailableError as error:
-                _LOGGER.warning("old records of the audit cannot be dropped now: %s", error)
-            await asyncio.sleep(_CLEANING_INTERVAL)
+                _LOGGER.warning("old records of the audit cannot be deleted now: %s", error)
+            await asyncio.sleep(_CLEANING_SECONDS)
 
     def _note(self, reply: Reply, origin: Origin) -> None:
-        if self._store_fails and reply.outcome is Outcome.UNAVAILABLE:
-            # The same trouble, told again each time a change is tried again; it ends `accepted`.
+        if self._is_store_failing and reply.outcome is Outcome.UNAVAILABLE:
+            # The intake repeats the change until the store accepts it, and each attempt has this outcome.
             return
-        if len(self._waiting) >= _MAXIMUM_WAITING:
-            if self._left_out == 0:
-                _LOGGER.warning("the audit cannot keep up: records are left out")
-            self._left_out += 1
+        if len(self._waiting) >= self._max_waiting:
+            if self._omitted == 0:
+                _LOGGER.warning("the audit cannot keep up: records are omitted")
+            self._omitted += 1
             return
         self._waiting.append(AuditRecord.of(reply, origin))
         self._arrived.set()
 
     async def _write(self) -> None:
         while self._waiting:
-            batch = [self._waiting[index] for index in range(min(len(self._waiting), _BATCH))]
+            batch = [self._waiting[index] for index in range(min(len(self._waiting), _MAX_BATCH_RECORDS))]
             await self._store.add(batch)
             for _ in batch:
                 self._waiting.popleft()
-        if self._left_out:
-            _LOGGER.warning("the audit lacks %s records", self._left_out)
-            self._left_out = 0
+        if self._omitted:
+            _LOGGER.warning("the audit lacks %s records", self._omitted)
+            self._omitted = 0
         self._arrived.clear()
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE):
+            async with asyncio.timeout(self._retry_seconds):
                 await self._stopping.wait()

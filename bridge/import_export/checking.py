@@ -1,4 +1,4 @@
-"""Checks every row of a file of persons before anything is changed."""
+"""Checks every row of a file with persons, before anything is changed."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from bridge.persons.schema import PersonPatch, parse_person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFault:
-    """What is wrong with a row.
+    """A fault in a row.
 
     Attributes:
-        row: its number.
-        fault: what.
-        sns: the terminals for which it is wrong; empty for all.
+        row: the number of the row.
+        fault: the fault.
+        sns: the terminals for which the row is wrong; empty for all.
     """
 
     row: int
@@ -40,12 +40,12 @@ class RowFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedPerson:
-    """A row that is right by itself.
+    """A row that has no fault by itself.
 
     Attributes:
-        row: its number.
-        patch: what it gives.
-        photo: the picture it gives, ready to be sent; None for none.
+        row: the number of the row.
+        patch: the given fields.
+        photo: the photo, prepared to be sent; None if none is given.
     """
 
     row: int
@@ -55,12 +55,12 @@ class CheckedPerson:
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """What is in a file.
+    """The content of a file.
 
     Attributes:
-        persons: the rows that are right, in the file's order.
-        faults: what is wrong with the others, by row.
-        unclaimed_pictures: pictures that belong to nobody in it.
+        persons: the rows without faults, in the order of the file.
+        faults: the faults of the other rows, by row.
+        unclaimed_pictures: pictures that belong to no person of the file.
     """
 
     persons: Sequence[CheckedPerson]
@@ -71,18 +71,18 @@ class CheckedFile:
 async def check_file(
     file: PersonFile, photos: PhotoPreparer, spool: PhotoSpool, timezone: tzinfo, progress: Progress
 ) -> CheckedFile:
-    """Read all rows and put their pictures right.
+    """Read and check all rows, and prepare their photos.
 
     Raises:
         PersonFileError: the file cannot be read to its end.
-        OSError: there is no room for the pictures.
+        OSError: there is no space for the photos.
     """
     rows = file.rows()
     persons: list[CheckedPerson] = []
     faults: list[RowFault] = []
     done = 0
 
-    async def take(rows: Iterator[Row]) -> None:
+    async def check_rows(rows: Iterator[Row]) -> None:
         nonlocal done
         for row in rows:
             try:
@@ -96,7 +96,7 @@ async def check_file(
         async with asyncio.TaskGroup() as group:
             # One picture for each thread, and one that is read meanwhile.
             for _ in range(WORKERS + 1):
-                group.create_task(take(rows))
+                group.create_task(check_rows(rows))
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
     persons.sort(key=lambda person: person.row)
@@ -113,7 +113,7 @@ async def _check(row: Row, photos: PhotoPreparer, spool: PhotoSpool, timezone: t
         paths = {fault.path for fault in faults}
         faults += [fault for fault in error.faults if fault.path not in paths]
     spooled: SpooledPhoto | None = None
-    # The picture is looked at also where the row is wrong otherwise: all that is wrong is told at once.
+    # The picture of a wrong row is checked too: all faults are reported at once.
     source = row.picture or (_picture_in(row, timezone) if patch is None else patch.photo_source)
     if source is not None:
         try:
@@ -126,9 +126,9 @@ async def _check(row: Row, photos: PhotoPreparer, spool: PhotoSpool, timezone: t
 
 
 def _picture_in(row: Row, timezone: tzinfo) -> PhotoSource | None:
-    """Return the picture that a row gives, whatever else is wrong with it."""
+    """Return the picture of a row that has faults in other fields."""
     given = {key: row.data[key] for key in (InlinePhoto.FIELD, PhotoFile.FIELD) if key in row.data}
     try:
-        return parse_person({"id": "anybody", **given}, timezone=timezone).photo_source
+        return parse_person({"id": "any", **given}, timezone=timezone).photo_source
     except InvalidError:
         return None

@@ -1,10 +1,10 @@
-"""Photos that are ready, on the disk between the check of a file and its import: ten thousand do not fit in memory."""
+"""Prepared photos on the disk, from the check of a file to its import: ten thousand do not fit in memory."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from cryptography.fernet import Fernet
 
@@ -13,12 +13,12 @@ from bridge.persons.photos.preparation import PreparedPhoto
 
 @dataclass(frozen=True, slots=True)
 class SpooledPhoto:
-    """Where a photo lies.
+    """The place of a photo in the spool.
 
     Attributes:
-        sha256: names it.
-        position: in the file.
-        length: there, in bytes.
+        sha256: the name of the photo.
+        position: of its first byte in the file.
+        length: its bytes in the file.
     """
 
     sha256: str
@@ -27,15 +27,16 @@ class SpooledPhoto:
 
 
 class PhotoSpool:
-    """A file without a name, encrypted with a key that only this process has: it holds faces."""
+    """A file of photos, encrypted with a key that only this process has, because it contains faces."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Begin with none.
+    def __init__(self, folder: Path | None, file: IO[bytes] | None = None) -> None:
+        """Begin with an empty file.
 
         Args:
-            folder: on a disk with room for them; None for wherever temporary files are.
+            folder: on a disk with enough space; None for the folder of temporary files.
+            file: the file; None creates one without a name in the folder.
         """
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
+        self._file = tempfile.TemporaryFile(dir=folder) if file is None else file  # noqa: SIM115  closed by __exit__
         self._cipher = Fernet(Fernet.generate_key())
         self._spooled: dict[str, SpooledPhoto] = {}
 
@@ -46,7 +47,7 @@ class PhotoSpool:
         self._file.close()
 
     def add(self, photo: PreparedPhoto) -> SpooledPhoto:
-        """Keep a photo, once. Raises OSError where the disk is full."""
+        """Store a photo, once. Raises OSError if the disk is full."""
         spooled = self._spooled.get(photo.sha256)
         if spooled is None:
             content = self._cipher.encrypt(photo.jpeg)
@@ -56,6 +57,6 @@ class PhotoSpool:
         return spooled
 
     def read(self, spooled: SpooledPhoto) -> PreparedPhoto:
-        """Return a photo that was kept."""
+        """Return a stored photo."""
         self._file.seek(spooled.position)
         return PreparedPhoto(spooled.sha256, self._cipher.decrypt(self._file.read(spooled.length)))

@@ -1,4 +1,4 @@
-"""The audit takes down every reply, behind whoever is told first, and survives a store that fails."""
+"""The audit records every reply in the background, and survives a store that fails."""
 
 import asyncio
 import logging
@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core import audit as audit_module
-from bridge.core.audit import AuditRecorder
+from bridge.core.audit import MAX_STORED_RECORDS, MAX_WAITING_RECORDS, AuditRecorder
 from bridge.core.event_bus import EventBus
 from bridge.model.audit import AuditRecord
 from bridge.model.events import CommandReplied, PersonSettled
@@ -25,7 +24,7 @@ ORIGIN = Origin(source="facebridge/terminal/T1/open/set", user="ann")
 
 
 class FailingStore:
-    """Keeps records, unless it fails."""
+    """Stores records in memory, unless it fails."""
 
     def __init__(self) -> None:
         self.records: list[AuditRecord] = []
@@ -49,11 +48,11 @@ def reply(number: int = 0, outcome: Outcome = Outcome.OK, **details: Any) -> Rep
     return Reply(command="open", outcome=outcome, at=AT, sn="T1", request_id=str(number), **details)
 
 
-def recorder(store: FailingStore, events: EventBus) -> AuditRecorder:
-    return AuditRecorder(store, events, ManualClock(), keep_days=90)
+def recorder(store: FailingStore, events: EventBus, max_waiting: int = MAX_WAITING_RECORDS) -> AuditRecorder:
+    return AuditRecorder(store, events, ManualClock(), keep_days=90, max_waiting=max_waiting, retry_seconds=0.01)
 
 
-async def test_every_reply_is_taken_down_with_who_asked() -> None:
+async def test_every_reply_is_recorded_with_its_requester() -> None:
     store, events = FailingStore(), EventBus()
     audit = recorder(store, events)
     audit.start()
@@ -66,11 +65,11 @@ async def test_every_reply_is_taken_down_with_who_asked() -> None:
         "open", "T1", "1", Outcome.OK, ORIGIN.source, "ann",
     )  # fmt: skip
     assert (second.person_id, second.outcome, second.message) == ("p1", Outcome.REFUSED, "no face")
-    assert store.dropped == [(ManualClock().now() - timedelta(days=90), audit_module.MAXIMUM_RECORDS)]
+    assert store.dropped == [(ManualClock().now() - timedelta(days=90), MAX_STORED_RECORDS)]
     await audit.stop()
 
 
-async def test_what_a_stranger_made_up_is_cut() -> None:
+async def test_texts_of_strangers_are_shortened() -> None:
     store, events = FailingStore(), EventBus()
     audit = recorder(store, events)
     audit.start()
@@ -82,17 +81,14 @@ async def test_what_a_stranger_made_up_is_cut() -> None:
     await audit.stop()
 
 
-async def test_nothing_is_lost_while_the_store_fails_but_repetitions(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(audit_module, "_PAUSE", 0.01)
+async def test_only_repetitions_are_omitted_while_the_store_fails(caplog: pytest.LogCaptureFixture) -> None:
     store, events = FailingStore(), EventBus()
     store.fails = True
     audit = recorder(store, events)
     audit.start()
     events.publish(CommandReplied(at=AT, reply=reply(1), origin=ORIGIN))
     await until(lambda: store.tries > 1)
-    # A change that is tried again and again says the same each time.
+    # A change that is repeated until it is stored has this outcome each time.
     events.publish(CommandReplied(at=AT, reply=reply(2, Outcome.UNAVAILABLE), origin=ORIGIN))
     events.publish(CommandReplied(at=AT, reply=reply(3), origin=ORIGIN))
     store.fails = False
@@ -104,12 +100,9 @@ async def test_nothing_is_lost_while_the_store_fails_but_repetitions(
     await audit.stop()
 
 
-async def test_what_waits_is_bounded_and_what_is_missing_is_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(audit_module, "_MAXIMUM_WAITING", 3)
+async def test_waiting_records_are_limited_and_missing_ones_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     store, events = FailingStore(), EventBus()
-    audit = recorder(store, events)
+    audit = recorder(store, events, max_waiting=3)
     for number in range(5):
         events.publish(CommandReplied(at=AT, reply=reply(number), origin=ORIGIN))
     assert audit.waiting == 3
@@ -120,7 +113,7 @@ async def test_what_waits_is_bounded_and_what_is_missing_is_said(
     await audit.stop()
 
 
-async def test_at_the_end_everything_is_written() -> None:
+async def test_stopping_writes_everything() -> None:
     store, events = FailingStore(), EventBus()
     audit = recorder(store, events)
     audit.start()
@@ -130,7 +123,7 @@ async def test_at_the_end_everything_is_written() -> None:
     assert [record.request_id for record in store.records] == [str(number) for number in range(1200)]
 
 
-async def test_a_store_that_fails_does_not_hold_up_the_end() -> None:
+async def test_a_store_that_fails_does_not_delay_stopping() -> None:
     store, events = FailingStore(), EventBus()
     store.fails = True
     audit = recorder(store, events)

@@ -171,18 +171,23 @@ async def test_pictures_that_belong_to_nobody_are_named(tmp_path: Path) -> None:
         assert list(checked.unclaimed_pictures) == ["9.jpg"]
 
 
-def test_what_waits_on_the_disk_is_nobody_elses_to_read(tmp_path: Path) -> None:
-    with PhotoSpool(tmp_path) as spool:
-        photo = PreparedPhoto("a" * 64, b"a face " * 1000)
+def test_the_spool_is_encrypted(tmp_path: Path) -> None:
+    photo = PreparedPhoto("a" * 64, b"a face " * 1000)
+    with (tmp_path / "spool").open("w+b") as file, PhotoSpool(None, file) as spool:
         first = spool.add(photo)
         assert spool.add(photo) is first
         second = spool.add(PreparedPhoto("b" * 64, b"another"))
         assert spool.read(second).jpeg == b"another"
         assert spool.read(first) == photo
-        assert list(tmp_path.iterdir()) == []
-        spool._file.seek(0)
-        assert b"a face" not in spool._file.read()
-        spool._file.seek(50)
-        spool._file.write(b"!")
+        file.seek(0)
+        assert b"a face" not in file.read()
+        file.seek(50)
+        file.write(b"!")
         with pytest.raises(InvalidToken):
             spool.read(first)
+
+
+def test_the_file_of_the_spool_has_no_name(tmp_path: Path) -> None:
+    with PhotoSpool(tmp_path) as spool:
+        spool.add(PreparedPhoto("a" * 64, b"a face"))
+        assert list(tmp_path.iterdir()) == []
