@@ -149,11 +149,8 @@ RULES: list[Callable[[], Iterator[Finding]]] = [
 ]  # fmt: skip
 
 EXCEPTIONS: dict[str, set[str]] = {
-    "private_attributes": {
-        "tests/import_export/test_importing.py",
-    },
     "hard_words": {
-        "bridge/import_export/", "bridge/mqtt/client/", "tests/contract/", "tests/core/", "tests/import_export/",
+        "bridge/mqtt/client/", "tests/contract/", "tests/import_export/",
         "tests/persons/", "tests/protocol/", "tests/store/", "tests/support/",
     },
 }  # fmt: skip
