@@ -1,4 +1,4 @@
-"""The document before AsyncAPI's own parser (`scripts/asyncapi-parser` installs it)."""
+"""AsyncAPI's own parser reads the document (`scripts/asyncapi-parser` installs it)."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 
 EXPLAINED = {
-    # Every tool that reads AsyncAPI 3 reads 3.0.0; 3.1.0 adds nothing for MQTT.
+    # Every tool for AsyncAPI 3 reads 3.0.0; 3.1.0 adds nothing for MQTT.
     "asyncapi-latest-version",
 }
 
@@ -26,14 +26,14 @@ def check(path: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_parser_has_nothing_against_the_document() -> None:
+def test_the_parser_accepts_the_document() -> None:
     found = check(DOCUMENT)
     assert found["understood"]
     assert [one for one in found["complaints"] if one["code"] not in EXPLAINED] == []
 
 
 @pytest.mark.parametrize("defect", ["a reference into nothing", "an action that is none", "a key that is unknown"])
-def test_the_parser_would_notice(defect: str, tmp_path: Path) -> None:
+def test_the_parser_reports_a_defect(defect: str, tmp_path: Path) -> None:
     document = json.loads(DOCUMENT.read_text())
     if defect == "a reference into nothing":
         document["components"]["messages"]["reply"]["payload"]["$ref"] += "s"

@@ -1,4 +1,4 @@
-"""What the schemas take the code takes, and what they refuse the code refuses, but for what only words can say."""
+"""Schemas and code accept and refuse the same values, except for rules that only descriptions can state."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ PAYLOADS = {
     for definition in COMMANDS
     if definition is not SET_PERSONS
 }
-# Each person stands for itself, and is a test of its own below.
+# Each person is checked separately, by tests below.
 PAYLOADS[SET_PERSONS.name] = st.one_of(
     st.lists(st.just({"id": "1"}), min_size=1, max_size=3),
     st.fixed_dictionaries(
@@ -60,12 +60,12 @@ def faults_of(definition: CommandDefinition, payload: object) -> list[str] | Non
 @pytest.mark.parametrize("definition", COMMANDS, ids=lambda definition: definition.name)
 @relaxed
 @given(data=st.data())
-def test_a_command_that_the_schema_takes_is_taken(definition: CommandDefinition, data: st.DataObject) -> None:
+def test_a_command_that_the_schema_accepts_is_accepted(definition: CommandDefinition, data: st.DataObject) -> None:
     payload = data.draw(PAYLOADS[definition.name])
     if isinstance(payload, dict) and "confirm" in payload:
         payload["confirm"] = TARGET
     if definition is ADMIT:
-        # Said in words: printable.
+        # A rule of the descriptions: printable.
         assume(all(not isinstance(value, str) or value.isprintable() for value in payload.values()))
     assert accepts(definition, orjson.dumps(payload))
     assert faults_of(definition, payload) is None
@@ -76,7 +76,7 @@ def test_a_command_that_the_schema_takes_is_taken(definition: CommandDefinition,
 @given(data=st.data())
 def test_a_command_that_the_schema_refuses_is_refused(definition: CommandDefinition, data: st.DataObject) -> None:
     payload = data.draw(mutated(PAYLOADS[definition.name]))
-    # `null` alone is no value of any command, and a person's faults are the person's.
+    # Of a list of persons only the envelope is checked here: a person's faults are reported for that person.
     if isinstance(payload, dict) and "confirm" in payload:
         payload["confirm"] = TARGET
     assume(not accepts(definition, orjson.dumps(payload)))
@@ -88,7 +88,7 @@ def test_a_command_that_the_schema_refuses_is_refused(definition: CommandDefinit
 
 @pytest.mark.parametrize("definition", [REMOVE_PERSONS, SYNC_PERSONS], ids=lambda definition: definition.name)
 @given(confirm=st.text())
-def test_what_only_words_say_of_confirm(definition: CommandDefinition, confirm: str) -> None:
+def test_the_schema_cannot_check_confirm(definition: CommandDefinition, confirm: str) -> None:
     assume(confirm != TARGET)
     key = "all" if definition is REMOVE_PERSONS else "clear"
     payload = {key: True, "confirm": confirm}
@@ -98,11 +98,11 @@ def test_what_only_words_say_of_confirm(definition: CommandDefinition, confirm: 
 
 @relaxed
 @given(person=PERSONS)
-def test_a_person_that_the_schema_takes_is_taken_but_for_what_words_say(person: dict[str, Any]) -> None:
+def test_a_person_that_the_schema_accepts_is_accepted_except_for_rules_in_descriptions(person: dict[str, Any]) -> None:
     try:
         parse_person(orjson.loads(orjson.dumps(person)), timezone=UTC)
     except InvalidError as error:
-        unexpected = [fault for fault in error.faults if not _is_said_in_words(fault.path, fault.message, person)]
+        unexpected = [fault for fault in error.faults if not _breaks_a_description(fault.path, fault.message, person)]
         assert not unexpected, person
 
 
@@ -110,7 +110,7 @@ def test_a_person_that_the_schema_takes_is_taken_but_for_what_words_say(person: 
 @given(person=mutated(PERSONS))
 def test_a_person_that_the_schema_refuses_is_refused(person: Any) -> None:
     assume(not validator("Person").is_valid(person))
-    assume(not _is_put_right(person))
+    assume(not _is_valid_without_spaces(person))
     with pytest.raises(InvalidError):
         parse_person(orjson.loads(orjson.dumps(person)), timezone=UTC)
 
@@ -135,15 +135,15 @@ def test_schema_and_code_have_the_same_bounds(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, True, 7, 1.5, "", [], {}, [7]], ids=repr)
 @pytest.mark.parametrize("name", list(CATALOGUE.schema("Person", "")["properties"]))
-def test_schema_and_code_take_the_same_kinds_of_values(name: str, value: object) -> None:
-    # What text of a rule holds only words say.
+def test_schema_and_code_accept_the_same_types(name: str, value: object) -> None:
+    # Only the description says what the text of a rule must contain.
     if (name, value) != ("weekly", ""):
         agree_on({"id": "1", name: value})
 
 
 @pytest.mark.parametrize("value", [None, True, 7, "", "a", [], {}, [7], ["a"]], ids=repr)
 @pytest.mark.parametrize("name", list(ADMIT.payload_schema["properties"]))
-def test_schema_and_code_take_the_same_kinds_of_values_of_a_terminal(name: str, value: object) -> None:
+def test_schema_and_code_accept_the_same_types_for_a_terminal(name: str, value: object) -> None:
     payload = {"sn": "T2", name: value}
     assert (faults_of(ADMIT, payload) is None) is accepts(ADMIT, orjson.dumps(payload))
 
@@ -157,13 +157,13 @@ def agree_on(person: Any) -> None:
         assert validator("Person").is_valid(person)
 
 
-def _is_said_in_words(path: str, message: str, person: Mapping[str, Any]) -> bool:
-    """Tell whether a fault is against what stands in a description, as no schema can say it."""
+def _breaks_a_description(path: str, message: str, person: Mapping[str, Any]) -> bool:
+    """Return whether the fault breaks a rule of a description, which no schema can state."""
     field, _, rest = path.partition(".")
     if "control characters" in message:
         return any(unicodedata.category(character).startswith(("C", "Z")) for character in person[field])
     if FIELDS_BY_KEY[field].kind in (START_TIME, END_TIME):
-        # There is no 31st of June.
+        # For example the 31st of June.
         return isinstance(person[field], str) and ("is not a time" in message or "between 1970 and 9999" in message)
     if field == "weekly":
         if isinstance(person[field], str):
@@ -173,8 +173,8 @@ def _is_said_in_words(path: str, message: str, person: Mapping[str, Any]) -> boo
     return field == "photo_file" and "path of at most" in message and "\0" in person[field]
 
 
-def _is_put_right(person: object) -> bool:
-    """Tell whether somebody's text is right once the space around it is gone, which the bridge forgives."""
+def _is_valid_without_spaces(person: object) -> bool:
+    """Return whether a person is valid without the spaces around texts, which the bridge removes."""
     if not isinstance(person, Mapping):
         return False
     tidied = {

@@ -1,4 +1,4 @@
-"""The watch over what tests hear: it would notice."""
+"""`ContractWatch` notices invalid messages."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def faults_of(topic: str, payload: object, *, qos: int = 1, retain: bool | None 
         ("elsewhere/terminal/T1/reply", b"anything: not ours", False),
     ],
 )
-def test_what_is_right_is_let_through(topic: str, payload: object, retain: bool) -> None:
+def test_valid_messages_have_no_faults(topic: str, payload: object, retain: bool) -> None:
     assert faults_of(topic, payload, retain=retain) == []
 
 
@@ -53,7 +53,7 @@ def test_what_is_right_is_let_through(topic: str, payload: object, retain: bool)
         ("facebridge/terminal/T1/news", REPLY, 1, False),
     ],
 )
-def test_what_breaks_the_contract_is_noticed(topic: str, payload: object, qos: int, retain: bool) -> None:
+def test_an_invalid_message_is_a_fault(topic: str, payload: object, qos: int, retain: bool) -> None:
     assert len(faults_of(topic, payload, qos=qos, retain=retain)) == 1
 
 
@@ -68,7 +68,7 @@ def test_what_breaks_the_contract_is_noticed(topic: str, payload: object, qos: i
         ("person/set", {"request_id": "r1", "persons": [{"id": "1"}, {"id": "2", "card": 7}]}, "accepted", "2", True),
     ],
 )
-def test_what_the_contract_forbids_must_not_be_obeyed(
+def test_carrying_out_an_invalid_command_is_a_fault(
     topic: str, command: dict[str, Any], outcome: str, person_id: str | None, is_noticed: bool
 ) -> None:
     watch = ContractWatch()

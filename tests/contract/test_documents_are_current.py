@@ -1,4 +1,4 @@
-"""The contract's documents: made of the code's own tables, complete, and in themselves right."""
+"""The generated documents are current, complete and valid."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ DOCUMENT = asyncapi_document(catalogue())
 
 
 @pytest.mark.parametrize("name", documents())
-def test_what_is_in_docs_is_what_the_code_says(name: str) -> None:
+def test_the_generated_documents_are_current(name: str) -> None:
     assert (DOCS / name).read_text() == documents()[name], "run scripts/describe"
 
 
@@ -45,7 +45,7 @@ def test_no_schema_is_left_over() -> None:
     assert {f"schemas/{path.name}" for path in (DOCS / "schemas").iterdir()} == set(SCHEMAS)
 
 
-def test_the_generator_writes_them_and_drops_what_is_no_more(tmp_path: Path) -> None:
+def test_the_generator_writes_all_and_deletes_old_schemas(tmp_path: Path) -> None:
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "old.json").write_text("{}")
     assert main.main([str(tmp_path)], standalone_mode=False) is None
@@ -58,7 +58,7 @@ def test_the_generator_writes_them_and_drops_what_is_no_more(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_each_schema_is_right_in_both_drafts_and_needs_no_other_file(name: str) -> None:
+def test_each_schema_is_valid_in_both_drafts_and_needs_no_other_file(name: str) -> None:
     schema = json.loads(SCHEMAS[name])
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
@@ -67,7 +67,7 @@ def test_each_schema_is_right_in_both_drafts_and_needs_no_other_file(name: str) 
         assert referred.removeprefix("#/$defs/") in schema["$defs"]
 
 
-def test_each_reference_of_the_asyncapi_document_leads_somewhere_inside() -> None:
+def test_each_reference_of_the_asyncapi_document_has_a_target_in_it() -> None:
     for referred in references(DOCUMENT):
         place: Any = DOCUMENT
         for step in referred.removeprefix("#/").split("/"):
@@ -75,7 +75,7 @@ def test_each_reference_of_the_asyncapi_document_leads_somewhere_inside() -> Non
 
 
 @pytest.mark.parametrize("title", list(catalogue()))
-def test_each_example_is_what_its_schema_says(title: str) -> None:
+def test_each_example_is_valid(title: str) -> None:
     for example in catalogue().schema(title, "").get("examples", ()):
         validator(title).validate(example)
 
@@ -100,12 +100,12 @@ def test_every_public_event_is_published() -> None:
     def below(kind: type[Event]) -> set[type[Event]]:
         return {kind, *(deeper for one in kind.__subclasses__() for deeper in below(one))}
 
-    # A dataclass with slots is made twice; the first is left behind.
+    # `dataclass(slots=True)` creates a second class; the first one is still among the subclasses.
     declared = {one.__name__ for one in below(PublicEvent)} - {"PublicEvent"}
     assert {one.__name__ for one in PUBLIC_EVENTS} == declared
 
 
-def test_a_word_without_a_meaning_cannot_be_declared() -> None:
+def test_each_published_word_needs_a_meaning() -> None:
     with pytest.raises(TypeError, match="has no meaning"):
 
         class Answer(Vocabulary):
@@ -120,7 +120,7 @@ def test_a_word_without_a_meaning_cannot_be_declared() -> None:
         ([{"title": "A", "unevaluatedProperties": False}], "draft-07"),
     ],
 )
-def test_what_cannot_be_described_right_is_refused(schemas: list[dict[str, Any]], said: str) -> None:
+def test_the_catalogue_refuses_wrong_schemas(schemas: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Catalogue(schemas)
 

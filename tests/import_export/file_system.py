@@ -10,7 +10,7 @@ from bridge.model.person import Person
 from bridge.persons.photos.sources import AttachedPhoto
 
 MAXIMUM = 1_000_000
-"""`photos.max_bytes` here."""
+"""The `photos.max_bytes` of these tests."""
 
 PHOTO = "ab" * 32
 JPEG = b"\xff\xd8 not looked at here \xff\xd9"

@@ -1,4 +1,4 @@
-"""CSV, as people and their spreadsheets write it."""
+"""CSV as people and spreadsheets write it."""
 
 import csv
 from datetime import UTC
@@ -41,7 +41,7 @@ def error_of(table: Path, content: str | bytes) -> str:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_what_spreadsheets_write_is_read(table: Path, delimiter: str, line_end: str, mark: str) -> None:
+def test_the_csv_of_spreadsheets_is_read(table: Path, delimiter: str, line_end: str, mark: str) -> None:
     lines = [["id", "name", "card"], ["1001", '"Ada, ""the; first"""', "0042"], ["1002", "王小明", ""]]
     text = mark + line_end.join(delimiter.join(cells) for cells in lines)
     expected = [
@@ -95,12 +95,12 @@ def test_cells_are_trimmed_and_may_be_quoted_after_a_space(table: Path) -> None:
         ("photo", "AAAA", "AAAA"),
     ],
 )
-def test_a_cell_becomes_what_a_person_takes(table: Path, column: str, cell: str, value: object) -> None:
+def test_a_cell_becomes_json_of_a_person(table: Path, column: str, cell: str, value: object) -> None:
     assert data_of(table, f"id,{column}\n1,{cell}\n") == [{"id": "1", column: value}]
 
 
 @pytest.mark.parametrize("column", ["photo", "photo_file"])
-def test_an_empty_picture_cell_leaves_the_picture_as_it_is(table: Path, column: str) -> None:
+def test_an_empty_photo_cell_leaves_the_photo_unchanged(table: Path, column: str) -> None:
     assert data_of(table, f"id,{column},name\n1, ,Ada\n") == [{"id": "1", "name": "Ada"}]
 
 
@@ -132,9 +132,7 @@ def test_a_cell_that_cannot_be_read_is_a_fault_and_the_rest_is_read(
         ("valid_until", "soon", "valid_until", "must be a time"),
     ],
 )
-def test_what_is_handed_on_is_refused_in_words_that_fit_a_cell(
-    table: Path, column: str, cell: str, path: str, hint: str
-) -> None:
+def test_the_faults_of_a_person_fit_a_cell(table: Path, column: str, cell: str, path: str, hint: str) -> None:
     (data,) = data_of(table, f"id,{column}\n1,{cell}\n")
     with pytest.raises(InvalidError) as caught:
         parse_person(data, timezone=UTC)
@@ -160,11 +158,11 @@ def test_a_row_with_other_cells_than_the_header_is_a_fault(table: Path, row: str
     assert second.faults == ()
 
 
-def test_empty_cells_behind_the_last_column_are_nothing(table: Path) -> None:
+def test_empty_cells_after_the_last_column_are_ignored(table: Path) -> None:
     assert data_of(table, "id,name,,\n1,Ada,,,,\n") == [{"id": "1", "name": "Ada"}]
 
 
-def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
+def test_a_repeated_id_is_a_fault_of_the_later_row(table: Path) -> None:
     table.write_text("id\nada\nAda\nada\nada\n")
     rows = read(table)
     assert [[(fault.path, fault.message) for fault in row.faults] for row in rows] == [
@@ -175,7 +173,7 @@ def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
     ]
 
 
-def test_a_header_alone_is_nobody(table: Path) -> None:
+def test_a_csv_with_only_a_header_has_no_persons(table: Path) -> None:
     assert data_of(table, HEADER) == []
 
 
@@ -201,7 +199,7 @@ def test_a_header_alone_is_nobody(table: Path) -> None:
         ("id,name\n1,Ada\n".encode("utf-16"), "is in UTF-16"),
     ],
 )
-def test_what_is_no_csv_of_persons_is_told(table: Path, content: str | bytes, hint: str) -> None:
+def test_a_file_that_is_not_a_csv_of_persons_is_an_error(table: Path, content: str | bytes, hint: str) -> None:
     message = error_of(table, content)
     assert message.startswith(hint)
     assert "Ada" not in message
@@ -222,16 +220,14 @@ def test_a_photo_of_many_megabytes_fits_into_a_cell(table: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["id,name\n1,{}\n", 'id,name\n1,"{}\n', "id,name\n1,x{}", "id,name\n1,\n2,{}"])
-def test_a_row_that_never_ends_is_not_read_to_its_end(
-    table: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
+def test_an_endless_row_is_not_read_to_its_end(table: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setattr(byte_source, "MAXIMUM_ROW_BYTES", 200_000)
     assert "MB; is a quotation mark" in error_of(
         table, content.format("Ada\r\n," * 100_000 if '"' in content else "x" * 600_000)
     )
 
 
-def test_a_cell_beyond_the_limit_is_told_with_its_row(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_too_long_cell_names_its_row(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = csv.field_size_limit(100_000)
     monkeypatch.setattr(csv_reading, "MAXIMUM_ROW_BYTES", 150_000)
     try:
@@ -252,7 +248,7 @@ def test_a_cell_beyond_the_limit_is_told_with_its_row(table: Path, monkeypatch: 
     terminator=st.sampled_from(["\n", "\r\n", "\r"]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_the_csv_module_writes_is_read_however_it_comes_in_pieces(
+def test_the_output_of_the_csv_module_is_read_in_any_pieces(
     cells: list[tuple[str, str]], piece: int, terminator: str
 ) -> None:
     written: list[str] = []
@@ -279,7 +275,7 @@ def test_what_the_csv_module_writes_is_read_however_it_comes_in_pieces(
 
 @given(st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_bytes_nothing_but_rows_or_an_error_comes_out(content: bytes) -> None:
+def test_any_bytes_give_rows_or_an_error(content: bytes) -> None:
     rest = b"id,name,visitor\n" + content
 
     def take(size: int) -> bytes:
@@ -294,7 +290,7 @@ def test_whatever_the_bytes_nothing_but_rows_or_an_error_comes_out(content: byte
         assert str(error)  # noqa: PT017  both ends are right, each in its way
 
 
-def test_progress_is_of_the_bytes(table: Path) -> None:
+def test_progress_counts_bytes(table: Path) -> None:
     table.write_text("id,name\n" + "".join(f"{number},{'x' * 100}\n" for number in range(10_000)))
     with open_person_file(table, None) as opened:
         seen = [opened.progress() for _ in opened.rows()]

@@ -1,4 +1,4 @@
-"""What was written is read back without a difference, and in bounded memory."""
+"""A written file is read back without a difference, and in limited memory."""
 
 import base64
 import subprocess
@@ -32,7 +32,7 @@ def jpeg_of(one: Person) -> bytes:
 @settings(max_examples=40)
 @given(everyone=st.lists(persons(), max_size=8, unique_by=lambda one: one.id))
 @example(everyone=[person(one, name) for one, name in zip(ODD_IDS, ODD_TEXTS, strict=False)])
-def test_what_was_written_reads_back_without_a_difference(name: str, folder: bool, everyone: Sequence[Person]) -> None:
+def test_a_written_file_reads_back_without_a_difference(name: str, folder: bool, everyone: Sequence[Person]) -> None:
     with tempfile.TemporaryDirectory() as place:
         photos = Path(place, "photos") if folder else None
         with write_person_file(Path(place, name), photos) as writer:
@@ -46,7 +46,7 @@ def test_what_was_written_reads_back_without_a_difference(name: str, folder: boo
                 assert row.faults == ()
                 patch = parse_person(row.data, timezone=UTC)
                 assert merge(patch, one, None) == one
-                # It says all there is to say, also to somebody who does not know the person yet.
+                # The row contains every field, so it also describes a person that is not known yet.
                 anew = merge(patch, None, PHOTO)
                 assert anew.as_json() == one.as_json()
                 if folder or name == "p.zip":

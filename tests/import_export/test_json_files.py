@@ -48,7 +48,7 @@ def test_a_list_of_persons_is_read_by_itself_or_in_an_object(
 
 
 @pytest.mark.parametrize("text", ["[]", '{"persons": []}', " [ ] \n"])
-def test_nobody_is_nobody(table: Path, text: str) -> None:
+def test_an_empty_list_has_no_persons(table: Path, text: str) -> None:
     table.write_text(text)
     assert read(table) == []
 
@@ -64,7 +64,7 @@ def test_numbers_stay_numbers(table: Path) -> None:
     }
 
 
-def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
+def test_a_repeated_id_is_a_fault_of_the_later_row(table: Path) -> None:
     table.write_text('[{"id": "1"}, {"id": 7}, {"name": "Ada"}, {"id": 7}, {"id": "1"}]')
     assert [len(row.faults) for row in read(table)] == [0, 0, 0, 0, 1]
 
@@ -103,7 +103,7 @@ def test_an_id_that_comes_twice_is_a_fault_of_the_second(table: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_json_of_persons_is_told(table: Path, content: str | bytes, hint: str) -> None:
+def test_a_file_that_is_not_json_of_persons_is_an_error(table: Path, content: str | bytes, hint: str) -> None:
     message = error_of(table, content)
     assert message.startswith(hint)
     assert "Eve" not in message
@@ -118,9 +118,9 @@ def test_persons_before_a_broken_one_are_read(table: Path) -> None:
             next(rows)
 
 
-def test_a_person_that_never_ends_is_not_read_to_its_end(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_person_is_not_read_to_its_end(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_source, "MAXIMUM_ROW_BYTES", 200_000)
-    # Not one person too long, though all of them are.
+    # All persons together are longer than the limit, but none of them is.
     table.write_text(json.dumps([{"id": str(number), "photo": "x" * 100_000} for number in range(10)]))
     assert len(read(table)) == 10
     assert error_of(table, '[{"id": "1"}, {"name": "' + "x" * 600_000).startswith("person 2: is longer than")
@@ -143,9 +143,7 @@ persons = st.lists(
 
 
 @given(persons, st.integers(1, 40), st.booleans())
-def test_what_was_written_is_read_however_it_comes_in_pieces(
-    data: list[dict[str, Any]], piece: int, ascii_only: bool
-) -> None:
+def test_json_is_read_in_any_pieces(data: list[dict[str, Any]], piece: int, ascii_only: bool) -> None:
     rest = json.dumps(data, ensure_ascii=ascii_only).encode()
 
     def take(size: int) -> bytes:
@@ -157,9 +155,7 @@ def test_what_was_written_is_read_however_it_comes_in_pieces(
 
 
 @pytest.mark.parametrize("backend", ["yajl2_c", "python"])
-def test_it_does_not_matter_which_of_its_parsers_the_library_has(
-    table: Path, monkeypatch: pytest.MonkeyPatch, backend: str
-) -> None:
+def test_all_backends_of_ijson_give_the_same(table: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setattr(ijson, "basic_parse", ijson.get_backend(backend).basic_parse)
     for content, hint in (
         ('[{"id": "1"}, {"name": "Ada', "person 2: the file ends in the middle"),

@@ -42,7 +42,7 @@ def error_of(file: Path, photos: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "WebP", "heic", "HEIF"])
-def test_a_picture_is_found_by_id_whatever_its_suffix(table: Path, folder: Path, suffix: str) -> None:
+def test_a_picture_of_any_suffix_is_found_by_id(table: Path, folder: Path, suffix: str) -> None:
     (folder / f"p1.{suffix}").write_bytes(b"ada")
     ada, grace = read(table, folder)
     assert bytes_of(ada.picture) == b"ada"
@@ -67,7 +67,7 @@ def test_any_id_can_name_a_picture(tmp_path: Path, folder: Path, person_id: str)
     assert unclaimed == []
 
 
-def test_pictures_of_nobody_are_named(table: Path, folder: Path) -> None:
+def test_unclaimed_pictures_are_listed(table: Path, folder: Path) -> None:
     for name in ("p3.png", "p1.jpg", "p2.jpg", "Ada Lovelace.jpg", "notes.txt", "p4.gif", "bell\a.jpg"):
         (folder / name).write_bytes(b"")
     (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
@@ -116,7 +116,7 @@ def test_a_folder_beside_json(tmp_path: Path, folder: Path) -> None:
     assert unclaimed == ["7.jpg"]
 
 
-def test_links_are_followed_and_what_is_gone_is_told(table: Path, folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_and_a_missing_target_is_a_fault(table: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.bin").write_bytes(b"ada")
     (folder / "p1.jpg").symlink_to(tmp_path / "elsewhere.bin")
     (folder / "P1.jpg").symlink_to("/no/such/file")
@@ -129,14 +129,14 @@ def test_links_are_followed_and_what_is_gone_is_told(table: Path, folder: Path, 
     assert caught.value.faults[0].path == ""
 
 
-def test_a_link_to_itself_is_told_when_it_is_read(table: Path, folder: Path) -> None:
+def test_a_link_to_itself_is_a_fault_when_it_is_read(table: Path, folder: Path) -> None:
     (folder / "p1.jpg").symlink_to("p1.jpg")
     with pytest.raises(InvalidError, match="cannot be read: Too many levels"):
         bytes_of(read(table, folder)[0].picture)
 
 
 @pytest.mark.parametrize("length", [MAXIMUM, MAXIMUM + 1, 3 * MAXIMUM])
-def test_a_picture_has_at_most_so_many_bytes(table: Path, folder: Path, tmp_path: Path, length: int) -> None:
+def test_a_picture_has_at_most_max_bytes(table: Path, folder: Path, tmp_path: Path, length: int) -> None:
     (folder / "p1.jpg").write_bytes(bytes(length))
     zipped = write_zip(tmp_path / "all.zip", {"persons.csv": CSV, "p1.jpg": bytes(length)})
     with open_person_file(zipped, None) as opened:
@@ -149,11 +149,11 @@ def test_a_picture_has_at_most_so_many_bytes(table: Path, folder: Path, tmp_path
 
 
 @pytest.mark.parametrize(("name", "hint"), [("missing", "does not exist"), ("persons.csv", "is not a folder")])
-def test_a_folder_that_is_none_is_told(table: Path, tmp_path: Path, name: str, hint: str) -> None:
+def test_a_wrong_folder_is_an_error(table: Path, tmp_path: Path, name: str, hint: str) -> None:
     assert hint in error_of(table, tmp_path / name)
 
 
-def test_a_folder_is_bounded(table: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_have_limited_pictures(table: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAXIMUM_PICTURES", 3)
     for number in range(3):
         (folder / f"{number}.jpg").touch()
@@ -165,16 +165,16 @@ def test_a_folder_is_bounded(table: Path, folder: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("name", "hint"), [("persons.xlsx", ".csv"), ("persons", ".csv"), ("missing.csv", "no such file")]
 )
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str, hint: str) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, name: str, hint: str) -> None:
     assert hint in error_of(tmp_path / name)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     assert "cannot be read" in error_of(tmp_path / "folder.csv")
 
 
-# In a ZIP.
+# -- in a ZIP
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -226,13 +226,13 @@ def test_the_same_picture_twice_in_a_zip_is_a_fault(tmp_path: Path) -> None:
         ({"persons.csv": b"id\n\xff\n"}, "row 2: is not UTF-8"),
     ],
 )
-def test_a_zip_without_its_one_table_is_told(tmp_path: Path, members: dict[str, bytes], hint: str) -> None:
+def test_a_zip_must_have_one_table(tmp_path: Path, members: dict[str, bytes], hint: str) -> None:
     assert hint in error_of(write_zip(tmp_path / "all.zip", members))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("odd", ["persons.csv", "p1.jpg"])
-def test_an_uncommon_compression_is_told(tmp_path: Path, compression: int, odd: str) -> None:
+def test_an_uncommon_compression_is_an_error(tmp_path: Path, compression: int, odd: str) -> None:
     file = tmp_path / "all.zip"
     with zipfile.ZipFile(file, "w") as archive:
         for name in ("persons.csv", "p1.jpg"):
@@ -241,19 +241,19 @@ def test_an_uncommon_compression_is_told(tmp_path: Path, compression: int, odd: 
 
 
 def patched(content: bytes, name: bytes, central_offset: int, value: bytes) -> bytes:
-    """Put bytes into the list of members, `central_offset` from the entry of that name."""
+    """Replace bytes in the list of members, at `central_offset` from the entry of that name."""
     at = content.rindex(b"PK\x01\x02", 0, content.rindex(name)) + central_offset
     return content[:at] + value + content[at + len(value) :]
 
 
 @pytest.mark.parametrize("name", [b"persons.csv", b"p1.jpg"])
-def test_an_encrypted_member_is_told(tmp_path: Path, name: bytes) -> None:
+def test_an_encrypted_member_is_an_error(tmp_path: Path, name: bytes) -> None:
     file = write_zip(tmp_path / "all.zip", {"persons.csv": CSV, "p1.jpg": b"ada"})
     file.write_bytes(patched(file.read_bytes(), name, 8, b"\x01\x00"))
     assert error_of(file) == f"{name.decode()} in the archive is encrypted; create it without a password"
 
 
-def test_a_broken_picture_is_a_fault_of_its_row_alone(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_a_fault_of_its_row_alone(tmp_path: Path) -> None:
     data = random.Random(1).randbytes(1000)
     file = write_zip(tmp_path / "all.zip", {"persons.csv": CSV, "p1.jpg": data, "P1.jpg": data}, zipfile.ZIP_STORED)
     file.write_bytes(file.read_bytes().replace(data, data[:-1] + b"?", 1))
@@ -267,7 +267,7 @@ def test_a_broken_picture_is_a_fault_of_its_row_alone(tmp_path: Path) -> None:
         bytes_of(grace.picture)
 
 
-def test_a_broken_table_is_told(tmp_path: Path) -> None:
+def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:
     text = b"id,name\n" + b"".join(b"%d,Ada\n" % number for number in range(50_000))
     file = write_zip(tmp_path / "all.zip", {"persons.csv": text}, zipfile.ZIP_STORED)
     file.write_bytes(file.read_bytes().replace(b"\n49000,Ada", b"\n49000,Eve"))
@@ -279,14 +279,14 @@ def test_a_broken_table_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 10, 60, 150, -1, -22, -60])
-def test_an_archive_that_was_cut_off_is_told(tmp_path: Path, cut: int) -> None:
+def test_an_archive_that_was_cut_off_is_an_error(tmp_path: Path, cut: int) -> None:
     file = write_zip(tmp_path / "all.zip", {"persons.csv": CSV * 50, "p1.jpg": b"ada" * 100})
     file.write_bytes(file.read_bytes()[:cut])
     assert "damaged" in error_of(file)
 
 
 @pytest.mark.parametrize("sizes", ["usual", "of 64 bits"])
-def test_any_broken_archive_is_told_or_read(tmp_path: Path, sizes: str) -> None:
+def test_any_damaged_archive_is_an_error_or_read(tmp_path: Path, sizes: str) -> None:
     file = tmp_path / "all.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in (("persons.csv", CSV), ("p1.jpg", b"ada")):
@@ -312,13 +312,13 @@ def test_any_broken_archive_is_told_or_read(tmp_path: Path, sizes: str) -> None:
     assert outcomes == {"read", "PersonFileError", "InvalidError"}
 
 
-def test_a_picture_that_would_burst_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_picture_with_a_huge_unpacked_size_is_not_unpacked(tmp_path: Path) -> None:
     file = tmp_path / "all.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("persons.csv", CSV)
         archive.writestr("p1.jpg", bytes(50_000_000))
         archive.writestr("P1.jpg", bytes(50_000_000))
-    # The second says that it is small.
+    # The list of members states a small size for the second one.
     file.write_bytes(patched(file.read_bytes(), b"P1.jpg", 24, struct.pack("<L", 1000)))
     with open_person_file(file, None) as opened:
         ada, grace = opened.rows()
@@ -328,7 +328,7 @@ def test_a_picture_that_would_burst_is_not_unpacked(tmp_path: Path) -> None:
             bytes_of(grace.picture)
 
 
-def test_where_a_member_lies_may_be_told_beyond_any_file(tmp_path: Path) -> None:
+def test_a_member_beyond_the_end_of_the_file_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "all.zip"
     beyond = zipfile.ZipInfo("p1.jpg")
     beyond.extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)
@@ -349,13 +349,13 @@ def test_a_large_picture_is_read_where_large_ones_are_allowed(tmp_path: Path) ->
         assert picture.read(50_000_000) == data
 
 
-def test_a_table_that_would_burst_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_table_with_a_huge_unpacked_size_is_not_unpacked(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "all.zip", {"persons.csv": CSV})
     file.write_bytes(patched(file.read_bytes(), b"persons.csv", 24, struct.pack("<L", 2**31 + 1)))
     assert "more than 2 GB" in error_of(file)
 
 
-def test_members_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_may_have_limited_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAXIMUM_MEMBERS", 3)
     assert read(write_zip(tmp_path / "three.zip", {"persons.csv": CSV, "p1.jpg": b"", "p2.jpg": b""}))
     four = write_zip(tmp_path / "four.zip", {"persons.csv": CSV, "p1.jpg": b"", "p2.jpg": b"", "p3.txt": b""})

@@ -1,4 +1,4 @@
-"""Files of persons are whole or not there, and nobody else's to read."""
+"""Files of persons appear complete or not at all, and only their owner may read them."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_json_has_the_photos_unless_there_is_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".zip"])
-def test_nobody_is_written_too(tmp_path: Path, suffix: str) -> None:
+def test_a_file_without_persons_is_written(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"persons{suffix}"
     with write_person_file(file, None):
         pass
@@ -95,7 +95,7 @@ def test_only_the_owner_may_read(tmp_path: Path, kinds_of_file: list[tuple[Path,
     before = os.umask(0)
     try:
         for file, photos in kinds_of_file:
-            # What was there for all to read is not any more.
+            # An existing file that all may read becomes private.
             file.touch(0o666)
             write(file, photos)
             assert mode_of(file) == 0o600
@@ -121,7 +121,7 @@ def test_a_file_that_is_there_is_replaced_only_at_the_end(
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, OSError])
-def test_on_an_exception_nothing_is_left_and_nothing_touched(
+def test_an_exception_leaves_and_changes_nothing(
     tmp_path: Path, kinds_of_file: list[tuple[Path, Path | None]], failure: type[BaseException]
 ) -> None:
     kept = tmp_path / "kept"
@@ -140,7 +140,7 @@ def test_on_an_exception_nothing_is_left_and_nothing_touched(
 
 
 @pytest.mark.parametrize("missing", [1, 50, 10_000, 10**9], ids=lambda missing: f"{missing} bytes")
-def test_where_there_is_no_room_nothing_is_left(
+def test_a_full_disk_leaves_nothing(
     tmp_path: Path, kinds_of_file: list[tuple[Path, Path | None]], missing: int
 ) -> None:
     def write_many(file: Path, photos: Path | None) -> None:
@@ -161,13 +161,13 @@ def test_where_there_is_no_room_nothing_is_left(
         assert everything_below(tmp_path) == {}
 
 
-def test_where_there_is_no_room_for_a_picture_nothing_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_for_pictures_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(PersonFileError, match=r"folder of pictures .* File too large"), file_size_limit(len(JPEG)):
         write(tmp_path / "persons.csv", tmp_path / "photos")
     assert everything_below(tmp_path) == {}
 
 
-def test_the_table_comes_with_its_pictures_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_appears_only_with_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really_replace = Path.replace
 
     def fail(draft: Path, target: Path) -> Path:
@@ -198,7 +198,7 @@ def test_a_folder_with_other_pictures_keeps_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["1002.png", "1002.JPG", "1002.jpeg"])
-def test_a_second_picture_of_the_same_person_is_not_made(tmp_path: Path, other: str) -> None:
+def test_a_second_picture_of_the_same_person_is_refused(tmp_path: Path, other: str) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / other).write_bytes(b"grace")
@@ -229,7 +229,7 @@ def test_the_table_may_lie_among_its_pictures(tmp_path: Path) -> None:
         ("file.txt/persons.csv", None, "cannot be written: Not a directory"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_anything_is(
+def test_a_wrong_path_is_an_error_before_anything_is_written(
     tmp_path: Path, name: str, photos: str | None, hint: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
@@ -239,11 +239,11 @@ def test_what_cannot_be_written_is_told_before_anything_is(
         pytest.raises(PersonFileError, match=hint),
         write_person_file(tmp_path / name, None if photos is None else tmp_path / photos),
     ):
-        raise AssertionError("nobody gets to write")
+        raise AssertionError("the file was opened for writing")
     assert everything_below(tmp_path) == before
 
 
-def test_an_archive_takes_no_more_than_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_holds_only_as_many_persons_as_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MAXIMUM_MEMBERS", 3)
     write(tmp_path / "persons.zip")
     with (  # noqa: PT012  only the third is too many

@@ -60,7 +60,7 @@ def test_unknown_stored_fields_of_a_request_and_its_origin_are_kept() -> None:
     assert Origin.from_stored({"source": "topic"}) == Origin(source="topic")
 
 
-def test_a_stored_reply_is_read_whatever_a_newer_version_added() -> None:
+def test_a_stored_reply_of_a_newer_version_is_read() -> None:
     at = datetime(2026, 11, 24, 8, tzinfo=UTC)
     faults = (Fault("weekly.Monday", "is not a range"),)
     reply = Reply(command="setPerson", outcome=Outcome.INVALID, at=at, person_id="1001", faults=faults)
@@ -94,7 +94,7 @@ def test_a_reply_shows_a_person_without_photo_and_with_times_in_iso_8601() -> No
     )
 
 
-def test_who_somebody_is_stays_out_of_a_log() -> None:
+def test_repr_hides_name_and_numbers() -> None:
     assert "1001" in repr(ADA)
     for secret in ("Ada", "0042", "secret-id"):
         assert secret not in repr(ADA)
@@ -114,10 +114,10 @@ def test_the_weekdays_are_those_of_the_wire() -> None:
 
 
 @given(WEEKLIES)
-def test_a_weekly_rule_is_built_of_its_days(weekly: Weekly) -> None:
+def test_a_weekly_rule_is_built_from_its_days(weekly: Weekly) -> None:
     assert Weekly.from_days(weekly.by_day()) == weekly
 
 
-def test_a_weekly_rule_lacks_no_day() -> None:
+def test_a_weekly_rule_needs_all_days() -> None:
     with pytest.raises(KeyError):
         Weekly.from_days({"Monday": ""})

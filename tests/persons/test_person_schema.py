@@ -1,4 +1,4 @@
-"""A person as users write it, and what comes of a change."""
+"""Reading a person as users write it, and merging a change."""
 
 import json
 from dataclasses import replace
@@ -75,7 +75,7 @@ RIGHT: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "changes"), RIGHT)
-def test_what_is_given_is_kept_and_nothing_else(fields: dict[str, Any], changes: dict[str, Any]) -> None:
+def test_only_given_fields_are_changed(fields: dict[str, Any], changes: dict[str, Any]) -> None:
     assert parse(**fields) == PersonPatch(id="1001", changes=changes)
 
 
@@ -84,13 +84,13 @@ def test_a_time_without_an_offset_is_the_bridges_own() -> None:
     assert patch.changes == {"valid_from": 82800.0}
 
 
-def test_a_picture_is_kept_aside() -> None:
+def test_a_photo_becomes_a_photo_source() -> None:
     assert parse(photo="AAAA") == PersonPatch(id="1001", photo_source=InlinePhoto("AAAA"))
     assert parse(photo_file="ada.jpg") == PersonPatch(id="1001", photo_source=PhotoFile("ada.jpg"))
 
 
 @pytest.mark.parametrize("person_id", ["1", "a" * 64, "A.b_c@d-9", "00012"])
-def test_a_right_id(person_id: str) -> None:
+def test_a_valid_id(person_id: str) -> None:
     assert parse_person({"id": person_id}, timezone=UTC).id == person_id
 
 
@@ -155,25 +155,25 @@ WRONG: list[tuple[dict[Any, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "path", "hint"), WRONG, ids=[f"{path}-{hint}" for _, path, hint in WRONG])
-def test_what_is_wrong_is_told_with_what_would_be_right(fields: dict[Any, Any], path: str, hint: str) -> None:
+def test_a_fault_names_the_field_and_the_remedy(fields: dict[Any, Any], path: str, hint: str) -> None:
     (fault,) = faults_of({"id": "1001", **fields})
     assert fault.path == path
     assert hint in fault.message
 
 
 @pytest.mark.parametrize("data", [None, 7, "1001", [], [{"id": "1"}], True])
-def test_what_is_no_object_is_told(data: object) -> None:
+def test_a_person_must_be_an_object(data: object) -> None:
     (fault,) = faults_of(data)
     assert fault.path == ""
     assert "must be an object" in fault.message
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     paths = [fault.path for fault in faults_of({"name": "", "endTs": "soon", "weekly": {"default": "x"}, "nme": 1})]
     assert paths == ["name", "endTs", "weekly.default", "nme", "id"]
 
 
-def test_who_it_is_stays_out_of_faults_and_logs() -> None:
+def test_faults_and_logs_hide_personal_data() -> None:
     secret = "Hopper"
     patch = parse(name=secret, card=secret, photo=secret, valid_from=None)
     assert secret not in repr(patch)
@@ -191,22 +191,22 @@ def test_a_new_person_needs_a_name_and_a_photo() -> None:
     assert merge(parse(name="Ada"), None, PHOTO) == Person(id="1001", name="Ada", photo=PHOTO)
 
 
-def test_what_is_absent_stays_as_it_is() -> None:
+def test_absent_fields_stay_unchanged() -> None:
     assert merge(parse(), ADA, None) == ADA
     assert merge(parse(card="9"), ADA, None) == replace(ADA, card="9")
 
 
-def test_what_is_null_is_taken_back() -> None:
+def test_null_sets_the_default() -> None:
     assert merge(parse(card=None, pass_count=None, valid_from=None), ADA, None) == replace(
         ADA, card=None, pass_count=None, valid_from=None
     )
 
 
-def test_a_new_photo_takes_the_place_of_the_old_one() -> None:
+def test_a_new_photo_replaces_the_old_one() -> None:
     assert merge(parse(photo="AAAA"), ADA, OTHER_PHOTO) == replace(ADA, photo=OTHER_PHOTO)
 
 
-def test_a_weekly_rule_that_is_taken_back_is_remembered_until_there_is_one_again() -> None:
+def test_a_removed_weekly_rule_is_remembered_until_there_is_a_new_one() -> None:
     back = merge(parse(weekly=None), ADA, None)
     assert (back.weekly, back.weekly_taken_back) == (None, True)
     assert merge(parse(name="Other"), back, None).weekly_taken_back
@@ -215,7 +215,7 @@ def test_a_weekly_rule_that_is_taken_back_is_remembered_until_there_is_one_again
     assert merge(parse(weekly=None), again, None).weekly_taken_back
 
 
-def test_there_is_nothing_to_take_back_where_there_never_was_a_rule() -> None:
+def test_no_removal_is_remembered_if_there_never_was_a_rule() -> None:
     new = merge(parse(name="Ada", weekly=None), None, PHOTO)
     assert not new.weekly_taken_back
     assert not merge(parse(weekly=None), new, None).weekly_taken_back
@@ -230,7 +230,7 @@ def test_there_is_nothing_to_take_back_where_there_never_was_a_rule() -> None:
         ({"startTs": 9, "endTs": 8}, "valid_until"),
     ],
 )
-def test_a_time_range_backwards_is_told_once_merged(fields: dict[str, Any], path: str) -> None:
+def test_a_backwards_time_range_is_a_fault_after_merging(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidError) as caught:
         merge(parse(**fields), ADA, None)
     assert [fault.path for fault in caught.value.faults] == [path]
@@ -252,13 +252,13 @@ def changed_persons(draw: st.DrawFn) -> Person:
 
 
 @given(CHANGES, PHOTOS, changed_persons())
-def test_the_same_change_twice_is_the_change_once(fields: dict[str, Any], photo: str | None, person: Person) -> None:
+def test_a_repeated_change_changes_nothing(fields: dict[str, Any], photo: str | None, person: Person) -> None:
     once = merge(parse(**fields), person, photo)
     assert merge(parse(**fields), once, photo) == once
 
 
 @given(CHANGES, changed_persons())
-def test_fields_that_are_absent_stay(fields: dict[str, Any], person: Person) -> None:
+def test_a_change_leaves_other_fields_unchanged(fields: dict[str, Any], person: Person) -> None:
     after = merge(parse(**fields), person, None)
     for field in CHANGEABLE_FIELDS:
         if field.name not in fields:
@@ -267,17 +267,15 @@ def test_fields_that_are_absent_stay(fields: dict[str, Any], person: Person) -> 
 
 
 @given(CHANGES, CHANGES, changed_persons())
-def test_one_change_after_another_is_both_together(
-    first: dict[str, Any], second: dict[str, Any], person: Person
-) -> None:
+def test_two_changes_equal_one_with_both(first: dict[str, Any], second: dict[str, Any], person: Person) -> None:
     apart = merge(parse(**second), merge(parse(**first), person, None), None)
     together = merge(parse(**{**first, **second}), person, None)
-    # A rule that was there in between has been taken back as well.
+    # The first change may have set a rule that the second removed.
     assert replace(apart, weekly_taken_back=False) == replace(together, weekly_taken_back=False)
 
 
 @given(persons())
-def test_what_a_reply_shows_may_be_given_back(person: Person) -> None:
+def test_a_shown_person_may_be_sent_back(person: Person) -> None:
     assert merge(parse_person(person.as_json(), timezone=UTC), person, None) == person
 
 
@@ -307,7 +305,7 @@ KEYS = st.sampled_from([key for key in FIELDS_BY_KEY if key != "id"]) | st.text(
 
 
 @given(ANY | st.dictionaries(KEYS, ANY, max_size=8).map(lambda fields: {"id": "1001", **fields}))
-def test_nothing_but_a_patch_or_faults_comes_out(data: object) -> None:
+def test_any_json_gives_a_patch_or_faults(data: object) -> None:
     try:
         patch = parse_person(data, timezone=UTC)
         person = merge(patch, ADA, None)

@@ -36,7 +36,7 @@ def at(text: str) -> float:
         ("2026-11-24t08:00z", "2026-11-24T08:00:00+00:00"),
         (" 2026-11-24T08:00 ", "2026-11-24T08:00:00+01:00"),
         ("2026-07-24T08:00", "2026-07-24T08:00:00+02:00"),
-        # 02:30 is left out that night, and comes twice in the other.
+        # 02:30 does not exist in the first night, and occurs twice in the second.
         ("2026-03-29T02:30", "2026-03-29T03:30:00+02:00"),
         ("2026-10-25T02:30", "2026-10-25T02:30:00+02:00"),
         (1795507200, "2026-11-24T08:00:00+00:00"),
@@ -55,12 +55,12 @@ def test_a_time_is_read(value: object, expected: str, end_of_day: bool) -> None:
         (UTC, "2026-11-24", "2026-11-24T00:00:00+00:00", "2026-11-24T23:59:59+00:00"),
         (BERLIN, "2026-03-29", "2026-03-29T00:00:00+01:00", "2026-03-29T23:59:59+02:00"),
         (BERLIN, "2024-02-29", "2024-02-29T00:00:00+01:00", "2024-02-29T23:59:59+01:00"),
-        # There is no 00:00 that day, and the one before ends where it begins.
+        # 00:00 does not exist on this day; the day before ends where it begins.
         (HAVANA, "2026-03-08", "2026-03-08T01:00:00-04:00", "2026-03-08T23:59:59-04:00"),
         (HAVANA, "2026-03-07", "2026-03-07T00:00:00-05:00", "2026-03-07T23:59:59-05:00"),
-        # The hour after midnight comes twice.
+        # The hour after midnight occurs twice.
         (HAVANA, "2026-11-01", "2026-11-01T00:00:00-04:00", "2026-11-01T23:59:59-05:00"),
-        # There is no 23:59:59 that day.
+        # 23:59:59 does not exist on this day.
         (NUUK, "2026-03-28", "2026-03-28T00:00:00-02:00", "2026-03-28T22:59:59-02:00"),
         (UTC, "9999-12-31", "9999-12-31T00:00:00+00:00", "9999-12-31T23:59:59+00:00"),
     ],
@@ -111,7 +111,7 @@ def test_no_limit(value: object) -> None:
         ("9999-12-31T23:59:59-01:00", "between 1970 and 9999"),
     ],
 )
-def test_what_is_no_time_is_told(value: object, hint: str) -> None:
+def test_a_wrong_time_is_a_fault(value: object, hint: str) -> None:
     with pytest.raises(InvalidError) as caught:
         parse_timestamp(value, timezone(timedelta(hours=5)), end_of_day=False)
     (fault,) = caught.value.faults
@@ -120,11 +120,11 @@ def test_what_is_no_time_is_told(value: object, hint: str) -> None:
 
 
 @given(LOCAL, ZONES)
-def test_a_local_time_is_the_zones(moment: datetime, zone: ZoneInfo) -> None:
+def test_a_local_time_is_read_in_the_given_zone(moment: datetime, zone: ZoneInfo) -> None:
     seconds = parse_timestamp(moment.isoformat(), zone, end_of_day=False)
     assert seconds is not None
     shown = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None)
-    # What clocks leave out is the only time that is read as another.
+    # Only a time that the clocks skip is read as another time.
     assume(datetime.fromtimestamp(moment.replace(tzinfo=zone).timestamp(), zone).replace(tzinfo=None) == moment)
     assert abs(shown - moment) < timedelta(milliseconds=1)
 
@@ -145,7 +145,7 @@ def test_a_time_that_was_read_is_shown_and_read_again_as_the_same(seconds: float
 
 
 @given(st.text() | st.floats() | st.integers() | st.booleans(), ZONES, st.booleans())
-def test_nothing_but_a_time_or_a_fault_comes_out(value: object, zone: ZoneInfo, end_of_day: bool) -> None:
+def test_any_text_gives_a_time_or_a_fault(value: object, zone: ZoneInfo, end_of_day: bool) -> None:
     try:
         seconds = parse_timestamp(value, zone, end_of_day=end_of_day)
     except InvalidError:

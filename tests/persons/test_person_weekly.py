@@ -87,7 +87,7 @@ def test_a_rule_is_read(value: object, expected: Weekly | None) -> None:
         (["x" * 1_000_000], "more than 24 ranges"),
     ],
 )
-def test_a_day_that_cannot_be_is_told(day: object, hint: str) -> None:
+def test_a_wrong_day_is_a_fault(day: object, hint: str) -> None:
     (fault,) = faults_of({"default": "", "tuesday": day})
     assert fault.path == "Tuesday"
     assert hint in fault.message
@@ -116,14 +116,14 @@ def test_a_day_that_cannot_be_is_told(day: object, hint: str) -> None:
         (False, "", "must be an object"),
     ],
 )
-def test_a_rule_that_cannot_be_is_told(value: object, path: str, hint: str) -> None:
+def test_a_wrong_rule_is_a_fault(value: object, path: str, hint: str) -> None:
     (fault,) = faults_of(value)
     assert fault.path == path
     assert hint in fault.message
     assert len(fault.message) < 300
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_of_a_rule_are_reported_at_once() -> None:
     paths = [fault.path for fault in faults_of({"Monday": "x", "Tuesday": "12:00-09:00", "Fryday": ""})]
     assert paths == ["Monday", "Tuesday", "Fryday", ""]
 

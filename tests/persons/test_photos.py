@@ -1,4 +1,4 @@
-"""Every kind of picture becomes a photo that every terminal can read, or is told why not."""
+"""Every kind of picture becomes a photo that every terminal can read, or a fault."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ RED, GREEN, BLUE, GREY = (200, 30, 40), (30, 160, 60), (40, 50, 200), (128, 128,
 
 
 def corners(size: tuple[int, int] = (120, 90)) -> Image.Image:
-    """Draw a picture whose corners tell which way up it is: red, green / blue, grey."""
+    """Draw a picture whose corners show its orientation: red, green / blue, grey."""
     image = Image.new("RGB", size, GREY)
     draw = ImageDraw.Draw(image)
     width, height = size
@@ -93,7 +93,7 @@ async def fault_of(preparer: PhotoPreparer, data: bytes) -> str:
     return fault.message
 
 
-# -- what conforms
+# -- conforming photos
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ async def fault_of(preparer: PhotoPreparer, data: bytes) -> str:
         saved(corners(), "JPEG", quality=100, subsampling="4:4:4"),
     ],
 )
-async def test_what_conforms_is_passed_on_byte_for_byte(preparer: PhotoPreparer, data: bytes) -> None:
+async def test_a_conforming_photo_is_passed_on_unchanged(preparer: PhotoPreparer, data: bytes) -> None:
     photo = await preparer.prepare(inline(data))
     assert photo.jpeg == data
     assert photo.sha256 == hashlib.sha256(data).hexdigest()
 
 
-async def test_what_conforms_but_for_the_configured_size_is_scaled() -> None:
+async def test_a_photo_above_the_configured_size_is_scaled() -> None:
     preparer = PhotoPreparer(size=(640, 480))
     fits, does_not = sample_photo(1, (360, 480)), sample_photo(1, (480, 640))
     assert (await preparer.prepare(inline(fits))).jpeg == fits
@@ -120,7 +120,7 @@ async def test_what_conforms_but_for_the_configured_size_is_scaled() -> None:
     preparer.close()
 
 
-async def test_what_only_looks_as_if_it_conformed_is_told(preparer: PhotoPreparer) -> None:
+async def test_a_damaged_photo_with_a_valid_structure_is_a_fault(preparer: PhotoPreparer) -> None:
     whole = sample_photo(1)
     scan = whole.index(b"\xff\xda")
     headless = whole[:20] + whole[scan:]
@@ -131,13 +131,13 @@ async def test_what_only_looks_as_if_it_conformed_is_told(preparer: PhotoPrepare
     assert "damaged" in await fault_of(preparer, headless)
 
 
-async def test_what_is_much_too_large_in_bytes_does_not_conform(preparer: PhotoPreparer) -> None:
+async def test_a_photo_of_too_many_bytes_is_converted(preparer: PhotoPreparer) -> None:
     data = saved(noise(LARGEST), "JPEG", quality=100, subsampling="4:4:4")
     assert len(data) > 2_000_000
     assert len((await preparer.prepare(inline(data))).jpeg) < 1_048_576
 
 
-# -- what is converted
+# -- converted pictures
 
 KINDS: dict[str, Callable[[], bytes]] = {
     "JPEG, progressive": lambda: saved(corners(), "JPEG", quality=95, progressive=True),
@@ -208,12 +208,12 @@ async def test_a_picture_is_turned_as_its_exif_says(preparer: PhotoPreparer, for
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-async def test_an_orientation_that_there_is_not_turns_nothing(preparer: PhotoPreparer, orientation: int) -> None:
+async def test_an_unknown_orientation_is_ignored(preparer: PhotoPreparer, orientation: int) -> None:
     data = saved(corners(), "JPEG", quality=95, exif=exif(orientation))
     assert_upright((await preparer.prepare(inline(data))).jpeg)
 
 
-async def test_damaged_exif_does_not_spoil_the_picture(preparer: PhotoPreparer) -> None:
+async def test_damaged_exif_does_not_change_the_picture(preparer: PhotoPreparer) -> None:
     data = bytearray(saved(corners(), "JPEG", quality=95, exif=exif(6)))
     start = data.index(b"Exif\0\0")
     data[start + 14 : start + 40] = b"\xff" * 26
@@ -248,7 +248,7 @@ async def test_a_picture_is_scaled_down_to_fit_and_never_up(
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "HEIC"])
-async def test_what_is_transparent_becomes_white(preparer: PhotoPreparer, form: str) -> None:
+async def test_transparent_parts_become_white(preparer: PhotoPreparer, form: str) -> None:
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((200, 30, 40, 255), (0, 0, 32, 64))
     data = heic(image) if form == "HEIC" else saved(image, form, lossless=True)
@@ -282,7 +282,7 @@ async def test_a_transparent_colour_of_a_png_becomes_white(preparer: PhotoPrepar
 
 
 def linear_profile() -> bytes:
-    """Make a profile of sRGB's colours whose values are linear, so that ignoring it shows."""
+    """Return a profile with the colours of sRGB and linear values, so that the test notices if it is ignored."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for index in range(struct.unpack_from(">I", profile, 128)[0]):
         signature, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * index)
@@ -304,20 +304,20 @@ async def test_colours_are_converted_to_srgb(preparer: PhotoPreparer, form: str)
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("profile", [b"rubbish" * 40, linear_profile()[:200], linear_profile()])
-async def test_a_profile_that_does_not_fit_does_not_spoil_the_picture(
+async def test_an_unsuitable_profile_does_not_change_the_picture(
     preparer: PhotoPreparer, mode: str, profile: bytes
 ) -> None:
     data = saved(corners().convert(mode), "JPEG", icc_profile=profile)
     assert plain_size((await preparer.prepare(inline(data))).jpeg) == (120, 90)
 
 
-async def test_quality_gives_way_to_size(preparer: PhotoPreparer) -> None:
+async def test_a_large_photo_gets_a_lower_quality(preparer: PhotoPreparer) -> None:
     smooth = saved(corners((1080, 1080)), "PNG")
     rough = saved(noise((500, 500)), "PNG")
     roughest = saved(noise((1080, 1080)), "PNG")
     assert len((await preparer.prepare(inline(smooth))).jpeg) < TARGET_BYTES // 4
     assert TARGET_BYTES // 2 < len((await preparer.prepare(inline(rough))).jpeg) <= TARGET_BYTES
-    # There is a floor to quality; even the worst picture stays far below a broker's 2 MB.
+    # Quality has a lower limit; even the worst picture stays far below the 2 MB of a broker.
     assert TARGET_BYTES < len((await preparer.prepare(inline(roughest))).jpeg) < 1_000_000
 
 
@@ -359,7 +359,7 @@ def test_a_photo_conforms_so_that_preparing_it_again_changes_nothing(data: bytes
     assert convert_photo(jpeg, box) == jpeg
 
 
-# -- what is refused
+# -- refused pictures
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_a_photo_conforms_so_that_preparing_it_again_changes_nothing(data: bytes
         (saved(corners((8000, 100)), "PNG"), "too narrow: scaled to fit 1080x1080"),
     ],
 )
-async def test_what_cannot_be_a_photo_is_told(preparer: PhotoPreparer, data: bytes, hint: str) -> None:
+async def test_a_picture_that_cannot_be_a_photo_is_a_fault(preparer: PhotoPreparer, data: bytes, hint: str) -> None:
     assert hint in await fault_of(preparer, data)
 
 
@@ -397,7 +397,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-async def test_what_is_cut_off_is_told(preparer: PhotoPreparer, data: bytes, share: float) -> None:
+async def test_a_picture_that_is_cut_off_is_a_fault(preparer: PhotoPreparer, data: bytes, share: float) -> None:
     assert "damaged or cut off" in await fault_of(preparer, data[: int(len(data) * share)])
 
 
@@ -406,8 +406,8 @@ async def test_what_is_cut_off_is_told(preparer: PhotoPreparer, data: bytes, sha
     st.sampled_from(sorted(WHOLE)),
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=10),
 )
-def test_whatever_is_damaged_gives_a_photo_or_a_fault(kind: str, changes: list[tuple[float, int]]) -> None:
-    preparer = PhotoPreparer()  # whose making silences the decoders' warnings
+def test_a_damaged_picture_gives_a_photo_or_a_fault(kind: str, changes: list[tuple[float, int]]) -> None:
+    preparer = PhotoPreparer()  # its constructor silences the warnings of decoders
     preparer.close()
     data = bytearray(WHOLE[kind])
     for share, value in changes:
@@ -421,7 +421,7 @@ def test_whatever_is_damaged_gives_a_photo_or_a_fault(kind: str, changes: list[t
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """Make a tiny PNG that would be huge."""
+    """Return a small PNG file of a huge picture."""
 
     def chunk(kind: bytes, payload: bytes) -> bytes:
         return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
@@ -448,7 +448,7 @@ def webp_bomb(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("make", [png_bomb, jpeg_bomb, webp_bomb])
 @pytest.mark.parametrize("size", [(8192, 6145), (16383, 16383)])
-async def test_a_decompression_bomb_is_told_and_not_decoded(
+async def test_a_decompression_bomb_is_a_fault_and_not_decoded(
     preparer: PhotoPreparer, make: Callable[[int, int], bytes], size: tuple[int, int]
 ) -> None:
     assert size[0] * size[1] > MAXIMUM_PIXELS
@@ -456,25 +456,25 @@ async def test_a_decompression_bomb_is_told_and_not_decoded(
     assert "scale it down" in message or "damaged" in message
 
 
-async def test_a_jpeg_of_endless_scans_is_told_and_not_decoded(preparer: PhotoPreparer) -> None:
+async def test_a_jpeg_of_endless_scans_is_a_fault_and_not_decoded(preparer: PhotoPreparer) -> None:
     data = saved(corners(), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     bomb = data[:last] + data[last:-2] * MAXIMUM_SCANS + data[-2:]
     assert f"more than {MAXIMUM_SCANS} scans" in await fault_of(preparer, bomb)
 
 
-async def test_a_heic_is_told_where_it_cannot_be_read(preparer: PhotoPreparer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_heic_is_a_fault_if_it_cannot_be_read(preparer: PhotoPreparer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert "install facebridge[heif]" in await fault_of(preparer, heic(corners()))
 
 
-async def test_what_is_too_large_is_told() -> None:
+async def test_a_too_large_picture_is_a_fault() -> None:
     preparer = PhotoPreparer(max_bytes=1000)
     assert "photos.max_bytes" in await fault_of(preparer, sample_photo(1))
     preparer.close()
 
 
-# -- where it comes from, where it goes
+# -- sources and use
 
 
 async def test_a_file_is_prepared_and_its_faults_are_the_files(tmp_path: Path) -> None:
@@ -489,7 +489,7 @@ async def test_a_file_is_prepared_and_its_faults_are_the_files(tmp_path: Path) -
     preparer.close()
 
 
-async def test_others_get_their_turn_while_pictures_are_prepared(preparer: PhotoPreparer) -> None:
+async def test_other_tasks_run_while_pictures_are_prepared(preparer: PhotoPreparer) -> None:
     data = saved(noise((1500, 1500)), "PNG", compress_level=1)
     working = [asyncio.ensure_future(preparer.prepare(inline(data))) for _ in range(4)]  # noqa: TID251  awaited below
     turns = 0
@@ -500,24 +500,24 @@ async def test_others_get_their_turn_while_pictures_are_prepared(preparer: Photo
     assert len({photo.sha256 for photo in await asyncio.gather(*working)}) == 1
 
 
-async def test_a_face_stays_out_of_logs(preparer: PhotoPreparer) -> None:
+async def test_repr_hides_the_picture(preparer: PhotoPreparer) -> None:
     photo = await preparer.prepare(inline(sample_photo(1)))
     assert repr(photo) == f"PreparedPhoto(sha256='{photo.sha256}')"
     assert "AAAA" not in repr(InlinePhoto("AAAA"))
     assert "ada" not in repr(PhotoFile("ada.jpg"))
 
 
-def test_a_size_that_nothing_fits_into_is_refused() -> None:
+def test_a_size_below_the_smallest_photo_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 32 pixels"):
         PhotoPreparer(size=(31, 480))
 
 
-async def test_after_closing_nothing_is_begun(preparer: PhotoPreparer) -> None:
+async def test_no_conversion_starts_after_closing(preparer: PhotoPreparer) -> None:
     preparer.close()
     with pytest.raises(RuntimeError):
         await preparer.prepare(inline(sample_photo(1)))
 
 
-def test_a_photo_goes_over_the_wire_as_it_is() -> None:
+def test_a_photo_reaches_the_terminal_unchanged() -> None:
     jpeg = sample_photo(1)
     assert unescape_photo(escape_photo(encode_base64(jpeg))) == jpeg

@@ -1,4 +1,4 @@
-"""The structure of JPEG files: which conform as they are, and how far others can be followed."""
+"""The structure of JPEG files: which ones are plain, and reading damaged ones."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -108,7 +108,7 @@ def test_anything_else_is_not_plain(make: Callable[[], bytes]) -> None:
     assert plain_size(make()) is None
 
 
-def test_scans_are_counted_as_far_as_the_file_goes() -> None:
+def test_scans_are_counted_up_to_the_first_error() -> None:
     assert count_scans(PLAIN) == 1
     progressive = jpeg(progressive=True)
     assert count_scans(progressive) == progressive.count(b"\xff\xda") > 5
@@ -117,7 +117,7 @@ def test_scans_are_counted_as_far_as_the_file_goes() -> None:
     assert count_scans(b"GIF89a") == 0
 
 
-def test_rubbish_between_segments_is_walked_over_as_decoders_do() -> None:
+def test_garbage_between_segments_is_skipped_as_decoders_do() -> None:
     whole, with_rubbish = list(walk(PLAIN)), list(walk(inserted(JFIF_END, b"\0\xff\0rubbish")))
     assert [one.marker for one in with_rubbish] == [one.marker for one in whole]
     assert [one.in_place for one in with_rubbish].count(False) == 1
@@ -128,7 +128,7 @@ def test_the_end_marker_comes_with_what_follows_it() -> None:
 
 
 @given(st.binary() | st.integers(0, len(PLAIN)).map(lambda end: PLAIN[:end]) | st.binary().map(PLAIN.__add__))
-def test_nothing_but_segments_or_the_one_error_comes_out(data: bytes) -> None:
+def test_any_bytes_give_segments_or_a_structure_error(data: bytes) -> None:
     try:
         segments = list(walk(data))
     except JpegStructureError:

@@ -1,4 +1,4 @@
-"""Reading pictures as they come: base64, data URIs, and files inside the folders and nowhere else."""
+"""Reading pictures: base64, data URIs, and files inside the folders only."""
 
 import base64
 import os
@@ -57,7 +57,7 @@ def test_base64_and_data_uris_are_decoded(text: str) -> None:
         ("====", "= signs"),
     ],
 )
-def test_what_is_not_base64_is_told(text: str, hint: str) -> None:
+def test_text_that_is_not_base64_is_a_fault(text: str, hint: str) -> None:
     with pytest.raises(InvalidError) as error:
         read_inline(text, MAXIMUM)
     assert hint in fault_of(error)
@@ -73,19 +73,19 @@ def test_the_limit_is_of_the_decoded_bytes(length: int) -> None:
             read_inline(text, MAXIMUM)
 
 
-def test_what_is_too_large_is_not_even_decoded() -> None:
-    # Not base64 at all, which would be told had it been looked at.
+def test_a_too_large_text_is_not_decoded() -> None:
+    # Not base64: decoding would report this fault instead.
     with pytest.raises(InvalidError, match=r"photos\.max_bytes"):
         read_inline("?" * 10_000, MAXIMUM)
 
 
 @given(st.binary(min_size=1, max_size=MAXIMUM))
-def test_whatever_was_encoded_is_decoded(data: bytes) -> None:
+def test_any_encoded_bytes_are_decoded(data: bytes) -> None:
     assert read_inline(base64.b64encode(data).decode(), MAXIMUM) == data
 
 
 @given(st.text(max_size=300))
-def test_nothing_but_bytes_or_a_fault_comes_out(text: str) -> None:
+def test_any_text_gives_bytes_or_a_fault(text: str) -> None:
     try:
         assert read_inline(text, MAXIMUM)
     except InvalidError as error:
@@ -94,7 +94,7 @@ def test_nothing_but_bytes_or_a_fault_comes_out(text: str) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    """Two folders with a file each, and a secret beside them."""
+    """Two folders with a file each, and a secret file outside."""
     for name in ("first", "second"):
         (tmp_path / name / "sub").mkdir(parents=True)
         (tmp_path / name / f"{name}.jpg").write_bytes(name.encode())
@@ -138,20 +138,18 @@ def test_a_file_inside_the_folders_is_read(folders: list[Path], path: str, conte
         "{0}/dangling.jpg",
     ],
 )
-def test_a_file_outside_is_not_read_whichever_way_it_is_named(folders: list[Path], path: str) -> None:
+def test_no_path_reads_a_file_outside_the_folders(folders: list[Path], path: str) -> None:
     (folders[0] / "link.jpg").symlink_to(folders[0].parent / "secret.jpg")
     (folders[0] / "sub" / "folder").symlink_to(folders[0].parent)
     (folders[0] / "dangling.jpg").symlink_to("/no/such/file")
     with pytest.raises(InvalidError) as error:
         read_file(path.format(*folders), folders, MAXIMUM)
-    # The same for what is there and what is not: nobody learns what lies outside.
+    # The message is the same for existing and missing files, so it does not reveal what is outside.
     assert fault_of(error) == "must lie inside one of photos.folders of the configuration"
 
 
 @pytest.mark.parametrize("path", ["link.jpg", "dangling.jpg"])
-def test_a_link_outside_is_as_good_as_none_where_another_folder_may_have_the_file(
-    folders: list[Path], path: str
-) -> None:
+def test_a_link_to_the_outside_is_ignored_if_another_folder_has_the_file(folders: list[Path], path: str) -> None:
     (folders[0] / "link.jpg").symlink_to(folders[0].parent / "secret.jpg")
     (folders[0] / "dangling.jpg").symlink_to("/no/such/file")
     with pytest.raises(InvalidError, match="no such file"):
@@ -201,7 +199,7 @@ def test_only_a_regular_file_is_read_and_nothing_blocks(
             read_file(path.format(*folders), folders, MAXIMUM)
 
 
-def test_a_missing_file_is_told(folders: list[Path]) -> None:
+def test_a_missing_file_is_a_fault(folders: list[Path]) -> None:
     with pytest.raises(InvalidError, match="no such file"):
         read_file("missing.jpg", folders, MAXIMUM)
     with pytest.raises(InvalidError, match="cannot be read"):
@@ -209,17 +207,17 @@ def test_a_missing_file_is_told(folders: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "loop.jpg", "nul\0.jpg"])
-def test_what_is_no_path_is_told(folders: list[Path], path: str) -> None:
+def test_an_impossible_path_is_a_fault(folders: list[Path], path: str) -> None:
     (folders[0] / "loop.jpg").symlink_to("loop.jpg")
     with pytest.raises(InvalidError):
         read_file(path, folders, MAXIMUM)
 
 
-def test_a_file_that_may_not_be_read_is_told(folders: list[Path]) -> None:
+def test_a_file_without_read_permission_is_a_fault(folders: list[Path]) -> None:
     (folders[0] / "first.jpg").chmod(0)
     user = os.geteuid()
     if user == 0:
-        # Root may read everything; nobody may not.
+        # Root may read everything, so change to the user `nobody`.
         os.seteuid(65534)
     try:
         with pytest.raises(InvalidError, match="the bridge may not read"):
@@ -228,7 +226,7 @@ def test_a_file_that_may_not_be_read_is_told(folders: list[Path]) -> None:
         os.seteuid(user)
 
 
-def test_a_file_that_is_too_large_is_told(folders: list[Path]) -> None:
+def test_a_too_large_file_is_a_fault(folders: list[Path]) -> None:
     (folders[0] / "large.jpg").write_bytes(bytes(MAXIMUM + 1))
     (folders[0] / "right.jpg").write_bytes(bytes(MAXIMUM))
     assert len(read_file("right.jpg", folders, MAXIMUM)) == MAXIMUM

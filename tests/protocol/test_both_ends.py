@@ -1,4 +1,4 @@
-"""The bridge's half of the codec and the terminal's, back to back without a socket."""
+"""The bridge's and the terminal's side of the codec, connected without a socket."""
 
 from bridge.protocol.errors import RemoteProtocolError
 from bridge.protocol.photos import escape_photo
@@ -24,7 +24,7 @@ SN = "FEDCBA9876543210"
 
 
 class Pair:
-    """A terminal that holds persons, reached through bytes alone."""
+    """A terminal that holds persons and exchanges bytes with the bridge's codec."""
 
     def __init__(self) -> None:
         self.persons: dict[str, PersonFields] = {}
@@ -64,7 +64,7 @@ def person(person_id: str) -> PersonFields:
     )
 
 
-def test_a_terminals_day() -> None:
+def test_a_terminal_carries_out_each_request() -> None:
     pair = Pair()
 
     def ok(msgid: str) -> TerminalReply:
@@ -82,7 +82,7 @@ def test_a_terminals_day() -> None:
     assert pair.persons == {}
 
 
-def test_what_the_terminal_cannot_read_is_refused_under_its_msgid() -> None:
+def test_a_damaged_request_is_refused_under_its_msgid() -> None:
     pair = Pair()
     damaged = encode_set_person(person("1"), msgid="7", sn=SN).replace(b"passCount", b"PassCount")
     reply = pair.exchange(damaged)

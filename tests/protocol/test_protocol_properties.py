@@ -1,4 +1,4 @@
-"""What must hold for every value of every field, and for whatever a stranger sends."""
+"""Properties of the codec for every value of every field, and for every input."""
 
 import base64
 import json
@@ -120,19 +120,19 @@ def test_a_photo_comes_back_byte_for_byte(data: bytes) -> None:
 
 
 @given(person_id=TEXT, key=st.none() | TEXT)
-def test_no_id_whatever_removes_anybody_else(person_id: str, key: str | None) -> None:
+def test_no_id_removes_another_person(person_id: str, key: str | None) -> None:
     try:
         written = encode_remove_person(person_id, msgid="m", sn="s", key=key)
     except LocalProtocolError:
         return
     assert decode_request(written) == RemovePersonRequest(msgid="m", sn="s", ids=(person_id,), key=key)
-    # As a list parser would that skips white space and quotation marks.
+    # As a list parser reads it that skips white space and quotation marks.
     inner = parse_qs(json.loads(written)["msg"], keep_blank_values=True)["id"][0]
     assert [part.strip(" \t\r\n\0\"'") for part in inner.strip("[]").split(",")] == [person_id]
 
 
 @given(key=st.none() | TEXT)
-def test_everyone_is_removed_whatever_the_key(key: str | None) -> None:
+def test_everyone_is_removed_with_any_key(key: str | None) -> None:
     written = encode_remove_everyone(msgid="m", sn="s", key=key)
     assert decode_request(written) == RemovePersonRequest(msgid="m", sn="s", ids=(), key=key)
 
@@ -154,7 +154,7 @@ def test_a_reply_reads_the_same_in_every_spelling(
 
 
 def only_protocol_errors(frame: str | bytes) -> None:
-    """Whatever else a decoder raises fails the test."""
+    """Fail if a decoder raises another exception."""
     for decode in (decode_request, decode_reply):
         with suppress(RemoteProtocolError):
             decode(frame)
@@ -162,12 +162,12 @@ def only_protocol_errors(frame: str | bytes) -> None:
 
 
 @given(frame=st.binary() | st.text() | st.text(st.characters(codec=None)))
-def test_whatever_is_sent_only_protocol_errors_come_out(frame: str | bytes) -> None:
+def test_any_frame_raises_only_protocol_errors(frame: str | bytes) -> None:
     only_protocol_errors(frame)
 
 
 @given(value=JSON)
-def test_whatever_json_is_sent_only_protocol_errors_come_out(value: object) -> None:
+def test_any_json_raises_only_protocol_errors(value: object) -> None:
     only_protocol_errors(json.dumps(value))
     envelope = {"msgid": "m", "sn": "s", "cmd": "setPerson", "msg": "id=%5B1%5D"}
     for name in envelope:
@@ -187,9 +187,7 @@ def test_whatever_json_is_sent_only_protocol_errors_come_out(value: object) -> N
     cut=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     put=st.binary(max_size=8),
 )
-def test_however_a_frame_is_damaged_only_protocol_errors_come_out(
-    valid: bytes, cut: tuple[float, float], put: bytes
-) -> None:
+def test_any_damaged_frame_raises_only_protocol_errors(valid: bytes, cut: tuple[float, float], put: bytes) -> None:
     start, end = sorted(int(share * len(valid)) for share in cut)
     only_protocol_errors(valid[:start] + put + valid[end:])
     only_protocol_errors(valid[:start] + put + valid[start:])

@@ -1,4 +1,4 @@
-"""One table of (reply, bytes) drives encoder and decoder; below it what is taken besides, and what is not."""
+"""One table of replies and bytes tests encoder and decoder; then further accepted and refused replies."""
 
 import json
 
@@ -38,7 +38,7 @@ def frame(msg: object = '{"status": 0, "msg": "ok"}', **changes: object) -> byte
 
 
 @pytest.mark.parametrize(("reply", "written"), CASES)
-def test_is_written_exactly_so(reply: TerminalReply, written: bytes) -> None:
+def test_is_written_exactly_like_this(reply: TerminalReply, written: bytes) -> None:
     assert encode_reply(reply) == written
 
 
@@ -73,13 +73,13 @@ def test_is_read_liberally(liberal: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"sn": None}, {}])
-def test_a_reply_without_an_sn_is_one(changes: dict[str, None]) -> None:
+def test_a_reply_may_lack_the_sn(changes: dict[str, None]) -> None:
     written = json.dumps({"msgid": MSGID, "msg": {"status": 0}} | changes)
     assert decode_reply(written) == TerminalReply(msgid=MSGID, sn=None, status=0, message="")
 
 
 @pytest.mark.parametrize("text", [None, 1, [], {}, True])
-def test_a_text_that_is_none_is_empty(text: object) -> None:
+def test_a_message_that_is_not_text_is_read_as_empty(text: object) -> None:
     assert decode_reply(frame({"status": 3, "msg": text})) == TerminalReply(MSGID, SN, 3, "")
 
 
@@ -153,14 +153,14 @@ def test_a_text_is_cut_and_made_printable() -> None:
     ],
     ids=lambda malformed: repr(malformed[:1500])[-60:],
 )
-def test_a_malformed_reply_is_the_terminals_fault(malformed: str | bytes) -> None:
+def test_a_malformed_reply_raises_a_remote_protocol_error(malformed: str | bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_reply(malformed)
     assert len(str(caught.value)) < 100
     assert caught.value.__cause__ is None
 
 
-def test_the_msgid_of_a_malformed_reply_is_told() -> None:
+def test_the_error_of_a_malformed_reply_has_its_msgid() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_reply(frame("not JSON"))
     assert caught.value.msgid == MSGID
@@ -184,10 +184,10 @@ def test_a_reply_that_must_not_be_sent(reply: TerminalReply) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\r\n", "ping", "PING", " Ping\n", b"", b"ping"])
-def test_a_sign_of_life(text: str | bytes) -> None:
+def test_a_keep_alive(text: str | bytes) -> None:
     assert is_keep_alive(text)
 
 
 @pytest.mark.parametrize("text", ["pong", "ping!", "{}", "pingping", "\ud800", b"\xff", b"\x00"])
-def test_no_sign_of_life(text: str | bytes) -> None:
+def test_not_a_keep_alive(text: str | bytes) -> None:
     assert not is_keep_alive(text)

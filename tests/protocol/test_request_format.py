@@ -1,4 +1,4 @@
-"""One table of (request, bytes) drives encoder and decoder; below it what neither may accept."""
+"""One table of requests and bytes tests encoder and decoder; then requests that neither accepts."""
 
 import base64
 import json
@@ -156,7 +156,7 @@ def frame(cmd: object = "open", msg: object = "", **changes: object) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_is_written_exactly_so(case: Case) -> None:
+def test_is_written_exactly_like_this(case: Case) -> None:
     expected = orjson.dumps({"msgid": MSGID, "sn": SN, "cmd": case.cmd, "msg": case.msg})
     assert case.encode() == expected
 
@@ -184,14 +184,14 @@ def test_the_document_example_with_its_typing_error_is_not_read() -> None:
         decode_request(frame("setPerson", msg))
 
 
-# What would empty a terminal, or be taken for something else.
+# Ids that could remove everyone, or other persons.
 
 
 @pytest.mark.parametrize(
     "person_id",
     ["", "[]", "[", "]", ",", "1,2", "[1]", "1]", " ", "1 2", "\t", "\n", "\x00", "\u200b", "\u00a0", '""', "''"],
 )
-def test_an_id_that_could_mean_nobody_or_several_cannot_be_encoded(person_id: str) -> None:
+def test_an_id_that_could_mean_none_or_several_cannot_be_encoded(person_id: str) -> None:
     with pytest.raises(LocalProtocolError):
         encode_remove_person(person_id, msgid=MSGID, sn=SN)
     with pytest.raises(LocalProtocolError):
@@ -248,7 +248,7 @@ def test_a_msgid_or_an_sn_that_must_not_be_sent(identifier: str) -> None:
     "base64_text",
     ["", "ab", "abc", "ab=c", "abc\n", "ab c", "abc-", "ab_d", "abcé", "data:image/jpeg;base64,/9j/", "%2F9j%2F"],
 )
-def test_what_is_not_strict_base64_is_not_escaped(base64_text: str) -> None:
+def test_only_strict_base64_is_escaped(base64_text: str) -> None:
     with pytest.raises(LocalProtocolError):
         escape_photo(base64_text)
 
@@ -257,7 +257,7 @@ def test_a_photo_is_escaped_in_its_three_characters() -> None:
     assert escape_photo("+/+/AA==") == "%2B%2F%2B%2FAA%3D%3D"
 
 
-def test_a_photo_whose_escapes_hide_something_else_is_not_base64() -> None:
+def test_escapes_of_other_characters_are_not_base64() -> None:
     with pytest.raises(RemoteProtocolError):
         unescape_photo(EscapedPhoto("%41AAA"))
 
@@ -339,14 +339,14 @@ LEAST = CASES[2].msg
     ],
     ids=lambda malformed: repr(malformed[:1500])[-60:],
 )
-def test_a_malformed_request_is_the_other_sides_fault(malformed: str | bytes) -> None:
+def test_a_malformed_request_raises_a_remote_protocol_error(malformed: str | bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_request(malformed)
     assert len(str(caught.value)) < 100
     assert caught.value.__cause__ is None
 
 
-def test_the_msgid_of_a_malformed_request_is_told_so_that_it_can_be_answered() -> None:
+def test_the_error_of_a_malformed_request_has_its_msgid() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_request(frame("setPerson", LEAST.replace("name=Ada&", "")))
     assert caught.value.msgid == MSGID
@@ -359,7 +359,7 @@ def test_several_ids_are_read_in_order() -> None:
     assert request.ids == ("2", "1")
 
 
-def test_neither_name_nor_photo_nor_key_is_shown() -> None:
+def test_repr_hides_name_photo_and_key() -> None:
     shown = repr(
         SetPersonRequest(msgid=MSGID, sn=SN, person=replace(PERSON, key="abc-key", card="4711", id_number="4712"))
     )

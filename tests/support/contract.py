@@ -1,4 +1,4 @@
-"""The published contract, held against what goes over a broker: every topic and payload, QoS and retain."""
+"""Checks messages on a broker against the published schemas: topic, payload, QoS and retain."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from tools.catalogue import catalogue
 
 
 def _pattern(_validator: Validator, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
-    """Match as ECMA 262, JSON Schema's dialect, does: Python's `$` takes a line break at the end, too."""
+    """Match as ECMA 262, JSON Schema's dialect, does: Python's `$` also matches before a final line break."""
     if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -38,14 +38,14 @@ _Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # type: i
 
 @cache
 def validator(title: str, *, closed: bool = False) -> Validator:
-    """Return the validator of a schema; `closed` refuses the keys that it does not name, as no consumer should."""
+    """Return the validator of a schema; `closed` also refuses undeclared keys, which consumers should ignore."""
     document = catalogue().document(title)
     made: Validator = _Validator(_closed(document) if closed else document, format_checker=_FORMATS)
     return made
 
 
 def accepts(definition: CommandDefinition, payload: bytes) -> bool:
-    """Tell whether the contract lets this be a command; not what only descriptions say of it."""
+    """Return whether the schemas accept a command; rules that only descriptions state are not checked."""
     if payload in definition.plain:
         return True
     try:
@@ -56,7 +56,7 @@ def accepts(definition: CommandDefinition, payload: bytes) -> bool:
 
 
 class ContractWatch:
-    """Holds what a client publishes and hears below a base topic against the contract."""
+    """Checks what a client publishes and receives below a base topic against the schemas."""
 
     def __init__(self, base: str = "facebridge") -> None:
         self.faults: list[str] = []
@@ -67,18 +67,18 @@ class ContractWatch:
             (re.compile(re.escape(self._topics.of(publication, "NAME")).replace(*names)), publication)
             for publication in PUBLICATIONS
         ]
-        self._asked: dict[str, tuple[Address, bytes] | None] = {}
+        self._commands: dict[str, tuple[Address, bytes] | None] = {}
 
     def published(self, topic: str, payload: bytes) -> None:
-        """Note a command, to see by its request id whether the bridge takes what the contract forbids."""
+        """Note a command, to find out by its request id whether the bridge accepts what the schemas refuse."""
         address = self._topics.parse(topic)
         request_id = _request_id(payload)
         if address is not None and request_id is not None:
-            # Of two that carry the same, nobody can tell whose reply it is.
-            self._asked[request_id] = None if request_id in self._asked else (address, payload)
+            # If two commands have the same id, replies cannot be assigned.
+            self._commands[request_id] = None if request_id in self._commands else (address, payload)
 
     def heard(self, topic: str, payload: bytes, *, qos: int, retain: bool | None = None) -> None:
-        """Look at a message; `qos` is that it was published with, `retain` likewise where that can be told."""
+        """Check a message; `qos` and `retain` are those that it was published with, `retain` None if not known."""
         if not self._topics.holds(topic) or self._topics.parse(topic) is not None or topic.startswith(self._trials):
             return
         publication = next((one for pattern, one in self._publications if pattern.fullmatch(topic)), None)
@@ -91,17 +91,17 @@ class ContractWatch:
             if fault is not None:
                 self.faults.append(fault)
             elif publication.level == "reply":
-                self._look_at_reply(orjson.loads(payload))
+                self._check_reply(orjson.loads(payload))
 
     def check(self) -> None:
-        """Fail where something broke the contract."""
+        """Fail if a message was invalid."""
         assert not self.faults, "\n".join(self.faults)
 
-    def _look_at_reply(self, reply: Mapping[str, Any]) -> None:
-        asked = self._asked.get(reply["request_id"])
-        if asked is None or reply.get("outcome") in (None, Outcome.INVALID, Outcome.UNAVAILABLE):
+    def _check_reply(self, reply: Mapping[str, Any]) -> None:
+        command = self._commands.get(reply["request_id"])
+        if command is None or reply.get("outcome") in (None, Outcome.INVALID, Outcome.UNAVAILABLE):
             return
-        address, payload = asked
+        address, payload = command
         if reply["command"] != address.definition.name:
             return
         if address.definition is SET_PERSONS:
@@ -122,7 +122,7 @@ def _request_id(payload: bytes) -> str | None:
 
 
 def _accepts_person(command: Mapping[str, Any], person_id: str) -> bool:
-    """Tell whether the contract takes those of this id: each stands for itself."""
+    """Return whether the schemas accept a person with this id; each person is checked separately."""
     persons = command.get("persons", [command])
     same = [one for one in persons if isinstance(one, Mapping) and one.get("id") == person_id]
     kind = validator("Person" if "persons" in command else "SinglePerson")

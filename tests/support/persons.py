@@ -1,4 +1,4 @@
-"""The roster's port with nobody in it, for tests that are not about persons."""
+"""A persons' service without persons, for tests of other parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from bridge.model.terminal import PersonCounts
 
 
 class NoPersons:
-    """Takes no change; notes which terminals were forgotten."""
+    """Refuses changes, and notes which terminals were forgotten."""
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []

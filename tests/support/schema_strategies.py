@@ -1,6 +1,6 @@
-"""Hypothesis strategies of JSON Schemas: what a schema takes, and what is nearly so.
+"""Hypothesis strategies for JSON Schemas: valid values, and slightly wrong ones.
 
-Made for the keywords in use (`tools.catalogue` refuses others); no library does this for 2020-12.
+For the keywords in use (`tools.catalogue` refuses others); no library does this for 2020-12.
 """
 
 import copy
@@ -13,13 +13,13 @@ Json: TypeAlias = Any
 Resolve: TypeAlias = Callable[[str], Mapping[str, Any]]
 
 _SMALL = 4
-"""Entries of a list or object that are made at most, where its schema allows more."""
+"""Entries of a generated list at most, if its schema allows more."""
 
 _ANYTHING = st.none() | st.booleans() | st.integers(-2, 20_000) | st.floats(allow_nan=False) | st.text(max_size=5)
 
 
 def valid(schema: Mapping[str, Any], resolve: Resolve) -> st.SearchStrategy[Json]:
-    """Return values for a schema. Where keywords hold together, as `allOf` beside `properties`, filter the result.
+    """Return values for a schema. Filter the result if several keywords apply together, as `allOf` and `properties`.
 
     Args:
         schema: as a catalogue has it.
@@ -83,7 +83,7 @@ def _objects(schema: Mapping[str, Any], resolve: Resolve) -> st.SearchStrategy[d
 
 @st.composite
 def mutated(draw: st.DrawFn, values: st.SearchStrategy[Json]) -> Json:
-    """Return one of the values with something in it replaced, left out, doubled or added."""
+    """Return one of the values with a part replaced, removed, renamed or added."""
     value = copy.deepcopy(draw(values))
     for _ in range(draw(st.integers(1, 2))):
         value = _mutate(draw, value)
