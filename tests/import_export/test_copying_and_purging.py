@@ -1,4 +1,4 @@
-"""Rosters that are copied, and persons who are removed everywhere."""
+"""Persons are copied between terminals, and removed everywhere."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.persons.person_system import OTHER_PHOTO, person, sent
 from tests.support.waiting import until
 
 
-async def test_an_exchanged_device_gets_what_the_old_one_should_hold(tmp_path: Path) -> None:
+async def test_an_exchanged_device_gets_the_persons_of_the_old_one(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2", photo=OTHER_PHOTO), person("3"), sn="GONE")
         await system.person_system.remove("3", sn="GONE")
@@ -50,7 +50,7 @@ async def test_a_purged_person_is_gone_once_every_terminal_has_confirmed_it(tmp_
         assert await system.read(page, "FORGOTTEN", "", 9) == []
         await until(lambda: sent(connection)[-1] == "remove 1")
         await until(lambda: system.person_system.person_service.counts("T1").pending == 0)
-        # The other one is not there, and may hold them from before.
+        # The other one is not connected, and may hold the person from before.
         assert [entry.sn for entry in await unconfirmed(system.database, done, "1")] == ["T2"]
         other = system.person_system.connect("T2")
         await until(lambda: system.person_system.person_service.counts("T2").pending == 0)
@@ -60,7 +60,7 @@ async def test_a_purged_person_is_gone_once_every_terminal_has_confirmed_it(tmp_
         assert await system.read(read_photo, PLAIN, first.person.photo) is None
 
 
-async def test_a_person_who_is_set_again_is_not_waited_for(tmp_path: Path) -> None:
+async def test_a_person_that_is_set_again_is_not_unconfirmed(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"))
         done = await purge(system.context, "1", ["T1"])

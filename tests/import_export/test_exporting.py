@@ -1,4 +1,4 @@
-"""What was exported imports again without a difference."""
+"""An export can be imported again without a difference."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,7 +60,7 @@ async def test_an_export_imports_again_without_a_difference(
                 ]
 
 
-async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
+async def test_the_newest_change_in_a_group_is_written(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1", name="Old"), person("2"))
         await system.person_system.set(person("1", name="New"), person("3"), sn="T2")
@@ -71,7 +71,7 @@ async def test_of_a_group_the_newest_is_written(tmp_path: Path) -> None:
         assert [row.split(",")[:2] for row in rows[1:]] == [["1", "New"], ["3", "Name of 3"]]
 
 
-async def test_a_photo_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+async def test_an_unreadable_photo_is_reported(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2", photo=OTHER_PHOTO))
         first, _ = await system.read(page, "T1", "", 10)

@@ -1,4 +1,4 @@
-"""Imports: everything is checked first, only what differs is changed, and the bridge beside it sees it."""
+"""Imports: the whole file is checked first, only differences are applied, and a running bridge notices them."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ async def test_only_what_differs_is_changed(tmp_path: Path) -> None:
         assert len(changes(system)) == 2
 
 
-async def test_who_is_not_in_the_file_stays(tmp_path: Path) -> None:
+async def test_persons_that_are_not_in_the_file_stay(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2"), person("3"))
         imported = await system.import_(system.write({"id": "2", "card": "7"}))
@@ -83,7 +83,7 @@ async def test_a_terminal_where_a_person_does_not_differ_is_left_alone(tmp_path:
         assert await system.read(entry_of, "T1", "1") == first
 
 
-async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> None:
+async def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         photos = system.picture("1")
         (photos / "2.jpg").write_bytes(b"no picture")
@@ -107,7 +107,7 @@ async def test_one_wrong_row_and_all_that_is_wrong_is_told(tmp_path: Path) -> No
         assert await system.read(page, "T1", "", 10) == []
 
 
-async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> None:
+async def test_a_fault_for_some_terminals_names_them(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"))
         await system.person_system.set(person("2"), sn="T2")
@@ -122,7 +122,7 @@ async def test_what_is_wrong_for_one_terminal_only_says_so(tmp_path: Path) -> No
         assert str(differences.faults[0]).startswith("row 2 (for T2): name: is missing")
 
 
-async def test_pruning_removes_who_is_not_in_the_file(tmp_path: Path) -> None:
+async def test_pruning_removes_persons_that_are_not_in_the_file(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(*(person(str(number)) for number in range(5)))
         await system.person_system.set(person("4", enabled=False), person("9"), sn="T2")
@@ -137,7 +137,7 @@ async def test_pruning_removes_who_is_not_in_the_file(tmp_path: Path) -> None:
         assert len(await system.read(page, "T2", "", 10)) == 2
 
 
-async def test_a_person_whom_somebody_removes_meanwhile_is_told_and_stops_nobody(tmp_path: Path) -> None:
+async def test_a_person_removed_during_the_import_is_reported_and_does_not_block_others(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         await system.person_system.set(person("1"), person("2"))
         file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
@@ -163,7 +163,7 @@ async def test_many_persons_on_many_terminals(tmp_path: Path) -> None:
         assert {sn: counts[sn].desired for sn in sns} == dict.fromkeys(sns, 130)
 
 
-async def test_pictures_that_belong_to_nobody_are_named(tmp_path: Path) -> None:
+async def test_unclaimed_pictures_are_listed(tmp_path: Path) -> None:
     async with transfer_system(tmp_path) as system:
         photos = system.picture("1")
         system.picture("9")

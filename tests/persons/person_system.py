@@ -128,11 +128,11 @@ class PersonSystem:
 
     async def final_replies(self, number: int) -> list[FinalReply]:
         """Take so many final replies out of the outbox, as published."""
-        taken: list[FinalReply] = []
-        while len(taken) < number:
-            taken += await self.person_service.outbox.next_entries(number - len(taken))
-        await self.person_service.outbox.published([entry.id for entry in taken])
-        return taken
+        replies: list[FinalReply] = []
+        while len(replies) < number:
+            replies += await self.person_service.outbox.next_entries(number - len(replies))
+        await self.person_service.outbox.published([entry.id for entry in replies])
+        return replies
 
     async def final_outcomes(self, number: int) -> list[tuple[str | None, str | None, str]]:
         """Take so many final replies; return their request ids, person ids and outcomes."""

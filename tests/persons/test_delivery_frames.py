@@ -1,4 +1,4 @@
-"""What goes to many terminals is read and escaped once."""
+"""A photo for many terminals is read and escaped once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def stored_person(system: PersonSystem) -> PersonEntry:
     return entry
 
 
-async def test_a_photo_that_all_terminals_want_at_once_is_read_once(system: PersonSystem) -> None:
+async def test_a_photo_for_many_terminals_is_read_once(system: PersonSystem) -> None:
     entry = await stored_person(system)
     photos = CountedPhotos(system)
     frames = FrameWriter(photos.load)
@@ -57,7 +57,7 @@ async def test_a_photo_that_all_terminals_want_at_once_is_read_once(system: Pers
     assert len({request.person.photo for request in sent if isinstance(request, SetPersonRequest)}) == 1
 
 
-async def test_a_terminal_that_goes_away_while_a_photo_is_read_holds_up_nobody(system: PersonSystem) -> None:
+async def test_a_cancelled_reader_of_a_photo_does_not_block_others(system: PersonSystem) -> None:
     entry = await stored_person(system)
     photos = CountedPhotos(system)
     frames = FrameWriter(photos.load)

@@ -87,7 +87,7 @@ def test_everything_is_sent_once_before_anything_waits(
 
 
 @given(situations(), st.floats(0.001, 20))
-def test_nothing_goes_out_beside_a_frame_in_flight(
+def test_nothing_is_sent_while_a_frame_is_in_flight(
     situation: tuple[list[PersonEntry], set[int], dict[int, Attempts]], left: float
 ) -> None:
     entries, answered, tries = situation
@@ -96,7 +96,7 @@ def test_nothing_goes_out_beside_a_frame_in_flight(
     assert next_step(entries, answered, tries, NOW - left, NOW) == free
 
 
-def test_who_was_never_answered_lets_the_others_go_first() -> None:
+def test_an_unanswered_entry_lets_the_others_go_first() -> None:
     entries = [entry(1), entry(2), entry(3)]
     impatient = {1: Attempts(MAX_ATTEMPTS_FIRST - 1, NOW)}
     patient = {1: Attempts(MAX_ATTEMPTS_FIRST, NOW)}
@@ -105,6 +105,6 @@ def test_who_was_never_answered_lets_the_others_go_first() -> None:
     assert next_step(entries[:1], (), patient, None, NOW) == Send(entries[0])
 
 
-def test_repeats_come_after_20_seconds_and_then_ever_later() -> None:
+def test_intervals_of_repeats_double_from_20_seconds() -> None:
     assert [repeat_seconds(count, 20, 600) for count in range(1, 9)] == [20, 40, 80, 160, 320, 600, 600, 600]
     assert repeat_seconds(100_000, 20, 600) == 600

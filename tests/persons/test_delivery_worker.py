@@ -1,4 +1,4 @@
-"""On the way to a terminal: one frame at a time, repeated until it is answered, refused ones shown and left alone."""
+"""Delivery to a terminal: one frame at a time, repeated until it is answered; refused ones are not repeated."""
 
 import asyncio
 import sqlite3
@@ -31,14 +31,14 @@ QUICK = DeliveryTimes(first_repeat=0.02, longest_repeat=0.04, store_retry=0.01)
 
 @pytest.fixture
 async def system(tmp_path: Path) -> AsyncIterator[PersonSystem]:
-    """A roster whose clock stands still: nothing is repeated."""
+    """A service whose clock stands still: nothing is repeated."""
     async with person_system(tmp_path) as system:
         yield system
 
 
 @pytest.fixture
 async def quick(tmp_path: Path) -> AsyncIterator[PersonSystem]:
-    """A roster that repeats after a blink."""
+    """A service that repeats after some milliseconds."""
     async with person_system(tmp_path, times=QUICK, clock=Clock()) as system:
         yield system
 
@@ -76,7 +76,7 @@ async def test_presses_overtake_persons(system: PersonSystem) -> None:
     assert sent(connection) == ["set p1", "OpenRequest"]
 
 
-async def test_a_terminal_that_comes_later_is_sent_what_waits(system: PersonSystem) -> None:
+async def test_a_terminal_that_connects_later_gets_the_pending_changes(system: PersonSystem) -> None:
     await system.set(person("p1"))
     assert system.person_service.counts("T1") == PersonCounts(desired=1, pending=1)
     connection = system.connect()
@@ -84,7 +84,7 @@ async def test_a_terminal_that_comes_later_is_sent_what_waits(system: PersonSyst
     assert sent(connection) == ["set p1"]
 
 
-async def test_the_terminals_key_goes_along(system: PersonSystem) -> None:
+async def test_frames_contain_the_terminals_key(system: PersonSystem) -> None:
     known = system.registry.get("T1")
     assert known is not None
     known.terminal = replace(known.terminal, key=Secret("abc"))
@@ -96,7 +96,7 @@ async def test_the_terminals_key_goes_along(system: PersonSystem) -> None:
     assert request.person.key == "abc"
 
 
-async def test_no_answer_means_again_under_another_msgid(quick: PersonSystem) -> None:
+async def test_an_unanswered_frame_is_repeated_with_another_msgid(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"))
     await until(lambda: len(connection.frames) >= 3)
@@ -104,20 +104,20 @@ async def test_no_answer_means_again_under_another_msgid(quick: PersonSystem) ->
     assert len({request.msgid for request in requests(connection)}) == len(connection.frames)
 
 
-async def test_a_late_answer_to_an_earlier_try_counts(quick: PersonSystem) -> None:
+async def test_a_late_answer_to_an_earlier_attempt_counts(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"), request_id="r")
     await until(lambda: len(connection.frames) >= 2)
     answer(quick, connection, connection.frames[0])
-    (word,) = await quick.final_replies(1)
-    assert (word.reply.outcome, word.reply.msgid) == (Outcome.OK, requests(connection)[0].msgid)
+    (final_reply,) = await quick.final_replies(1)
+    assert (final_reply.reply.outcome, final_reply.reply.msgid) == (Outcome.OK, requests(connection)[0].msgid)
     count = len(connection.frames)
     await quick.set(person("p2"))
     await until(lambda: "set p2" in sent(connection))
     assert sent(connection)[count:].count("set p1") == 0
 
 
-async def test_a_late_answer_counts_over_a_reconnection(system: PersonSystem) -> None:
+async def test_a_late_answer_counts_after_a_reconnection(system: PersonSystem) -> None:
     first = system.connect(answer=silent)
     await system.set(person("p1"))
     await until(lambda: first.frames)
@@ -128,7 +128,7 @@ async def test_a_late_answer_counts_over_a_reconnection(system: PersonSystem) ->
     await system.settled()
 
 
-async def test_a_terminal_that_connects_again_is_sent_it_at_once(system: PersonSystem) -> None:
+async def test_a_reconnected_terminal_gets_the_change_at_once(system: PersonSystem) -> None:
     first = system.connect(answer=silent)
     await system.set(person("p1"))
     await until(lambda: first.frames)
@@ -137,7 +137,7 @@ async def test_a_terminal_that_connects_again_is_sent_it_at_once(system: PersonS
     assert sent(second) == ["set p1"]
 
 
-async def test_an_answer_to_what_was_changed_since_does_not_count(system: PersonSystem) -> None:
+async def test_an_answer_to_a_superseded_change_does_not_count(system: PersonSystem) -> None:
     connection = system.connect(answer=silent)
     await system.set(person("p1"))
     await until(lambda: connection.frames)
@@ -153,7 +153,7 @@ async def test_an_answer_to_what_was_changed_since_does_not_count(system: Person
     assert newer.person.name == "Newer"
 
 
-async def test_an_answer_that_crosses_a_change_does_not_confirm_it(system: PersonSystem) -> None:
+async def test_an_answer_stored_after_a_newer_change_does_not_confirm_it(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r")
     (older,) = await system.read(pending, "T1", 1)
     await system.set({"id": "p1", "name": "Newer"}, request_id="r")
@@ -168,7 +168,7 @@ async def test_an_answer_that_crosses_a_change_does_not_confirm_it(system: Perso
     assert await system.delivery() == {"p1": "pending"}
 
 
-async def test_a_doubled_answer_changes_nothing(system: PersonSystem) -> None:
+async def test_a_second_answer_changes_nothing(system: PersonSystem) -> None:
     unknown = collect(system.events, UnknownReply)
     connection = system.connect()
     await system.set(person("p1"))
@@ -178,7 +178,7 @@ async def test_a_doubled_answer_changes_nothing(system: PersonSystem) -> None:
     assert await system.delivery() == {"p1": "confirmed"}
 
 
-async def test_a_refused_person_is_shown_and_holds_nobody_up(system: PersonSystem) -> None:
+async def test_a_refused_person_is_shown_and_does_not_block_others(system: PersonSystem) -> None:
     connection = system.connect(answer=silent)
     await system.set(person("p1"), person("p2"), request_id="r")
     await until(lambda: connection.frames)
@@ -197,7 +197,7 @@ async def test_a_refused_person_is_shown_and_holds_nobody_up(system: PersonSyste
     assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=1, refused=1)
 
 
-async def test_a_refused_person_is_tried_again_only_when_asked_for(system: PersonSystem) -> None:
+async def test_a_refused_person_is_sent_again_only_on_request(system: PersonSystem) -> None:
     stubborn = system.connect(answer=lambda msgid: TerminalReply(msgid, None, 1, "no"))
     await system.set(person("p1"))
     await system.remove("p2")
@@ -214,7 +214,7 @@ async def test_a_refused_person_is_tried_again_only_when_asked_for(system: Perso
     assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
 
-async def test_one_without_an_answer_does_not_keep_many_others_out(quick: PersonSystem) -> None:
+async def test_an_unanswered_person_does_not_block_many_others(quick: PersonSystem) -> None:
     def all_but_the_first(msgid: str) -> TerminalReply | None:
         return None if sent(connection)[-1] == "set p000" else TerminalReply(msgid, None, 0, "ok")
 
@@ -225,7 +225,7 @@ async def test_one_without_an_answer_does_not_keep_many_others_out(quick: Person
     assert sent(connection).count("set p001") == 1
 
 
-async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_others_out(system: PersonSystem) -> None:
+async def test_a_person_that_crashes_the_terminal_does_not_block_others(system: PersonSystem) -> None:
     connections: list[RecordingConnection] = []
 
     def fall_over(msgid: str) -> TerminalReply | None:
@@ -245,7 +245,7 @@ async def test_a_person_that_makes_the_terminal_fall_over_does_not_keep_the_othe
     await system.settled()
 
 
-async def test_a_connection_that_breaks_under_a_frame(system: PersonSystem) -> None:
+async def test_a_connection_that_breaks_during_a_frame(system: PersonSystem) -> None:
     broken = system.connect()
     broken.broken = True
     await system.set(person("p1"))
@@ -267,7 +267,7 @@ async def test_idle_terminals_cost_no_task(system: PersonSystem) -> None:
     assert delivery.workers == 0
 
 
-async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: PersonSystem) -> None:
+async def test_no_answer_is_expected_once_everything_is_settled(quick: PersonSystem) -> None:
     connection = quick.connect(answer=silent)
     await quick.set(person("p1"))
     await until(lambda: len(connection.frames) >= 3)
@@ -279,7 +279,7 @@ async def test_nothing_is_waited_for_any_more_once_all_is_settled(quick: PersonS
     assert len(unknown) == len(connection.frames)
 
 
-async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(system: PersonSystem, tmp_path: Path) -> None:
+async def test_an_unsendable_person_is_shown_and_does_not_block_others(system: PersonSystem, tmp_path: Path) -> None:
     await system.set(person("p1"), person("p2"), request_id="r")
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
         other.execute("UPDATE person_entry SET desired = json_set(desired, '$.pass_count', -1) WHERE person_id = 'p1'")
@@ -292,7 +292,7 @@ async def test_what_cannot_be_sent_is_shown_and_holds_nobody_up(system: PersonSy
     assert sent(connection) == ["set p2"]
 
 
-async def test_answers_wait_for_a_store_that_is_locked(system: PersonSystem, tmp_path: Path) -> None:
+async def test_answers_wait_for_a_locked_store(system: PersonSystem, tmp_path: Path) -> None:
     await system.set(person("p1"), person("p2"), request_id="r")
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -304,7 +304,7 @@ async def test_answers_wait_for_a_store_that_is_locked(system: PersonSystem, tmp
     assert sent(connection) == ["set p1", "set p2"]
 
 
-async def test_a_forgotten_terminal_is_sent_nothing_more(system: PersonSystem) -> None:
+async def test_a_forgotten_terminal_gets_nothing_more(system: PersonSystem) -> None:
     connection = system.connect(answer=silent)
     await system.set(person("p1"), person("p2"))
     await until(lambda: connection.frames)

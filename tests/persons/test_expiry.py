@@ -1,4 +1,4 @@
-"""Persons are removed everywhere some days after their time is over, and nobody else is."""
+"""Persons are removed everywhere some days after they have expired; others are not."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ def expiry(system: PersonSystem, days: int) -> ExpiryJob:
     return ExpiryJob(system.transactions, days)
 
 
-async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_path: Path) -> None:
+async def test_expired_persons_are_removed_from_every_terminal_and_others_stay(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         for sn in ("T1", "T2"):
             await system.set(
@@ -30,20 +30,20 @@ async def test_who_is_over_is_removed_from_every_terminal_and_others_stay(tmp_pa
             )
         connection = system.connect()
         await system.settled()
-        told: list[CommandReplied] = []
-        system.events.subscribe(CommandReplied, told.append, name="test")
+        replies: list[CommandReplied] = []
+        system.events.subscribe(CommandReplied, replies.append, name="test")
         await expiry(system, 7).remove_expired()
         await system.settled()
         assert sent(connection)[-2:] in (["remove off", "remove past"], ["remove past", "remove off"])
         for sn in ("T1", "T2"):
             assert set(await system.delivery(sn)) == {"lately", "later", "always"}
-        assert {(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in told} == {
+        assert {(one.reply.sn, one.reply.person_id, one.reply.outcome.value) for one in replies} == {
             (sn, person_id, "accepted") for sn in ("T1", "T2") for person_id in ("past", "off")
         }
-        assert {one.origin.source for one in told} == {"persons.remove_expired"}
+        assert {one.origin.source for one in replies} == {"persons.remove_expired"}
 
 
-async def test_it_is_done_at_the_start_and_not_where_it_is_not_asked_for(tmp_path: Path) -> None:
+async def test_expired_persons_are_removed_at_the_start_if_configured(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("past", valid_until="2026-11-01"))
     async with person_system(tmp_path) as system:
@@ -53,7 +53,7 @@ async def test_it_is_done_at_the_start_and_not_where_it_is_not_asked_for(tmp_pat
         assert await system.delivery() == {}
 
 
-async def test_who_was_given_more_time_stays(tmp_path: Path) -> None:
+async def test_a_person_whose_time_was_extended_stays(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1", valid_until="2026-11-01"))
         stale = await system.read(expired, datetime(2026, 11, 24, tzinfo=UTC), 10)

@@ -1,4 +1,4 @@
-"""What another program changes in the store is counted, sent and told by the bridge that runs on it."""
+"""The bridge counts, sends and reports the changes that another program makes in its store."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ REQUEST = RequestContext(
 )
 
 
-class Outside:
+class OtherProgram:
     """Another program on the same store."""
 
     def __init__(self, database: Database, system: PersonSystem) -> None:
@@ -40,7 +40,7 @@ class Outside:
         return await self.transactions.run(lambda one: changes.copy_persons(one, source, sn, person_ids, REQUEST))
 
 
-async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
+async def test_an_external_change_is_sent_counted_and_reported(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         connection = system.connect()
         await system.set(person("p1"), person("p2"), request_id="inside")
@@ -48,7 +48,7 @@ async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
         changed: list[PersonsChanged] = []
         system.events.subscribe(PersonsChanged, changed.append, name="test")
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, system).remove("p1")
+        await OtherProgram(other, system).remove("p1")
         await until(lambda: system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1))
         await other.close()
         assert sent(connection)[-1] == "remove p1"
@@ -60,13 +60,13 @@ async def test_it_is_sent_and_counted_and_told(tmp_path: Path) -> None:
         ]
 
 
-async def test_a_change_that_was_pending_gives_way_to_one_from_outside(tmp_path: Path) -> None:
+async def test_an_external_change_supersedes_a_pending_one(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         connection = system.connect(answer=lambda _: None)
         await system.set(person("p1"), person("p2"), request_id="inside")
         await until(lambda: sent(connection) == ["set p1"])
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, system).remove("p2")
+        await OtherProgram(other, system).remove("p2")
         await other.close()
         assert await system.final_outcomes(1) == [("inside", "p2", "superseded")]
         system.connect()
@@ -74,11 +74,11 @@ async def test_a_change_that_was_pending_gives_way_to_one_from_outside(tmp_path:
         assert set(await system.delivery()) == {"p1"}
 
 
-async def test_what_was_changed_while_no_bridge_ran_is_sent_at_the_start(tmp_path: Path) -> None:
+async def test_changes_while_no_bridge_runs_are_sent_at_the_start(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1"))
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        outside = Outside(other, system)
+        outside = OtherProgram(other, system)
         await system.person_service.stop()
         await outside.remove("p1")
     async with person_system(tmp_path) as system:
@@ -88,7 +88,7 @@ async def test_what_was_changed_while_no_bridge_ran_is_sent_at_the_start(tmp_pat
     await other.close()
 
 
-async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path) -> None:
+async def test_an_unused_photo_is_soon_erased(tmp_path: Path) -> None:
     def on_the_disk() -> bool:
         return any(base64.b64decode(PHOTO)[300:400] in path.read_bytes() for path in tmp_path.glob("store.db*"))
 
@@ -101,7 +101,7 @@ async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path
         await system.remove("1")
         assert on_the_disk()
         other = await Database.open(f"sqlite:///{tmp_path}/store.db")
-        await Outside(other, system).remove("2")
+        await OtherProgram(other, system).remove("2")
         await until(lambda: not on_the_disk())
         await system.set(person("1"))
         assert on_the_disk()
@@ -111,14 +111,14 @@ async def test_a_photo_that_nobody_wants_any_more_is_soon_nowhere(tmp_path: Path
         running.cancel()
 
 
-async def test_copies_are_only_of_what_differs(tmp_path: Path) -> None:
+async def test_only_differing_persons_are_copied(tmp_path: Path) -> None:
     weekly: dict[str, Any] = {"default": "09:00-17:00"}
     async with person_system(tmp_path) as system:
         await system.set(person("p1", weekly=weekly), person("p2"), person("p3"), person("p4", enabled=False))
         await system.set(person("p1", weekly=weekly), person("p2", weekly=weekly), sn="T2")
         await system.remove("p3")
-        outside = Outside(system.database, system)
-        assert await outside.copy("T1", "T2", "p1", "p2", "p3", "p4", "nobody") == ["p2", "p4"]
+        outside = OtherProgram(system.database, system)
+        assert await outside.copy("T1", "T2", "p1", "p2", "p3", "p4", "unknown") == ["p2", "p4"]
         assert await outside.copy("T1", "T2", "p1", "p2", "p4") == []
         entry = await system.read(entry_of, "T2", "p2")
         assert entry is not None

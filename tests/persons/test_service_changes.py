@@ -1,4 +1,4 @@
-"""What is accepted, merged, superseded and removed, in the order it was asked for."""
+"""Changes are accepted, merged and superseded in the order of their requests."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ async def system(tmp_path: Path) -> AsyncIterator[PersonSystem]:
         yield system
 
 
-async def test_a_person_is_accepted_sent_and_told(system: PersonSystem) -> None:
+async def test_a_person_is_accepted_sent_and_reported(system: PersonSystem) -> None:
     connection = system.connect()
     ((accepted,),) = await system.change(SetPersons(persons=[person("p1", card="42")], request_id="r1"))
     assert (accepted.command, accepted.outcome, accepted.request_id, accepted.person_id, accepted.sn) == (
@@ -49,9 +49,9 @@ async def test_a_person_is_accepted_sent_and_told(system: PersonSystem) -> None:
         "p1",
         "T1",
     )
-    (word,) = await system.final_replies(1)
-    assert word.origin == ORIGIN
-    reply = word.reply
+    (final_reply,) = await system.final_replies(1)
+    assert final_reply.origin == ORIGIN
+    reply = final_reply.reply
     assert (reply.command, reply.outcome, reply.request_id, reply.person_id) == ("setPerson", Outcome.OK, "r1", "p1")
     assert (reply.status, reply.message, reply.delivered, reply.duration_ms) == (0, "ok", True, 0.0)
     (request,) = requests(connection)
@@ -60,9 +60,9 @@ async def test_a_person_is_accepted_sent_and_told(system: PersonSystem) -> None:
     assert system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1)
 
 
-async def test_each_person_of_a_list_stands_for_itself(system: PersonSystem) -> None:
+async def test_each_person_of_a_list_has_its_own_outcome(system: PersonSystem) -> None:
     ((first, second, third),) = await system.change(
-        SetPersons(persons=[person("p1"), {"id": "p2", "nonsense": 1}, {"name": "nobody"}])
+        SetPersons(persons=[person("p1"), {"id": "p2", "nonsense": 1}, {"name": "no id"}])
     )
     assert [reply.outcome for reply in (first, second, third)] == [ACCEPTED, Outcome.INVALID, Outcome.INVALID]
     assert [reply.person_id for reply in (first, second, third)] == ["p1", "p2", None]
@@ -71,7 +71,7 @@ async def test_each_person_of_a_list_stands_for_itself(system: PersonSystem) -> 
     assert await system.delivery() == {"p1": "pending"}
 
 
-async def test_a_person_alone_has_its_faults_without_a_place(system: PersonSystem) -> None:
+async def test_the_faults_of_a_single_person_have_no_position(system: PersonSystem) -> None:
     ((reply,),) = await system.change(SetPersons(persons=[{"id": "p1", "name": "New"}]))
     assert reply.outcome is Outcome.INVALID
     assert [fault.path for fault in reply.faults] == ["photo"]
@@ -103,7 +103,7 @@ async def test_the_same_person_is_sent_again_though_nothing_differs(system: Pers
     assert sent(connection) == ["set p1"] * 3
 
 
-async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(system: PersonSystem) -> None:
+async def test_a_disabled_person_stays_stored_but_is_removed_from_the_terminal(system: PersonSystem) -> None:
     connection = system.connect()
     await system.set(person("p1"))
     await system.settled()
@@ -116,7 +116,7 @@ async def test_a_disabled_person_is_kept_but_removed_from_the_terminal(system: P
     assert sent(connection) == ["set p1", "remove p1", "set p1"]
 
 
-async def test_the_removal_of_somebody_unknown_is_sent(system: PersonSystem) -> None:
+async def test_the_removal_of_an_unknown_person_is_sent(system: PersonSystem) -> None:
     connection = system.connect()
     assert await system.remove("stranger", "other", "stranger", request_id="r1") == [ACCEPTED, ACCEPTED]
     assert await system.final_outcomes(2) == [("r1", "stranger", "ok"), ("r1", "other", "ok")]
@@ -124,7 +124,7 @@ async def test_the_removal_of_somebody_unknown_is_sent(system: PersonSystem) -> 
     assert system.person_service.counts("T1") == PersonCounts()
 
 
-async def test_a_removed_person_is_new_when_it_comes_back(system: PersonSystem) -> None:
+async def test_a_removed_person_is_new_when_set_again(system: PersonSystem) -> None:
     await system.set(person("p1"))
     await system.remove("p1")
     assert await system.person_service.persons("T1") == []
@@ -132,7 +132,7 @@ async def test_a_removed_person_is_new_when_it_comes_back(system: PersonSystem) 
     assert await system.set(person("p1")) == [ACCEPTED]
 
 
-async def test_what_was_not_delivered_is_superseded_in_order(system: PersonSystem) -> None:
+async def test_undelivered_changes_are_superseded_in_order(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="first")
     await system.set({"id": "p1", "name": "Second"}, request_id="second")
     await system.remove("p1", request_id="third")
@@ -152,16 +152,20 @@ async def test_the_same_person_twice_in_a_list(system: PersonSystem) -> None:
     assert request.person.card == "7"
 
 
-async def test_a_superseded_word_tells_where_it_belongs(system: PersonSystem) -> None:
+async def test_the_reply_superseded_has_the_origin_of_its_request(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r")
     await system.remove("p1")
-    (word,) = await system.final_replies(1)
-    assert word.origin == ORIGIN
-    assert (word.reply.command, word.reply.status, word.reply.delivered) == ("setPerson", None, None)
-    assert word.reply.message == "a later change took its place"
+    (final_reply,) = await system.final_replies(1)
+    assert final_reply.origin == ORIGIN
+    assert (final_reply.reply.command, final_reply.reply.status, final_reply.reply.delivered) == (
+        "setPerson",
+        None,
+        None,
+    )
+    assert final_reply.reply.message == "a later change took its place"
 
 
-async def test_removing_everyone_has_its_place_in_the_order(system: PersonSystem) -> None:
+async def test_removing_everyone_keeps_the_order_of_changes(system: PersonSystem) -> None:
     await system.set(person("p1"), person("p2"), request_id="before")
     await system.remove_everyone(request_id="all")
     await system.set(person("p2"), person("p3"), request_id="after")
@@ -173,7 +177,7 @@ async def test_removing_everyone_has_its_place_in_the_order(system: PersonSystem
     assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
 
-async def test_nothing_goes_past_the_removal_of_everyone(system: PersonSystem) -> None:
+async def test_no_change_overtakes_the_removal_of_everyone(system: PersonSystem) -> None:
     connection = system.connect(answer=silent)
     await system.remove_everyone()
     await system.set(person("p1"))
@@ -190,7 +194,7 @@ async def test_a_later_removal_of_everyone_supersedes_the_earlier(system: Person
     assert sent(connection) == ["remove everyone"]
 
 
-async def test_qos_0_is_said(system: PersonSystem) -> None:
+async def test_qos_0_is_mentioned(system: PersonSystem) -> None:
     ((reply,),) = await system.change(SetPersons(persons=[person("p1")]), origin=Origin(source="test", assured=False))
     assert reply.outcome is ACCEPTED
     assert "QoS 0" in (reply.message or "")
@@ -210,7 +214,7 @@ async def test_several_requests_are_one_change_in_their_order(system: PersonSyst
     assert (await system.delivery("T1"), await system.delivery("T2")) == ({}, {"p1": "pending"})
 
 
-async def test_changes_take_effect_in_the_order_they_were_asked_for(system: PersonSystem) -> None:
+async def test_concurrent_changes_take_effect_in_their_order(system: PersonSystem) -> None:
     # The first has a picture to prepare in a thread, the second has none and is ready long before.
     first, second = await asyncio.gather(system.set(person("p1")), system.set({"id": "p1", "name": "Second"}))
     assert (first, second) == ([ACCEPTED], [ACCEPTED])
@@ -226,7 +230,7 @@ async def test_persons_are_listed_by_id_in_full(system: PersonSystem) -> None:
     assert await system.person_service.persons("T1", "p9999") == []
 
 
-async def test_one_photo_for_all_terminals_until_nobody_wants_it(system: PersonSystem) -> None:
+async def test_one_photo_for_all_terminals_until_it_is_unused(system: PersonSystem) -> None:
     async def photos() -> int:
         return await system.read(
             lambda connection: int(connection.exec_driver_sql("SELECT count(*) FROM photo").scalar_one())
@@ -247,14 +251,14 @@ async def test_one_photo_for_all_terminals_until_nobody_wants_it(system: PersonS
     assert await photos() == 0
 
 
-async def test_changes_are_heard_of_after_the_commit(system: PersonSystem) -> None:
-    heard = collect(system.events, PersonsChanged, PersonSettled)
+async def test_events_follow_the_commit(system: PersonSystem) -> None:
+    events = collect(system.events, PersonsChanged, PersonSettled)
     await system.set(person("p1"), request_id="r")
     await system.remove("p1")
-    # `accepted` is told by whoever called; nothing may overtake it.
-    assert [type(event) for event in heard] == [PersonsChanged]
-    await until(lambda: len(heard) == 3)
-    settled = [event.reply.outcome for event in heard if isinstance(event, PersonSettled)]
+    # The caller publishes `accepted`; no event may overtake it.
+    assert [type(event) for event in events] == [PersonsChanged]
+    await until(lambda: len(events) == 3)
+    settled = [event.reply.outcome for event in events if isinstance(event, PersonSettled)]
     assert settled == [Outcome.SUPERSEDED]
 
 
@@ -271,7 +275,7 @@ async def test_changes_take_effect_in_the_order_of_the_calls(system: PersonSyste
     assert (listed["name"], listed["card"]) == ("Last", None)
 
 
-async def test_forgetting_a_terminal_tells_whoever_waits(system: PersonSystem) -> None:
+async def test_forgetting_a_terminal_sends_final_replies(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r1")
     await system.sync(request_id="r2")
     await system.set(person("p1"), sn="T2")
@@ -289,20 +293,24 @@ async def test_a_sync_sends_everything_again(system: PersonSystem) -> None:
     await system.set(person("p3"), request_id="again")
     connection.frames.clear()
     assert await system.sync(request_id="sync") == [ACCEPTED]
-    words = await system.final_outcomes(2)
-    assert ("again", "p3", "ok") in words
-    assert words[-1] == ("sync", None, "ok")
+    outcomes = await system.final_outcomes(2)
+    assert ("again", "p3", "ok") in outcomes
+    assert outcomes[-1] == ("sync", None, "ok")
     assert sorted(set(sent(connection))) == ["set p1", "set p2", "set p3"]
     assert system.person_service.counts("T1") == PersonCounts(desired=3, confirmed=3)
 
 
-async def test_a_sync_of_nobody_is_ok_at_once(system: PersonSystem) -> None:
+async def test_a_sync_without_persons_is_ok_at_once(system: PersonSystem) -> None:
     assert await system.sync(request_id="r") == [ACCEPTED]
-    (word,) = await system.final_replies(1)
-    assert (word.reply.command, word.reply.request_id, word.reply.outcome) == ("syncPersons", "r", Outcome.OK)
+    (final_reply,) = await system.final_replies(1)
+    assert (final_reply.reply.command, final_reply.reply.request_id, final_reply.reply.outcome) == (
+        "syncPersons",
+        "r",
+        Outcome.OK,
+    )
 
 
-async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_roster(system: PersonSystem) -> None:
+async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_persons(system: PersonSystem) -> None:
     await system.set(person("p1"), person("p2"))
     connection = system.connect()
     await system.final_outcomes(2)
@@ -313,7 +321,7 @@ async def test_a_sync_with_clear_removes_everyone_first_and_keeps_the_roster(sys
     assert await system.delivery() == {"p1": "confirmed", "p2": "confirmed"}
 
 
-async def test_a_sync_waits_for_what_it_sent_and_not_for_what_came_after(system: PersonSystem) -> None:
+async def test_a_sync_waits_for_its_own_changes_only(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r1")
     await system.sync(request_id="s1")
     await system.sync(request_id="s2")
@@ -321,7 +329,7 @@ async def test_a_sync_waits_for_what_it_sent_and_not_for_what_came_after(system:
     assert await system.final_outcomes(3) == [("r1", "p1", "superseded"), ("s1", None, "ok"), ("s2", None, "ok")]
 
 
-async def test_whoever_waits_goes_on_waiting_through_a_sync(system: PersonSystem) -> None:
+async def test_requests_go_on_waiting_during_a_sync(system: PersonSystem) -> None:
     await system.remove_everyone(request_id="all")
     await system.set(person("p1"), request_id="set")
     await system.remove("stranger", request_id="gone")

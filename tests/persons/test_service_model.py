@@ -1,5 +1,5 @@
-"""The roster against a plain dict: whatever is asked in whatever order, with restarts and breaks in between, the
-terminal ends up holding what was asked for, and everybody who asked is told how it ended."""
+"""The persons' service against a plain dict: after any sequence of requests, restarts and disconnections the terminal
+holds the wanted persons, and every request has got its final reply."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,8 +30,8 @@ SETTINGS = settings(
 )
 
 
-class RosterModel(RuleBasedStateMachine):
-    """What was asked for is in `wanted`, what the terminal holds in `held`."""
+class PersonModel(RuleBasedStateMachine):
+    """`wanted` has the persons of the requests, `held` those of the terminal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,17 +42,17 @@ class RosterModel(RuleBasedStateMachine):
         self.connection: RecordingConnection | None = None
         self.wanted: dict[str, tuple[str, bool]] = {}
         self.held: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     @initialize()
     def start(self) -> None:
-        async def open_house() -> PersonSystem:
+        async def open_system() -> PersonSystem:
             return await self.stack.enter_async_context(person_system(self.place()))
 
-        self.system = self.runner.run(open_house())
+        self.system = self.runner.run(open_system())
 
     def place(self) -> Path | str:
-        """Return where the store is."""
+        """Return the place of the store."""
         return Path(self.folder.name)
 
     @rule(person_id=IDS, name=NAMES)
@@ -67,7 +67,7 @@ class RosterModel(RuleBasedStateMachine):
             self.wanted[person_id] = (name, self.wanted[person_id][1])
         else:
             assert self.run_set({"id": person_id, "name": name}) is Outcome.INVALID
-            self.asked.pop()
+            self.requested.pop()
 
     @precondition(lambda self: self.wanted)
     @rule(data=st.data(), enabled=st.booleans())
@@ -137,8 +137,8 @@ class RosterModel(RuleBasedStateMachine):
         counts = self.get().person_service.counts("T1")
         assert (counts.desired, counts.confirmed, counts.refused) == (len(self.held), len(self.held), 0)
         assert self.runner.run(self.get().read(stored_counts)).get("T1", PersonCounts()) == counts
-        told = self.runner.run(self.get().final_outcomes(len(self.asked)))
-        assert sorted(request_id or "" for request_id, _, _ in told) == sorted(self.asked)
+        outcomes = self.runner.run(self.get().final_outcomes(len(self.requested)))
+        assert sorted(request_id or "" for request_id, _, _ in outcomes) == sorted(self.requested)
 
     def run_connect(self, answer: Callable[[str], TerminalReply | None]) -> None:
         async def connect() -> None:
@@ -155,8 +155,8 @@ class RosterModel(RuleBasedStateMachine):
         return outcome
 
     def request_id(self) -> str:
-        self.asked.append(str(len(self.asked)))
-        return self.asked[-1]
+        self.requested.append(str(len(self.requested)))
+        return self.requested[-1]
 
     def obey(self, msgid: str) -> TerminalReply | None:
         assert self.connection is not None
@@ -175,7 +175,7 @@ class RosterModel(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_the_model_on_postgresql(postgresql: PostgreSQL) -> None:
-    class OnPostgreSQL(RosterModel):
+    class OnPostgreSQL(PersonModel):
         def __init__(self) -> None:
             super().__init__()
             self.url = self.runner.run(postgresql.new_url())
@@ -186,5 +186,5 @@ def test_the_model_on_postgresql(postgresql: PostgreSQL) -> None:
     run_state_machine_as_test(OnPostgreSQL, settings=SETTINGS)
 
 
-TestRosterModel = RosterModel.TestCase
-TestRosterModel.settings = SETTINGS
+TestPersonModel = PersonModel.TestCase
+TestPersonModel.settings = SETTINGS

@@ -1,4 +1,4 @@
-"""Promise 2 over restarts, kills, and a store that fails."""
+"""No person change is lost over restarts, kills and failures of the store."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 KILLS = 5
 
 
-async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
+async def test_a_restart_continues_with_pending_changes(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         connection = system.connect()
         await system.set(person("p1"))
@@ -37,33 +37,33 @@ async def test_a_restart_goes_on_with_what_is_pending(tmp_path: Path) -> None:
         await system.settled()
         assert sent(connection) == ["set p2"]
         system.connect("T2")
-        words = await system.final_replies(3)
-        assert [(word.reply.request_id, word.reply.outcome) for word in words] == [
+        final_replies = await system.final_replies(3)
+        assert [(final_reply.reply.request_id, final_reply.reply.outcome) for final_reply in final_replies] == [
             (None, Outcome.OK),
             ("r2", Outcome.OK),
             ("all", Outcome.OK),
         ]
-        assert words[1].origin.correlation_data == b"\x007"
-        assert words[1].reply.duration_ms == 0
+        assert final_replies[1].origin.correlation_data == b"\x007"
+        assert final_replies[1].reply.duration_ms == 0
 
 
-async def test_terminals_that_are_connected_before_the_roster_starts(tmp_path: Path) -> None:
+async def test_terminals_that_connect_before_the_service_starts(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1"))
     async with person_system(tmp_path, connected=("T1",)) as system:
         await system.settled()
 
 
-async def test_durations_do_not_reach_over_a_boot(tmp_path: Path) -> None:
+async def test_a_duration_over_a_boot_is_unknown(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1"))
     async with person_system(tmp_path, boot_id="another boot") as system:
         system.connect()
-        (word,) = await system.final_replies(1)
-        assert word.reply.duration_ms is None
+        (final_reply,) = await system.final_replies(1)
+        assert final_reply.reply.duration_ms is None
 
 
-async def test_answers_that_came_just_before_the_end_are_kept(tmp_path: Path) -> None:
+async def test_answers_just_before_the_stop_are_stored(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         connection = system.connect()
         await system.set(person("p1"))
@@ -72,7 +72,7 @@ async def test_answers_that_came_just_before_the_end_are_kept(tmp_path: Path) ->
         assert system.person_service.counts("T1") == PersonCounts(desired=1, confirmed=1)
 
 
-async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path) -> None:
+async def test_final_replies_are_handed_out_until_they_are_published(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         system.connect()
         await system.set(person("p1"), request_id="r1")
@@ -96,7 +96,7 @@ async def test_last_words_are_handed_out_until_they_are_published(tmp_path: Path
         assert await system.final_outcomes(1) == [("r3", None, "ok")]
 
 
-async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path) -> None:
+async def test_a_locked_store_changes_nothing(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p1"))
         before = system.person_service.counts("T1")
@@ -111,7 +111,7 @@ async def test_a_locked_store_changes_nothing_and_is_taken_later(tmp_path: Path)
         assert await system.set(person("p2")) == [Outcome.ACCEPTED]
 
 
-async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_same(tmp_path: Path) -> None:
+async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         connection = system.connect()
         with closing(sqlite3.connect(tmp_path / "store.db")) as other:
@@ -125,7 +125,7 @@ async def test_a_change_whose_caller_is_cancelled_is_stored_and_sent_all_the_sam
         assert sent(connection) == ["set p1"]
 
 
-async def test_a_full_disk_does_nothing_by_halves(tmp_path: Path) -> None:
+async def test_a_full_disk_stores_no_part_of_a_change(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         await system.set(person("p0"), request_id="r0")
         many = [person(f"p{number}") for number in range(300)]
@@ -164,7 +164,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 def run_and_kill(place: Path | str, first: int, lines: int) -> list[list[str]]:
-    """Let changes stream in, and kill the process after so many lines of what it says."""
+    """Send a stream of changes, and kill the process after so many lines of its output."""
     process = subprocess.Popen(
         [sys.executable, "-c", STREAM, str(place), str(first)],
         stdout=subprocess.PIPE,
@@ -179,7 +179,7 @@ def run_and_kill(place: Path | str, first: int, lines: int) -> list[list[str]]:
             if len(said) == lines:
                 process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    # The last line may have been cut off.
+    # The last line may be incomplete.
     return [words for words in said if len(words) > 1]
 
 
@@ -201,7 +201,7 @@ async def kill_at_any_moment(place: Path | str) -> None:
         said = await asyncio.to_thread(run_and_kill, place, first, randomness.randrange(1, 120))
         accepted += [int(words[1]) for words in said if words[0] == "accepted"]
         confirmed |= {int(words[1]) for words in said if words[0] == "settled" and words[2] == "ok"}
-        # One more may have been stored and not said.
+        # One more may have been stored and not printed.
         first = max(accepted, default=first) + 2
     assert len(accepted) > 50
 
@@ -219,7 +219,7 @@ async def kill_at_any_moment(place: Path | str) -> None:
         assert len(resent) == pending
         assert not resent & confirmed
         await system.sync(request_id="end")
-        told: list[str | None] = []
-        while "end" not in told:
-            told += [entry.reply.request_id for entry in await system.person_service.outbox.next_entries(100)]
-        assert set(told) >= {str(number) for number in accepted}
+        published: list[str | None] = []
+        while "end" not in published:
+            published += [entry.reply.request_id for entry in await system.person_service.outbox.next_entries(100)]
+        assert set(published) >= {str(number) for number in accepted}

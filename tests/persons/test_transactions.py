@@ -39,7 +39,7 @@ async def run(system: PersonSystem, work: Callable[[PersonTransaction], _T]) -> 
     return await system.database.write(function)
 
 
-async def test_changes_of_one_transaction_follow_one_another(system: PersonSystem) -> None:
+async def test_changes_of_one_transaction_build_on_one_another(system: PersonSystem) -> None:
     replies = await system.change(
         SetPersons(persons=[person("p1", card="1")], request_id="first"),
         SetPersons(persons=[{"id": "p1", "name": "Another"}], request_id="second"),
@@ -54,7 +54,7 @@ async def test_changes_of_one_transaction_follow_one_another(system: PersonSyste
 
 
 @pytest.mark.parametrize("between", [0, BATCH])
-async def test_entries_are_as_this_transaction_has_left_them(system: PersonSystem, between: int) -> None:
+async def test_entries_include_the_changes_of_the_transaction(system: PersonSystem, between: int) -> None:
     await system.set(person("p1"), person("p2"), person("p3"), sn="T1")
 
     def work(transaction: PersonTransaction) -> None:

@@ -21,7 +21,7 @@ async def sqlite(file: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 async def store_url(request: pytest.FixtureRequest, file: Path) -> str:
-    """The URL of an empty store, in turn of either kind."""
+    """The URL of an empty store, once in SQLite and once in PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{file}"
     server: PostgreSQL = request.getfixturevalue("postgresql")
@@ -30,7 +30,7 @@ async def store_url(request: pytest.FixtureRequest, file: Path) -> str:
 
 @pytest.fixture
 async def database(store_url: str) -> AsyncIterator[Database]:
-    """An empty store, in turn of either kind."""
+    """An empty store, once in SQLite and once in PostgreSQL."""
     database = await Database.open(store_url, busy_timeout=0.05)
     yield database
     await database.close()

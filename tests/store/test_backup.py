@@ -1,4 +1,4 @@
-"""Backups: made beside whoever writes, put back into either database, and never half."""
+"""Backups: made while other programs write, restored into either database, and never in part."""
 
 import os
 import sqlite3
@@ -40,7 +40,7 @@ def ignore(_done: int, _total: int) -> None:
 
 
 async def fill(url: str) -> None:
-    """Put something into every table: what an earlier version kept, and a photo that is encrypted."""
+    """Fill every table: with the rows of an earlier version, and with an encrypted photo."""
     await put_back(url, KEPT[0])
     database = await Database.open(url)
     await database.write(add_photos, CIPHER, {"e" * 64: b"encrypted"})
@@ -72,9 +72,9 @@ async def confirm_all(url: str) -> None:
 
 async def test_a_backup_is_restored_into_an_empty_store(store_url: str, tmp_path: Path) -> None:
     await fill(store_url)
-    told: list[tuple[int, int]] = []
-    rows = await back_up(store_url, tmp_path / "backup", lambda done, total: told.append((done, total)))
-    assert told[-1] == (rows, rows)
+    progress: list[tuple[int, int]] = []
+    rows = await back_up(store_url, tmp_path / "backup", lambda done, total: progress.append((done, total)))
+    assert progress[-1] == (rows, rows)
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert await restore(tmp_path / "backup", f"sqlite:///{tmp_path}/other.db", ignore) is None
@@ -82,9 +82,7 @@ async def test_a_backup_is_restored_into_an_empty_store(store_url: str, tmp_path
 
 
 @pytest.mark.slow
-async def test_a_backup_of_sqlite_goes_into_postgresql_in_place_of_what_is_there(
-    postgresql: PostgreSQL, tmp_path: Path
-) -> None:
+async def test_a_backup_of_sqlite_replaces_a_store_in_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path}/store.db", await postgresql.new_url()
     await fill(source)
     await confirm_all(source)
@@ -94,7 +92,7 @@ async def test_a_backup_of_sqlite_goes_into_postgresql_in_place_of_what_is_there
     await check(target, sent_again=True)
 
 
-async def test_a_backup_takes_the_place_of_the_store_and_keeps_it(tmp_path: Path) -> None:
+async def test_restore_replaces_the_store_and_keeps_the_old_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     await fill(url)
     await confirm_all(url)
@@ -109,7 +107,7 @@ async def test_a_backup_takes_the_place_of_the_store_and_keeps_it(tmp_path: Path
         assert kept.execute("SELECT count(*) FROM person_entry").fetchall() == [(0,)]
 
 
-async def test_a_backup_shows_one_moment_while_others_write(tmp_path: Path) -> None:
+async def test_a_backup_has_one_state_while_another_program_writes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     await fill(url)
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
@@ -131,7 +129,7 @@ async def test_a_damaged_store_is_replaced_and_kept_as_it_is(tmp_path: Path) -> 
     assert before.read_bytes() == b"damaged" * 1000
 
 
-async def test_no_backup_is_restored_under_a_bridge_that_runs(store_url: str, tmp_path: Path) -> None:
+async def test_restore_is_refused_while_a_bridge_runs(store_url: str, tmp_path: Path) -> None:
     await fill(store_url)
     await back_up(store_url, tmp_path / "backup", ignore)
     async with instance_lock(store_url):
@@ -141,7 +139,7 @@ async def test_no_backup_is_restored_under_a_bridge_that_runs(store_url: str, tm
 
 
 @pytest.mark.parametrize("content", [b"", b"no backup\n" * 100], ids=["empty", "text"])
-async def test_what_is_no_backup_changes_nothing(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_no_backup_changes_nothing(tmp_path: Path, content: bytes) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     await fill(url)
     (tmp_path / "backup").write_bytes(content)
@@ -162,7 +160,7 @@ async def test_a_backup_of_a_newer_version_changes_nothing(tmp_path: Path) -> No
     await check(url, sent_again=False)
 
 
-async def test_a_backup_of_an_earlier_version_is_brought_up_to_date_and_stays_as_it_is(tmp_path: Path) -> None:
+async def test_a_backup_of_an_earlier_version_is_upgraded_in_a_copy(tmp_path: Path) -> None:
     backup, url = tmp_path / "backup", f"sqlite:///{tmp_path}/store.db"
     await put_back(f"sqlite:///{backup}", KEPT[0])
     content = backup.read_bytes()
@@ -173,7 +171,7 @@ async def test_a_backup_of_an_earlier_version_is_brought_up_to_date_and_stays_as
     await database.close()
 
 
-async def test_a_backup_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
+async def test_a_failed_backup_leaves_the_older_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     await fill(url)
     with pytest.raises(UnavailableError, match="cannot be written: No such file or directory"):
@@ -184,7 +182,7 @@ async def test_a_backup_that_cannot_be_written_leaves_the_older_one(tmp_path: Pa
     assert os.listdir(tmp_path / "backup") == []  # noqa: PTH208  as plain as it gets
 
 
-async def test_there_is_no_backup_of_no_store(tmp_path: Path) -> None:
+async def test_a_missing_store_gives_no_backup(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="there is no store at"):
         await back_up(f"sqlite:///{tmp_path}/missing.db", tmp_path / "backup", ignore)
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []

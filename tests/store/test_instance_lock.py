@@ -1,4 +1,4 @@
-"""One bridge runs on a store, and everybody can see it."""
+"""One bridge at most runs on a store, and other programs can see whether one does."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ asyncio.run(hold())
 """
 
 
-async def test_a_second_bridge_is_kept_out_until_the_first_has_ended(store_url: str) -> None:
+async def test_a_second_bridge_is_refused_until_the_first_has_ended(store_url: str) -> None:
     assert not await is_bridge_running(store_url)
     async with instance_lock(store_url):
         assert await is_bridge_running(store_url)
@@ -47,20 +47,20 @@ async def test_a_bridge_that_starts_waits_for_one_that_ends(store_url: str) -> N
         ended.set()
 
 
-async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreUrlError, match=r"pip install 'facebridge\[postgres\]'"):
         await is_bridge_running("postgresql://me@127.0.0.1:1/x")
 
 
-async def test_what_fails_inside_lets_go_and_is_passed_on(store_url: str) -> None:
+async def test_an_exception_in_the_block_releases_the_lock(store_url: str) -> None:
     with pytest.raises(OSError, match="mine"):
         async with instance_lock(store_url):
             raise OSError("mine")
     assert not await is_bridge_running(store_url)
 
 
-async def test_a_bridge_that_was_killed_lets_go(store_url: str) -> None:
+async def test_a_killed_bridge_releases_the_lock(store_url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HOLD, store_url, stdout=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""Photos at rest: encrypted, under a new key, and gone once they are deleted."""
+"""Photos at rest: encryption, rotation of the key, and erasure."""
 
 import logging
 import sqlite3
@@ -39,14 +39,14 @@ def on_the_disk(file: Path) -> bytes:
     return b"".join(part.read_bytes() for part in file.parent.glob("store.db*"))
 
 
-async def test_an_encrypted_photo_is_read_back_and_not_to_be_found_on_the_disk(sqlite: Database, file: Path) -> None:
+async def test_an_encrypted_photo_is_readable_but_not_on_the_disk(sqlite: Database, file: Path) -> None:
     cipher = PhotoCipher([NEW])
     await keep(sqlite, cipher, "a")
     assert await sqlite.read(read_photo, cipher, "a" * 64) == JPEG + b"a"
     assert JPEG[:60] not in on_the_disk(file)
 
 
-async def test_a_new_key_takes_over_from_the_old_one_and_from_none(database: Database, store_url: str) -> None:
+async def test_rotation_replaces_an_old_key_and_no_key(database: Database, store_url: str) -> None:
     await keep(database, PhotoCipher(), "a")
     await keep(database, PhotoCipher([OLD]), *"bcdefghijklmnopqrstuvwxyz")
     cipher = PhotoCipher([NEW, OLD])
@@ -59,7 +59,7 @@ async def test_a_new_key_takes_over_from_the_old_one_and_from_none(database: Dat
     await PhotoRotation(database, PhotoCipher([NEW])).require_keys()
 
 
-async def test_photos_that_were_encrypted_late_are_nowhere_plain_any_more(sqlite: Database, file: Path) -> None:
+async def test_rotation_leaves_no_plain_photo_on_the_disk(sqlite: Database, file: Path) -> None:
     await keep(sqlite, PhotoCipher(), "a", "b")
     assert JPEG[:60] in on_the_disk(file)
     await PhotoRotation(sqlite, PhotoCipher([NEW])).run()
@@ -67,14 +67,14 @@ async def test_photos_that_were_encrypted_late_are_nowhere_plain_any_more(sqlite
 
 
 @pytest.mark.parametrize("given", [(), (NEW,)], ids=["no key", "another key"])
-async def test_a_missing_key_is_told_at_the_start(database: Database, given: tuple[Secret, ...]) -> None:
+async def test_a_missing_key_is_reported_at_the_start(database: Database, given: tuple[Secret, ...]) -> None:
     await keep(database, PhotoCipher([OLD]), "a")
     with pytest.raises(PhotoKeyError, match=r"store\.photo_key does not give: give that key") as caught:
         await PhotoRotation(database, PhotoCipher(given)).require_keys()
     assert OLD.reveal() not in str(caught.value)
 
 
-async def test_a_photo_that_was_tampered_with_is_told_and_not_shown(
+async def test_a_changed_photo_is_reported_and_not_returned(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     cipher = PhotoCipher([OLD])
@@ -87,14 +87,14 @@ async def test_a_photo_that_was_tampered_with_is_told_and_not_shown(
     await database.write(mangle)
     assert await database.read(read_photo, cipher, "a" * 64) is None
     assert "changed or damaged" in caplog.text
-    # Under a new key it stays as it is, and stops nobody.
+    # The rotation leaves it as it is and continues.
     with caplog.at_level(logging.WARNING):
         await PhotoRotation(database, PhotoCipher([NEW, OLD])).run()
     assert "keeps its old key" in caplog.text
     assert await database.read(read_photo, PhotoCipher([NEW]), "b" * 64) == JPEG + b"b"
 
 
-async def test_a_deleted_photo_is_gone_from_the_disk(sqlite: Database, file: Path) -> None:
+async def test_a_deleted_photo_is_erased_from_the_disk(sqlite: Database, file: Path) -> None:
     await keep(sqlite, PLAIN, "a")
     assert await sqlite.checkpoint()
     assert JPEG[:60] in on_the_disk(file)
@@ -104,7 +104,7 @@ async def test_a_deleted_photo_is_gone_from_the_disk(sqlite: Database, file: Pat
     assert JPEG[:60] not in on_the_disk(file)
 
 
-async def test_what_somebody_still_reads_is_let_go_of_later(sqlite: Database, file: Path) -> None:
+async def test_a_checkpoint_waits_for_a_reader_of_the_old_state(sqlite: Database, file: Path) -> None:
     await keep(sqlite, PhotoCipher(), "a")
     with closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")

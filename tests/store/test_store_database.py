@@ -1,4 +1,4 @@
-"""Opening a store: what is made, what is checked, what is refused; and what a store that fails looks like."""
+"""The database: opening and its checks, groups of transactions, and a store that fails."""
 
 import asyncio
 import sqlite3
@@ -70,7 +70,7 @@ async def photos(database: Database) -> set[str]:
     return await database.read(photo_names)
 
 
-async def test_a_new_store_is_nobody_elses_to_read(sqlite: Database, file: Path) -> None:
+async def test_a_new_store_is_readable_by_its_owner_only(sqlite: Database, file: Path) -> None:
     await put_photo(sqlite, "a")
     assert {path.name: path.stat().st_mode & 0o777 for path in file.parent.iterdir()} == {
         "store.db": 0o600,
@@ -88,7 +88,7 @@ async def test_what_is_committed_is_on_the_disk(sqlite: Database) -> None:
     assert await sqlite.write(settings) == await sqlite.read(settings) == expected
 
 
-async def test_a_store_is_found_as_it_was_left(file: Path) -> None:
+async def test_a_store_keeps_its_content(file: Path) -> None:
     database = await Database.open(f"sqlite:///{file}")
     await put_photo(database, "a")
     await database.close()
@@ -359,7 +359,7 @@ async def test_a_full_store(sqlite: Database) -> None:
     assert await sqlite.reachable()
 
 
-async def test_a_disk_that_takes_no_more_and_then_does_again(sqlite: Database, file: Path) -> None:
+async def test_a_disk_that_is_full_and_then_has_space_again(sqlite: Database, file: Path) -> None:
     await put_photo(sqlite, "a")
     with file_size_limit(file.with_name("store.db-wal").stat().st_size + 50_000):
         with pytest.raises(UnavailableError):
@@ -369,7 +369,7 @@ async def test_a_disk_that_takes_no_more_and_then_does_again(sqlite: Database, f
     assert await photos(sqlite) == {"a", "c"}
 
 
-async def test_errors_hold_no_values(database: Database) -> None:
+async def test_errors_contain_no_values(database: Database) -> None:
     await put_photo(database, "the-secret")
     with pytest.raises(UnavailableError) as caught:
         await put_photo(database, "the-secret")

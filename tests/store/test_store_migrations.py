@@ -1,4 +1,4 @@
-"""The migrations end where the tables are, from an empty database and from every one that was ever shipped."""
+"""The migrations lead to the present tables, from an empty database and from every earlier schema."""
 
 import json
 import sqlite3
@@ -36,7 +36,7 @@ from bridge.store.tables import METADATA
 from bridge.store.terminals import StoredTerminals
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.sql"))
-"""Stores as earlier schemas left them, with something in every table."""
+"""Stores of earlier schemas, with rows in every table."""
 
 
 def kept_rows(kept: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -52,7 +52,7 @@ def kept_rows(kept: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
 
 
 async def put_back(url: str, kept: Path) -> None:
-    """Make a database of the kept schema, by the migrations up to it, and fill it with what was kept."""
+    """Create a database by the migrations up to an earlier schema, and fill it with the rows of that store."""
     rows = kept_rows(kept)
 
     def fill(connection: Connection) -> None:
@@ -79,7 +79,7 @@ async def put_back(url: str, kept: Path) -> None:
 
 
 def adapt(table: Table, column: str, value: Any) -> Any:
-    """Turn what SQLite keeps as text and numbers into what the column takes."""
+    """Convert a text or a number of SQLite to the type of the column."""
     kind = table.c[column].type
     if value is None:
         return None
@@ -105,7 +105,7 @@ async def test_opening_again_changes_nothing(database: Database, store_url: str)
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.stem)
-async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path, store_url: str) -> None:
+async def test_an_upgrade_keeps_everything(kept: Path, store_url: str) -> None:
     await put_back(store_url, kept)
     database = await Database.open(store_url)
     assert await database.read(counts) == {
@@ -139,7 +139,7 @@ async def test_a_store_that_an_earlier_version_left_keeps_everything(kept: Path,
     await database.close()
 
 
-async def test_a_store_is_not_upgraded_under_a_bridge_that_runs(store_url: str) -> None:
+async def test_a_store_is_not_upgraded_while_a_bridge_runs(store_url: str) -> None:
     await put_back(store_url, KEPT[0])
     with pytest.raises(StoreTooOldError, match="restart the bridge with this version"):
         await Database.open(store_url, may_upgrade=False)

@@ -68,7 +68,7 @@ async def test_each_filter(database: Database) -> None:
     assert await ids(audit, sns=["T1"], user="ann", since=AT) == ["r4"]
 
 
-async def test_what_is_too_old_or_too_much_is_dropped(database: Database) -> None:
+async def test_old_and_excess_records_are_deleted(database: Database) -> None:
     audit = StoredAudit(database)
     await audit.add([record(minute % 60, request_id=str(minute)) for minute in range(6000)])
     await audit.drop(before=AT + timedelta(minutes=1), keep=1_000_000)

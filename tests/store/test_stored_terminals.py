@@ -1,4 +1,4 @@
-"""Terminals kept in a real store."""
+"""Terminals in a real store."""
 
 from datetime import UTC, datetime
 from itertools import count
@@ -52,5 +52,5 @@ async def test_deleting(terminals: StoredTerminals) -> None:
     await terminals.save(FULL)
     await terminals.save(PLAIN)
     await terminals.delete(FULL.sn)
-    await terminals.delete("nobody")
+    await terminals.delete("unknown")
     assert await terminals.load() == [PLAIN]
