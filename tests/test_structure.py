@@ -148,20 +148,8 @@ RULES: list[Callable[[], Iterator[Finding]]] = [
     hard_words,
 ]  # fmt: skip
 
-EXCEPTIONS: dict[str, set[str]] = {
-    "hard_words": {
-        "bridge/mqtt/client/",
-        "tests/persons/", "tests/support/",
-    },
-}  # fmt: skip
-"""By rule, the files and folders that do not follow it yet. The test fails for an entry that is no longer needed."""
-
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_file_follows_the_rule(rule: Callable[[], Iterator[Finding]]) -> None:
-    excepted = tuple(EXCEPTIONS.get(rule.__name__, ()))
-    findings = list(rule())
-    new = [f"{name}:{line}: {message}" for name, line, message in findings if not name.startswith(excepted)]
-    assert not new, "\n".join(new)
-    unneeded = [entry for entry in excepted if not any(name.startswith(entry) for name, _, _ in findings)]
-    assert not unneeded, f"these follow the rule: remove them from EXCEPTIONS[{rule.__name__!r}]: {sorted(unneeded)}"
+    findings = [f"{name}:{line}: {message}" for name, line, message in rule()]
+    assert not findings, "\n".join(findings)

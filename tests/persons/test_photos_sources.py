@@ -217,7 +217,7 @@ def test_a_file_without_read_permission_is_a_fault(folders: list[Path]) -> None:
     (folders[0] / "first.jpg").chmod(0)
     user = os.geteuid()
     if user == 0:
-        # Root may read everything, so change to the user `nobody`.
+        # Root may read everything, so change to an ordinary user.
         os.seteuid(65534)
     try:
         with pytest.raises(InvalidError, match="the bridge may not read"):

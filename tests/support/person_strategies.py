@@ -93,7 +93,7 @@ def changes() -> st.SearchStrategy[dict[str, Json]]:
 
 @st.composite
 def persons(draw: st.DrawFn) -> Person:
-    """Return persons, of whom some had a weekly rule."""
+    """Return persons; some had a weekly rule before."""
     ids = next(one for one in FIELDS if one.kind is PERSON_ID)
     given = _forwards({one.name: draw(values_of(one)) for one in SHOWN_FIELDS if one is not ids})
     data = {"id": draw(values_of(ids)), **given}

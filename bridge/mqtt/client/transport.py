@@ -30,9 +30,9 @@ _RECEIVE_MAXIMUM = 100
 
 _MAXIMUM_PACKET_BYTES = 64 * 1024 * 1024
 """The largest packet that the broker may send. Commands of up to some 16 MB are carried out, larger ones are answered
-with `invalid`; beyond this limit a broker with MQTT 5 does not deliver them, so that nobody can fill the memory. Over
-MQTT 3.1.1 only the broker's own limit and the protocol's 256 MB apply: if the client disconnected, the broker would
-deliver an unacknowledged message again and again."""
+with `invalid`. Beyond this limit a broker with MQTT 5 does not deliver them, so that no client can fill the memory.
+Over MQTT 3.1.1 only the broker's own limit and the protocol's 256 MB apply: if the client disconnected, the broker
+would deliver an unacknowledged message again and again."""
 
 _NEVER_EXPIRES = 0xFFFFFFFF
 """The session expiry interval of a session that does not end (MQTT 5, section 3.1.2.11.2)."""
