@@ -5,10 +5,12 @@ The commands themselves are in `commands.py`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from bridge.model.asked_at import parse_asked_at
 from bridge.model.commands import Command
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
 from bridge.model.json_schema import JsonSchema
@@ -48,6 +50,7 @@ class CommandDefinition:
         payload_schema: the schema of its JSON. Its descriptions say what a schema cannot express.
         plain: the accepted payloads that are not JSON: `PRESS` and the empty payload, both equal to an empty object.
         build: returns the command for a payload, or raises InvalidError.
+        dated: whether its payload may contain `asked_at`.
     """
 
     name: str
@@ -56,6 +59,7 @@ class CommandDefinition:
     payload_schema: JsonSchema
     plain: tuple[bytes, ...] = ()
     build: Callable[["Payload"], Command]
+    dated: bool = False
     urgent: bool = False
     for_terminal: bool = False
     for_group: bool = False
@@ -81,7 +85,11 @@ class CommandDefinition:
         if faults:
             raise InvalidCommandError(faults, None)
         try:
-            return self.build(Payload(value, target, request_id))
+            asked_at = None
+            if self.dated and isinstance(value, Mapping):
+                asked_at = parse_asked_at(value.get("asked_at"))
+            common = ("request_id", "asked_at") if self.dated else ("request_id",)
+            return self.build(Payload(value, target, request_id, asked_at, common))
         except InvalidError as error:
             raise InvalidCommandError(error.faults, request_id) from None
 
@@ -94,18 +102,22 @@ class Payload:
         value: decoded JSON, None for an empty payload.
         target: the addressee, as for `CommandDefinition.parse`.
         request_id: its request id.
+        asked_at: its time.
+        common_keys: the keys that all forms of the payload may contain: `request_id`, and `asked_at` if it is dated.
     """
 
     value: object
     target: str
     request_id: str | None
+    asked_at: datetime | None
+    common_keys: tuple[str, ...]
 
     def mapping(self, *keys: str) -> Mapping[str, Any]:
-        """Return the payload, an object of no other keys than these and `request_id`. Raises InvalidError."""
+        """Return the payload, an object of no other keys than these and the common ones. Raises InvalidError."""
         if not isinstance(self.value, Mapping):
             expected = "an object" if keys else 'PRESS, {"request_id": "…"} or nothing'
             raise InvalidError.at("", f"must be {expected}, not {type_name(self.value)}")
-        allowed = (*keys, "request_id")
+        allowed = (*keys, *self.common_keys)
         faults = [Fault(shorten(str(key), 40), unknown_key(key, allowed)) for key in self.value if key not in allowed]
         if faults:
             raise InvalidError(faults)
@@ -151,6 +163,9 @@ def _read_request_id(value: object) -> tuple[str | None, list[Fault]]:
     request_id = value["request_id"]
     if not isinstance(request_id, str) or len(request_id) > MAXIMUM_REQUEST_ID_LENGTH:
         return None, [Fault("request_id", f"must be text of at most {MAXIMUM_REQUEST_ID_LENGTH} characters")]
+    if not request_id.isprintable():
+        # It is written to logs as it is: a line break could forge a line.
+        return None, [Fault("request_id", "must not contain control characters")]
     return request_id, []
 
 

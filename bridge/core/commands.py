@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition, Payload, type_name
+from bridge.model.asked_at import ASKED_AT_SCHEMA
 from bridge.model.commands import (
     Admit,
     Forget,
@@ -36,12 +37,12 @@ MAXIMUM_TEXT_LENGTH = 128
 
 def _open(payload: Payload) -> Open:
     payload.mapping()
-    return Open(request_id=payload.request_id)
+    return Open(request_id=payload.request_id, asked_at=payload.asked_at)
 
 
 def _reboot(payload: Payload) -> Reboot:
     payload.mapping()
-    return Reboot(request_id=payload.request_id)
+    return Reboot(request_id=payload.request_id, asked_at=payload.asked_at)
 
 
 def _set_persons(payload: Payload) -> SetPersons:
@@ -51,7 +52,7 @@ def _set_persons(payload: Payload) -> SetPersons:
         persons = payload.mapping("persons")["persons"]
         path = "persons"
     elif isinstance(value, Mapping):
-        persons = [{key: part for key, part in value.items() if key != "request_id"}]
+        persons = [{key: part for key, part in value.items() if key not in payload.common_keys}]
         path = ""
     else:
         persons = value
@@ -60,7 +61,7 @@ def _set_persons(payload: Payload) -> SetPersons:
         raise InvalidError.at(path, f"must be a person or a list of persons, not {type_name(persons)}")
     if not 1 <= len(persons) <= MAXIMUM_PERSONS:
         raise InvalidError.at(path, f"must hold 1 to {MAXIMUM_PERSONS} persons, not {len(persons)}")
-    return SetPersons(persons=persons, request_id=payload.request_id)
+    return SetPersons(persons=persons, request_id=payload.request_id, asked_at=payload.asked_at)
 
 
 def _remove_persons(payload: Payload) -> RemovePersons:
@@ -74,7 +75,7 @@ def _remove_persons(payload: Payload) -> RemovePersons:
         if value["all"] is not True:
             raise InvalidError.at("all", "must be true; leave it out otherwise")
         payload.require_confirmation(value, "removing everyone")
-        return RemovePersons(ids=None, request_id=payload.request_id)
+        return RemovePersons(ids=None, request_id=payload.request_id, asked_at=payload.asked_at)
     if "confirm" in value:
         raise InvalidError.at("confirm", 'is allowed only with "all"')
     ids = [value["id"]] if "id" in value else value["ids"]
@@ -87,7 +88,7 @@ def _remove_persons(payload: Payload) -> RemovePersons:
     ]
     if faults:
         raise InvalidError(faults)
-    return RemovePersons(ids=tuple(dict.fromkeys(ids)), request_id=payload.request_id)
+    return RemovePersons(ids=tuple(dict.fromkeys(ids)), request_id=payload.request_id, asked_at=payload.asked_at)
 
 
 _PERSON_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
@@ -111,7 +112,7 @@ def _sync_persons(payload: Payload) -> SyncPersons:
         payload.require_confirmation(value, "clearing the terminal")
     elif "confirm" in value:
         raise InvalidError.at("confirm", 'is allowed only with "clear": true')
-    return SyncPersons(clear=clear, request_id=payload.request_id)
+    return SyncPersons(clear=clear, request_id=payload.request_id, asked_at=payload.asked_at)
 
 
 def _admit(payload: Payload) -> Admit:
@@ -178,6 +179,9 @@ def _admit_text(meaning: str) -> JsonSchema:
 
 
 _ONLY_REQUEST_ID = {"request_id": REQUEST_ID_SCHEMA}
+_COMMON = {**_ONLY_REQUEST_ID, "asked_at": ASKED_AT_SCHEMA}
+"""The keys of every payload of a dated command."""
+
 _AT_ONCE = "Carried out at once, within `commands.deadline` (5 s unless configured), or not at all."
 
 OPEN = CommandDefinition(
@@ -185,13 +189,14 @@ OPEN = CommandDefinition(
     description=f"Opens the door. {_AT_ONCE}",
     topic="open/set",
     payload_schema=input_schema(
-        _ONLY_REQUEST_ID,
+        _COMMON,
         title="OpenCommand",
         description="Opens the door; the text `PRESS`, or an empty payload over MQTT 5, does the same.",
-        examples=[{"request_id": "r1"}],
+        examples=[{"request_id": "r1", "asked_at": "2026-11-24T08:00:00.123+01:00"}],
     ),
     plain=(PRESS, NOTHING),
     build=_open,
+    dated=True,
     urgent=True,
     for_terminal=True,
     for_group=True,
@@ -201,13 +206,14 @@ REBOOT = CommandDefinition(
     description=f"Restarts the terminal. {_AT_ONCE}",
     topic="reboot/set",
     payload_schema=input_schema(
-        _ONLY_REQUEST_ID,
+        _COMMON,
         title="RebootCommand",
         description="Restarts the terminal; the text `PRESS`, or an empty payload over MQTT 5, does the same.",
-        examples=[{"request_id": "r1"}],
+        examples=[{"request_id": "r1", "asked_at": "2026-11-24T08:00:00.123+01:00"}],
     ),
     plain=(PRESS, NOTHING),
     build=_reboot,
+    dated=True,
     urgent=True,
     for_terminal=True,
     for_group=True,
@@ -224,11 +230,11 @@ SET_PERSONS = CommandDefinition(
     topic="person/set",
     payload_schema={
         "title": "SetPersonsCommand",
-        "description": "A person, a list of persons, or that list with a `request_id`.",
+        "description": "A person, a list of persons, or that list with a `request_id` and `asked_at`.",
         "anyOf": [
             reference("SinglePerson"),
             _PERSONS_SCHEMA,
-            input_schema({"persons": _PERSONS_SCHEMA, **_ONLY_REQUEST_ID}, required=["persons"]),
+            input_schema({"persons": _PERSONS_SCHEMA, **_COMMON}, required=["persons"]),
         ],
         "examples": [
             {"id": "1001", "name": "Ada", "photo": "/9j/4AAQSkZJRgABAQ", "request_id": "r3"},
@@ -236,6 +242,7 @@ SET_PERSONS = CommandDefinition(
         ],
     },
     build=_set_persons,
+    dated=True,
     for_terminal=True,
     for_group=True,
 )
@@ -247,7 +254,7 @@ REMOVE_PERSONS = CommandDefinition(
         "title": "RemovePersonsCommand",
         "description": "The persons to remove. Only the explicit, confirmed form removes everyone.",
         "oneOf": [
-            input_schema({"id": PERSON_ID_SCHEMA, **_ONLY_REQUEST_ID}, required=["id"]),
+            input_schema({"id": PERSON_ID_SCHEMA, **_COMMON}, required=["id"]),
             input_schema(
                 {
                     "ids": {
@@ -257,7 +264,7 @@ REMOVE_PERSONS = CommandDefinition(
                         "maxItems": MAXIMUM_PERSONS,
                         "description": "one invalid id makes the whole command invalid",
                     },
-                    **_ONLY_REQUEST_ID,
+                    **_COMMON,
                 },
                 required=["ids"],
             ),
@@ -265,7 +272,7 @@ REMOVE_PERSONS = CommandDefinition(
                 {
                     "all": {"const": True, "description": "everyone, also persons that the bridge does not know"},
                     "confirm": _CONFIRM_SCHEMA,
-                    **_ONLY_REQUEST_ID,
+                    **_COMMON,
                 },
                 required=["all", "confirm"],
             ),
@@ -273,6 +280,7 @@ REMOVE_PERSONS = CommandDefinition(
         "examples": [{"id": "1001"}, {"ids": ["1001", "1002"]}, {"all": True, "confirm": "FEDCBA9876543210"}],
     },
     build=_remove_persons,
+    dated=True,
     for_terminal=True,
     for_group=True,
 )
@@ -298,7 +306,7 @@ SYNC_PERSONS = CommandDefinition(
         "title": "SyncPersonsCommand",
         "description": "Sends everything again; `PRESS` or an empty payload does the same.",
         "oneOf": [
-            input_schema({"clear": {"const": False}, **_ONLY_REQUEST_ID}),
+            input_schema({"clear": {"const": False}, **_COMMON}),
             input_schema(
                 {
                     "clear": {
@@ -306,7 +314,7 @@ SYNC_PERSONS = CommandDefinition(
                         "description": "first removes everyone on the terminal; the persons stay stored",
                     },
                     "confirm": _CONFIRM_SCHEMA,
-                    **_ONLY_REQUEST_ID,
+                    **_COMMON,
                 },
                 required=["clear", "confirm"],
             ),
@@ -315,6 +323,7 @@ SYNC_PERSONS = CommandDefinition(
     },
     plain=(PRESS, NOTHING),
     build=_sync_persons,
+    dated=True,
     for_terminal=True,
     for_group=True,
 )

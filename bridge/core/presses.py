@@ -11,6 +11,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.ports import Connection, ConnectionLostError
 from bridge.core.registry import KnownTerminal, TerminalRegistry
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
+from bridge.core.request_age import request_age
 from bridge.model.commands import Open, Press
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
@@ -72,8 +73,9 @@ class Presses:
             sn: the terminal.
             command: the press.
             origin: where it came from.
-            requested_at: the earliest time (`Clock.boottime`) at which it can have been requested. None if that is
-                unknown: the press then counts as too old.
+            requested_at: the earliest time (`Clock.boottime`) at which it can have been requested, as the bridge
+                measured it; the press counts from its `asked_at` if that is older. None if it is unknown: the press
+                then counts as too old.
         """
         reply_builder = self._replies.builder(_name(command), command.request_id, sn)
         return self._replies.publish(await self._press(reply_builder, command, requested_at), origin)
@@ -103,9 +105,12 @@ class Presses:
         known = self._registry.get(sn)
         if known is None:
             return reply_builder.unknown_terminal()
+        age = request_age(self._clock, requested_at, command.asked_at, self._deadline)
+        requested_at = age.requested_at
         if requested_at is None or self._clock.boottime() >= requested_at + self._deadline:
+            too_late = "reached the bridge too late; not carried out"
             return reply_builder.reply(
-                Outcome.EXPIRED, message="reached the bridge too late; not carried out", delivered=False
+                Outcome.EXPIRED, message=f"{too_late} ({age.note})" if age.note else too_late, delivered=False
             )
         if known.connection is None:
             return reply_builder.reply(

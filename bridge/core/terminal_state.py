@@ -5,7 +5,7 @@ from typing import Any
 from bridge.core.registry import KnownTerminal
 from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
 from bridge.model.names import SERIAL_NUMBER_SCHEMA
-from bridge.model.reply import REPLY_SCHEMA, format_time
+from bridge.model.reply import REPLY_SCHEMA, Reply, format_time
 from bridge.model.terminal import PERSON_COUNTS_SCHEMA, PersonCounts
 
 
@@ -20,9 +20,28 @@ def terminal_state(known: KnownTerminal, persons: PersonCounts) -> dict[str, Any
         "connected_at": format_time(connection.connected_at) if connection is not None else None,
         "last_seen": format_time(known.last_seen) if known.last_seen is not None else None,
         "persons": persons.as_json(),
-        "last_reply": known.last_reply.as_json() if known.last_reply is not None else None,
+        "last_reply": _without_person(known.last_reply) if known.last_reply is not None else None,
     }
 
+
+_NOT_PUBLISHED = frozenset({"person_id", "message", "errors", "persons"})
+"""Keys of a reply that can name a person. Every user of the broker may read the state, only some the replies."""
+
+
+def _without_person(reply: Reply) -> dict[str, Any]:
+    return {key: value for key, value in reply.as_json().items() if key not in _NOT_PUBLISHED}
+
+
+LAST_REPLY_SCHEMA: JsonSchema = {
+    **output_schema(
+        {key: schema for key, schema in REPLY_SCHEMA["properties"].items() if key not in _NOT_PUBLISHED},
+        sometimes=("group",),
+        title="LastReply",
+        description="A reply without what can name a person: every user of the broker may read the state.",
+    ),
+    # The rule for "other keys" must not let these return unnoticed.
+    "propertyNames": {"not": {"enum": sorted(_NOT_PUBLISHED)}},
+}
 
 TERMINAL_STATE_SCHEMA: JsonSchema = output_schema(
     {
@@ -35,7 +54,7 @@ TERMINAL_STATE_SCHEMA: JsonSchema = output_schema(
             nullable(TIME), "when its last frame arrived; if only this changes, it is published once a minute"
         ),
         "persons": PERSON_COUNTS_SCHEMA,
-        "last_reply": described(nullable(REPLY_SCHEMA), "the newest reply to one of its commands"),
+        "last_reply": described(nullable(LAST_REPLY_SCHEMA), "the newest reply to one of its commands"),
     },
     title="TerminalState",
     description="A terminal as the bridge sees it, published at most once a second.",

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from bridge.model.secret import Secret
 
@@ -21,12 +22,23 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Open(Command):
+class DatedCommand(Command):
+    """A command that may say when it was asked for. With the time, it is carried out once.
+
+    Attributes:
+        asked_at: the time by the requester's clock.
+    """
+
+    asked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open(DatedCommand):
     """Open the door now or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reboot(Command):
+class Reboot(DatedCommand):
     """Restart the terminal now or not at all."""
 
 
@@ -35,7 +47,7 @@ Press = Open | Reboot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetPersons(Command):
+class SetPersons(DatedCommand):
     """Add or change persons.
 
     Attributes:
@@ -46,7 +58,7 @@ class SetPersons(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemovePersons(Command):
+class RemovePersons(DatedCommand):
     """Remove persons.
 
     Attributes:
@@ -68,7 +80,7 @@ class GetPersons(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncPersons(Command):
+class SyncPersons(DatedCommand):
     """Send everything the terminal should hold again.
 
     Attributes:

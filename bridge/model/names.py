@@ -28,7 +28,7 @@ PERSON_ID_SCHEMA: JsonSchema = {
 REQUEST_ID_SCHEMA: JsonSchema = {
     "type": ["string", "null"],
     "maxLength": MAXIMUM_REQUEST_ID_LENGTH,
-    "description": "chosen by the sender, returned in every reply to the command",
+    "description": "chosen by the sender, returned in every reply to the command; printable characters",
 }
 
 

@@ -133,7 +133,8 @@ REPLY_SCHEMA: JsonSchema = output_schema(
         "persons": {
             "type": "array",
             "items": reference("PersonEntry"),
-            "description": "the persons that the terminal should hold, if `getPersons` ended with `ok`",
+            "description": "the persons that the terminal should hold, if `getPersons` ended with `ok`; if the command "
+            "has a Response Topic, only there",
         },
     },
     sometimes=("group", "errors", "persons"),

@@ -166,6 +166,8 @@ class CommandReader:
             if not size:
                 return Fault("", "empty and retained: this clears a retained command; not carried out")
             return Fault("", "a retained command is not carried out: publish it without the retain flag")
+        if message.dup and self._urgent:
+            return Fault("", "the broker sent it twice: the first copy may have been carried out; not carried out")
         if size > self.rules.max_bytes:
             return Fault("", f"has {size} bytes, at most {self.rules.max_bytes} are accepted: {self.rules.advice}")
         if not size and not self.rules.may_be_empty:

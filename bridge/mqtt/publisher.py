@@ -1,6 +1,7 @@
 """Publish replies and events as they happen."""
 
 import logging
+from dataclasses import replace
 
 import orjson
 
@@ -48,7 +49,11 @@ class Publisher:
         reply, origin = event.reply, event.origin
         if isinstance(origin, RetriedOrigin) and not origin.published.is_new(reply):
             return
-        self._publish_reply(self._topics.reply(reply), orjson.dumps(reply.as_json()), origin)
+        payload = public = orjson.dumps(reply.as_json())
+        if reply.persons is not None and origin.response_topic is not None:
+            # Names and card numbers: only for the requester, if there is a topic for the requester.
+            public = orjson.dumps(replace(reply, persons=None).as_json())
+        self._publish_reply(self._topics.reply(reply), public, origin, payload)
         if reply.outcome is Outcome.INVALID:
             self._publish_event(CommandInvalid.of(event))
 
@@ -56,11 +61,13 @@ class Publisher:
         if isinstance(event.origin, RetriedOrigin) and not event.origin.published.is_new(event.summary):
             return
         topic = self._topics.group_reply(event.summary.group)
-        self._publish_reply(topic, orjson.dumps(event.summary.as_json()), event.origin)
+        payload = orjson.dumps(event.summary.as_json())
+        self._publish_reply(topic, payload, event.origin, payload)
 
-    def _publish_reply(self, topic: str, payload: bytes, origin: Origin) -> None:
+    def _publish_reply(self, topic: str, public: bytes, origin: Origin, payload: bytes) -> None:
+        """Publish `public` on the public topic, and `payload` on the Response Topic if there is one."""
         try:
-            self._connection.publish_nowait(topic, payload, qos=1)
+            self._connection.publish_nowait(topic, public, qos=1)
             if origin.response_topic is not None:
                 self._connection.publish_nowait(
                     origin.response_topic, payload, qos=1, correlation_data=origin.correlation_data

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Any
 
+from bridge.model.asked_at import ASKED_AT_SCHEMA
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
 from bridge.model.json_schema import TIME, described, input_schema, output_schema
 from bridge.model.names import REQUEST_ID_SCHEMA
@@ -25,6 +26,7 @@ MAXIMUM_KEYS = 32
 _MISPLACED = {
     "key": "belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit",
     "request_id": 'belongs beside "persons", once for all of them',
+    "asked_at": 'belongs beside "persons", once for all of them',
 }
 
 
@@ -156,10 +158,10 @@ PERSON_SCHEMA = input_schema(
 """The schema of what `parse_person` reads."""
 
 SINGLE_PERSON_SCHEMA = input_schema(
-    {**_PROPERTIES, "request_id": REQUEST_ID_SCHEMA},
+    {**_PROPERTIES, "request_id": REQUEST_ID_SCHEMA, "asked_at": ASKED_AT_SCHEMA},
     required=["id"],
     title="SinglePerson",
-    description="A person, with the command's `request_id` beside its fields.",
+    description="A person, with the command's `request_id` and `asked_at` beside its fields.",
     allOf=_AT_MOST_ONE_OF,
 )
 """The schema of a person that is a whole command."""

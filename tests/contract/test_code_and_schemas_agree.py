@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -35,14 +35,15 @@ PAYLOADS = {
     for definition in COMMANDS
     if definition is not SET_PERSONS
 }
+COMMON = {"request_id": st.none() | st.text(max_size=5), "asked_at": values_of("AskedAt")}
 # Each person is checked separately, by tests below.
 PAYLOADS[SET_PERSONS.name] = st.one_of(
     st.lists(st.just({"id": "1"}), min_size=1, max_size=3),
     st.fixed_dictionaries(
         {"persons": st.lists(st.just({"id": "1"}), min_size=1, max_size=3)},
-        optional={"request_id": st.none() | st.text(max_size=5)},
+        optional=COMMON,
     ),
-    st.fixed_dictionaries({"id": st.just("1")}, optional={"request_id": st.none() | st.text(max_size=5)}),
+    st.fixed_dictionaries({"id": st.just("1")}, optional=COMMON),
 )
 PERSONS = values_of("Person")
 
@@ -64,9 +65,11 @@ def test_a_command_that_the_schema_accepts_is_accepted(definition: CommandDefini
     payload = data.draw(PAYLOADS[definition.name])
     if isinstance(payload, dict) and "confirm" in payload:
         payload["confirm"] = TARGET
-    if definition is ADMIT:
-        # A rule of the descriptions: printable.
-        assume(all(not isinstance(value, str) or value.isprintable() for value in payload.values()))
+    if isinstance(payload, dict):
+        # Rules of the descriptions: printable, and an existing time.
+        checked = payload if definition is ADMIT else {"request_id": payload.get("request_id")}
+        assume(all(not isinstance(value, str) or value.isprintable() for value in checked.values()))
+        assume(_exists(payload.get("asked_at")))
     assert accepts(definition, orjson.dumps(payload))
     assert faults_of(definition, payload) is None
 
@@ -146,6 +149,13 @@ def test_schema_and_code_accept_the_same_types(name: str, value: object) -> None
 def test_schema_and_code_accept_the_same_types_for_a_terminal(name: str, value: object) -> None:
     payload = {"sn": "T2", name: value}
     assert (faults_of(ADMIT, payload) is None) is accepts(ADMIT, orjson.dumps(payload))
+
+
+def _exists(time: object) -> bool:
+    try:
+        return not isinstance(time, str) or bool(datetime.fromisoformat(time.upper()))
+    except ValueError:
+        return False
 
 
 def agree_on(person: Any) -> None:

@@ -1,5 +1,7 @@
 """The payloads of every command: valid and invalid ones."""
 
+from datetime import UTC, datetime
+
 import orjson
 import pytest
 from hypothesis import given
@@ -30,14 +32,33 @@ from bridge.model.commands import (
 )
 from bridge.model.secret import Secret
 
+AT = datetime(2026, 11, 24, 7, tzinfo=UTC)
+
 VALID: list[tuple[CommandDefinition, str, Command]] = [
     (OPEN, "", Open()),
     (OPEN, "PRESS", Open()),
     (OPEN, "{}", Open()),
     (OPEN, '{"request_id": "r1"}', Open(request_id="r1")),
+    (OPEN, '{"request_id": "r1", "asked_at": "2026-11-24T08:00:00+01:00"}', Open(request_id="r1", asked_at=AT)),
+    (OPEN, '{"asked_at": "2026-11-24t07:00z"}', Open(asked_at=AT)),
+    (OPEN, '{"asked_at": null}', Open()),
+    (REBOOT, '{"asked_at": 1795503600.0}', Reboot(asked_at=AT)),
     (REBOOT, "PRESS", Reboot()),
     (SET_PERSONS, '{"id": "1", "name": "Ada"}', SetPersons(persons=[{"id": "1", "name": "Ada"}])),
     (SET_PERSONS, '{"id": "1", "request_id": "r"}', SetPersons(persons=[{"id": "1"}], request_id="r")),
+    (SET_PERSONS, '{"id": "1", "asked_at": "2026-11-24T07:00Z"}', SetPersons(persons=[{"id": "1"}], asked_at=AT)),
+    (
+        SET_PERSONS,
+        '{"persons": [{"id": "1"}], "asked_at": "2026-11-24T07:00Z"}',
+        SetPersons(persons=[{"id": "1"}], asked_at=AT),
+    ),
+    (REMOVE_PERSONS, '{"id": "1", "asked_at": 1795503600}', RemovePersons(ids=("1",), asked_at=AT)),
+    (
+        REMOVE_PERSONS,
+        '{"all": true, "confirm": "T1", "asked_at": 1795503600}',
+        RemovePersons(ids=None, asked_at=AT),
+    ),
+    (SYNC_PERSONS, '{"asked_at": 1795503600.0}', SyncPersons(asked_at=AT)),
     (SET_PERSONS, '[{"id": "1"}, 7]', SetPersons(persons=[{"id": "1"}, 7])),
     (SET_PERSONS, '{"persons": [{"id": "1"}], "request_id": "r"}', SetPersons(persons=[{"id": "1"}], request_id="r")),
     (REMOVE_PERSONS, '{"id": "1"}', RemovePersons(ids=("1",))),
@@ -76,6 +97,19 @@ INVALID: list[tuple[CommandDefinition, str, str, str]] = [
     (OPEN, '{"requestid": "r"}', "requestid", "did you mean 'request_id'"),
     (OPEN, '{"request_id": 7}', "request_id", "text of at most 128"),
     (OPEN, '{"request_id": "%s"}' % ("x" * 129), "request_id", "text of at most 128"),
+    (OPEN, '{"request_id": "a\\nb"}', "request_id", "control characters"),
+    (REMOVE_PERSONS, '{"id": "1", "request_id": "\\u001b[31m"}', "request_id", "control characters"),
+    (OPEN, '{"asked_at": "2026-11-24T08:00:00"}', "asked_at", "an offset"),
+    (OPEN, '{"asked_at": "2026-11-24"}', "asked_at", "an offset"),
+    (OPEN, '{"asked_at": "2026-02-31T08:00Z"}', "asked_at", "is not a time"),
+    (OPEN, '{"asked_at": "1795500000"}', "asked_at", "as a number"),
+    (OPEN, '{"asked_at": true}', "asked_at", "an offset"),
+    (OPEN, '{"asked_at": -1}', "asked_at", "an offset"),
+    (OPEN, '{"asked_at": 1795500000123}', "asked_at", "milliseconds"),
+    (OPEN, '{"asked_at": 1e300}', "asked_at", "an offset"),
+    (OPEN, '{"askedat": 1}', "askedat", "did you mean 'asked_at'"),
+    (GET_PERSONS, '{"asked_at": 1}', "asked_at", "unknown"),
+    (FORGET, '{"sn": "T1", "asked_at": 1}', "asked_at", "unknown"),
     (SET_PERSONS, "", "", "must be a person"),
     (SET_PERSONS, "PRESS", "", "not PRESS"),
     (SET_PERSONS, "[]", "", "1 to 10000 persons, not 0"),

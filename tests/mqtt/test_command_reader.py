@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from bridge.core.commands import COMMANDS
 from bridge.core.event_bus import EventBus
 from bridge.core.replies import ReplyDispatcher
+from bridge.model.events import CommandReplied
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
@@ -18,7 +19,7 @@ from bridge.mqtt.command_reader import (
 )
 from bridge.mqtt.live_commands import press_rules
 from bridge.mqtt.topics import MAXIMUM_RESPONSE_TOPIC_LENGTH, Scope, Topics
-from tests.support.core import ManualClock
+from tests.support.core import ManualClock, collect
 
 TOPICS = Topics("facebridge", "homeassistant")
 READER = CommandReader(TOPICS, ReplyDispatcher(EventBus(), ManualClock()), press_rules("5"), urgent=True)
@@ -97,6 +98,22 @@ def test_an_origin_with_qos_0_is_not_assured() -> None:
 def test_a_reader_ignores_the_commands_of_the_other_connection() -> None:
     for topic in ("facebridge/terminal/T1/person/set", "facebridge/terminal/T1/open", "other/terminal/T1/open/set"):
         assert READER.context(Message(topic=topic, payload=b"", qos=1, retain=False, received_at=1000.0)) is None
+
+
+def test_a_press_that_the_broker_sent_before_is_not_carried_out() -> None:
+    events = EventBus()
+    replied = collect(events, CommandReplied)
+    reader = CommandReader(TOPICS, ReplyDispatcher(events, ManualClock()), press_rules("5"), urgent=True)
+    message = Message(
+        topic="facebridge/terminal/T1/open/set", payload=b"PRESS", qos=1, retain=False, dup=True, received_at=1000.0
+    )
+    context = reader.context(message)
+    assert context is not None
+    assert reader.read(message, context) is None
+    (event,) = replied
+    assert isinstance(event, CommandReplied)
+    assert event.reply.outcome is Outcome.INVALID
+    assert "sent it twice" in (event.reply.message or "")
 
 
 def test_a_retry_publishes_only_new_replies() -> None:

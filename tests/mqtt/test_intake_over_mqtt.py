@@ -64,6 +64,20 @@ async def test_person_changes_are_accepted_and_get_replies(mosquitto: Mosquitto,
         assert SyncPersons(clear=True, request_id="e") in changes
 
 
+async def test_persons_are_published_only_on_the_response_topic(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", "answers/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")),
+    ):
+        await online(client)
+        await client.publish("facebridge/terminal/T1/person/get", b"", response_topic="answers/1")
+        assert [person["name"] for person in (await client.wait_for("answers/1")).json["persons"]] == ["Ada"]
+        public = await client.wait_for(REPLY)
+        assert (public.json["command"], public.json["outcome"]) == ("getPersons", "ok")
+        assert b"Ada" not in public.payload
+        assert "persons" not in public.json
+
+
 @pytest.mark.parametrize("payload", [b"", b"{}", {"id": "7"}])
 async def test_persons_are_listed(mosquitto: Mosquitto, payload: Any) -> None:
     async with (

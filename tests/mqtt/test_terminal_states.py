@@ -9,6 +9,7 @@ import pytest
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonsChanged, TerminalForgotten
+from bridge.model.faults import Fault
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
@@ -133,6 +134,25 @@ async def test_the_last_reply_is_part_of_the_state(system: StateSystem) -> None:
     reply = Reply(command="open", outcome=Outcome.OK, at=system.clock.now(), sn="T1", request_id="r")
     system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
     assert system.state["last_reply"]["request_id"] == "r"
+
+
+async def test_the_last_reply_in_the_state_names_no_person(system: StateSystem) -> None:
+    await system.states.start()
+    system.clock.seconds += 2
+    reply = Reply(
+        command="setPerson",
+        outcome=Outcome.INVALID,
+        at=system.clock.now(),
+        sn="T1",
+        person_id="ada",
+        message="Ada Lovelace: ...",
+        faults=(Fault("name", "Ada Lovelace"),),
+    )
+    system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
+    last = system.state["last_reply"]
+    assert last["outcome"] == "invalid"
+    assert not last.keys() & {"person_id", "message", "errors", "persons"}
+    assert "ada" not in str(last).lower()
 
 
 async def test_the_topics_of_a_forgotten_terminal_stay_cleared(system: StateSystem) -> None:

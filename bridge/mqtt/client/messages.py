@@ -15,6 +15,7 @@ class Message:
         payload: its payload, unchanged.
         qos: the QoS it was delivered with.
         retain: whether the broker had stored it, or (MQTT 5) the publisher set the retain flag.
+        dup: whether the broker has sent it before (the DUP flag).
         received_at: when it was read, as `Clock.boottime`.
         response_topic: the Response Topic of MQTT 5.
         correlation_data: the Correlation Data of MQTT 5.
@@ -26,6 +27,7 @@ class Message:
     payload: bytes = field(repr=False)
     qos: int
     retain: bool
+    dup: bool = False
     received_at: float
     response_topic: str | None = None
     correlation_data: bytes | None = None

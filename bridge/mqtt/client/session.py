@@ -330,6 +330,7 @@ class MqttSession:
             payload=bytes(message.payload),
             qos=message.qos,
             retain=bool(message.retain),
+            dup=bool(message.dup),
             received_at=self._clock.boottime(),
             response_topic=getattr(properties, "ResponseTopic", None),
             correlation_data=getattr(properties, "CorrelationData", None),
