@@ -35,7 +35,7 @@ from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.timestamps import LocalTimezone
-from bridge.persons.transactions import PersonContext, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError

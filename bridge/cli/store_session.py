@@ -16,7 +16,7 @@ from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.terminal import Terminal
 from bridge.persons.timestamps import LocalTimezone
-from bridge.persons.transactions import PersonContext, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.instance_lock import is_bridge_running

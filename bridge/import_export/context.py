@@ -10,7 +10,7 @@ from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import RequestContext
-from bridge.persons.transactions import TransactionRunner
+from bridge.persons.transaction_runner import TransactionRunner
 from bridge.store.database import Database
 
 _PAUSE_SECONDS = 0.15

@@ -14,7 +14,8 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.persons import changes
-from bridge.persons.transactions import BATCH, Committed, PersonTransaction, TransactionRunner
+from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import BATCH, Committed, PersonTransaction
 from bridge.store import person_queries as queries
 from bridge.store.database import Database
 

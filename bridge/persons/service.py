@@ -24,7 +24,8 @@ from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, PhotoGarba
 from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.preparation import Preparation, PreparedPerson
-from bridge.persons.transactions import BATCH, PersonContext, PersonTransaction, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
+from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import person_queries as queries
 
 _NOT_ASSURED = "stored; it came with QoS 0, which the broker may drop on the way: publish persons with QoS 1"

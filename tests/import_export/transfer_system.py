@@ -22,7 +22,7 @@ from bridge.import_export.reading import open_person_file
 from bridge.import_export.writing import write_person_file
 from bridge.model.events import CommandReplied
 from bridge.model.origin import Origin
-from bridge.persons.transactions import PersonContext, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.simulator.faces import sample_photo
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN

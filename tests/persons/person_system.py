@@ -23,7 +23,7 @@ from bridge.model.reply import Reply
 from bridge.persons.delivery.worker import DeliveryTimes
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
-from bridge.persons.transactions import PersonContext, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import (
     RemovePersonRequest,

@@ -12,7 +12,7 @@ from bridge.model.person_entry import RequestContext
 from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
 from bridge.persons.maintenance import PhotoGarbageCollector
-from bridge.persons.transactions import PersonContext, TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.store.database import Database
 from bridge.store.person_queries import entry as entry_of
 from bridge.store.photos import PLAIN

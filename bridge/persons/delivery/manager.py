@@ -14,7 +14,8 @@ from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter
 from bridge.persons.delivery.worker import DeliveryContext, DeliveryTimes, DeliveryWorker
-from bridge.persons.transactions import Committed, PersonTransaction, TerminalAnswer, TransactionRunner
+from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import Committed, PersonTransaction, TerminalAnswer
 from bridge.store.photos import read_photo
 
 _LOGGER = logging.getLogger(__name__)
