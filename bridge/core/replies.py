@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.model.events import CommandReplied, GroupReplied
+from bridge.model.events import CommandReplied, GroupReplied, ReplyRepeated
 from bridge.model.faults import Fault
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
@@ -114,6 +114,16 @@ class ReplyDispatcher:
             },
         )
         return reply
+
+    def publish_again(self, reply: Reply | GroupSummary, origin: Origin) -> None:
+        """Publish the last known reply to a command that arrived again and is not carried out again."""
+        self._events.publish(ReplyRepeated(at=self._clock.now(), reply=reply, origin=origin))
+        _LOGGER.info(
+            "%s from %s arrived again; not carried out again",
+            reply.command,
+            origin.source,
+            extra={"request_id": reply.request_id},
+        )
 
     def publish_summary(
         self, replies: Sequence[Reply], command: str, group: str, request_id: str | None, origin: Origin

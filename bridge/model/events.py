@@ -143,6 +143,17 @@ class GroupReplied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRepeated(Event):
+    """A command arrived again and is not carried out again; `reply` is its last known one, to be published again.
+
+    Not a `CommandReplied`: the audit and the metrics count a command once.
+    """
+
+    reply: Reply | GroupSummary
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownReply(Event):
     """A terminal answered a msgid that no request waits for: late, repeated or invented."""
 

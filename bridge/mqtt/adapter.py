@@ -35,6 +35,7 @@ from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Heartbeat, Lease
 from bridge.mqtt.live_commands import LiveCommands, press_rules
 from bridge.mqtt.publisher import Publisher
+from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import OFFLINE, ONLINE, TerminalStates
 from bridge.mqtt.topics import Topics
@@ -149,7 +150,9 @@ class MqttAdapter:
         lease = Lease(core.clock, options.deadline, lambda: f"{random.getrandbits(128):032x}")
         self._heartbeat = Heartbeat(self._live, lease, topics.bridge_heartbeat)
         press_reader = CommandReader(topics, replies, press_rules(options.mqtt.protocol), urgent=True)
-        self._live_commands = LiveCommands(press_reader, core.presses, lease)
+        self._live_commands = LiveCommands(
+            press_reader, core.presses, lease, RepeatedPresses(core.clock, options.deadline)
+        )
         self._intake = Intake(
             CommandReader(topics, replies, intake_rules(options.max_photo_bytes), urgent=False),
             core.persons,

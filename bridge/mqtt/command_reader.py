@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from bridge.core.command_definition import InvalidCommandError
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
@@ -30,6 +31,11 @@ class PayloadRules:
     max_bytes: int
     advice: str
     may_be_empty: bool = True
+
+
+def message_digest(message: Message) -> str:
+    """Return the digest of a message's topic and payload."""
+    return sha256(b"\0".join((message.topic.encode(), message.payload))).hexdigest()
 
 
 class PublishedReplies:
@@ -152,6 +158,10 @@ class CommandReader:
         builder = self._builder(context, request_id)
         reply = builder.unavailable(reason, delivered=False, group=_group_of(context))
         self._replies.publish(reply, context.origin)
+
+    def reply_again(self, context: CommandContext, reply: Reply | GroupSummary) -> None:
+        """Publish the last known reply to a command that arrived again and is not carried out again."""
+        self._replies.publish_again(reply, context.origin)
 
     def _builder(self, context: CommandContext, request_id: str | None) -> ReplyBuilder:
         address = context.address

@@ -2,13 +2,16 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from bridge.core.presses import Presses
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import Open, Press, Reboot
+from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules
+from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, message_digest
 from bridge.mqtt.lease import Lease
+from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.topics import Scope
 
 MAXIMUM_RUNNING = 1_000
@@ -30,10 +33,13 @@ def press_rules(protocol: str) -> PayloadRules:
 class LiveCommands:
     """Starts a press for each message, in the order of arrival."""
 
-    def __init__(self, reader: CommandReader, presses: Presses, lease: Lease) -> None:
+    def __init__(
+        self, reader: CommandReader, presses: Presses, lease: Lease, repeated_presses: RepeatedPresses
+    ) -> None:
         self._reader = reader
         self._presses = presses
         self._lease = lease
+        self._repeated_presses = repeated_presses
         self._running = BackgroundTasks()
         self._one_ended = asyncio.Event()
         self._closing = False
@@ -58,10 +64,7 @@ class LiveCommands:
             reason = f"{MAXIMUM_RUNNING} presses are in progress; not carried out"
             self._reader.reply_unavailable(context, reason, command.request_id)
         else:
-            # Tasks run their first step in the order they were started, so presses reach a terminal in order.
-            name = f"{context.address.definition.name} {context.address.name}"
-            task = self._running.start(self._press(context, command, requested_at), name=name)
-            task.add_done_callback(lambda _: self._one_ended.set())
+            self._start(message, context, command, requested_at)
 
     async def stop(self, grace: float) -> None:
         """Accept no more presses; cancel those that have not ended after `grace` seconds."""
@@ -73,9 +76,26 @@ class LiveCommands:
                     await self._one_ended.wait()
         await self._running.stop()
 
-    async def _press(self, context: CommandContext, command: Press, requested_at: float | None) -> None:
+    def _start(self, message: Message, context: CommandContext, command: Press, requested_at: float | None) -> None:
+        digest = message_digest(message)
+        earlier = None if command.asked_at is None else self._repeated_presses.find(digest)
+        name = f"{context.address.definition.name} {context.address.name}"
+        # Tasks run their first step in the order they were started, so presses reach a terminal in order.
+        if earlier is not None:
+            task: asyncio.Task[Any] = self._running.start(self._reply_again(context, earlier), name=name)
+        else:
+            task = self._running.start(self._press(context, command, requested_at), name=name)
+            if command.asked_at is not None:
+                self._repeated_presses.add(digest, task, command.asked_at)
+        task.add_done_callback(lambda _: self._one_ended.set())
+
+    async def _press(self, context: CommandContext, command: Press, requested_at: float | None) -> Reply | GroupSummary:
         address = context.address
         if address.scope is Scope.GROUP:
-            await self._presses.press_group(address.name, command, context.origin, requested_at)
-        else:
-            await self._presses.press(address.name, command, context.origin, requested_at)
+            return await self._presses.press_group(address.name, command, context.origin, requested_at)
+        return await self._presses.press(address.name, command, context.origin, requested_at)
+
+    async def _reply_again(self, context: CommandContext, earlier: "asyncio.Task[Reply | GroupSummary]") -> None:
+        await asyncio.wait((earlier,))
+        if not earlier.cancelled() and earlier.exception() is None:
+            self._reader.reply_again(context, earlier.result())

@@ -13,9 +13,11 @@ from bridge.model.events import (
     CommandReplied,
     GroupReplied,
     PublicEvent,
+    ReplyRepeated,
 )
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
+from bridge.model.reply import Reply
 from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
 from bridge.mqtt.command_reader import RetriedOrigin
 from bridge.mqtt.topics import Topics
@@ -42,6 +44,7 @@ class Publisher:
         name = "MQTT publisher"
         events.subscribe(CommandReplied, self._replied, name=name)
         events.subscribe(GroupReplied, self._group_replied, name=name)
+        events.subscribe(ReplyRepeated, self._reply_repeated, name=name)
         for event_type in PUBLIC_EVENTS:
             events.subscribe(event_type, self._publish_event, name=name)
 
@@ -62,6 +65,12 @@ class Publisher:
             return
         topic = self._topics.group_reply(event.summary.group)
         payload = orjson.dumps(event.summary.as_json())
+        self._publish_reply(topic, payload, event.origin, payload)
+
+    def _reply_repeated(self, event: ReplyRepeated) -> None:
+        reply = event.reply
+        topic = self._topics.reply(reply) if isinstance(reply, Reply) else self._topics.group_reply(reply.group)
+        payload = orjson.dumps(reply.as_json())
         self._publish_reply(topic, payload, event.origin, payload)
 
     def _publish_reply(self, topic: str, public: bytes, origin: Origin, payload: bytes) -> None:

@@ -12,6 +12,7 @@ from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Lease
 from bridge.mqtt.live_commands import MAXIMUM_RUNNING, LiveCommands, press_rules
 from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND, Publisher
+from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.topics import Topics
 from tests.support.core import collect
 from tests.support.mqtt_bridge import Bridge
@@ -30,7 +31,8 @@ def outcomes(replies: Sequence[Event]) -> list[Outcome]:
 
 def live_commands_of(bridge: Bridge) -> LiveCommands:
     reader = CommandReader(TOPICS, ReplyDispatcher(bridge.events, bridge.clock), press_rules("5"), urgent=True)
-    return LiveCommands(reader, bridge.core.presses, Lease(bridge.clock, 5.0, lambda: "nonce"))
+    lease = Lease(bridge.clock, 5.0, lambda: "nonce")
+    return LiveCommands(reader, bridge.core.presses, lease, RepeatedPresses(bridge.clock, 5.0))
 
 
 def intake_of(bridge: Bridge) -> Intake:

@@ -1,0 +1,51 @@
+"""Recognise a press that arrives again: a publisher or a broker in between may send one message twice."""
+
+import asyncio
+import heapq
+from datetime import datetime
+
+from bridge.core.clock import Clock
+from bridge.model.reply import GroupSummary, Reply
+
+_MAX_PRESSES = 10_000
+"""Presses that are remembered: ten times as many as can be in progress. It bounds the memory in a flood."""
+
+_MAX_SECONDS = 7 * 24 * 3600.0
+"""The longest time for which a press with a time in the future is remembered."""
+
+
+class RepeatedPresses:
+    """The presses with `asked_at` that were started lately, by the digest of topic and payload.
+
+    A press is remembered for as long as its `asked_at` alone does not make it too old. Without `asked_at` two equal
+    payloads are two presses.
+    """
+
+    def __init__(self, clock: Clock, deadline: float) -> None:
+        """Begin without presses.
+
+        Args:
+            clock: dates the presses.
+            deadline: `commands.deadline`, in seconds.
+        """
+        self._clock = clock
+        self._deadline = deadline
+        self._presses: dict[str, asyncio.Task[Reply | GroupSummary]] = {}
+        self._forget_at: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._presses)
+
+    def find(self, digest: str) -> "asyncio.Task[Reply | GroupSummary] | None":
+        """Return the press that was started for a message with this digest."""
+        return self._presses.get(digest)
+
+    def add(self, digest: str, press: "asyncio.Task[Reply | GroupSummary]", asked_at: datetime) -> None:
+        """Remember a press that starts now; `find` must not know its digest."""
+        now = self._clock.boottime()
+        seconds_ahead = (asked_at - self._clock.now()).total_seconds()
+        forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + self._deadline
+        self._presses[digest] = press
+        heapq.heappush(self._forget_at, (forget_at, digest))
+        while self._forget_at[0][0] <= now or len(self._forget_at) > _MAX_PRESSES:
+            del self._presses[heapq.heappop(self._forget_at)[1]]
