@@ -101,6 +101,8 @@ PERSON_ENTRY = Table(
     CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
     # Finds the next changes of a terminal in their order, and the oldest one.
     Index(None, "sn", "delivery", "revision"),
+    # Finds the entries that a sync or a removal of everyone has not reached yet.
+    Index(None, "sn", "revision"),
     Index(None, "photo_sha256"),
     # Find the persons that have expired, and one person on every terminal.
     Index(None, "valid_until"),
@@ -118,6 +120,18 @@ PERSON_SYNC = Table(
     Index(None, "sn"),
     comment="Syncs that are not finished.",
     sqlite_autoincrement=True,
+)
+
+PERSON_JOB = Table(
+    "person_job",
+    METADATA,
+    Column("sn", String(64), primary_key=True),
+    Column("drop_below", BigInteger, comment="entries of lower revisions are removed already, and deleted in batches"),
+    Column("drop_message", Text, comment="of the replies to the requests of these entries"),
+    Column("send_below", BigInteger, comment="entries of lower revisions are marked to be sent again"),
+    Column("send_after", BigInteger, comment="the revision up to which that is done"),
+    Column("send_all", Boolean, nullable=False, comment="also those that are pending and those confirmed"),
+    comment="Removals of everyone and syncs that are accepted, but not applied to every entry yet.",
 )
 
 OUTBOX = Table(
