@@ -25,12 +25,14 @@ class PersonCommand:
         origin: where it came from.
         sn: the terminal.
         group: the group.
+        digest: of its topic and payload, if the payload has `asked_at`.
     """
 
     change: PersonChange
     origin: Origin
     sn: str | None = None
     group: str | None = None
+    digest: str | None = None
 
 
 class PersonCommands:
@@ -88,7 +90,9 @@ class PersonCommands:
             # Only the summary goes to the Response Topic, not every member's reply.
             origin = replace(command.origin, response_topic=None, correlation_data=None)
         return [
-            PersonRequest(sn=member.terminal.sn, change=command.change, origin=origin, received_at=now)
+            PersonRequest(
+                sn=member.terminal.sn, change=command.change, origin=origin, received_at=now, digest=command.digest
+            )
             for member in members
         ]
 

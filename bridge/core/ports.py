@@ -118,12 +118,15 @@ class PersonRequest:
         change: the change.
         origin: where it came from; stored with the change until its final reply.
         received_at: when the bridge received it (`Clock.boottime`).
+        digest: of the topic and the payload that it came with, if the payload has `asked_at`. The requests of one
+            command to a group have the same change object; another change with a known digest is a repetition.
     """
 
     sn: str
     change: PersonChange
     origin: Origin
     received_at: float
+    digest: str | None = None
 
 
 class DesiredPersons(Protocol):
@@ -135,7 +138,8 @@ class DesiredPersons(Protocol):
         Returns:
             The replies to each request, one per person: `accepted`, `invalid` (this person is unchanged) or
             `unavailable` (nothing of any request was changed). Each final reply follows through the outbox. So does
-            the `ok` to an accepted `SyncPersons` that finds nothing to send again.
+            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A request whose digest is known
+            from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
         """
         ...
 

@@ -99,6 +99,9 @@ class ReplyDispatcher:
 
     def publish(self, reply: Reply, origin: Origin) -> Reply:
         """Publish a reply and return it."""
+        if reply.is_repeated:
+            self.publish_again(reply, origin)
+            return reply
         self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
         # After the event: a log line takes longer than all that the core does for a press.
         _LOGGER.info(
@@ -130,5 +133,8 @@ class ReplyDispatcher:
     ) -> GroupSummary:
         """Publish the summary of a group's replies and return it."""
         summary = GroupSummary.of(replies, command=command, group=group, at=self._clock.now(), request_id=request_id)
+        if replies and all(reply.is_repeated for reply in replies):
+            self.publish_again(summary, origin)
+            return summary
         self._events.publish(GroupReplied(at=summary.at, summary=summary, origin=origin))
         return summary

@@ -39,6 +39,7 @@ class Reply:
         duration_ms: milliseconds from receiving the command to this reply.
         faults: what is wrong, if the outcome is `invalid`.
         persons: what `getPersons` found, without photos.
+        is_repeated: whether it is the last known reply to a command that arrived again; not published or stored.
     """
 
     command: str
@@ -55,6 +56,7 @@ class Reply:
     duration_ms: float | None = None
     faults: tuple[Fault, ...] = ()
     persons: Sequence[Mapping[str, Any]] | None = None
+    is_repeated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the published form, with `group`, `errors` and `persons` only if they apply."""

@@ -19,7 +19,7 @@ from bridge.model.faults import Fault, shorten
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, RetriedOrigin
+from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, RetriedOrigin, message_digest
 from bridge.mqtt.topics import Scope
 
 _LOGGER = logging.getLogger(__name__)
@@ -89,10 +89,15 @@ class _QueuedMessage:
     def person_command(self) -> PersonCommand:
         """Its person change."""
         assert isinstance(self.command, SetPersons | RemovePersons | SyncPersons)
-        address, origin = self.context.address, self.context.origin
-        if address.scope is Scope.GROUP:
-            return PersonCommand(change=self.command, origin=origin, group=address.name)
-        return PersonCommand(change=self.command, origin=origin, sn=address.name)
+        address = self.context.address
+        is_group = address.scope is Scope.GROUP
+        return PersonCommand(
+            change=self.command,
+            origin=self.context.origin,
+            sn=None if is_group else address.name,
+            group=address.name if is_group else None,
+            digest=None if self.command.asked_at is None else message_digest(self.message),
+        )
 
 
 class Intake:

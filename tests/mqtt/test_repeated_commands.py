@@ -93,6 +93,25 @@ async def test_a_repeated_press_on_a_group_gets_the_summary_again(mosquitto: Mos
         assert len(recorded) == 2
 
 
+async def test_a_person_change_that_arrives_twice_is_applied_once(mosquitto: Mosquitto) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1", groups=("lobby",))) as bridge,
+    ):
+        await online(client)
+        recorded = collect(bridge.events, CommandReplied, GroupReplied)
+        change = {"persons": [{"id": "1", "name": "Ada"}], "request_id": "a", "asked_at": now()}
+        for topic in ("facebridge/terminal/T1/person/set", "facebridge/group/lobby/person/set"):
+            for _ in range(2):
+                await client.publish(topic, change)
+        replies = await client.wait_for_all(REPLY, 4)
+        assert [one.json["outcome"] for one in replies] == ["accepted", "ok", "accepted", "ok"]
+        summaries = await client.wait_for_all("facebridge/group/lobby/reply", 2)
+        assert [one.json["outcomes"] for one in summaries] == [{"accepted": 1}, {"ok": 1}]
+        assert len(bridge.persons.accepted) == 2
+        assert len(recorded) == 3, "the audit and the metrics count each change once"
+
+
 def reply(at: datetime) -> Reply:
     return Reply(command="open", outcome=Outcome.OK, at=at)
 

@@ -18,7 +18,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
 from bridge.core.services import CoreServices
-from bridge.model.commands import RemovePersons, SetPersons
+from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged
 from bridge.model.faults import Fault, UnavailableError
 from bridge.model.outcome import Outcome
@@ -42,6 +42,8 @@ Answer = Callable[[str], TerminalReply | None]
 class InMemoryPersons:
     """Desired persons in a list: accepts every change with an id, or none while it is `full`.
 
+    It recognises a command that arrives again by its digest.
+
     While `may_go_on` is not set, a change takes as long as one on a locked store.
     """
 
@@ -56,6 +58,7 @@ class InMemoryPersons:
         self.may_go_on.set()
         self.counted: dict[str, PersonCounts] = {}
         self._clock = clock
+        self._changes: dict[str, PersonChange] = {}
 
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
         self.attempts += 1
@@ -106,6 +109,11 @@ class InMemoryPersons:
             return builder.invalid([Fault("", "must be an object")])
         if self.full:
             return builder.unavailable("the store is full", person_id=person["id"])
+        if (
+            request.digest is not None
+            and self._changes.setdefault(request.digest, request.change) is not request.change
+        ):
+            return builder.reply(Outcome.OK, person_id=person["id"], is_repeated=True)
         self.accepted.append(request)
         return builder.reply(Outcome.ACCEPTED, person_id=person["id"])
 
@@ -176,7 +184,7 @@ class Bridge:
                 protocol=protocol,
                 tls=None,
             ),
-            homeassistant=HomeAssistantSettings(discovery=discovery, prefix="homeassistant"),
+            homeassistant=HomeAssistantSettings(discovery=discovery, prefix="homeassistant", send_time=True),
             deadline=deadline,
             max_photo_bytes=10 * 1024 * 1024,
         )
