@@ -253,6 +253,7 @@ def configuration_schema(folder: Path) -> Section:
         homeassistant=section(
             discovery=(true_or_false, True),
             prefix=(topic, "homeassistant"),
+            send_time=(true_or_false, True),
         ),
         terminals=section(
             *_together("username", "password"),

@@ -40,10 +40,11 @@ class MqttSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeAssistantSettings:
-    """Discovery in Home Assistant."""
+    """Discovery in Home Assistant; `send_time`: its buttons send `asked_at`."""
 
     discovery: bool
     prefix: str
+    send_time: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

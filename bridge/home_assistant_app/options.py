@@ -28,6 +28,7 @@ KEYS: Mapping[str, str] = {
             "mqtt.tls",
             "homeassistant.discovery",
             "homeassistant.prefix",
+            "homeassistant.send_time",
             "terminals.username",
             "terminals.password",
             "terminals.admit",

@@ -171,6 +171,7 @@ class MqttAdapter:
                 node=node_of(options.mqtt.base_topic),
                 version=description.version,
                 page_url=description.page_url,
+                send_time=options.homeassistant.send_time,
             )
             self._discovery = Discovery(
                 installation, options.homeassistant.prefix, self._retained, core.registry, core.events, random

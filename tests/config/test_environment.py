@@ -55,6 +55,7 @@ OVERRIDES: list[tuple[str, str, tuple[str, ...], Any]] = [
     ("FACEBRIDGE_PHOTOS__FOLDERS", "[/]", ("photos", "folders"), (Path("/"),)),
     ("FACEBRIDGE_PHOTOS__SIZE", "640x480", ("photos", "size"), (640, 480)),
     ("FACEBRIDGE_HOMEASSISTANT__DISCOVERY", "false", ("homeassistant", "discovery"), False),
+    ("FACEBRIDGE_HOMEASSISTANT__SEND_TIME", "false", ("homeassistant", "send_time"), False),
     ("FACEBRIDGE_TERMINALS__TRUSTED_PROXIES", "[10.0.0.7]", ("terminals", "trusted_proxies"), (ip_network("10.0.0.7"),)),
     ("FACEBRIDGE_COMMANDS__DEADLINE", "2.5", ("commands", "deadline"), 2.5),
     ("facebridge_MQTT__HOST", "other", ("mqtt", "host"), None),

@@ -54,6 +54,7 @@ GIVEN: dict[str, Any] = {
     "mqtt.key": "client.key",
     "mqtt.verify": False,
     "homeassistant.discovery": False,
+    "homeassistant.send_time": False,
     "homeassistant.prefix": "ha",
     "terminals.username": "gate",
     "terminals.password": "knock",

@@ -1,6 +1,7 @@
 """The payloads of Home Assistant's device discovery, and ids that stay the same."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,15 @@ def test_buttons_publish_on_the_command_topics_and_presses_with_qos_0() -> None:
         "facebridge/terminal/FEDCBA9876543210/reboot/set": ("PRESS", 0, False),
         "facebridge/terminal/FEDCBA9876543210/person/sync": ("PRESS", 1, False),
     }
+
+
+def test_buttons_send_the_time_unless_it_is_turned_off() -> None:
+    def templates(installation: Installation) -> set[str | None]:
+        components = terminal_device(installation, known_terminal("T1"), "t1")["cmps"].values()
+        return {component.get("command_template") for component in components if component["p"] == "button"}
+
+    assert templates(INSTALLATION) == {"{{ {'asked_at': now().timestamp()} | tojson }}"}
+    assert templates(replace(INSTALLATION, send_time=False)) == {None}
 
 
 def test_buttons_need_bridge_and_terminal_and_sensors_need_the_bridge() -> None:

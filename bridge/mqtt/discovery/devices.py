@@ -24,6 +24,10 @@ _REPLY_ATTRIBUTES = ("command", "request_id", "person_id", "status", "message", 
 """The attributes of the Reply event: small ones, without the lists that can be long (`persons`, `errors`)."""
 
 
+_PRESS_TEMPLATE = "{{ {'asked_at': now().timestamp()} | tojson }}"
+"""Dates a press by Home Assistant's clock. A press that waits in its connection to the broker would look new."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """The facts about this bridge that all its discovery payloads share.
@@ -33,12 +37,14 @@ class Installation:
         node: distinguishes it from other bridges on the broker.
         version: of the bridge.
         page_url: `web.url`, where people reach its page.
+        send_time: whether the buttons send `asked_at`.
     """
 
     topics: Topics
     node: str
     version: str
     page_url: str | None
+    send_time: bool = True
 
     @property
     def origin(self) -> Mapping[str, str]:
@@ -131,7 +137,8 @@ def terminal_device(installation: Installation, terminal: Terminal, entity_name:
 
     def button(definition: CommandDefinition, key: str, name: str, qos: int, **options: Any) -> dict[str, Any]:
         command_topic = topics.command(Scope.TERMINAL, terminal.sn, definition)
-        payload = PRESS.decode()
+        if installation.send_time:
+            options["command_template"] = _PRESS_TEMPLATE
         return _entity(
             "button",
             device_id,
@@ -139,7 +146,7 @@ def terminal_device(installation: Installation, terminal: Terminal, entity_name:
             key,
             name,
             command_topic=command_topic,
-            payload_press=payload,
+            payload_press=PRESS.decode(),
             qos=qos,
             retain=False,
             **options,
