@@ -71,6 +71,8 @@ class TerminalAuthentication:
             return refuse(404, f"terminals connect to {self._settings.path}/<SN>")
         if request.method != hdrs.METH_GET:
             return refuse(405, "terminals connect with GET", {hdrs.ALLOW: hdrs.METH_GET})
+        if request.body_exists:
+            return refuse(400, "a handshake has no body")
         address = client_address(
             request.remote or "unknown",
             request.headers.getall(hdrs.X_FORWARDED_FOR, ()),

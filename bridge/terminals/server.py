@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import hdrs
 from aiohttp.web import (
@@ -28,8 +28,9 @@ from bridge.core.tasks import BackgroundTasks
 from bridge.net.listening import ListenError, listen, wait_for_tasks
 from bridge.net.passwords import PasswordVerifier, is_usable
 from bridge.terminals.authentication import SERVER, PeerIdentity, TerminalAuthentication, refuse
+from bridge.terminals.pacing import Pacing, PacingLimits, TerminalConnection, connection_of
 from bridge.terminals.send_buffer import SendBuffer, configure_socket
-from bridge.terminals.session import MAX_FRAME_BYTES, Session, SessionLimits
+from bridge.terminals.session import MAX_FRAME_BYTES, Liveness, Session
 from bridge.terminals.tls import Certificate, CertificateError, accept_without_reading, start_tls
 
 _LOGGER = logging.getLogger(__name__)
@@ -68,16 +69,14 @@ class TerminalServerLimits:
             reconnect at once pass in seconds.
         certificate_check_seconds: time between two checks for a new certificate; certificates are renewed weeks before
             they expire.
-        frame_burst: see `SessionLimits`.
-        frames_per_second: likewise.
+        pacing: of the frames of one terminal.
     """
 
     deadline_seconds: float
     handshake_seconds: float = 10.0
     max_half_open: int = 4096
     certificate_check_seconds: float = 10.0
-    frame_burst: int = 5000
-    frames_per_second: int = 1000
+    pacing: PacingLimits = field(default_factory=PacingLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +89,7 @@ class ServerStatistics:
         half_open: connections without a finished handshake.
         refused: number of refused handshakes by HTTP status.
         non_replies: frames from terminals that were no replies.
+        slowed: terminals that are read more slowly than they send.
     """
 
     connections: int
@@ -97,6 +97,7 @@ class ServerStatistics:
     half_open: int
     refused: Mapping[int, int]
     non_replies: int
+    slowed: int
 
 
 class TerminalServer:
@@ -125,11 +126,7 @@ class TerminalServer:
         self._registry = registry
         self._clock = clock
         self._limits = limits
-        self._session_limits = SessionLimits(
-            idle_seconds=settings.idle_timeout,
-            frame_burst=limits.frame_burst,
-            frames_per_second=limits.frames_per_second,
-        )
+        self._pacing = Pacing(limits.pacing, clock)
         self._authentication = TerminalAuthentication(settings, registry, admission, verifier, clock)
         self._half_open = _HalfOpenConnections(limits.max_half_open, limits.handshake_seconds)
         self._listeners: Sequence[socket.socket] = ()
@@ -157,6 +154,7 @@ class TerminalServer:
             half_open=len(self._half_open),
             refused=dict(self._refused),
             non_replies=self._non_replies + sum(session.non_replies for session in self._sessions.values()),
+            slowed=self._pacing.slowed,
         )
 
     async def start(self) -> None:
@@ -172,7 +170,7 @@ class TerminalServer:
             except CertificateError as error:
                 raise ListenError(str(error)) from None
             self._tasks.start(self._certificate.follow(), name="terminals' certificate")
-        self._http = _Http(self)
+        self._http = _Http(self, self._pacing)
         settings = self._settings
         self._listeners = await listen(settings.host, settings.port, key="terminals.port", backlog=_BACKLOG)
         for listener in self._listeners:
@@ -269,7 +267,8 @@ class TerminalServer:
             # if the response selects none of its protocols.
             protocols=[one for one in offered if one] or offered,
             compress=False,
-            max_msg_size=MAX_FRAME_BYTES,
+            # aiohttp ends the connection at a frame of this size.
+            max_msg_size=MAX_FRAME_BYTES + 1,
             writer_limit=_WRITER_LIMIT_BYTES,
             decode_text=False,
         )
@@ -279,9 +278,9 @@ class TerminalServer:
         except (HTTPException, ValueError):
             return refuse(400, "this is not a WebSocket handshake of version 13 (RFC 6455)")
         self._half_open.remove(below)
-        session = Session(
-            websocket, SendBuffer(transport, below), identity, self._registry, self._clock, self._session_limits
-        )
+        connection = connection_of(request)
+        liveness = Liveness(idle_seconds=self._settings.idle_timeout, last_frame_at=lambda: connection.last_frame_at)
+        session = Session(websocket, SendBuffer(transport, below), identity, self._registry, self._clock, liveness)
         self._sessions[handler] = session
         try:
             self._registry.connected(session)
@@ -313,18 +312,25 @@ class TerminalServer:
 class _Http(Server):
     """aiohttp's server, which reports the start and end of each connection to its owner."""
 
-    def __init__(self, owner: TerminalServer) -> None:
+    def __init__(self, owner: TerminalServer, pacing: Pacing) -> None:
         # Silent, so that a malformed request logs no traceback. `_answer` logs failures of the bridge.
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
-        super().__init__(
-            self._answer,
+        super().__init__(self._answer)
+        self._logger = silent
+        self._owner = owner
+        self._pacing = pacing
+
+    def __call__(self) -> RequestHandler:
+        return TerminalConnection(
+            self,
+            self._pacing,
+            loop=asyncio.get_running_loop(),
             access_log=None,
-            logger=silent,
+            logger=self._logger,
             tcp_keepalive=False,
             lingering_time=0,
         )
-        self._owner = owner
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +21,18 @@ from bridge.terminals.send_buffer import SendBuffer, has_timed_out
 
 _LOGGER = logging.getLogger(__name__)
 
-MAX_FRAME_BYTES = 64 * 1024
-"""Largest frame from a terminal; replies have some hundred bytes. A larger frame ends the connection (close code
-1009)."""
+MAX_FRAME_BYTES = 1024 * 1024
+"""Largest frame from a terminal. Some firmware may send messages that the document does not know, with a picture for
+example; they are dropped. A larger frame ends the connection (close code 1009)."""
+
+MAX_REPLY_BYTES = 64 * 1024
+"""Largest frame that is decoded; replies have some hundred bytes, and decoding a megabyte takes up to 50 ms."""
+
+_MESSAGES_AT_ONCE = 32
+"""Messages that are handled before other tasks run: some have arrived at once, and each takes up to 50 µs."""
+
+_LARGE_MESSAGE_BYTES = 4096
+"""After a message of this size other tasks run at once."""
 
 _CLOSE_SECONDS = 1.0
 """How long a terminal has to answer a close frame; the whole bridge stops within five seconds."""
@@ -32,19 +42,16 @@ _LOGGED_NON_REPLIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
-    """Limits of one connection.
+class Liveness:
+    """When a terminal counts as gone.
 
     Attributes:
-        idle_seconds: time without any frame after which the terminal counts as gone.
-        frame_burst: frames that are read at once.
-        frames_per_second: frames that are read in the long run: far more than a terminal needs, and a twentieth of a
-            processor. Frames above the limit are read more slowly, so that TCP slows the terminal down.
+        idle_seconds: after this time without any frame.
+        last_frame_at: returns when the last frame began to arrive (`Clock.boottime`).
     """
 
     idle_seconds: float
-    frame_burst: int
-    frames_per_second: int
+    last_frame_at: Callable[[], float]
 
 
 class Session:
@@ -57,7 +64,7 @@ class Session:
         identity: PeerIdentity,
         registry: TerminalRegistry,
         clock: Clock,
-        limits: SessionLimits,
+        liveness: Liveness,
     ) -> None:
         """Take over a connection after its upgrade.
 
@@ -66,8 +73,8 @@ class Session:
             send_buffer: its outgoing bytes.
             identity: the terminal.
             registry: receives the replies and the end of the connection.
-            clock: measures idle time and frame rates.
-            limits: of idle time and frame rates.
+            clock: measures idle time.
+            liveness: when the terminal counts as gone.
         """
         self.sn = identity.sn
         self.address = identity.address
@@ -78,9 +85,7 @@ class Session:
         self._websocket = websocket
         self._registry = registry
         self._clock = clock
-        self._limits = limits
-        self._last_frame_at = clock.boottime()
-        self._frames_left = float(limits.frame_burst)
+        self._liveness = liveness
         self._ended = False
         self._discarded = False
         # Unacknowledged bytes must not arrive after the end, even if this process is killed.
@@ -142,12 +147,14 @@ class Session:
 
     async def _read(self) -> str:
         """Read frames, and return the reason of the end."""
+        idle_seconds = self._liveness.idle_seconds
+        number = 0
         while not self._ended:
             try:
-                message = await self._websocket.receive(timeout=self._limits.idle_seconds / 3)
+                message = await self._websocket.receive(timeout=idle_seconds / 3)
             except TimeoutError:
-                if self._clock.boottime() - self._last_frame_at >= self._limits.idle_seconds:
-                    self.reset(f"no frame for {self._limits.idle_seconds:g} s")
+                if self._clock.boottime() - self._liveness.last_frame_at() >= idle_seconds:
+                    self.reset(f"no frame for {idle_seconds:g} s")
                 else:
                     await self._send_control(b"", WSMsgType.PING)
                 continue
@@ -156,19 +163,27 @@ class Session:
             if message.type is WSMsgType.ERROR:
                 return "closed because of a frame that is too large or malformed"
             await self._handle(message)
+            number += 1
+            if number % _MESSAGES_AT_ONCE == 0 or len(message.data) >= _LARGE_MESSAGE_BYTES:
+                # `receive` does not let other tasks run while messages wait.
+                await asyncio.sleep(0)
         return "ended"
 
     async def _handle(self, message: WSMessage) -> None:
-        await self._limit_rate()
         self.last_seen = self._clock.now()
         if message.type is WSMsgType.PING:
-            await self._send_control(message.data, WSMsgType.PONG)
+            # RFC 6455, section 5.5.3, allows to answer only the latest ping. A terminal that does not read gets none.
+            if not self.send_buffer.in_user_space():
+                await self._send_control(message.data, WSMsgType.PONG)
         elif message.type is WSMsgType.TEXT:
             self._handle_text(message.data)
         elif message.type is WSMsgType.BINARY:
             self._count_non_reply("a binary frame")
 
     def _handle_text(self, frame: bytes) -> None:
+        if len(frame) > MAX_REPLY_BYTES:
+            self._count_non_reply(f"{len(frame):,} bytes, a reply has at most {MAX_REPLY_BYTES:,}")
+            return
         if is_keep_alive(frame):
             return
         try:
@@ -196,15 +211,6 @@ class Session:
     async def _send_control(self, data: bytes, kind: WSMsgType) -> None:
         with suppress(ClientError, OSError, RuntimeError):
             await self._websocket.send_frame(data, kind)
-
-    async def _limit_rate(self) -> None:
-        """Wait if the terminal sends too many frames (token bucket)."""
-        now = self._clock.boottime()
-        earned = (now - self._last_frame_at) * self._limits.frames_per_second
-        self._last_frame_at = now
-        self._frames_left = min(self._limits.frame_burst, self._frames_left + earned) - 1
-        if self._frames_left < 0:
-            await asyncio.sleep(-self._frames_left / self._limits.frames_per_second)
 
     def _end(self, reason: str) -> None:
         if not self._ended:

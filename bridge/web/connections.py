@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
+from bridge.net.one_request import OneRequestConnection
 from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError
 
@@ -21,11 +23,48 @@ SECURITY_HEADERS: Mapping[str, str] = {
 """Headers of every response: no caching, no framing, no type sniffing; none allows other websites to read it (CORS)."""
 
 _LINGER_SECONDS = 2.0
-"""How long the server reads on after a response that did not need the body. Closing a connection with unread bytes
-resets it, and the client loses the response."""
+"""How long the server discards what a client still sends after a response that did not need the body."""
 
+_MAX_HEAD_BYTES = 32_768
 _MAX_LINE_BYTES, _MAX_HEADER_BYTES, _MAX_HEADERS = 4_096, 8_190, 64
 """Limits of a request's head; browsers and proxies send a tenth of that."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_HANDLERS_WITH_BODY: WeakKeyDictionary[Handler, int] = WeakKeyDictionary()
+
+
+def takes_body(handler: Handler, max_bytes: int) -> Handler:
+    """Declare that a route's handler reads a request's body. Other routes answer 400 to a request with a body.
+
+    Args:
+        handler: the handler.
+        max_bytes: bytes that are parsed at most, with the encoding of chunks.
+
+    Returns:
+        The handler.
+    """
+    _HANDLERS_WITH_BODY[handler] = max_bytes
+    return handler
+
+
+def admit_body(request: web.Request) -> None:
+    """Let the handler of a request read the body. Raises RequestError if the route takes none."""
+    if not request.body_exists:
+        return
+    max_bytes = _HANDLERS_WITH_BODY.get(request.match_info.handler)
+    if max_bytes is None:
+        raise RequestError(400, "this path takes no body", path="body")
+    _connection_of(request).parse_body(request.content, max_bytes)
+
+
+async def send_and_discard_body(request: web.Request, response: web.StreamResponse) -> None:
+    """Send a response to a request whose body is not read to its end, and discard the rest of the body."""
+    if request.content.is_eof():
+        return
+    await response.prepare(request)
+    await response.write_eof()
+    await _connection_of(request).discard_rest(_LINGER_SECONDS)
 
 
 class ConnectionFactory:
@@ -62,10 +101,11 @@ class ConnectionFactory:
             keepalive_timeout=self._limits.request_seconds,
             logger=self._logger,
             access_log=self._logger,
+            max_head_bytes=_MAX_HEAD_BYTES,
             max_line_size=_MAX_LINE_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
-            lingering_time=_LINGER_SECONDS,
+            lingering_time=0,
             auto_decompress=False,
         )
 
@@ -91,7 +131,7 @@ class ConnectionFactory:
         self._open.pop(connection, None)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(OneRequestConnection):
     def __init__(self, server: web.Server, owner: ConnectionFactory, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._owner = owner
@@ -127,3 +167,9 @@ def finish(response: web.StreamResponse) -> web.StreamResponse:
         response.headers.setdefault(name, value)
     response.force_close()
     return response
+
+
+def _connection_of(request: web.Request) -> _Connection:
+    connection = request.protocol
+    assert isinstance(connection, _Connection)
+    return connection

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Set
 
 from aiohttp import hdrs, web
 
@@ -14,7 +14,7 @@ from bridge.net.listening import listen
 from bridge.web.api.presses import ARRIVED_AT, PressRoutes
 from bridge.web.api.terminals import TerminalRoutes
 from bridge.web.authentication import Security
-from bridge.web.connections import ConnectionFactory, finish
+from bridge.web.connections import ConnectionFactory, Handler, admit_body, finish, send_and_discard_body
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.health import HealthRoutes
@@ -118,19 +118,19 @@ class WebServer:
         await self._runner.cleanup()
 
     @web.middleware
-    async def _handle(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         request[ARRIVED_AT] = self._stall.arrived_at()
         assert self._connections is not None
         with self._connections.answering(request.protocol):
-            return finish(await self._answer(request, handler))
+            response = finish(await self._answer(request, handler))
+        await send_and_discard_body(request, response)
+        return response
 
-    async def _answer(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             await self._security.check(request)
+            if request.match_info.http_exception is None:
+                admit_body(request)
             return await handler(request)
         except RequestError as error:
             return error.response()

@@ -18,6 +18,7 @@ from bridge.model.events import TerminalConnected, TerminalDisconnected, Termina
 from bridge.model.secret import Secret
 from bridge.net.passwords import hash_password
 from bridge.simulator.terminal import SimulatedTerminal
+from bridge.terminals.pacing import PacingLimits
 from bridge.terminals.session import MAX_FRAME_BYTES
 from tests.support.core import collect, known_terminal
 from tests.support.terminal_server import (
@@ -321,7 +322,9 @@ async def test_a_frame_above_the_limit_ends_the_connection() -> None:
 
 
 async def test_a_flood_is_read_slowly_and_not_disconnected() -> None:
-    system = TerminalServerUnderTest(known_terminal("T1"), limits={"frame_burst": 20, "frames_per_second": 50})
+    system = TerminalServerUnderTest(
+        known_terminal("T1"), limits={"pacing": PacingLimits(frame_burst=20, frames_per_second=50)}
+    )
     async with system.open(), connected(system) as websocket:
         loop = asyncio.get_running_loop()
         began = loop.time()

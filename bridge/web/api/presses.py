@@ -1,7 +1,7 @@
 """`POST …/open` and `…/reboot` on a terminal or a group: a route for each urgent command of the core's table."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.net.listening import wait_for_tasks
 from bridge.web.authentication import Role, require_role
+from bridge.web.connections import Handler, takes_body
 from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError, reply_response, summary_response
 
@@ -30,13 +31,14 @@ _T = TypeVar("_T")
 MAX_BODY_BYTES = 4_096
 """As over MQTT. A `request_id` of 128 characters needs 1,536 bytes if every character is escaped."""
 
+_MAX_ENCODED_BODY_BYTES = 8 * MAX_BODY_BYTES
+"""The same with the encoding of chunks: each byte can be a chunk of six bytes."""
+
 _ROLES: Mapping[str, Role] = {OPEN.name: "operator"}
 """The role that a command needs, by the command's name; "admin" for commands that are not listed."""
 
 ARRIVED_AT: web.RequestKey[float] = web.RequestKey("arrived_at", float)
 """The earliest time (`Clock.boottime`) at which a request can have arrived; set before the request is processed."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"
 
@@ -73,8 +75,10 @@ class PressRoutes:
         for definition in COMMANDS:
             if definition.urgent:
                 action = definition.topic.removesuffix("/set")
-                router.add_post(f"/api/terminals/{{sn}}/{action}", self._on_terminal(definition))
-                router.add_post(f"/api/groups/{{name}}/{action}", self._on_group(definition))
+                on_terminal = takes_body(self._on_terminal(definition), _MAX_ENCODED_BODY_BYTES)
+                on_group = takes_body(self._on_group(definition), _MAX_ENCODED_BODY_BYTES)
+                router.add_post(f"/api/terminals/{{sn}}/{action}", on_terminal)
+                router.add_post(f"/api/groups/{{name}}/{action}", on_group)
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
