@@ -4,6 +4,7 @@ Each has a fake in the tests.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +19,19 @@ from bridge.model.terminal import PersonCounts, Terminal
 
 class ConnectionLostError(Exception):
     """The connection has ended; it sends nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFrame:
+    """The place of a written frame in the outgoing byte stream of its connection.
+
+    Attributes:
+        start: the position before its first byte.
+        end: the position after its last byte.
+    """
+
+    start: int
+    end: int
 
 
 class Connection(Protocol):
@@ -43,28 +57,47 @@ class Connection(Protocol):
         """When its last frame arrived."""
         ...
 
-    async def send(self, frame: bytes) -> int:
-        """Write a text frame now, behind what is already written; never wait for the terminal.
+    @property
+    def responsive(self) -> bool:
+        """False from `probe` until the terminal's next frame."""
+        ...
 
-        Returns:
-            The position in the outgoing byte stream after this frame, for `acknowledged`.
+    async def send(self, frame: bytes) -> None:
+        """Write a text frame behind what is already written, as soon as no press waits (`reserve`).
 
         Raises:
             ConnectionLostError: the connection has ended.
         """
         ...
 
-    def acknowledged(self, position: int) -> bool | None:
-        """Return whether the terminal's kernel has acknowledged every byte up to `position`; None if unknown.
+    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+        """Write a text frame without suspending, or return None if TCP would not transmit it at once.
 
-        After the end of the connection it returns the last known state.
+        Raises:
+            ConnectionLostError: the connection has ended.
         """
         ...
 
-    def reset(self, reason: str) -> None:
-        """End the connection at once with a RST and discard every byte that the terminal has not acknowledged.
+    def reserve(self) -> AbstractContextManager[None]:
+        """Hold back the frames of `send` while the returned context is open, so that the buffers become empty."""
+        ...
 
-        A frame that was written and not acknowledged can then no longer arrive.
+    def delivered(self, written: WrittenFrame) -> bool | None:
+        """Return where a frame is.
+
+        True: the terminal's kernel has acknowledged all of it. False: no byte of it was transmitted. None: it was
+        transmitted and not acknowledged, or that is unknown. After the end of the connection the answer is final.
+        """
+        ...
+
+    async def probe(self) -> None:
+        """Ping the terminal; it is not `responsive` until its next frame."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """End the connection at once with a RST and discard every byte that was not transmitted.
+
+        Transmitted bytes may have arrived, but are not transmitted again.
         """
         ...
 

@@ -16,10 +16,13 @@ class Outcome(Vocabulary):
     )
     TIMEOUT = (
         "timeout",
-        "no answer by the deadline; with `delivered` false it will not be carried out later",
+        "no answer by the deadline; with `delivered` false it was not carried out and will not be",
     )
-    LOST = "lost", "connection lost before the answer; with `delivered` false it will not be carried out later"
-    EXPIRED = "expired", "the command reached the bridge later than the deadline allows; it was not carried out"
+    LOST = (
+        "lost",
+        "connection lost before the answer; with `delivered` false it was not carried out and will not be",
+    )
+    EXPIRED = "expired", "the command reached the bridge too late to be carried out safely; it was not carried out"
     INVALID = "invalid", "the command was not understood or is not allowed; `errors` says what is wrong and where"
     UNAVAILABLE = (
         "unavailable",

@@ -34,8 +34,8 @@ class Reply:
         person_id: the person that was changed; None for everyone and for other commands.
         status: the terminal's status, 0 for success.
         message: the terminal's or the bridge's text.
-        delivered: True if the terminal's side has received the frame; False if it has not and never will; None if
-            this does not apply or is not known.
+        delivered: True if the terminal's side has acknowledged the frame; False if no byte of it was sent; None if it
+            was sent and not acknowledged, or if this does not apply.
         duration_ms: milliseconds from receiving the command to this reply.
         faults: what is wrong, if the outcome is `invalid`.
         persons: what `getPersons` found, without photos.
@@ -117,8 +117,8 @@ REPLY_SCHEMA: JsonSchema = output_schema(
         "message": MESSAGE_SCHEMA,
         "delivered": {
             "type": ["boolean", "null"],
-            "description": "true if the terminal's side has received the frame, false if it has not and never will; "
-            "null if this does not apply or is not known",
+            "description": "true if the terminal's side has acknowledged the frame; false if no byte of it was sent, "
+            "so that it will never be carried out; null if it was sent and not acknowledged, or if this does not apply",
         },
         "at": described(TIME, "when the command ended"),
         "duration_ms": {

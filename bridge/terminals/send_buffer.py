@@ -1,8 +1,8 @@
 """Delivery state of the bytes that were written to a connection.
 
-Written bytes can be in user space (the transport's buffer), in this machine's kernel, or on their way. Only the bytes
-that the peer's kernel has acknowledged are delivered. All others must be discarded with the connection if they would
-arrive too late (docs/promises.md).
+Written bytes can be in user space (the transport's buffer), in this machine's kernel, or on their way. The bytes that
+the peer's kernel has acknowledged are delivered. The bytes that TCP has not transmitted never arrive if the connection
+is reset. Bytes in between may arrive (docs/promises.md).
 """
 
 import asyncio
@@ -12,10 +12,26 @@ import socket
 import struct
 import termios
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-_TCP_INFO_BYTES_ACKED = struct.Struct("=120xQ")
-"""`tcpi_bytes_acked` in `struct tcp_info` (linux/tcp.h): 8 octets, 24 words and two 64-bit pacing rates precede it."""
+from bridge.core.ports import WrittenFrame
+
+_TCP_INFO = struct.Struct("=120xQ16xI80xI")
+"""Three fields of `struct tcp_info` (linux/tcp.h): `tcpi_bytes_acked` at octet 120, `tcpi_notsent_bytes` at 144 and
+`tcpi_snd_wnd` at 228. A kernel before Linux 5.4 leaves out the last one."""
+
+_WINDOW_OFFSET = 228
+_UNKNOWN_WINDOW = 1 << 30
+"""Used if the kernel does not report the peer's window: larger than any window (RFC 7323, section 2.3)."""
+
+MAX_UNACKNOWLEDGED_BYTES = 4096
+"""A press is written only if at most this many bytes are unacknowledged. It must be more than zero: a peer may
+acknowledge the end of a frame up to 40 ms late (delayed acknowledgement), and presses may follow each other within one
+round trip. It must be small: these bytes reach the terminal before the press, also while the bridge is frozen."""
+
+_FRAME_OVERHEAD_BYTES = 64
+"""Upper limit of what WebSocket (4 bytes) and TLS (22 bytes) add to a press."""
 
 _LINGER = struct.Struct("ii")
 """`struct linger` (socket(7)): on or off, seconds."""
@@ -40,6 +56,23 @@ def has_timed_out(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _TIMED_OUT
 
 
+@dataclass(frozen=True, slots=True)
+class _KernelState:
+    """What the kernel reports about the outgoing bytes at one moment.
+
+    Attributes:
+        acknowledged: the number of acknowledged bytes, from the start of the connection.
+        unacknowledged: bytes in the kernel that are not acknowledged, transmitted or not.
+        not_transmitted: those of them that TCP has not transmitted yet.
+        window: how many bytes from `acknowledged` on the peer is ready to receive.
+    """
+
+    acknowledged: int
+    unacknowledged: int
+    not_transmitted: int
+    window: int
+
+
 class SendBuffer:
     """The outgoing bytes of one connection, plain or TLS; positions count the bytes that TCP carries."""
 
@@ -54,40 +87,51 @@ class SendBuffer:
         self._below = below
         self._socket: Any = below.get_extra_info("socket")
         self._acknowledged = 0
+        self._transmitted = 0
         self._ended = False
         self._known_at_end = False
 
     def position(self) -> int:
         """Return the position after all bytes that were written so far."""
-        self._update()
-        while True:
-            # Repeat if the peer acknowledged bytes between the two reads: both numbers would lack them.
-            before = self._acknowledged
-            unacknowledged = self.unacknowledged()
-            if not self._update() or self._acknowledged == before:
-                return before + unacknowledged
+        state = self._update()
+        if state is None:
+            return self._acknowledged
+        return state.acknowledged + state.unacknowledged + self.in_user_space()
 
-    def acknowledged(self, position: int) -> bool | None:
-        """Return whether the peer has acknowledged all bytes up to a position.
+    def can_transmit(self, size: int) -> bool:
+        """Return whether TCP would transmit a frame of this size as soon as it is written.
 
-        After the end of the connection: whether it had done so then; None if that is unknown.
+        A frame that would wait in a buffer could leave it at any later time, also while this process is frozen.
+        """
+        if self._ended or self.in_user_space():
+            return False
+        state = self._update()
+        return (
+            state is not None
+            and not state.not_transmitted
+            and state.unacknowledged <= MAX_UNACKNOWLEDGED_BYTES
+            and state.unacknowledged + size + _FRAME_OVERHEAD_BYTES <= state.window
+        )
+
+    def delivered(self, written: WrittenFrame) -> bool | None:
+        """Return whether a frame was delivered; see `Connection.delivered`.
+
+        After the end of the connection: as it was then; None if that is unknown.
         """
         if not self._ended:
             self._update()
-        if self._acknowledged >= position:
+        if self._acknowledged >= written.end:
             return True
-        return None if self._ended and not self._known_at_end else False
+        if self._ended and not self._known_at_end:
+            return None
+        return False if self._transmitted <= written.start else None
 
     def unacknowledged(self) -> int:
         """Return how many bytes the peer has not acknowledged; 0 once the connection has ended."""
         if self._ended:
             return 0
-        in_kernel = 0
-        with suppress(OSError, ValueError):
-            # SIOCOUTQ, which has the same number as TIOCOUTQ on Linux (tcp(7)).
-            answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-            in_kernel = int(struct.unpack("i", answer)[0])
-        return in_kernel + self.in_user_space()
+        state = self._update()
+        return self.in_user_space() + (state.unacknowledged if state is not None else 0)
 
     def in_user_space(self) -> int:
         """Return how many bytes wait in this process, because the kernel has no room for them yet."""
@@ -118,18 +162,40 @@ class SendBuffer:
     def ended(self) -> None:
         """Record which bytes are acknowledged; to be called while the socket is still open."""
         if not self._ended:
-            self._known_at_end = self._update()
+            self._known_at_end = self._update() is not None
             self._ended = True
 
     def _set_linger(self, linger: tuple[int, int]) -> None:
         with suppress(OSError, ValueError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(*linger))
 
-    def _update(self) -> bool:
-        """Read the number of acknowledged bytes from the kernel; return False if that fails."""
+    def _update(self) -> _KernelState | None:
+        """Read the state of the outgoing bytes from the kernel; return None if that fails."""
+        state = self._read_kernel()
+        if state is not None:
+            self._acknowledged = max(self._acknowledged, state.acknowledged)
+            transmitted = state.acknowledged + state.unacknowledged - state.not_transmitted
+            self._transmitted = max(self._transmitted, transmitted)
+        return state
+
+    def _read_kernel(self) -> _KernelState | None:
         try:
-            information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES_ACKED.size)
+            information = self._tcp_information()
+            while True:
+                # SIOCOUTQ, which has the same number as TIOCOUTQ on Linux (tcp(7)).
+                answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+                before, information = information, self._tcp_information()
+                # Repeat if the peer acknowledged bytes between the reads: they do not fit together.
+                if information[:2] == before[:2]:
+                    acknowledged, not_transmitted, window = information
+                    return _KernelState(acknowledged, int(struct.unpack("i", answer)[0]), not_transmitted, window)
         except (OSError, ValueError):
-            return False
-        self._acknowledged = max(self._acknowledged, _TCP_INFO_BYTES_ACKED.unpack(information)[0])
-        return True
+            return None
+
+    def _tcp_information(self) -> tuple[int, int, int]:
+        """Return `tcpi_bytes_acked`, `tcpi_notsent_bytes` and `tcpi_snd_wnd`."""
+        information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(information) < _TCP_INFO.size:
+            information = information[:_WINDOW_OFFSET].ljust(_WINDOW_OFFSET, b"\0") + struct.pack("=I", _UNKNOWN_WINDOW)
+        acknowledged, not_transmitted, window = _TCP_INFO.unpack(information)
+        return acknowledged, not_transmitted, window

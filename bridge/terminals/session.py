@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from aiohttp import ClientError, WSMessage, WSMsgType
 from aiohttp.web import WebSocketResponse
 
 from bridge.core.clock import Clock
-from bridge.core.ports import ConnectionLostError
+from bridge.core.ports import ConnectionLostError, WrittenFrame
 from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.errors import RemoteProtocolError
@@ -81,40 +81,63 @@ class Session:
         self.connected_at = clock.now()
         self.last_seen: datetime = self.connected_at
         self.non_replies = 0
+        self.responsive = True
         self.send_buffer = send_buffer
         self._websocket = websocket
         self._registry = registry
         self._clock = clock
         self._liveness = liveness
         self._ended = False
-        self._discarded = False
+        self._reservations = 0
+        self._unreserved = asyncio.Event()
+        self._unreserved.set()
         # Unacknowledged bytes must not arrive after the end, even if this process is killed.
         send_buffer.discard_at_end()
 
-    async def send(self, frame: bytes) -> int:
+    async def send(self, frame: bytes) -> None:
         """Write a text frame; see `Connection.send`."""
-        if self._ended:
-            raise ConnectionLostError
-        try:
-            # `writer_limit` of the response is never reached, so this writes the frame without waiting.
-            await self._websocket.send_frame(frame, WSMsgType.TEXT)
-        except (ClientError, OSError, RuntimeError):
-            raise ConnectionLostError from None
-        return self.send_buffer.position()
+        while self._reservations and not self._ended:
+            await self._unreserved.wait()
+        await self._write(frame)
 
-    def acknowledged(self, position: int) -> bool | None:
-        """Return whether the terminal's kernel has acknowledged a position; see `Connection.acknowledged`."""
-        acknowledged = self.send_buffer.acknowledged(position)
-        # If the terminal ended the connection, its last acknowledgements may be missing here.
-        return None if acknowledged is False and self._ended and not self._discarded else acknowledged
+    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+        """Write a text frame if TCP transmits it at once; see `Connection.send_urgent`."""
+        if not self._ended and not self.send_buffer.can_transmit(len(frame)):
+            return None
+        start = self.send_buffer.position()
+        await self._write(frame)
+        return WrittenFrame(start, self.send_buffer.position())
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Hold back the frames of `send`; see `Connection.reserve`."""
+        self._reservations += 1
+        self._unreserved.clear()
+        try:
+            yield
+        finally:
+            self._reservations -= 1
+            if not self._reservations:
+                self._unreserved.set()
+
+    def delivered(self, written: WrittenFrame) -> bool | None:
+        """Return where a frame is; see `Connection.delivered`."""
+        return self.send_buffer.delivered(written)
+
+    async def probe(self) -> None:
+        """Ping the terminal; see `Connection.probe`."""
+        if not self._ended:
+            self.responsive = False
+            await self._send_control(b"", WSMsgType.PING)
 
     def reset(self, reason: str) -> None:
         """End the connection now and discard unacknowledged bytes; see `Connection.reset`."""
         if self._ended:
             return
-        self._discarded = True
-        self._end(reason)
+        # The kernel must not transmit anything between these two lines.
+        self.send_buffer.ended()
         self.send_buffer.abort()
+        self._end(reason)
 
     async def close(self, reason: str) -> None:
         """End the connection with a close frame; see `Connection.close`."""
@@ -133,9 +156,7 @@ class Session:
     def lost(self, error: BaseException | None) -> None:
         """Record that the transport has ended; to be called while its socket is still open."""
         self.send_buffer.ended()
-        timed_out = has_timed_out(error)
-        self._discarded = self._discarded or timed_out
-        self._end("the link is dead" if timed_out else "the connection broke")
+        self._end("the link is dead" if has_timed_out(error) else "the connection broke")
 
     async def run(self) -> None:
         """Read frames until the connection ends."""
@@ -171,6 +192,7 @@ class Session:
 
     async def _handle(self, message: WSMessage) -> None:
         self.last_seen = self._clock.now()
+        self.responsive = True
         if message.type is WSMsgType.PING:
             # RFC 6455, section 5.5.3, allows to answer only the latest ping. A terminal that does not read gets none.
             if not self.send_buffer.in_user_space():
@@ -212,8 +234,18 @@ class Session:
         with suppress(ClientError, OSError, RuntimeError):
             await self._websocket.send_frame(data, kind)
 
+    async def _write(self, frame: bytes) -> None:
+        if self._ended:
+            raise ConnectionLostError
+        try:
+            # `writer_limit` of the response is never reached, so this writes the frame without suspending.
+            await self._websocket.send_frame(frame, WSMsgType.TEXT)
+        except (ClientError, OSError, RuntimeError):
+            raise ConnectionLostError from None
+
     def _end(self, reason: str) -> None:
         if not self._ended:
             self.send_buffer.ended()
             self._ended = True
+            self._unreserved.set()
             self._registry.disconnected(self, reason)

@@ -14,7 +14,9 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import GroupSummary, Reply
 from bridge.protocol.replies import TerminalReply
+from bridge.protocol.requests import decode_request
 from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal, msgids
+from tests.support.waiting import until as until_time_passes
 
 DEADLINE = 5.0
 ORIGIN = Origin(source="test", response_topic="answers/here", correlation_data=b"7")
@@ -23,13 +25,13 @@ ORIGIN = Origin(source="test", response_topic="answers/here", correlation_data=b
 class PressSystem:
     """A core with two terminals: T1 is connected, T2 is not."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = DEADLINE) -> None:
         self.clock = ManualClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
         self.registry.put(known_terminal("T1", groups=("lobby",)))
         self.registry.put(known_terminal("T2", groups=("lobby",)))
-        self.presses = Presses(self.registry, self.events, self.clock, msgids(), DEADLINE)
+        self.presses = Presses(self.registry, self.events, self.clock, msgids(), deadline)
         self.connection = RecordingConnection(self.registry, "T1")
         self.registry.connected(self.connection)
 
@@ -76,21 +78,29 @@ async def test_a_reboot_reaches_the_terminal(system: PressSystem) -> None:
     assert system.connection.commands == ["RebootRequest"]
 
 
-@pytest.mark.parametrize("age", [DEADLINE, DEADLINE + 60, None])
+@pytest.mark.parametrize("age", [1.6, 2.0, 4.9, DEADLINE, DEADLINE + 60, None])
 async def test_a_press_that_arrives_too_late_is_not_carried_out(system: PressSystem, age: float | None) -> None:
     reply = await system.press(age=age)
     assert (reply.outcome, reply.delivered) == (Outcome.EXPIRED, False)
     assert system.connection.frames == []
+    assert system.connection.resets == []
+
+
+@pytest.mark.parametrize(("deadline", "age"), [(1.0, 0.29), (2.0, 0.59), (5.0, 1.49), (60.0, 56.4)])
+async def test_a_press_with_enough_time_left_to_withdraw_it_is_carried_out(deadline: float, age: float) -> None:
+    system = PressSystem(deadline)
+    assert (await system.press(age=age)).outcome is Outcome.OK
+    assert (await system.press(age=age + 0.12)).outcome is Outcome.EXPIRED
 
 
 async def test_the_deadline_starts_with_the_request(system: PressSystem) -> None:
     connection = system.connect_silent()
-    pressing = asyncio.get_running_loop().create_task(system.press(age=DEADLINE - 1))
+    pressing = asyncio.get_running_loop().create_task(system.press(age=1.0))
     await until(lambda: connection.frames)
-    system.clock.seconds += 1.0
+    system.clock.seconds += DEADLINE - 1
     reply = await pressing
     assert reply.outcome is Outcome.TIMEOUT
-    assert reply.duration_ms == 1000.0
+    assert reply.duration_ms == 4000.0
 
 
 async def test_a_refusal_carries_the_terminals_message(system: PressSystem) -> None:
@@ -117,20 +127,88 @@ async def test_the_reply_for_an_unknown_terminal_names_it(system: PressSystem) -
     assert "T9" in reply.faults[0].message
 
 
-async def test_a_press_that_is_not_acknowledged_by_the_deadline_is_discarded(system: PressSystem) -> None:
+@pytest.mark.parametrize(("delivered", "message"), [(False, "withdrawn"), (None, "may have been carried out")])
+async def test_a_press_that_is_not_acknowledged_by_the_deadline_is_discarded(
+    system: PressSystem, delivered: bool | None, message: str
+) -> None:
     connection = system.connect_silent()
-    connection.is_acknowledged = False
+    connection.is_delivered = delivered
     pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
     system.clock.seconds += DEADLINE
     reply = await pressing
-    assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
+    assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, delivered)
+    assert message in (reply.message or "")
     assert len(connection.resets) == 1
+
+
+async def test_a_press_waits_in_the_core_until_the_buffers_of_its_connection_are_clear(system: PressSystem) -> None:
+    system.connection.is_clear = False
+    pressing = asyncio.get_running_loop().create_task(system.press())
+    await until_time_passes(lambda: system.connection.reservations)
+    assert system.connection.frames == []
+    system.connection.is_clear = True
+    assert (await pressing).outcome is Outcome.OK
+    assert system.connection.reservations == 0
+
+
+async def test_a_press_whose_buffers_become_clear_too_late_is_not_written(system: PressSystem) -> None:
+    system.connection.is_clear = False
+    pressing = asyncio.get_running_loop().create_task(system.press())
+    await until_time_passes(lambda: system.connection.reservations)
+    # The bridge is frozen for a while; meanwhile the kernel empties the buffers.
+    system.connection.is_clear = True
+    system.clock.seconds += 1.6
+    reply = await pressing
+    assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
+    assert system.connection.frames == []
+    assert system.connection.resets == [], "the connection is not touched"
+    assert system.connection.reservations == 0
+
+
+async def test_presses_that_wait_are_written_in_order(system: PressSystem) -> None:
+    system.connection.is_clear = False
+    loop = asyncio.get_running_loop()
+    pressing = [loop.create_task(system.press()) for _ in range(5)]
+    await until_time_passes(lambda: system.connection.reservations)
+    system.connection.is_clear = True
+    last = loop.create_task(system.press())
+    replies = await asyncio.gather(*pressing, last)
+    assert [reply.outcome for reply in replies] == [Outcome.OK] * 6
+    assert [decode_request(frame).msgid for frame in system.connection.frames] == [reply.msgid for reply in replies]
+
+
+async def test_a_press_that_waits_is_lost_with_its_connection(system: PressSystem) -> None:
+    system.connection.is_clear = False
+    pressing = asyncio.get_running_loop().create_task(system.press())
+    await until_time_passes(lambda: system.connection.reservations)
+    system.connection.is_clear = system.connection.broken = True
+    reply = await pressing
+    assert (reply.outcome, reply.delivered) == (Outcome.LOST, False)
+
+
+async def test_after_an_unanswered_press_none_is_sent_until_the_terminal_sends_something(system: PressSystem) -> None:
+    connection = system.connect_silent()
+    pressing = asyncio.get_running_loop().create_task(system.press())
+    await until(lambda: connection.frames)
+    system.clock.seconds += DEADLINE
+    assert (await pressing).outcome is Outcome.TIMEOUT
+    reply = await system.press()
+    assert (reply.outcome, reply.delivered) == (Outcome.UNAVAILABLE, False)
+    assert "did not answer" in (reply.message or "")
+    assert len(connection.frames) == 1
+    connection.responsive = True
+    pressing = asyncio.get_running_loop().create_task(system.press())
+    await until(lambda: len(connection.frames) == 2)
+    system.registry.disconnected(connection, "gone")
+    await pressing
+    system.registry.connected(RecordingConnection(system.registry, "T1"))
+    assert (await system.press()).outcome is Outcome.OK
 
 
 async def test_it_is_withdrawn_early_and_the_reply_waits_until_no_copy_is_left(system: PressSystem) -> None:
     connection = system.connect_silent()
-    connection.is_acknowledged = False
+    connection.is_delivered = False
     pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
     system.clock.seconds += DEADLINE - 3
@@ -154,7 +232,7 @@ async def test_an_acknowledged_press_keeps_its_connection(system: PressSystem) -
 @pytest.mark.parametrize("acknowledged", [True, False, None])
 async def test_a_broken_connection_is_replied_at_once(system: PressSystem, acknowledged: bool | None) -> None:
     connection = system.connect_silent()
-    connection.is_acknowledged = acknowledged
+    connection.is_delivered = acknowledged
     pressing = asyncio.get_running_loop().create_task(system.press())
     await until(lambda: connection.frames)
     system.registry.disconnected(connection, "gone")

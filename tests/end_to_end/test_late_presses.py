@@ -8,11 +8,14 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 import aiohttp
 import pytest
+from PIL import Image
 
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.faces import sample_photo
@@ -21,6 +24,7 @@ from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.freezing_proxy import FreezingProxy
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import Heard, MqttClient, mqtt_client
+from tests.support.narrow_link import NarrowLink
 from tests.support.network import Host
 from tests.support.waiting import TIMEOUT_SECONDS, until
 
@@ -67,8 +71,9 @@ async def press_until_the_door_opens(client: MqttClient, terminal: SimulatedTerm
     before = terminal.opened
     async with asyncio.timeout(TIMEOUT_SECONDS):
         for number in range(100):
-            await client.publish(OPEN, {"request_id": f"afterwards {number}"})
-            reply = await reply_to(client, f"afterwards {number}")
+            request_id = f"afterwards {before} {number}"
+            await client.publish(OPEN, {"request_id": request_id})
+            reply = await reply_to(client, request_id)
             if reply.json["outcome"] == "ok":
                 break
             await asyncio.sleep(0.2)
@@ -166,7 +171,7 @@ async def test_press_written_to_a_dead_link_is_withdrawn(tmp_path: Path, mosquit
             await client.publish(OPEN, {"request_id": "cable pulled"})
             reply = (await reply_to(client, "cable pulled")).json
             assert reply["outcome"] in ("timeout", "lost")
-            assert reply["delivered"] is False
+            assert reply["delivered"] is None, "it was transmitted"
             client.heard.clear()
             host.plug()
             await client.wait_for(
@@ -186,6 +191,51 @@ async def test_press_that_the_terminal_does_not_answer(bridge: BridgeProcess, mo
         reply = (await client.wait_for(REPLY)).json
         assert (reply["outcome"], reply["delivered"]) == ("timeout", True)
         assert terminal.connections == 1, "the connection stays"
+
+
+@pytest.mark.parametrize(("photo_pixels", "link_is_slow"), [(200, True), (1_000, False)])
+async def test_press_behind_a_photo_in_a_frozen_bridge(
+    bridge: BridgeProcess, mosquitto: Mosquitto, photo_pixels: int, link_is_slow: bool
+) -> None:
+    """A press must not wait in a buffer.
+
+    The kernel of a frozen bridge empties its buffer, at the pace at which the terminal reads. A bridge that continues
+    sends what waits in its own buffer before it looks at the clock.
+    """
+    async with NarrowLink(bridge.terminals_port).running() as link, mqtt_client(mosquitto.port) as client:
+        await client.subscribe("facebridge/#")
+        terminal = SimulatedTerminal(f"ws://dev:123@127.0.0.1:{link.port}/devs/", "T1")
+        async with terminal.running():
+            await client.wait_for("facebridge/terminal/T1/availability", lambda one: one.payload == b"online")
+            await press_until_the_door_opens(client, terminal)
+            link.freeze()
+            photo = b64encode(noisy_photo(photo_pixels)).decode()
+            await client.publish("facebridge/terminal/T1/person/set", {"id": "1", "name": "Ada", "photo": photo})
+            await client.wait_for(REPLY, lambda one: one.json["outcome"] == "accepted")
+            # The photo is written to the connection some milliseconds later.
+            await asyncio.sleep(0.2)
+            await client.publish(OPEN, {"request_id": "late"})
+            await asyncio.sleep(0.2)
+            bridge.freeze()
+            link.pause_seconds = 0.15 if link_is_slow else 0
+            link.thaw()
+            await asyncio.sleep(DEADLINE_SECONDS + 2)
+            assert terminal.opened == 1, "the press was carried out while the bridge was frozen"
+            bridge.thaw()
+            link.pause_seconds = 0
+            reply = (await reply_to(client, "late")).json
+            assert reply["outcome"] in ("timeout", "lost")
+            assert reply["delivered"] is False
+            await press_until_the_door_opens(client, terminal)
+            assert terminal.opened == 2, "the press behind the photo was carried out late"
+
+
+def noisy_photo(side: int) -> bytes:
+    """Return a square JPEG that compresses badly; one of 1,000 pixels has 0.6 MB."""
+    image = Image.frombytes("RGB", (side, side), Random(1).randbytes(side * side * 3))
+    output = BytesIO()
+    image.save(output, "JPEG", quality=75)
+    return output.getvalue()
 
 
 async def test_no_press_waits_for_an_offline_terminal(bridge: BridgeProcess, mosquitto: Mosquitto) -> None:

@@ -1,12 +1,13 @@
 """The core's surroundings for tests: a clock that the test moves, and a connection that records its frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import ConnectionLostError
+from bridge.core.ports import ConnectionLostError, WrittenFrame
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import Event
 from bridge.model.terminal import Terminal, TerminalOrigin
@@ -35,7 +36,10 @@ class RecordingConnection:
 
     Attributes:
         frames: the frames that were sent.
-        is_acknowledged: what `acknowledged` returns.
+        is_delivered: what `delivered` returns.
+        is_clear: whether `send_urgent` writes.
+        responsive: whether a frame has arrived since `probe`.
+        reservations: the number of open contexts of `reserve`.
         broken: whether `send` fails.
         resets: the reasons of its resets.
     """
@@ -50,7 +54,10 @@ class RecordingConnection:
         self.address = "192.0.2.7"
         self.connected_at = self.last_seen = _START
         self.frames: list[bytes] = []
-        self.is_acknowledged: bool | None = True
+        self.is_delivered: bool | None = True
+        self.is_clear = True
+        self.responsive = True
+        self.reservations = 0
         self.broken = False
         self.resets: list[str] = []
         self._registry = registry
@@ -61,17 +68,33 @@ class RecordingConnection:
         """The names of the requests that were sent."""
         return [type(decode_request(frame)).__name__ for frame in self.frames]
 
-    async def send(self, frame: bytes) -> int:
+    async def send(self, frame: bytes) -> None:
         if self.broken:
             raise ConnectionLostError
         self.frames.append(frame)
         reply = self._answer(decode_request(frame).msgid)
         if reply is not None:
             self._registry.received(self, reply)
-        return len(self.frames)
 
-    def acknowledged(self, position: int) -> bool | None:
-        return self.is_acknowledged
+    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+        if not self.is_clear:
+            return None
+        await self.send(frame)
+        return WrittenFrame(len(self.frames) - 1, len(self.frames))
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        self.reservations += 1
+        try:
+            yield
+        finally:
+            self.reservations -= 1
+
+    def delivered(self, written: WrittenFrame) -> bool | None:
+        return self.is_delivered
+
+    async def probe(self) -> None:
+        self.responsive = False
 
     def reset(self, reason: str) -> None:
         self.resets.append(reason)

@@ -20,6 +20,8 @@ class NarrowLink:
         self.port = 0
         self.forwarded = bytearray()
         """The bytes from the bridge that were forwarded."""
+        self.pause_seconds = 0.0
+        """Pause after each `_RECEIVE_BUFFER_BYTES`, for a slow link."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["NarrowLink"]:
@@ -77,10 +79,11 @@ class NarrowLink:
         with suppress(OSError):
             while True:
                 await self._thawed.wait()
-                data = await loop.sock_recv(source, 65536)
+                data = await loop.sock_recv(source, _RECEIVE_BUFFER_BYTES if self.pause_seconds else 65536)
                 await self._thawed.wait()
                 if not data:
                     return
                 await loop.sock_sendall(target, data)
                 if record is not None:
                     record += data
+                await asyncio.sleep(self.pause_seconds)

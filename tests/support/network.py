@@ -52,6 +52,10 @@ class Host:
         """Plug the cable in."""
         _ip("-n", self.name, "link", "set", "eth0", "up")
 
+    def lose_outgoing(self) -> None:
+        """Lose every packet from the host, acknowledgements included; packets to it arrive."""
+        _ip("-n", self.name, "route", "add", "blackhole", f"{self.outside}/32")
+
     async def run(self, *command: str) -> asyncio.subprocess.Process:
         """Run a program on the host."""
         return await asyncio.create_subprocess_exec(

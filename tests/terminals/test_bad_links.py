@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 import trustme
 
-from bridge.core.ports import Connection, ConnectionLostError
+from bridge.core.ports import Connection, ConnectionLostError, WrittenFrame
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.reply import Reply
-from bridge.simulator.behaviour import Behaviour
+from bridge.simulator.behaviour import Behaviour, KeepAlive
 from bridge.simulator.terminal import SimulatedTerminal
 from bridge.terminals.send_buffer import SendBuffer, has_timed_out
 from bridge.terminals.session import Session
@@ -56,6 +56,11 @@ async def connection_of(system: TerminalServerUnderTest) -> Connection:
     return known.connection
 
 
+async def until_responsive(system: TerminalServerUnderTest) -> None:
+    connection = await connection_of(system)
+    await until(lambda: connection.responsive)
+
+
 async def fill(connection: Connection, link: NarrowLink) -> None:
     """Freeze a link, and send so many bytes that the next frame stays in this machine's kernel."""
     link.freeze()
@@ -84,18 +89,55 @@ async def over_a_link(
             yield system, link, terminal
 
 
-async def test_a_press_that_a_frozen_link_does_not_acknowledge_never_arrives() -> None:
-    async with over_a_link(deadline=1) as (system, link, terminal):
-        await fill(await connection_of(system), link)
+async def test_a_press_is_not_written_behind_bytes_that_a_frozen_link_does_not_accept() -> None:
+    async with over_a_link(deadline=2) as (system, link, terminal):
+        connection = await connection_of(system)
+        await fill(connection, link)
+        written = send_buffer_of(connection).position()
         reply = await press(system)
-        assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
-        assert reply.delivered is False
+        assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
+        assert send_buffer_of(connection).position() == written
         link.thaw()
-        await terminal.wait_until(lambda: terminal.connections == 2 or terminal.opened > 0)
-        assert terminal.opened == 0
-        await connection_of(system)
+        await until(lambda: not send_buffer_of(connection).unacknowledged())
         assert (await press(system)).outcome is Outcome.OK
+        assert (terminal.opened, terminal.connections) == (1, 1)
+
+
+async def test_a_press_is_not_written_into_a_closed_window() -> None:
+    """The kernel would send it when the terminal reads again, also while the bridge is frozen."""
+    async with over_a_link(deadline=5) as (system, link, _):
+        connection = await connection_of(system)
+        link.freeze()
+        while (await connection.send_urgent(b"x" * 500)) is not None:
+            await until(lambda: not send_buffer_of(connection).unacknowledged())
+        reply = await press(system)
+        assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
+
+
+async def test_a_press_waits_for_a_photo_that_is_being_sent() -> None:
+    async with over_a_link(deadline=5) as (system, link, terminal):
+        connection = await connection_of(system)
+        link.freeze()
+        await connection.send(PHOTO)
+        loop = asyncio.get_running_loop()
+        pressing = loop.create_task(press(system))
+        await asyncio.sleep(0.1)
+        later = loop.create_task(connection.send(PHOTO))
+        link.thaw()
+        assert (await pressing).outcome is Outcome.OK
+        await later
         assert terminal.opened == 1
+        assert bytes(link.forwarded).index(b'"open"') < 2 * len(PHOTO), "the second photo waits for the press"
+
+
+async def test_a_press_is_in_the_kernel_as_soon_as_it_is_written() -> None:
+    """Otherwise a freeze between the age check and the end of the event loop's round would make it late."""
+    async with over_a_link(deadline=5) as (system, _, _):
+        connection = await connection_of(system)
+        for _ in range(100):
+            while await connection.send_urgent(b"{}") is None:
+                await asyncio.sleep(0)
+            assert send_buffer_of(connection).in_user_space() == 0
 
 
 async def test_unacknowledged_bytes_do_not_arrive_after_the_terminal_has_disconnected() -> None:
@@ -117,6 +159,34 @@ async def test_a_press_that_is_delivered_but_not_answered_keeps_the_connection()
         reply = await press(system)
         assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
         assert (terminal.opened, terminal.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("keep_alive", [KeepAlive.PING, KeepAlive.NONE])
+async def test_a_terminal_that_reads_but_does_not_answer_gets_further_presses(keep_alive: KeepAlive) -> None:
+    """Its pong shows that it has read the press before. A hung terminal sends none."""
+    async with over_a_link(deadline=1, behaviour=Behaviour(silent=True, keep_alive=keep_alive)) as (
+        system,
+        _,
+        terminal,
+    ):
+        assert (await press(system)).outcome is Outcome.TIMEOUT
+        await until_responsive(system)
+        assert (await press(system)).outcome is Outcome.TIMEOUT
+        assert terminal.opened == 2
+
+
+async def test_a_hung_terminal_gets_no_further_press() -> None:
+    async with over_a_link(deadline=1) as (system, link, terminal):
+        link.freeze()
+        reply = await press(system)
+        assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, True)
+        for _ in range(3):
+            reply = await press(system)
+            assert (reply.outcome, reply.delivered) == (Outcome.UNAVAILABLE, False)
+        link.thaw()
+        await until_responsive(system)
+        assert terminal.opened == 1
+        assert (await press(system)).outcome is Outcome.OK
 
 
 async def test_a_press_does_not_wait_for_the_reply_to_a_photo() -> None:
@@ -165,7 +235,7 @@ async def test_a_press_on_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_
         began = system.clock.boottime()
         reply = await press(system)
         assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
-        assert reply.delivered is False
+        assert reply.delivered is None
         assert system.clock.boottime() - began < 5.5
         host.plug()
         # Give a press that the kernel still held time to arrive.
@@ -175,18 +245,34 @@ async def test_a_press_on_a_pulled_cable_is_withdrawn_and_never_carried_out(tmp_
         assert output == b"opened 1\n"
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_press_whose_acknowledgement_is_lost_is_not_reported_as_withdrawn(tmp_path: Path, tls: bool) -> None:
+    async with on_another_host(tmp_path, 5, tls=tls) as (system, host, process):
+        await (await connection_of(system)).probe()
+        await until_responsive(system)
+        host.lose_outgoing()
+        reply = await press(system)
+        assert reply.outcome in (Outcome.TIMEOUT, Outcome.LOST)
+        assert reply.delivered is None
+        process.terminate()
+        output, _ = await process.communicate()
+        assert output == b"opened 1\n", "the terminal received it"
+
+
 async def test_a_link_that_the_kernel_ends_reports_nothing_as_delivered(tmp_path: Path) -> None:
     async with on_another_host(tmp_path, 4, tls=False) as (system, host, _):
         connection = await connection_of(system)
         known = system.registry.get("T1")
         assert known is not None
-        delivered = await connection.send(b"before")
-        await until(lambda: connection.acknowledged(delivered))
+        received = await connection.send_urgent(b"before")
+        assert received is not None
+        await until(lambda: connection.delivered(received))
         host.pull()
-        lost = await connection.send(b"a press")
+        lost = await connection.send_urgent(b"a press")
+        assert lost is not None
         await until(lambda: known.connection is None)
-        assert connection.acknowledged(delivered) is True
-        assert connection.acknowledged(lost) is False
+        assert connection.delivered(received) is True
+        assert connection.delivered(lost) is None
         with pytest.raises(ConnectionLostError):
             await connection.send(b"after")
 
@@ -227,28 +313,32 @@ async def test_positions_count_bytes_in_every_buffer(tmp_path: Path, tls: bool) 
             ) as websocket,
         ):
             connection = await connection_of(system)
-            before = await connection.send(b"first")
-            await until(lambda: connection.acknowledged(before))
+            first = await connection.send_urgent(b"first")
+            assert first is not None
+            await until(lambda: connection.delivered(first))
             link.freeze()
             for _ in range(40):
                 await connection.send(PHOTO)
-            after = await connection.send(b"last")
+            start = send_buffer_of(connection).position()
+            await connection.send(b"last")
+            last = WrittenFrame(start, send_buffer_of(connection).position())
             # A frame of this size has a header of 10 bytes; TLS adds bytes to every record.
-            assert after - before >= 40 * (len(PHOTO) + 10)
-            assert connection.acknowledged(after) is False
+            assert last.start - first.end >= 40 * (len(PHOTO) + 10)
+            assert connection.delivered(last) is False
             link.thaw()
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 while (await websocket.receive()).data not in ("last", b"last"):
-                    assert connection.acknowledged(after) in (False, True)
-            await until(lambda: connection.acknowledged(after))
+                    pass
+            await until(lambda: connection.delivered(last))
 
 
 async def test_positions_are_exact_while_acknowledgements_arrive() -> None:
     async with over_a_link(deadline=5) as (system, _, _):
         connection = await connection_of(system)
-        before = await connection.send(b"{}")
+        before = send_buffer_of(connection).position()
         for number in range(3000):
+            await connection.send(b"x" * 100)
             # Each frame has a header of two bytes.
-            assert await connection.send(b"x" * 100) == before + (number + 1) * 102
+            assert send_buffer_of(connection).position() == before + (number + 1) * 102
             if number % 50 == 0:
                 await asyncio.sleep(0)

@@ -87,7 +87,7 @@ async def test_status_codes_of_a_refusal_and_a_time_out(answer: TerminalReply | 
         return None if answer is None else TerminalReply(msgid, None, answer.status, answer.message)
 
     connection = RecordingConnection(site.registry, "T1", reply)
-    connection.is_acknowledged = taken
+    connection.is_delivered = taken
     async with site.open() as session:
         site.registry.connected(connection)
         async with session.post("/api/terminals/T1/open") as response:
