@@ -1,6 +1,7 @@
 """The known terminals and their connections."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from bridge.model.events import (
     PersonSettled,
     TerminalConnected,
     TerminalDisconnected,
+    TerminalReplaced,
     UnknownReply,
 )
 from bridge.model.names import ALL_TERMINALS
@@ -24,6 +26,13 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_LOGGED_UNKNOWN_REPLIES = 10
 """Per connection. These show a terminal that sends each answer twice; one that floods must not fill the disk."""
+
+_FLAPPING_TAKEOVERS, _FLAPPING_SECONDS = 3, 600.0
+"""Takeovers within ten minutes after which two devices may share an SN. A terminal whose network breaks also takes over
+from its own dead connection, but the bridge notices a dead connection within seconds."""
+
+_FLAPPING_WARNING_SECONDS = 3600.0
+"""Pause between two warnings about the same terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class KnownTerminal:
         self.last_reply: Reply | None = None
         self.unknown_replies = 0
         self._last_seen: datetime | None = None
+        self._takeovers: deque[float] = deque(maxlen=_FLAPPING_TAKEOVERS)
+        self._warned_at: float | None = None
         self._expected: dict[str, _ExpectedReply] = {}
 
     @property
@@ -64,6 +75,16 @@ class KnownTerminal:
         if replaced is not None:
             self._notify_lost(replaced)
         return replaced
+
+    def begins_to_flap(self, now: float) -> bool:
+        """Count a takeover; return whether to warn that connections replace each other again and again."""
+        self._takeovers.append(now)
+        if len(self._takeovers) < _FLAPPING_TAKEOVERS or now - self._takeovers[0] > _FLAPPING_SECONDS:
+            return False
+        if self._warned_at is not None and now - self._warned_at < _FLAPPING_WARNING_SECONDS:
+            return False
+        self._warned_at = now
+        return True
 
     def disconnected(self, connection: Connection) -> bool:
         """Drop a connection that has ended; return False if another has replaced it already."""
@@ -187,6 +208,8 @@ class TerminalRegistry:
                 replaced=replaced is not None,
             )
         )
+        if replaced is not None:
+            self._report_takeover(known, connection, replaced)
 
     def disconnected(self, connection: Connection, reason: str) -> None:
         """Drop a connection that has ended."""
@@ -209,6 +232,19 @@ class TerminalRegistry:
                 extra={"sn": connection.sn, "msgid": reply.msgid},
             )
         self._events.publish(UnknownReply(at=self._clock.now(), sn=connection.sn, msgid=reply.msgid))
+
+    def _report_takeover(self, known: KnownTerminal, connection: Connection, replaced: Connection) -> None:
+        sn, address, previous = connection.sn, connection.address, replaced.address
+        self._events.publish(TerminalReplaced(at=self._clock.now(), sn=sn, address=address, previous_address=previous))
+        if known.begins_to_flap(self._clock.boottime()):
+            _LOGGER.warning(
+                "terminal %s: connections from %s and %s replace each other: either two devices have this SN, then give"
+                " the terminal a username and password of its own; or its network breaks again and again",
+                sn,
+                address,
+                previous,
+                extra={"sn": sn, "address": address},
+            )
 
     def _replied(self, event: CommandReplied | PersonSettled) -> None:
         known = self._terminals.get(event.reply.sn or "")

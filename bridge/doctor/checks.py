@@ -251,14 +251,16 @@ class DoctorRun:
             return [
                 make_finding("terminals_unseen", "the online bridge runs on another store, which holds its terminals")
             ]
-        known = {one.sn: one.name for one in self._settings.terminals.known}
-        for terminal in store.inspection.terminals if store.inspection is not None else ():
-            known.setdefault(terminal.sn, terminal.name)
+        stored = store.inspection.terminals if store.inspection is not None else ()
+        has_common_login = self._settings.terminals.password is not None
+        # The configuration wins.
+        terminals = {one.sn: one for one in (*stored, *self._settings.terminals.known)}
         return evaluate_terminals(
             TerminalContext(
                 observed=observed,
                 topics=self._topics,
-                known=known,
+                known={sn: one.name for sn, one in terminals.items()},
+                sharing=[sn for sn, one in terminals.items() if one.password is None] if has_common_login else (),
                 answered=store.inspection.answered if store.inspection is not None else (),
                 has_proxies=bool(self._settings.terminals.trusted_proxies),
                 metrics=self._results.health.metrics,

@@ -115,7 +115,13 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
     },
     Area.TERMINALS: {
         Level.OK: ["terminals_ok"],
-        Level.HINT: ["terminals_none", "terminals_offline", "terminals_unseen", "topics_left_over"],
+        Level.HINT: [
+            "terminals_none",
+            "terminals_offline",
+            "terminals_share_password",
+            "terminals_unseen",
+            "topics_left_over",
+        ],
         Level.WARNING: [
             "terminals_never_seen",
             "terminals_offline_long",
@@ -123,6 +129,7 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
             "terminals_pending",
             "terminals_persons_refused",
             "terminals_reconnecting",
+            "terminals_replaced",
             "terminals_turned_away",
         ],
         Level.WRONG: ["terminals_wrong_credentials"],

@@ -18,6 +18,9 @@ _LONG_OFFLINE = timedelta(minutes=10)
 _MANY_RECONNECTS = 2
 """Reconnects of a terminal within some seconds; a single one can happen."""
 
+_MANY_SHARING = 2
+"""From this number on, terminals that share a password can pose as each other."""
+
 _MANY_AT_ONE_ADDRESS = 4
 """From this number on, terminals with the same address are not a coincidence."""
 
@@ -30,6 +33,7 @@ class TerminalContext:
         observed: the observations at the broker.
         topics: the bridge's topics.
         known: the terminals in the configuration and the store, with their names.
+        sharing: the terminals that use the common login.
         answered: the terminals that have ever answered a command, according to the store.
         has_proxies: whether `terminals.trusted_proxies` lists any.
         metrics: the running bridge's metrics.
@@ -39,6 +43,7 @@ class TerminalContext:
     observed: Observations
     topics: Topics
     known: Mapping[str, str | None]
+    sharing: Collection[str]
     answered: Collection[str]
     has_proxies: bool
     metrics: Mapping[str, float] | None
@@ -51,6 +56,7 @@ def evaluate_terminals(context: TerminalContext) -> list[Finding]:
     findings = [
         *_offline(context, states),
         *_reconnecting(context),
+        *_replaced(context),
         *_turned_away(context),
         *_pending(context),
         *_persons_refused(context, states),
@@ -63,7 +69,7 @@ def evaluate_terminals(context: TerminalContext) -> list[Finding]:
         )
     elif not findings:
         findings.append(make_finding("terminals_ok", f"{len(context.known):,} known, all online"))
-    return findings
+    return [*findings, *_share_password(context)]
 
 
 def _offline(context: TerminalContext, states: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -112,6 +118,38 @@ def _reconnecting(context: TerminalContext) -> Iterator[Finding]:
             "terminals_reconnecting",
             f"reconnecting repeatedly ({most} times in {observed.seconds:.0f} s): {_titles(reconnecting, context)}",
             "check whether two devices have the same SN, the network, and the timeouts of a proxy in between",
+        )
+
+
+def _replaced(context: TerminalContext) -> Iterator[Finding]:
+    times: Counter[str] = Counter()
+    addresses: dict[str, set[str]] = {}
+    for event in context.observed.events:
+        if event.get("type") == "terminal_replaced":
+            sn = shorten(str(event.get("sn")), 64)
+            times[sn] += 1
+            pair = (event.get("address"), event.get("previous_address"))
+            addresses.setdefault(sn, set()).update(shorten(str(one), 64) for one in pair)
+    # A single takeover from the same address is a terminal whose network was interrupted.
+    suspicious = [sn for sn, number in times.items() if number >= _MANY_RECONNECTS or len(addresses[sn]) > 1]
+    if suspicious:
+        shown = [f"{sn} ({times[sn]} times, from {' and '.join(sorted(addresses[sn]))})" for sn in suspicious]
+        yield make_finding(
+            "terminals_replaced",
+            f"a second connection with the same SN took over just now: {first_few(shown)}",
+            "check whether another device has this SN; if none of yours has, give the terminal a username and password"
+            " of its own, and new persons' photos may have gone to that device",
+        )
+
+
+def _share_password(context: TerminalContext) -> Iterator[Finding]:
+    if len(context.sharing) >= _MANY_SHARING:
+        yield make_finding(
+            "terminals_share_password",
+            f"{len(context.sharing):,} terminals use terminals.password: each device that knows it can connect as any"
+            " of them, receive their persons and confirm them",
+            "give each a username and password of its own: under terminals.known, or"
+            f" {context.topics.base}/bridge/admit/set",
         )
 
 

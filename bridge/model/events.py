@@ -89,6 +89,17 @@ class TerminalRefused(PublicEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalReplaced(PublicEvent):
+    """A second connection with the same SN took over, so the first one was reset."""
+
+    type = "terminal_replaced"
+
+    sn: str = _published(SERIAL_NUMBER_SCHEMA)
+    address: str = _published(text("the address of the new connection"))
+    previous_address: str = _published(text("the address of the connection that was reset"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalAdmitted(PublicEvent):
     """A terminal has become known, or its name, area or groups have changed."""
 
@@ -192,6 +203,7 @@ class CommandInvalid(PublicEvent):
 PUBLIC_EVENTS: tuple[type[PublicEvent], ...] = (
     TerminalPending,
     TerminalRefused,
+    TerminalReplaced,
     TerminalAdmitted,
     TerminalForgotten,
     CommandInvalid,

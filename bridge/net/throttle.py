@@ -75,7 +75,7 @@ class LoginThrottle(Generic[_KeyT]):
             self._failures.popitem(last=False)
 
     def withdraw_failure(self, key: _KeyT) -> None:
-        """Uncount a failure that was counted before the login was verified, because it was never verified."""
+        """Uncount a failure that was counted before the login was verified: it was right, or never verified."""
         failures = self._failures.get(key)
         if failures is not None and failures.attempts:
             failures.attempts.pop()

@@ -17,7 +17,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import UnavailableError, shorten
 from bridge.model.names import is_serial_number
 from bridge.model.secret import Secret
-from bridge.net.client_identity import client_address, read_basic_credentials
+from bridge.net.client_identity import client_address, read_basic_credentials, throttled_address
 from bridge.net.passwords import PasswordVerifier, VerifierBusyError
 from bridge.net.throttle import LoginThrottle
 
@@ -59,8 +59,9 @@ class TerminalAuthentication:
         self._admission = admission
         self._verifier = verifier
         self._clock = clock
-        # The key includes the SN, so that failures for one terminal do not block others at the same address (NAT).
-        self._throttle = LoginThrottle[tuple[str, str]](clock)
+        # The key includes a known SN, so that failures for one terminal do not block others at the same address (NAT).
+        # All unknown SNs of an address share one key: otherwise each invented SN would allow ten more guesses.
+        self._throttle = LoginThrottle[tuple[str, str | None]](clock)
         self._reports = float(_MAX_REPORTS)
         self._reported_at = clock.boottime()
 
@@ -82,7 +83,7 @@ class TerminalAuthentication:
         if not is_serial_number(sn):
             self._report(shorten(sn, 64), address, "an SN has 1 to 64 letters, digits, _ and -")
             return refuse(400, "an SN has 1 to 64 letters, digits, _ and -")
-        seconds = self._throttle.seconds_blocked((address, sn))
+        seconds = self._throttle.seconds_blocked(self._throttle_key(sn, address))
         if seconds > 0:
             self._report(sn, address, "wrong credentials too often")
             return _retry_later(429, "wrong credentials too often", math.ceil(seconds))
@@ -94,16 +95,21 @@ class TerminalAuthentication:
             self._report(sn, address, "no credentials")
             return _unauthorized()
         # Count the failure before the verification: otherwise a thousand simultaneous attempts would all pass.
-        self._throttle.failed((address, sn))
+        key = self._throttle_key(sn, address)
+        self._throttle.failed(key)
         try:
             right = await self._verify(sn, *credentials, address)
         except VerifierBusyError:
-            self._throttle.withdraw_failure((address, sn))
+            self._throttle.withdraw_failure(key)
             return _retry_later(503, "too many logins are being verified", _BUSY_RETRY_SECONDS)
         if not right:
             self._report(sn, address, "wrong credentials")
             return _unauthorized()
-        self._throttle.succeeded((address, sn))
+        if key[1] is None:
+            # A terminal that waits for approval logs in again and again. It must not reset the count of a guesser.
+            self._throttle.withdraw_failure(key)
+        else:
+            self._throttle.succeeded(key)
         try:
             admitted = await self._admission.may_connect(sn, address)
         except UnavailableError as error:
@@ -114,6 +120,9 @@ class TerminalAuthentication:
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
             return refuse(426, "terminals connect with WebSocket", {hdrs.UPGRADE: "websocket"})
         return PeerIdentity(sn, address)
+
+    def _throttle_key(self, sn: str, address: str) -> tuple[str, str | None]:
+        return throttled_address(address), sn if sn in self._registry else None
 
     async def _verify(self, sn: str, username: str, password: str, address: str) -> bool:
         """Verify against the terminal's own credentials if it has some, otherwise against the common ones."""

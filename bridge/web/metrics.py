@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.commands import COMMANDS
-from bridge.model.events import CommandReplied, PersonSettled, TerminalRefused, UnknownReply
+from bridge.model.events import CommandReplied, PersonSettled, TerminalRefused, TerminalReplaced, UnknownReply
 from bridge.model.outcome import Outcome
 from bridge.web.context import BridgeStatus, WebServices
 
@@ -43,11 +43,17 @@ class MetricsRoutes:
         self._refused = Counter(
             "facebridge_terminals_refused", "Handshakes refused, as far as reported.", registry=self._registry
         )
+        self._replaced = Counter(
+            "facebridge_terminals_replaced",
+            "Connections of terminals that a second connection with the same SN has replaced.",
+            registry=self._registry,
+        )
         self._unknown = Counter("facebridge_unknown_replies", "Replies with an unknown msgid.", registry=self._registry)
         self._registry.register(_Gauges(services, status))
         services.events.subscribe(CommandReplied, self._replied, name="metrics")
         services.events.subscribe(PersonSettled, self._replied, name="metrics")
         services.events.subscribe(TerminalRefused, lambda _: self._refused.inc(), name="metrics")
+        services.events.subscribe(TerminalReplaced, lambda _: self._replaced.inc(), name="metrics")
         services.events.subscribe(UnknownReply, lambda _: self._unknown.inc(), name="metrics")
 
     def add_to(self, router: web.UrlDispatcher) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
-from bridge.model.events import TerminalConnected, TerminalDisconnected, UnknownReply
+from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalReplaced, UnknownReply
 from bridge.protocol.replies import TerminalReply
 from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal
 
@@ -45,6 +45,38 @@ def test_a_second_connection_replaces_the_first_without_a_disconnection() -> Non
     known = registry.get("T1")
     assert known is not None
     assert known.connection is new
+
+
+def test_a_takeover_is_published_with_both_addresses() -> None:
+    registry, events = registry_of("T1")
+    published = collect(events, TerminalReplaced)
+    registry.connected(RecordingConnection(registry, "T1", address="192.0.2.1"))
+    registry.connected(RecordingConnection(registry, "T1", address="192.0.2.66"))
+    (event,) = published
+    assert isinstance(event, TerminalReplaced)
+    assert (event.sn, event.address, event.previous_address) == ("T1", "192.0.2.66", "192.0.2.1")
+
+
+def test_a_terminal_that_is_taken_over_again_and_again_is_warned_about_once_an_hour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    registry = TerminalRegistry(EventBus(), clock)
+    registry.put(known_terminal("T1"))
+
+    def take_over(times: int, seconds: float) -> int:
+        caplog.clear()
+        for number in range(times):
+            clock.seconds += seconds
+            registry.connected(RecordingConnection(registry, "T1", address=f"192.0.2.{number % 2}"))
+        return sum("replace each other" in record.getMessage() for record in caplog.records)
+
+    assert take_over(20, 400) == 0, "slowly: reconnects of one terminal"
+    assert take_over(30, 10) == 1
+    assert "192.0.2.0 and 192.0.2.1" in caplog.text or "192.0.2.1 and 192.0.2.0" in caplog.text
+    assert take_over(30, 10) == 0
+    clock.seconds += 3600
+    assert take_over(30, 10) == 1
 
 
 def test_a_reply_may_arrive_on_a_later_connection_if_the_caller_allows_it() -> None:

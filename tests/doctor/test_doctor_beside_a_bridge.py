@@ -67,7 +67,7 @@ async def test_a_healthy_bridge_is_not_disturbed(tmp_path: Path, mosquitto: Mosq
             )
         }  # fmt: skip
     assert found.wrong == []
-    assert {"bridge_online", "terminals_ok", "store_ok"} <= found.codes
+    assert {"bridge_online", "terminals_ok", "terminals_share_password", "store_ok"} <= found.codes
     assert [one.what for one in found.all if one.code == "port_ok"] == [
         f"terminals.port: 127.0.0.1:{settings['terminals']['port']} is in use by the running bridge",
         f"web.port: 127.0.0.1:{settings['web']['port']} is in use by the running bridge",
@@ -169,8 +169,8 @@ def context(
         heard.values[TOPICS.terminal_state(sn)] = orjson.dumps(state)
         heard.retained.add(TOPICS.terminal_state(sn))
     values: dict[str, Any] = {
-        "observed": heard, "topics": TOPICS, "known": dict.fromkeys(states), "answered": (), "has_proxies": False,
-        "metrics": None, "now": NOW,
+        "observed": heard, "topics": TOPICS, "known": dict.fromkeys(states), "sharing": (), "answered": (),
+        "has_proxies": False, "metrics": None, "now": NOW,
     }  # fmt: skip
     return TerminalContext(**{**values, **details})
 
@@ -196,6 +196,27 @@ def test_terminals_behind_one_address() -> None:
     assert codes(context(states, has_proxies=True)) == {"terminals_ok"}
     apart = {f"T{number}": {"online": True, "address": f"10.0.0.{number}"} for number in range(4)}
     assert codes(context(apart)) == {"terminals_ok"}
+
+
+def test_takeovers() -> None:
+    def taken_over(*addresses: tuple[str, str]) -> TerminalContext:
+        found = context({"T1": {"online": True}})
+        for address, previous in addresses:
+            event = {"type": "terminal_replaced", "sn": "T1", "address": address, "previous_address": previous}
+            found.observed.events.append(event)
+        return found
+
+    assert codes(taken_over(("10.0.0.1", "10.0.0.1"))) == {"terminals_ok"}, "its network was interrupted"
+    assert codes(taken_over(("10.0.0.1", "10.0.0.1"), ("10.0.0.1", "10.0.0.1"))) == {"terminals_replaced"}
+    found = evaluate_terminals(taken_over(("10.0.0.9", "10.0.0.1")))
+    assert [one.code for one in found] == ["terminals_replaced"]
+    assert "T1 (1 times, from 10.0.0.1 and 10.0.0.9)" in found[0].what
+
+
+def test_a_shared_password_is_a_hint() -> None:
+    states = {"T1": {"online": True}, "T2": {"online": True}}
+    assert codes(context(states, sharing=["T1"])) == {"terminals_ok"}
+    assert codes(context(states, sharing=["T1", "T2"])) == {"terminals_ok", "terminals_share_password"}
 
 
 def test_other_findings_about_terminals() -> None:

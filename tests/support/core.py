@@ -49,9 +49,10 @@ class RecordingConnection:
         registry: TerminalRegistry,
         sn: str,
         answer: Callable[[str], TerminalReply | None] = lambda msgid: TerminalReply(msgid, None, 0, "ok"),
+        address: str = "192.0.2.7",
     ) -> None:
         self.sn = sn
-        self.address = "192.0.2.7"
+        self.address = address
         self.connected_at = self.last_seen = _START
         self.frames: list[bytes] = []
         self.is_delivered: bool | None = True

@@ -217,6 +217,32 @@ async def test_too_many_wrong_passwords_block_that_address_for_that_sn_only() ->
         assert await status_of(system, "/devs/T1", AUTHORIZATION) == 101
 
 
+async def test_unknown_sns_of_one_address_share_one_budget_of_logins() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1"), trusted_proxies=("127.0.0.1",)).open() as system:
+
+        async def attempt(sn: str, address: str, authorization: str = WRONG) -> int:
+            return await status_of(system, f"/devs/{sn}", authorization, headers={"X-Forwarded-For": address})
+
+        assert [await attempt(f"X{number}", "192.0.2.66") for number in range(12)] == [401] * 10 + [429] * 2
+        assert await attempt("T1", "192.0.2.66", AUTHORIZATION) == 101, "known terminals have their own"
+        assert await attempt("X1", "192.0.2.67") == 401
+        # A host may use every address of its IPv6 network.
+        statuses = [await attempt(f"Y{number}", f"2001:db8::{number}") for number in range(12)]
+        assert statuses == [401] * 10 + [429] * 2
+
+
+async def test_terminals_that_wait_for_approval_do_not_reset_the_count_of_a_guesser() -> None:
+    async with TerminalServerUnderTest(known_terminal("T1")).open() as system:
+        statuses = []
+        for number in range(12):
+            statuses.append(await status_of(system, f"/devs/X{number}", WRONG))
+            if statuses[-1] == 401:
+                await status_of(system, "/devs/PENDING")
+        assert statuses == [401] * 10 + [429] * 2
+        assert await status_of(system, "/devs/PENDING") == 429
+        assert [one.sn for one in system.admission.pending] == ["PENDING"]
+
+
 async def _run_terminal(system: TerminalServerUnderTest, sn: str) -> SimulatedTerminal:
     terminal = SimulatedTerminal(system.terminal_url, sn)
     task = asyncio.get_running_loop().create_task(terminal.run())
@@ -241,11 +267,14 @@ async def test_a_storm_of_unauthenticated_clients_does_not_keep_a_terminal_out()
     # A third of the usual cost: still far slower than the handshakes arrive.
     hashed = Argon2(time_cost=3, memory_cost=16_384, parallelism=1).hash(PASSWORD)
     # A busy machine needs more than the usual ten seconds for the queue of verifications.
-    system = TerminalServerUnderTest(known_terminal("T1"), password=hashed, limits={"handshake_seconds": 60})
+    system = TerminalServerUnderTest(
+        known_terminal("T1"), password=hashed, limits={"handshake_seconds": 60}, trusted_proxies=("127.0.0.1",)
+    )
     async with system.open():
 
         async def wrong_login(number: int) -> int:
-            return await status_of(system, f"/devs/X{number}", aiohttp.encode_basic_auth(USERNAME, f"wrong {number}"))
+            wrong = aiohttp.encode_basic_auth(USERNAME, f"wrong {number}")
+            return await status_of(system, f"/devs/X{number}", wrong, headers={"X-Forwarded-For": f"192.0.2.{number}"})
 
         storm = [asyncio.get_running_loop().create_task(wrong_login(number)) for number in range(100)]
         await until(lambda: system.server.statistics().refused.get(503, 0) > 0)

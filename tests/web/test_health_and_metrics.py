@@ -8,7 +8,7 @@ import pytest
 from bridge.core.ports import DesiredPersons
 from bridge.model.events import TerminalRefused
 from bridge.model.terminal import PersonCounts
-from tests.support.core import known_terminal
+from tests.support.core import RecordingConnection, known_terminal
 from tests.support.persons import NoPersons
 from tests.support.web import WebServerUnderTest
 
@@ -99,6 +99,7 @@ async def test_metrics_count_without_names() -> None:
             await session.post(f"/api/terminals/{sn}/open", json={"request_id": "r-1"})
         await session.post("/api/groups/lobby/reboot")
         site.events.publish(TerminalRefused(at=site.clock.now(), sn="X1", address="192.0.2.9", reason="no"))
+        site.registry.connected(RecordingConnection(site.registry, "T1"))
         async with session.get("/metrics") as response:
             text = await response.text()
             assert response.content_type == "text/plain"
@@ -116,6 +117,7 @@ async def test_metrics_count_without_names() -> None:
         'facebridge_queue_length{queue="presses"} 3.0',
         'facebridge_broker_connected{connection="live"} 1.0',
         "facebridge_terminals_refused_total 1.0",
+        "facebridge_terminals_replaced_total 1.0",
         'facebridge_build_info{version="',
     ):
         assert f"\n{line}" in text
