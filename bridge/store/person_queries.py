@@ -41,10 +41,30 @@ _MAX_PARAMETERS = 500
 # Entries
 
 
-def pending(connection: Connection, sn: str, limit: int) -> list[PersonEntry]:
-    """Return the oldest changes that a terminal has not answered yet, by revision."""
-    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
-    return _entries(connection, query.order_by(PERSON_ENTRY.c.revision).limit(limit))
+def pending_window(
+    connection: Connection, sn: str, removals_after: int, others_after: int, limit: int
+) -> tuple[list[PersonEntry], list[PersonEntry]]:
+    """Return changes that a terminal has not answered yet, by revision.
+
+    Args:
+        connection: a connection.
+        sn: the terminal.
+        removals_after: the revision after which the removals begin.
+        others_after: the revision after which the other changes begin.
+        limit: the maximum number of each.
+
+    Returns:
+        The removals of persons, with disabled ones and the removal of everyone, and the other changes.
+    """
+    column = PERSON_ENTRY.c
+
+    def part(*, held: bool, after: int) -> list[PersonEntry]:
+        query = select(PERSON_ENTRY).where(
+            column.sn == sn, _is(DeliveryState.PENDING), column.held == held, column.revision > after
+        )
+        return _entries(connection, query.order_by(column.revision).limit(limit))
+
+    return part(held=False, after=removals_after), part(held=True, after=others_after)
 
 
 def page(connection: Connection, sn: str, after: str, limit: int) -> list[PersonEntry]:
@@ -152,8 +172,9 @@ def next_revisions(connection: Connection, count: int) -> int:
 def first_pending(connection: Connection, sn: str) -> int | None:
     """Return the revision of a terminal's oldest pending change."""
     query = select(func.min(PERSON_ENTRY.c.revision)).where(PERSON_ENTRY.c.sn == sn, _is(DeliveryState.PENDING))
-    first: int | None = connection.execute(query).scalar()
-    return first
+    # One query for each value of `held`: a single one would read all pending changes in the index.
+    found = (connection.execute(query.where(PERSON_ENTRY.c.held == held)).scalar() for held in (False, True))
+    return min((revision for revision in found if revision is not None), default=None)
 
 
 def counts(connection: Connection, sns: Collection[str] | None = None) -> dict[str, PersonCounts]:

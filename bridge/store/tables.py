@@ -99,8 +99,8 @@ PERSON_ENTRY = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("asked", _Json, comment="who waits for the last word"),
     CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
-    # Finds the next changes of a terminal in their order, and the oldest one.
-    Index(None, "sn", "delivery", "revision"),
+    # Finds the next changes of a terminal, removals and others, each in their order, and the oldest one.
+    Index(None, "sn", "delivery", "held", "revision"),
     # Finds the entries that a sync or a removal of everyone has not reached yet.
     Index(None, "sn", "revision"),
     Index(None, "photo_sha256"),

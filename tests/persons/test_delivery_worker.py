@@ -21,7 +21,7 @@ from bridge.persons.delivery.worker import WINDOW, DeliveryTimes
 from bridge.persons.transactions import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
-from bridge.store.person_queries import pending
+from bridge.store.person_queries import pending_window
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests, sent, silent
 from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
@@ -155,7 +155,7 @@ async def test_an_answer_to_a_superseded_change_does_not_count(system: PersonSys
 
 async def test_an_answer_stored_after_a_newer_change_does_not_confirm_it(system: PersonSystem) -> None:
     await system.set(person("p1"), request_id="r")
-    (older,) = await system.read(pending, "T1", 1)
+    _, (older,) = await system.read(pending_window, "T1", -1, -1, 1)
     await system.set({"id": "p1", "name": "Newer"}, request_id="r")
     # The answer came in before the change, but is stored after it.
     recorder = AnswerRecorder(system.transactions, retry_seconds=1)
@@ -210,7 +210,7 @@ async def test_a_refused_person_is_sent_again_only_on_request(system: PersonSyst
     assert sent(obeying) == ["set p3"]
     await system.sync()
     await system.settled()
-    assert sent(obeying) == ["set p3", "set p1", "remove p2", "set p3"]
+    assert sent(obeying) == ["set p3", "remove p2", "set p1", "set p3"]
     assert system.person_service.counts("T1") == PersonCounts(desired=2, confirmed=2)
 
 
@@ -223,6 +223,51 @@ async def test_an_unanswered_person_does_not_block_many_others(quick: PersonSyst
     await until(lambda: quick.person_service.counts("T1").pending == 1)
     assert (await quick.delivery())["p000"] == "pending"
     assert sent(connection).count("set p001") == 1
+
+
+async def test_a_whole_window_of_unanswered_persons_does_not_block_others(quick: PersonSystem) -> None:
+    silent_persons = {f"set p{number:03}" for number in range(WINDOW + 6)}
+
+    def all_but_the_first(msgid: str) -> TerminalReply | None:
+        return None if sent(connection)[-1] in silent_persons else TerminalReply(msgid, None, 0, "ok")
+
+    connection = quick.connect(answer=all_but_the_first)
+    await quick.set(*(person(f"p{number:03}") for number in range(len(silent_persons) + 10)))
+    await until(lambda: quick.person_service.counts("T1").pending == len(silent_persons))
+    # They are tried on, and a late answer still counts.
+    count = sent(connection).count("set p000")
+    await until(lambda: sent(connection).count("set p000") > count)
+    last = max(index for index, name in enumerate(sent(connection)) if name == "set p000")
+    answer(quick, connection, connection.frames[last])
+    await until(lambda: quick.person_service.counts("T1").pending == len(silent_persons) - 1)
+
+
+async def test_a_removal_does_not_wait_behind_other_changes(system: PersonSystem) -> None:
+    connection = system.connect(answer=silent)
+    await system.set(*(person(f"p{number:03}") for number in range(2 * WINDOW)))
+    await until(lambda: connection.frames)
+    await system.set({"id": "p100", "enabled": False})
+    await system.remove("p050")
+    for number in range(3):
+        await until(lambda: len(connection.frames) == number + 1)  # noqa: B023  awaited within the loop
+        answer(system, connection, connection.frames[-1])
+    await until(lambda: len(connection.frames) == 4)
+    assert sent(connection) == ["set p000", "remove p100", "remove p050", "set p001"]
+
+
+async def test_a_superseded_slow_change_is_not_sent_any_more(quick: PersonSystem) -> None:
+    def all_but_the_first(msgid: str) -> TerminalReply | None:
+        return None if sent(connection)[-1] == "set p000" else TerminalReply(msgid, None, 0, "ok")
+
+    connection = quick.connect(answer=all_but_the_first)
+    await quick.set(*(person(f"p{number:03}") for number in range(WINDOW + 10)))
+    await until(lambda: quick.person_service.counts("T1").pending == 1)
+    await quick.remove("p000")
+    await quick.settled()
+    count = len(connection.frames)
+    await quick.set(person("p001"))
+    await quick.settled()
+    assert sent(connection)[count:] == ["set p001"]
 
 
 async def test_a_person_that_crashes_the_terminal_does_not_block_others(system: PersonSystem) -> None:

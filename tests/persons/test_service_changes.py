@@ -338,9 +338,9 @@ async def test_requests_go_on_waiting_during_a_sync(system: PersonSystem) -> Non
     connection = system.connect()
     assert await system.final_outcomes(5) == [
         ("all", None, "ok"),
-        ("set", "p1", "ok"),
         ("gone", "stranger", "ok"),
+        ("set", "p1", "ok"),
         ("s1", None, "ok"),
         ("s2", None, "ok"),
     ]
-    assert sent(connection) == ["remove everyone", "set p1", "remove stranger"]
+    assert sent(connection) == ["remove everyone", "remove stranger", "set p1"]

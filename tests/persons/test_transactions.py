@@ -14,7 +14,7 @@ from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.persons.transactions import BATCH, PersonTransaction
-from bridge.store.person_queries import pending
+from bridge.store.person_queries import pending_window
 from bridge.store.photos import PLAIN
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system
 
@@ -68,7 +68,8 @@ async def test_entries_include_the_changes_of_the_transaction(system: PersonSyst
         assert transaction.entries("T3", ["p1", "p2"]) == {}
 
     await run(system, work)
-    assert [entry.person_id for entry in await system.read(pending, "T1", 10)] == ["p1", "p3"]
+    _, others = await system.read(pending_window, "T1", -1, -1, 10)
+    assert [entry.person_id for entry in others] == ["p1", "p3"]
 
 
 async def test_revisions_are_given_out_once(system: PersonSystem) -> None:

@@ -69,7 +69,7 @@ async def test_entries_come_back_as_they_were_put(database: Database) -> None:
     assert await database.write(put) == [removal, full]
     assert await database.read(queries.entry, "T1", "p1") == full
     assert await database.read(queries.entry, "T2", "p1") is None
-    assert await database.read(queries.pending, "T1", 10) == [removal]
+    assert await database.read(queries.pending_window, "T1", -1, -1, 10) == ([removal], [])
     assert await database.read(queries.page, "T1", "", 10) == [full]
     assert await database.read(read_photo, PLAIN, "a" * 64) == b"jpeg"
 

@@ -1,7 +1,11 @@
-"""Decides what is sent to a terminal next: a pure function of its pending changes and of the attempts so far.
+"""Decides what is sent to a terminal next: pure functions of its pending changes and of the attempts so far.
 
 The newest change of every person is one entry, so the order of changes to one person needs no attention here. The
-removal of everyone does: earlier changes must not follow it, and later changes must not precede it.
+removal of everyone does: later changes must not precede it. Earlier ones are removed, or sent again after it.
+
+Removals and disabled persons go first, because each may be someone who must not pass the door any more. An entry that
+the terminal leaves unanswered becomes *slow*: it then gets one frame in `SLOW_INTERVAL`, so that it cannot hold up the
+others, and they cannot hold it up.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,8 +14,11 @@ from dataclasses import dataclass
 from bridge.model.person_entry import PersonEntry
 
 MAX_ATTEMPTS_FIRST = 3
-"""Attempts after which an unanswered entry lets the others go first: a person that makes the terminal crash must not
-keep all others out."""
+"""Attempts without an answer after which an entry is slow: a person that makes the terminal crash must not keep all
+others out."""
+
+SLOW_INTERVAL = 8
+"""One frame in so many goes to a slow entry while there are others to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +33,17 @@ class Attempts:
     count: int
     due: float
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether the entry lets the others go first."""
+        return self.count >= MAX_ATTEMPTS_FIRST
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this entry now."""
+    """Send the entry of this revision now. It may be a slow one that is not in the window any more."""
 
-    entry: PersonEntry
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +54,61 @@ class Wait:
 
 
 def next_step(
-    pending: Sequence[PersonEntry],
+    window: Sequence[PersonEntry],
     answered: Collection[int],
     attempts: Mapping[int, Attempts],
-    busy_until: float | None,
+    frames_since_slow: int,
     now: float,
 ) -> Send | Wait:
-    """Return the next step.
+    """Return the next step while no frame is in flight.
 
     Args:
-        pending: the changes that the terminal has not confirmed yet, by revision; later ones may be missing.
+        window: the first changes that are neither answered nor slow, of removals and of all others.
         answered: revisions whose answer is not stored yet.
-        attempts: by revision, the attempts that have no answer.
-        busy_until: the time until which the answer to the frame in flight is awaited; None: no frame is in flight.
+        attempts: by revision, the attempts that have no answer, also of slow entries that are not in the window.
+        frames_since_slow: the number of frames that were sent since the last one with a slow entry.
         now: the present time, on the scale of the others (`Clock.boottime`).
     """
-    open_entries = [entry for entry in pending if entry.revision not in answered]
-    sendable = _up_to_removal(open_entries)
-    if not sendable:
-        return Wait(None)
-    if busy_until is not None and now < busy_until:
-        return Wait(busy_until)
-    due = [entry for entry in sendable if _due(entry, attempts) <= now]
-    if not due:
-        return Wait(min(_due(entry, attempts) for entry in sendable))
-    return Send(min(due, key=lambda entry: (_count(entry, attempts) >= MAX_ATTEMPTS_FIRST, entry.revision)))
+    everyone = next((one for one in window if one.person_id is None and one.revision not in answered), None)
+    if everyone is not None:
+        due_at = _due(everyone.revision, attempts)
+        return Send(everyone.revision) if due_at <= now else Wait(due_at)
+    prompt = [one for one in window if one.revision not in answered and not _is_slow(one, attempts)]
+    slow = {revision: one.due for revision, one in attempts.items() if one.is_slow and revision not in answered}
+    due = [one for one in prompt if _due(one.revision, attempts) <= now]
+    due_slow = [revision for revision, due_at in slow.items() if due_at <= now]
+    if due_slow and (not due or frames_since_slow >= SLOW_INTERVAL - 1):
+        return Send(min(due_slow, key=lambda revision: (slow[revision], revision)))
+    if due:
+        return Send(min(due, key=lambda one: (one.held, one.revision)).revision)
+    times = [*(_due(one.revision, attempts) for one in prompt), *slow.values()]
+    return Wait(min(times, default=None))
+
+
+def is_finished(entry: PersonEntry, answered: Collection[int], attempts: Mapping[int, Attempts]) -> bool:
+    """Return whether the window has no use for an entry any more: it is answered, or slow.
+
+    The removal of everyone stays in the window until it is answered, because nothing may pass it.
+    """
+    return entry.revision in answered or (entry.person_id is not None and _is_slow(entry, attempts))
+
+
+def next_start(
+    entries: Sequence[PersonEntry], start: int, answered: Collection[int], attempts: Mapping[int, Attempts]
+) -> int:
+    """Return the revision after which the next window begins.
+
+    Args:
+        entries: the removals of the present window by revision, or its other entries.
+        start: the revision after which this window began.
+        answered: as in `next_step`.
+        attempts: as in `next_step`.
+    """
+    for entry in entries:
+        if not is_finished(entry, answered, attempts):
+            break
+        start = entry.revision
+    return start
 
 
 def repeat_seconds(count: int, first: float, longest: float) -> float:
@@ -75,18 +117,11 @@ def repeat_seconds(count: int, first: float, longest: float) -> float:
     return min(first * 2.0 ** min(count - 1, 32), longest)
 
 
-def _up_to_removal(entries: Sequence[PersonEntry]) -> Sequence[PersonEntry]:
-    for index, entry in enumerate(entries):
-        if entry.person_id is None:
-            return entries[: index or 1]
-    return entries
-
-
-def _due(entry: PersonEntry, attempts: Mapping[int, Attempts]) -> float:
-    earlier = attempts.get(entry.revision)
+def _due(revision: int, attempts: Mapping[int, Attempts]) -> float:
+    earlier = attempts.get(revision)
     return float("-inf") if earlier is None else earlier.due
 
 
-def _count(entry: PersonEntry, attempts: Mapping[int, Attempts]) -> int:
+def _is_slow(entry: PersonEntry, attempts: Mapping[int, Attempts]) -> bool:
     earlier = attempts.get(entry.revision)
-    return 0 if earlier is None else earlier.count
+    return earlier is not None and earlier.is_slow

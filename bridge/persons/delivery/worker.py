@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.core.ports import Connection, ConnectionLostError
 from bridge.core.registry import KnownTerminal
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import PersonEntry
+from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter, UnsendableError
-from bridge.persons.delivery.plan import Attempts, Send, next_step, repeat_seconds
+from bridge.persons.delivery.plan import Attempts, Send, Wait, is_finished, next_start, next_step, repeat_seconds
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
@@ -19,8 +19,7 @@ from bridge.store import person_queries as queries
 _LOGGER = logging.getLogger(__name__)
 
 WINDOW = 64
-"""Changes of one terminal that are read together. A terminal that answers moves the window on; for a terminal that
-leaves so many without an answer a larger one would be useless."""
+"""Removals of one terminal that are read together, and other changes. Answered and slow ones move the window on."""
 
 _MAX_MSGIDS = 8
 """Attempts of one change whose late answers still count: at the longest interval this is more than an hour."""
@@ -71,8 +70,25 @@ class DeliveryContext:
 
 @dataclass(slots=True)
 class _Sent:
+    person_id: str | None
+    is_removal: bool
     attempts: Attempts
     msgids: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Part:
+    """The removals of the window, or its other changes.
+
+    Attributes:
+        entries: the entries by revision.
+        start: the revision after which they begin.
+        has_more: whether there are more in the store.
+    """
+
+    entries: Sequence[PersonEntry] = ()
+    start: int = -1
+    has_more: bool = False
 
 
 class DeliveryWorker:
@@ -87,7 +103,9 @@ class DeliveryWorker:
         self._context = context
         self._clock = context.transactions.context.clock
         self._wake = asyncio.Event()
-        self._window: list[PersonEntry] = []
+        self._removals = _Part()
+        self._others = _Part()
+        self._frames_since_slow = 0
         self._stale = True
         self._recorded = False
         self._answered: set[int] = set()
@@ -128,19 +146,14 @@ class DeliveryWorker:
                 continue
             if self._in_flight is None and not self._context.transactions.counts(self._sn).pending:
                 return True
-            if self._stale and not await self._read():
+            if (self._stale or self._is_used_up()) and not await self._read():
                 continue
-            step = next_step(
-                self._window,
-                self._answered,
-                {revision: sent.attempts for revision, sent in self._sent.items()},
-                self._busy_until if self._in_flight is not None else None,
-                self._clock.boottime(),
-            )
-            if isinstance(step, Send):
-                await self._send(connection, step.entry)
-            elif self._in_flight is not None:
+            if self._in_flight is not None:
                 await self._pause(self._busy_until)
+                continue
+            step = self._next_step()
+            if isinstance(step, Send):
+                await self._send(connection, step.revision)
             elif self._recorded:
                 # Stored answers make room in the window.
                 self._stale = True
@@ -148,30 +161,78 @@ class DeliveryWorker:
                 await self._pause(step.until)
         return False
 
+    @property
+    def _attempts(self) -> Mapping[int, Attempts]:
+        return {revision: sent.attempts for revision, sent in self._sent.items()}
+
+    def _next_step(self) -> Send | Wait:
+        window = [*self._removals.entries, *self._others.entries]
+        return next_step(window, self._answered, self._attempts, self._frames_since_slow, self._clock.boottime())
+
+    def _is_used_up(self) -> bool:
+        """Return whether the next part of the window must be read.
+
+        Not before an answer is stored: this bounds the answers that wait while the store cannot be written.
+        """
+        if self._answered and not self._recorded:
+            return False
+        attempts = self._attempts
+        return any(
+            part.has_more and all(is_finished(entry, self._answered, attempts) for entry in part.entries)
+            for part in (self._removals, self._others)
+        )
+
     async def _read(self) -> bool:
         """Read the window; return False if it is out of date already or the store failed."""
         self._stale = self._recorded = False
+        attempts = self._attempts
+        for part in (self._removals, self._others):
+            part.start = next_start(part.entries, part.start, self._answered, attempts)
         try:
-            self._window = await self._context.transactions.context.database.read(queries.pending, self._sn, WINDOW)
+            removals, others = await self._context.transactions.context.database.read(
+                queries.pending_window, self._sn, self._removals.start, self._others.start, WINDOW
+            )
         except UnavailableError as error:
-            _LOGGER.warning("persons for terminal %s cannot be read: %s", self._sn, error, extra={"sn": self._sn})
-            await self._pause_for_store()
+            await self._store_failed("persons", error)
             return False
-        revisions = {entry.revision for entry in self._window}
+        for part, entries in ((self._removals, removals), (self._others, others)):
+            part.entries = entries
+            part.has_more = len(entries) == WINDOW
+        revisions = {entry.revision for entry in (*removals, *others)}
         self._answered &= revisions
-        for revision in self._sent.keys() - revisions:
-            self._give_up(revision)
+        for revision, sent in list(self._sent.items()):
+            start = (self._removals if sent.is_removal else self._others).start
+            # Slow entries before the window are looked up when their turn comes.
+            if revision not in revisions and not (sent.attempts.is_slow and revision <= start):
+                self._give_up(revision)
         return not self._stale
 
-    async def _send(self, connection: Connection, entry: PersonEntry) -> None:
+    async def _find(self, revision: int) -> PersonEntry | None:
+        """Return a pending entry, which may be before the window; None if a later change has replaced it."""
+        for entry in (*self._removals.entries, *self._others.entries):
+            if entry.revision == revision:
+                return entry
+        person_id = self._sent[revision].person_id
+        assert person_id is not None, "the removal of everyone stays in the window"
+        found = await self._context.transactions.context.database.read(queries.entry, self._sn, person_id)
+        if found is not None and found.revision == revision and found.delivery is DeliveryState.PENDING:
+            return found
+        self._give_up(revision)
+        return None
+
+    async def _send(self, connection: Connection, revision: int) -> None:
         msgid = self._context.new_msgid()
+        entry: PersonEntry | None = None
         try:
+            entry = await self._find(revision)
+            if entry is None:
+                return
             frame = await self._context.frames.write(entry, msgid=msgid, key=self._known.terminal.key)
         except UnavailableError as error:
-            _LOGGER.warning("a person for terminal %s cannot be read: %s", self._sn, error, extra={"sn": self._sn})
-            await self._pause_for_store()
+            await self._store_failed("a person", error)
             return
         except UnsendableError as error:
+            assert entry is not None
             _LOGGER.warning(
                 "a person cannot be sent: %s", error, extra={"sn": self._sn, "person_id": entry.person_id or "everyone"}
             )
@@ -204,7 +265,8 @@ class DeliveryWorker:
             interval *= 1 + _JITTER * self._context.random()
         attempts = Attempts(count, now + interval)
         if sent is None:
-            sent = self._sent[entry.revision] = _Sent(attempts)
+            sent = self._sent[entry.revision] = _Sent(entry.person_id, not entry.held, attempts)
+        self._frames_since_slow = 0 if sent.attempts.is_slow else self._frames_since_slow + 1
         sent.attempts = attempts
         sent.msgids.append(msgid)
         if len(sent.msgids) > _MAX_MSGIDS:
@@ -269,6 +331,7 @@ class DeliveryWorker:
         except TimeoutError:
             return
 
-    async def _pause_for_store(self) -> None:
+    async def _store_failed(self, what: str, error: UnavailableError) -> None:
+        _LOGGER.warning("%s for terminal %s cannot be read: %s", what, self._sn, error, extra={"sn": self._sn})
         self._stale = True
         await asyncio.sleep(self._context.times.store_retry)

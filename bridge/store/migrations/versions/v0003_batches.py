@@ -10,6 +10,8 @@ down_revision = "0002"
 def upgrade() -> None:
     """Add what is new."""
     op.create_index("ix_person_entry_sn_revision", "person_entry", ["sn", "revision"])
+    op.create_index("ix_person_entry_sn_delivery_held_revision", "person_entry", ["sn", "delivery", "held", "revision"])
+    op.drop_index("ix_person_entry_sn_delivery_revision", "person_entry")
     op.create_table(
         "person_job",
         sa.Column("sn", sa.String(64), nullable=False),
