@@ -54,6 +54,12 @@ _BROKER_TIMEOUT_SECONDS = 5.0
 _EMBEDDED_BROKER_WARNING = "embedded broker: for trying out only; person changes are lost when it stops"
 """Published in `B/bridge/info` as a promise that does not hold."""
 
+_PROTOCOL_3_WARNING = (
+    "mqtt.protocol is 3.1.1: a retained press without asked_at that another broker forwards looks new, and opens the "
+    'door each time the brokers reconnect; use mqtt.protocol "5"'
+)
+"""Published in the same place. Over 3.1.1 a broker clears the retain flag of a message that it forwards at once."""
+
 _GARBAGE_THRESHOLDS = (20_000, 50, 100)
 """The cyclic garbage collector runs rarely after the start: with 5,000 terminals this halved the p99 of an open."""
 
@@ -105,6 +111,8 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
             settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
             announce(f"using an embedded broker on 127.0.0.1:{settings.mqtt.port}, for trying out only: set mqtt.host")
             warnings = [_EMBEDDED_BROKER_WARNING]
+        elif settings.mqtt.protocol == "3.1.1":
+            warnings = [_PROTOCOL_3_WARNING]
         bridge = await stack.enter_async_context(running_bridge(settings, warnings))
         await _wait_for_broker(bridge.mqtt, stop)
         announce(bridge.describe())

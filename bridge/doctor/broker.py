@@ -91,7 +91,8 @@ async def check_protocol_5(access: BrokerAccess) -> list[Finding]:
     return [
         make_finding(
             "protocol_5_possible",
-            "the broker also supports MQTT 5: with it empty presses, Response Topics and reasons for refusals work",
+            "the broker also supports MQTT 5: with it the bridge recognises every retained press, and empty presses, "
+            "Response Topics and reasons for refusals work",
             'set mqtt.protocol to "5"',
         )
     ]

@@ -38,6 +38,7 @@ class RepeatedPresses:
 
     def find(self, digest: str) -> "asyncio.Task[Reply | GroupSummary] | None":
         """Return the press that was started for a message with this digest."""
+        self._forget(self._clock.boottime())
         return self._presses.get(digest)
 
     def add(self, digest: str, press: "asyncio.Task[Reply | GroupSummary]", asked_at: datetime) -> None:
@@ -47,5 +48,8 @@ class RepeatedPresses:
         forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + self._deadline
         self._presses[digest] = press
         heapq.heappush(self._forget_at, (forget_at, digest))
-        while self._forget_at[0][0] <= now or len(self._forget_at) > _MAX_PRESSES:
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._forget_at and (self._forget_at[0][0] <= now or len(self._forget_at) > _MAX_PRESSES):
             del self._presses[heapq.heappop(self._forget_at)[1]]

@@ -130,6 +130,16 @@ async def test_an_embedded_broker_is_announced_and_published_as_a_warning(tmp_pa
             assert "embedded broker" in info.json["warnings"][0]
 
 
+async def test_mqtt_3_is_published_as_a_warning(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = configuration(mosquitto.port, mqtt={"protocol": "3.1.1"})
+    async with (
+        BridgeProcess(tmp_path, settings).running(),
+        mqtt_client(mosquitto.port, "facebridge/bridge/info") as client,
+    ):
+        info = await client.wait_for("facebridge/bridge/info")
+        assert [warning for warning in info.json["warnings"] if "mqtt.protocol is 3.1.1" in warning]
+
+
 async def test_the_log_can_be_json(tmp_path: Path, mosquitto: Mosquitto) -> None:
     settings = configuration(mosquitto.port, logging={"format": "json"})
     async with BridgeProcess(tmp_path, settings).running() as bridge, mqtt_client(mosquitto.port) as client:

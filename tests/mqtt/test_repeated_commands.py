@@ -134,4 +134,7 @@ async def test_the_presses_that_are_remembered_are_bounded() -> None:
     clock.seconds += 3600
     presses.add("newer", task, clock.now())
     assert presses.find("new") is task, "its asked_at does not make it too old yet"
+    clock.seconds += 5
+    assert presses.find("new") is None
+    assert len(presses) == 0
     await task
