@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
 from bridge.core.ports import PersonRequest
-from bridge.model.commands import SetPersons
+from bridge.model.commands import PersonChange, SetPersons
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.names import is_person_id
 from bridge.persons.photos.preparation import PhotoPreparer, PreparedPhoto
@@ -65,6 +65,9 @@ class Preparation:
         Returns:
             For each request its persons in their order; nothing for a request that sets none. The requests of a
             group's members follow one another with the same change: they share its persons.
+
+        Raises:
+            UnavailableError: the bridge cannot convert pictures now.
         """
         prepared: list[list[PreparedPerson | None]] = []
         work: list[tuple[list[PreparedPerson | None], int, object]] = []
@@ -84,9 +87,12 @@ class Preparation:
             for persons, position, value in waiting:
                 persons[position] = await self._person(value, None if len(persons) == 1 else position)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_CONCURRENT_PERSONS):
-                group.create_task(prepare_waiting())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_CONCURRENT_PERSONS):
+                    group.create_task(prepare_waiting())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         return [[person for person in persons if person is not None] for persons in prepared]
 
     async def _person(self, value: object, position: int | None) -> PreparedPerson:
@@ -99,6 +105,16 @@ class Preparation:
         except InvalidError as error:
             return replace(person, faults=person.located(error.faults))
         return replace(person, person_id=patch.id, patch=patch, photo=photo)
+
+
+def unprepared(change: PersonChange) -> list[PreparedPerson]:
+    """Return the persons that a change sets, with nothing but their ids."""
+    if not isinstance(change, SetPersons):
+        return []
+    return [
+        PreparedPerson(position=position, person_id=_readable_id(value))
+        for position, value in enumerate(change.persons)
+    ]
 
 
 def _readable_id(value: object) -> str | None:

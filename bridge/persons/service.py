@@ -20,10 +20,11 @@ from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
+from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, PhotoGarbageCollector
 from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
-from bridge.persons.preparation import Preparation, PreparedPerson
+from bridge.persons.preparation import Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import person_queries as queries
@@ -71,8 +72,7 @@ class PersonService:
         self._transactions = transactions
         self._database = transactions.context.database
         self._preparation = Preparation(photos, options.timezone)
-        # The order of calls; asyncio.Lock serves its waiters in the order in which they came.
-        self._order = asyncio.Lock()
+        self._order = FifoGate()
         self._outbox = Outbox(self._database)
         transactions.listen(self._outbox.committed)
         self._garbage_collector = PhotoGarbageCollector(self._database)
@@ -111,7 +111,8 @@ class PersonService:
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
         """Check the requests, apply them in their order in one transaction, and return once it is committed.
 
-        Calls take effect in the order in which they were made; their photos are prepared at the same time.
+        For each terminal, calls take effect in the order in which they were made; their photos are prepared at the same
+        time. A call whose photo takes long holds up only later calls for the same terminals.
 
         Returns:
             For each request its replies, one a person: `accepted`, `invalid` (that person stays as it was) or
@@ -126,17 +127,28 @@ class PersonService:
             ]
 
         async with asyncio.TaskGroup() as group:
-            preparing = group.create_task(self._preparation.prepare(requests))
-            async with self._order:
-                prepared = await preparing
-                stored = self._transactions.run(apply)
+            preparing = group.create_task(self._prepare(requests))
+            async with self._order.reserve(request.sn for request in requests):
+                prepared, failure = await preparing
+                stored = None if failure is not None else self._transactions.run(apply)
         try:
-            return await stored
+            if stored is not None:
+                return await stored
         except UnavailableError as error:
-            return [
-                _unavailable(context, request, persons, str(error))
-                for request, persons in zip(requests, prepared, strict=True)
-            ]
+            failure = error
+        return [
+            _unavailable(context, request, persons, str(failure))
+            for request, persons in zip(requests, prepared, strict=True)
+        ]
+
+    async def _prepare(
+        self, requests: Sequence[PersonRequest]
+    ) -> tuple[Sequence[Sequence[PreparedPerson]], UnavailableError | None]:
+        """Prepare the persons of each request; if pictures cannot be converted now, return them unprepared."""
+        try:
+            return await self._preparation.prepare(requests), None
+        except UnavailableError as error:
+            return [unprepared(request.change) for request in requests], error
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         """Return what a terminal should hold, without photos, as `persons` of a reply. Raises UnavailableError."""
@@ -153,7 +165,7 @@ class PersonService:
 
     async def forget(self, sn: str) -> None:
         """Delete everything that is stored for a terminal. Raises UnavailableError."""
-        async with self._order:
+        async with self._order.reserve([sn]):
             forgotten = self._transactions.run(lambda transaction: changes.forget(transaction, sn))
         await forgotten
 

@@ -72,6 +72,7 @@ class PersonSystem:
         boot_id: str = "this boot",
         sns: Sequence[str] = ("T1", "T2"),
         remove_expired: int | None = None,
+        photos: PhotoPreparer | None = None,
     ) -> None:
         self.database = database
         self.clock = clock or ManualClock()
@@ -79,7 +80,7 @@ class PersonSystem:
         self.registry = TerminalRegistry(self.events, self.clock)
         for sn in sns:
             self.registry.put(known_terminal(sn))
-        self.photos = PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
+        self.photos = photos or PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
         self.transactions = TransactionRunner(
             PersonContext(database=database, cipher=PLAIN, events=self.events, clock=self.clock, boot_id=boot_id)
         )

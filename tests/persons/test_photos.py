@@ -7,7 +7,7 @@ import random
 import struct
 import sys
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from bridge.model.faults import InvalidError
-from bridge.persons.photos.conversion import MAXIMUM_PIXELS, MAXIMUM_SCANS, TARGET_BYTES, convert_photo
-from bridge.persons.photos.jpeg_markers import plain_size
+from bridge.persons.photos.conversion import (
+    MAXIMUM_PIXELS,
+    MAXIMUM_SCANS,
+    TARGET_BYTES,
+    convert_photo,
+    ignore_decoder_warnings,
+)
+from bridge.persons.photos.jpeg_markers import MAXIMUM_SEGMENTS, plain_size
 from bridge.persons.photos.preparation import PhotoPreparer, encode_base64
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
 from bridge.protocol.photos import escape_photo, unescape_photo
@@ -74,8 +80,8 @@ def assert_upright(jpeg: bytes) -> None:
         assert is_about(image.getpixel((width * x // 4, height * y // 4)), colour), (x, y)
 
 
-@pytest.fixture
-async def preparer() -> AsyncIterator[PhotoPreparer]:
+@pytest.fixture(scope="module")
+def preparer() -> Iterator[PhotoPreparer]:
     preparer = PhotoPreparer()
     yield preparer
     preparer.close()
@@ -407,8 +413,7 @@ async def test_a_picture_that_is_cut_off_is_a_fault(preparer: PhotoPreparer, dat
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=10),
 )
 def test_a_damaged_picture_gives_a_photo_or_a_fault(kind: str, changes: list[tuple[float, int]]) -> None:
-    preparer = PhotoPreparer()  # its constructor silences the warnings of decoders
-    preparer.close()
+    ignore_decoder_warnings()
     data = bytearray(WHOLE[kind])
     for share, value in changes:
         data[int(share * len(data))] = value
@@ -463,9 +468,40 @@ async def test_a_jpeg_of_endless_scans_is_a_fault_and_not_decoded(preparer: Phot
     assert f"more than {MAXIMUM_SCANS} scans" in await fault_of(preparer, bomb)
 
 
-async def test_a_heic_is_a_fault_if_it_cannot_be_read(preparer: PhotoPreparer, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_scans(jpeg: bytes, count: int) -> bytes:
+    """Repeat the last scan of a progressive JPEG."""
+    last = jpeg.rindex(b"\xff\xda")
+    return jpeg[:last] + jpeg[last:-2] * count + jpeg[-2:]
+
+
+@pytest.mark.parametrize("comment", [b"\xff\xfe\0\2", b"\xff\xfe\0\3x"])
+async def test_a_jpeg_of_endless_segments_is_a_fault_and_not_decoded(preparer: PhotoPreparer, comment: bytes) -> None:
+    scans = with_scans(saved(Image.new("RGB", LARGEST, RED), "JPEG", progressive=True), 1500)
+    bomb = scans[:2] + comment * MAXIMUM_SEGMENTS + scans[2:]
+    assert len(bomb) < 100_000
+    assert f"more than {MAXIMUM_SEGMENTS} segments" in await fault_of(preparer, bomb)
+
+
+@pytest.mark.parametrize("length", [b"\0\0", b"\0\1"])
+async def test_the_scans_behind_a_segment_of_an_impossible_length_are_counted(
+    preparer: PhotoPreparer, length: bytes
+) -> None:
+    scans = with_scans(saved(corners(), "JPEG", progressive=True), MAXIMUM_SCANS)
+    bomb = scans[:2] + b"\xff\xfe" + length + scans[2:]
+    assert f"more than {MAXIMUM_SCANS} scans" in await fault_of(preparer, bomb)
+
+
+async def test_a_large_picture_may_have_fewer_scans_than_a_small_one(preparer: PhotoPreparer) -> None:
+    small = with_scans(saved(corners(), "JPEG", progressive=True), 50)
+    assert plain_size((await preparer.prepare(inline(small))).jpeg) == (120, 90)
+    large = with_scans(saved(corners((8000, 6000)), "JPEG", progressive=True), 50)
+    assert "59 scans, too many for 8000x6000 pixels" in await fault_of(preparer, large)
+
+
+def test_a_heic_is_a_fault_if_it_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert "install facebridge[heif]" in await fault_of(preparer, heic(corners()))
+    with pytest.raises(InvalidError, match=r"install facebridge\[heif\]"):
+        convert_photo(heic(corners()), LARGEST)
 
 
 async def test_a_too_large_picture_is_a_fault() -> None:
@@ -512,7 +548,8 @@ def test_a_size_below_the_smallest_photo_is_refused() -> None:
         PhotoPreparer(size=(31, 480))
 
 
-async def test_no_conversion_starts_after_closing(preparer: PhotoPreparer) -> None:
+async def test_no_conversion_starts_after_closing() -> None:
+    preparer = PhotoPreparer()
     preparer.close()
     with pytest.raises(RuntimeError):
         await preparer.prepare(inline(sample_photo(1)))

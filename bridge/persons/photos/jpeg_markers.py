@@ -35,6 +35,10 @@ class JpegStructureError(Exception):
     """The file does not begin as a JPEG, or has no readable end marker."""
 
 
+class TooManySegmentsError(JpegStructureError):
+    """The file has more than `MAXIMUM_SEGMENTS`: a decoder might read scans that were not counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A segment of the file.
@@ -54,7 +58,8 @@ def walk(data: bytes) -> Iterator[Segment]:
     """Yield the segments up to the end marker. Skip garbage between them, as decoders do.
 
     Raises:
-        JpegStructureError: the file does not begin as a JPEG, ends too early, or has more than `MAXIMUM_SEGMENTS`.
+        TooManySegmentsError: the file has more than `MAXIMUM_SEGMENTS`.
+        JpegStructureError: the file does not begin as a JPEG, or ends too early.
     """
     if not data.startswith(_START_OF_IMAGE):
         raise JpegStructureError("not a JPEG")
@@ -70,22 +75,30 @@ def walk(data: bytes) -> Iterator[Segment]:
         if marker == Marker.EOI:
             yield Segment(marker, data[position:], in_place)
             return
-        length = 0 if marker in _WITHOUT_LENGTH else int.from_bytes(data[position : position + 2])
+        # The length counts its own two bytes. Decoders read a smaller one as an empty segment, so they find the scans
+        # behind it.
+        length = 0 if marker in _WITHOUT_LENGTH else max(int.from_bytes(data[position : position + 2]), 2)
         payload = data[position + 2 : position + length]
         if length > 0 and len(payload) != length - 2:
             raise JpegStructureError("ends within a segment")
         position += length
         after_scan = marker == Marker.SOS
         yield Segment(marker, payload, in_place)
-    raise JpegStructureError("has too many segments")
+    raise TooManySegmentsError("has too many segments")
 
 
 def count_scans(data: bytes) -> int:
-    """Return how many passes over the picture a decoder makes, up to the first structural error."""
+    """Return how many passes over the picture a decoder makes, up to the first structural error.
+
+    Raises:
+        TooManySegmentsError: not all scans could be counted.
+    """
     scans = 0
     try:
         for segment in walk(data):
             scans += segment.marker == Marker.SOS
+    except TooManySegmentsError:
+        raise
     except JpegStructureError:
         return scans
     return scans
