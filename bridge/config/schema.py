@@ -291,6 +291,7 @@ def configuration_schema(folder: Path) -> Section:
             username=(Nullable(text), None),
             password=(Nullable(secret), None),
             tokens=(_TOKENS, {}),
+            trusted_proxies=(list_of(network, "addresses"), []),
         ),
         logging=section(
             level=(one_of("debug", "info", "warning", "error"), "info"),

@@ -142,6 +142,7 @@ class WebSettings:
     username: str | None
     password: Secret | None
     tokens: Mapping[str, TokenSettings]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,24 +44,29 @@ async def read_bridge_health(settings: WebSettings) -> BridgeHealth:
     base = f"http://{reachable_host(settings.host)}:{settings.port}"
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            async with session.get(f"{base}/readyz") as response:
+            login = _login(settings)
+            async with session.get(f"{base}/readyz", auth=login) as response:
                 if response.headers.get("Server") != "facebridge":
                     return BridgeHealth()
                 checks = orjson.loads(await response.content.read(_MAX_RESPONSE_BYTES)).get("checks", {})
-            metrics = await _read_metrics(session, base, settings)
+            can_log_in = login is not None or settings.username is None
+            metrics = await _read_metrics(session, base, login) if can_log_in else None
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
         return BridgeHealth()
     failed = {shorten(str(name), 60): shorten(str(result), 300) for name, result in checks.items() if result != "ok"}
     return BridgeHealth(answers=True, not_ready=failed, metrics=metrics)
 
 
-async def _read_metrics(session: aiohttp.ClientSession, base: str, settings: WebSettings) -> Mapping[str, float] | None:
-    login = None
-    if settings.username is not None and settings.password is not None:
-        if is_hash(settings.password.reveal()):
-            # The hash is not the password, and a failed login would count as a wrong password.
-            return None
-        login = aiohttp.BasicAuth(settings.username, settings.password.reveal())
+def _login(settings: WebSettings) -> aiohttp.BasicAuth | None:
+    if settings.username is None or settings.password is None or is_hash(settings.password.reveal()):
+        # A hash is not the password, and a failed login would count as a wrong password.
+        return None
+    return aiohttp.BasicAuth(settings.username, settings.password.reveal())
+
+
+async def _read_metrics(
+    session: aiohttp.ClientSession, base: str, login: aiohttp.BasicAuth | None
+) -> Mapping[str, float] | None:
     async with session.get(f"{base}/metrics", auth=login) as response:
         if response.status != 200:
             return None

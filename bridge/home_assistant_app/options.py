@@ -44,6 +44,7 @@ KEYS: Mapping[str, str] = {
             "web.url",
             "web.username",
             "web.password",
+            "web.trusted_proxies",
             "logging.level",
             "logging.format",
         )

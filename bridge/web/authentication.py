@@ -5,6 +5,7 @@ import hmac
 import logging
 import math
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +13,9 @@ from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
 from bridge.core.clock import Clock
-from bridge.net.client_identity import read_basic_credentials, throttled_address
-from bridge.net.throttle import LoginThrottle
+from bridge.net.client_identity import client_address, read_basic_credentials, throttled_address
+from bridge.net.passwords import is_hash
+from bridge.net.throttle import LoginThrottle, ThrottleLimits
 from bridge.web.context import Verify
 from bridge.web.errors import RequestError
 from bridge.web.same_origin import SameOriginCheck, is_loopback
@@ -23,7 +25,13 @@ _LOGGER = logging.getLogger(__name__)
 Role = Literal["admin", "operator"]
 """An operator reads and opens doors; an admin may do everything."""
 
-_PATHS_WITHOUT_LOGIN = frozenset({"/healthz", "/readyz"})
+_PATH_WITHOUT_LOGIN = "/healthz"
+_PATH_WITH_OPTIONAL_LOGIN = "/readyz"
+"""Answers everyone, but only a user learns the details."""
+
+_GUESSES_OF_USED_LOGINS = ThrottleLimits(max_failures=1_000, forget_seconds=3_600.0, max_keys=200)
+"""Different wrong logins of an address after which right ones are refused too. Until then each of them can be a guess
+of a login that passes: a guesser has a thousand an hour, and cannot lock out other clients of the address with ten."""
 
 _MAX_REMEMBERED_LOGINS = 256
 """Right logins that are remembered: the user's and one for each token, a few of them in several spellings."""
@@ -45,7 +53,7 @@ class User:
 
 
 USER: web.RequestKey[User] = web.RequestKey("user", User)
-"""Set on every request but those for health and readiness."""
+"""Set on every request with a login, and on every request if no login is needed."""
 
 
 def require_role(request: web.Request, role: Role) -> User:
@@ -67,9 +75,15 @@ class Security:
     async def check(self, request: web.Request) -> None:
         """Set the request's `USER`. Raises RequestError for a request that is not allowed."""
         self._same_origin.check(request)
-        if request.path in _PATHS_WITHOUT_LOGIN:
+        if request.path == _PATH_WITHOUT_LOGIN:
             return
-        request[USER] = User(None, "admin") if self._logins is None else await self._logins.user_of(request)
+        if self._logins is None:
+            request[USER] = User(None, "admin")
+        elif request.path != _PATH_WITH_OPTIONAL_LOGIN:
+            request[USER] = await self._logins.user_of(request)
+        elif hdrs.AUTHORIZATION in request.headers:
+            with suppress(RequestError):
+                request[USER] = await self._logins.user_of(request)
 
 
 class _Logins:
@@ -78,12 +92,16 @@ class _Logins:
     The throttle counts different wrong logins of an address. A program that sends the same outdated login again and
     again is no guesser: its login counts once, so it does not block other clients of the address. A right login does
     not reset the count: otherwise a user could guess the login of another one in between.
+
+    A blocked address can still use logins that need no hashing: plain ones, and those that were right before. So a
+    client that guesses does not lock out the others behind the same address.
     """
 
     def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
         self._settings = settings
         self._verify = verify
         self._throttle = LoginThrottle[str](clock)
+        self._guesses = LoginThrottle[str](clock, _GUESSES_OF_USED_LOGINS)
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, User] = {}
         self._lock = asyncio.Lock()
@@ -91,16 +109,18 @@ class _Logins:
 
     async def user_of(self, request: web.Request) -> User:
         """Return the user of a request. Raises RequestError."""
-        address = throttled_address(request.remote)
+        peer, forwarded_for = request.remote or "unknown", request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+        address = throttled_address(client_address(peer, forwarded_for, self._settings.trusted_proxies))
         header = request.headers.get(hdrs.AUTHORIZATION)
         if header is None:
-            self._check_throttle(address)
             raise _unauthorized("a login is needed")
+        _check(self._guesses, address)
         digest = hmac.digest(self._key, header.encode(errors="surrogateescape"), "sha256")
-        # A remembered login does not wait behind the verification of a guess.
-        user = self._remembered_user(address, digest)
+        # These logins do not wait behind the verification of a guess.
+        user = self._remembered.get(digest) or await self._verified(header, hashed=False)
         if user is not None:
             return user
+        self._check_known(address, digest)
         if self._waiting >= _MAX_WAITING_LOGINS:
             message = "too many logins are being verified; try again"
             raise RequestError(503, message, headers={hdrs.RETRY_AFTER: "2"})
@@ -108,21 +128,27 @@ class _Logins:
         try:
             async with self._lock:
                 # Check again: an earlier request may have verified the same login, or its failure blocked the address.
-                return self._remembered_user(address, digest) or await self._verify_new(header, digest, address)
+                user = self._remembered.get(digest)
+                if user is None:
+                    self._check_known(address, digest)
+                    user = await self._verify_new(header, digest, address)
+                return user
         finally:
             self._waiting -= 1
 
-    def _remembered_user(self, address: str, digest: bytes) -> User | None:
-        """Return the user of a login that was verified before. Raises RequestError for a wrong or blocked login."""
-        self._check_throttle(address)
+    def _check_known(self, address: str, digest: bytes) -> None:
+        """Raise RequestError if the address is blocked, or if this login was wrong before."""
+        if self._throttle.seconds_blocked(address) > 0:
+            self._count_guess(address, digest)
+        _check(self._throttle, address)
         if self._throttle.is_known_failure(address, digest):
             raise _unauthorized("wrong login")
-        return self._remembered.get(digest)
 
     async def _verify_new(self, header: str, digest: bytes, address: str) -> User:
-        user = await self._verified(header)
+        user = await self._verified(header, hashed=True)
         if user is None:
             self._throttle.failed(address, digest)
+            self._count_guess(address, digest)
             _LOGGER.warning("wrong login from %s", address, extra={"address": address})
             raise _unauthorized("wrong login")
         if len(self._remembered) >= _MAX_REMEMBERED_LOGINS:
@@ -130,31 +156,38 @@ class _Logins:
         self._remembered[digest] = user
         return user
 
-    def _check_throttle(self, address: str) -> None:
-        seconds = self._throttle.seconds_blocked(address)
-        if seconds > 0:
-            raise RequestError(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(math.ceil(seconds))})
+    def _count_guess(self, address: str, digest: bytes) -> None:
+        if not self._guesses.is_known_failure(address, digest):
+            self._guesses.failed(address, digest)
 
-    async def _verified(self, header: str) -> User | None:
+    async def _verified(self, header: str, *, hashed: bool) -> User | None:
+        """Return the user of a login, compared only with the configured hashes, or only with what is plain."""
         scheme, _, value = header.partition(" ")
         if scheme.lower() == "bearer":
-            return await self._user_of_token(value.strip())
+            return await self._user_of_token(value.strip(), hashed=hashed)
         credentials = read_basic_credentials(header)
-        return None if credentials is None else await self._user_of_password(*credentials)
+        return None if credentials is None else await self._user_of_password(*credentials, hashed=hashed)
 
-    async def _user_of_password(self, username: str, password: str) -> User | None:
+    async def _user_of_password(self, username: str, password: str, *, hashed: bool) -> User | None:
         expected = self._settings
-        if expected.username is None or expected.password is None:
+        if expected.username is None or expected.password is None or is_hash(expected.password.reveal()) != hashed:
             return None
         same_name = hmac.compare_digest(expected.username.encode(), username.encode(errors="surrogateescape"))
         right = await self._verify(expected.password, password)
         return User(expected.username, "admin") if right and same_name else None
 
-    async def _user_of_token(self, value: str) -> User | None:
+    async def _user_of_token(self, value: str, *, hashed: bool) -> User | None:
         for name, token in self._settings.tokens.items():
-            if await self._verify(token.hash, value):
+            if is_hash(token.hash.reveal()) == hashed and await self._verify(token.hash, value):
                 return User(name, token.role)
         return None
+
+
+def _check(throttle: LoginThrottle[str], address: str) -> None:
+    """Raise RequestError if an address is blocked."""
+    seconds = throttle.seconds_blocked(address)
+    if seconds > 0:
+        raise RequestError(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(math.ceil(seconds))})
 
 
 def _needs_login(settings: WebSettings) -> bool:

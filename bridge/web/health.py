@@ -5,12 +5,13 @@ import asyncio
 from aiohttp import web
 
 from bridge.core.tasks import BackgroundTasks
+from bridge.web.authentication import USER
 from bridge.web.context import BridgeStatus
 from bridge.web.errors import json_response
 
 
 class HealthRoutes:
-    """Routes for monitors and watchdogs; they need no login and reveal no secret."""
+    """Routes for monitors and watchdogs; they need no login, and without one they name no host and no address."""
 
     def __init__(self, status: BridgeStatus) -> None:
         self._status = status
@@ -29,8 +30,13 @@ class HealthRoutes:
     async def _healthz(self, _request: web.Request) -> web.StreamResponse:
         return json_response({"status": "ok"})
 
-    async def _readyz(self, _request: web.Request) -> web.StreamResponse:
-        checks = {f"broker ({name})": problem or "ok" for name, problem in self._status.broker_statuses().items()}
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        # A problem can name the broker's address.
+        shows_problems = request.get(USER) is not None
+        checks = {
+            f"broker ({name})": "ok" if problem is None else problem if shows_problems else "not connected"
+            for name, problem in self._status.broker_statuses().items()
+        }
         checks["store"] = "ok" if await self._store_reachable() else "does not answer"
         ready = all(result == "ok" for result in checks.values())
         return json_response({"status": "ok" if ready else "not ready", "checks": checks}, 200 if ready else 503)

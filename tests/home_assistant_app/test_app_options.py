@@ -78,6 +78,7 @@ GIVEN: dict[str, Any] = {
     "web.url": "https://doors.example.org",
     "web.username": "admin",
     "web.password": "open",
+    "web.trusted_proxies": ["10.0.0.0/24"],
     "logging.level": "debug",
     "logging.format": "json",
 }  # fmt: skip

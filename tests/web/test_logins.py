@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,7 @@ import pytest
 from argon2 import PasswordHasher as Argon2
 
 from bridge.config.settings import TokenSettings
+from bridge.model.audit import AuditRecord
 from bridge.model.events import CommandReplied
 from bridge.model.secret import Secret
 from tests.support.core import ManualClock, collect
@@ -145,21 +147,101 @@ async def test_a_server_for_other_machines_without_a_login_rejects_every_request
         assert await status_with(session, ADMIN) == 401
 
 
-async def test_guesses_are_throttled() -> None:
+async def test_guesses_are_throttled_and_lock_out_no_right_login() -> None:
     clock = ManualClock()
-    site = WebServerUnderTest(username="admin", password=Secret("p"), clock=clock)
+    site = with_tokens(clock=clock)
     async with site.open() as session:
         statuses = [await status_with(session, aiohttp.encode_basic_auth("admin", f"{n}")) for n in range(12)]
         assert statuses == [401] * 10 + [429] * 2
-        assert await status_with(session, ADMIN) == 429, "otherwise a right guess would be recognisable"
+        assert await status_with(session, ADMIN) == 200
+        assert await status_with(session, "Bearer robots-token", "/api/terminals/T1/open", "POST") == 200
+        assert await status_with(session, None) == 401
         assert await status_with(session, None, "/healthz") == 200
-        async with session.get("/api/terminals", headers={"Authorization": ADMIN}) as response:
-            assert response.headers["Retry-After"] == "30"
+        async with session.get("/api/terminals", headers={"Authorization": "Bearer x"}) as response:
+            assert (response.status, response.headers["Retry-After"]) == (429, "30")
         clock.seconds += 30
         assert await status_with(session, aiohttp.encode_basic_auth("admin", "13")) == 401
         assert await status_with(session, aiohttp.encode_basic_auth("admin", "14")) == 429, "one guess, not ten"
+
+
+async def test_a_blocked_address_can_use_a_hashed_login_that_was_right_before(hashed: str) -> None:
+    tokens = {"robot": TokenSettings(hash=Secret(hashed), role="operator")}
+    site = WebServerUnderTest(username="admin", password=Secret(hashed), tokens=tokens)
+    async with site.open() as session:
+        assert await status_with(session, "Bearer a-token") == 200
+        statuses = [await status_with(session, f"Bearer {number}") for number in range(20)]
+        assert statuses == [401] * 10 + [429] * 10
+        hashes = site.verifier.statistics().hashed
+        assert await status_with(session, "Bearer a-token") == 200
+        assert await status_with(session, aiohttp.encode_basic_auth("admin", "a-token")) == 429, "never used before"
+        assert site.verifier.statistics().hashed == hashes
+
+
+async def test_a_thousand_guesses_in_an_hour_lock_out_every_login_of_the_address() -> None:
+    clock = ManualClock()
+    site = with_tokens(clock=clock)
+    async with site.open() as session:
+
+        async def guess(number: int) -> int:
+            return await status_with(session, f"Bearer guess-{number}")
+
+        for number in range(999):
+            assert await guess(number) in (401, 429)
+            assert await guess(number) in (401, 429), "the same one does not count again"
+        assert await status_with(session, "Bearer robots-token") == 200
+        assert await guess(1000) == 429
+        assert await status_with(session, "Bearer robots-token") == 429
         clock.seconds += 30
-        assert await status_with(session, ADMIN) == 200
+        assert await status_with(session, "Bearer robots-token") == 200
+        assert await guess(1001) == 401
+        assert await status_with(session, "Bearer robots-token") == 429
+        clock.seconds += 3601
+        assert await guess(1002) == 401
+        assert await status_with(session, "Bearer robots-token") == 200
+
+
+async def test_a_trusted_proxy_names_the_client_that_is_throttled() -> None:
+    site = with_tokens(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    async with site.open() as session:
+
+        async def attempt(number: int, address: str) -> int:
+            headers = {"Authorization": f"Bearer {number}", "X-Forwarded-For": address}
+            async with session.get("/api/terminals", headers=headers) as response:
+                return response.status
+
+        statuses = [await attempt(number, f"192.0.2.{number}, 192.0.2.99") for number in range(12)]
+        assert statuses == [401] * 10 + [429] * 2, "only the proxy's own entry counts"
+        assert await attempt(20, "192.0.2.98") == 401
+
+
+async def test_readiness_names_no_address_without_a_login() -> None:
+    site = with_tokens()
+    site.statuses["live"] = "nothing listens on broker.example:1883"
+
+    async def checks(authorization: str | None) -> object:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        async with site_session.get("/readyz", headers=headers) as response:
+            assert response.status == 503
+            return (await response.json())["checks"]["broker (live)"]
+
+    async with site.open() as site_session:
+        assert await checks(None) == "not connected"
+        assert await checks("Bearer robots-token") == "nothing listens on broker.example:1883"
+        for number in range(12):
+            assert await checks(f"Bearer guess-{number}") == "not connected"
+        assert await status_with(site_session, "Bearer guess-x") == 429, "guesses count there too"
+
+
+async def test_the_audit_names_the_user_of_a_press() -> None:
+    site = with_tokens()
+    records: list[AuditRecord] = []
+    site.events.subscribe(
+        CommandReplied, lambda event: records.append(AuditRecord.of(event.reply, event.origin)), name="test"
+    )
+    async with site.open() as session:
+        for authorization in (ADMIN, "Bearer robots-token"):
+            assert await status_with(session, authorization, "/api/terminals/T1/open", "POST") == 200
+    assert [record.user for record in records] == ["admin", "robot"]
 
 
 async def test_simultaneous_guesses_cost_no_more_hashes_than_successive_ones(hashed: str) -> None:
