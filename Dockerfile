@@ -1,10 +1,26 @@
-FROM python:3.13-slim-bookworm
-COPY . /source
-RUN pip install --no-cache-dir --constraint /source/requirements.lock "/source[heif]" \
- && rm -r /source \
+FROM python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
+
+# The source and the build tools stay in this stage: the image contains only the wheel.
+FROM base AS wheel
+WORKDIR /source
+COPY requirements-build.lock ./
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+      --only-binary :all: --require-hashes --requirement requirements-build.lock
+COPY LICENSE README.md pyproject.toml requirements.lock ./
+COPY bridge bridge
+RUN pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel .
+
+FROM base
+RUN --mount=type=bind,source=requirements.lock,target=/requirements.lock \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+      --only-binary :all: --require-hashes --requirement /requirements.lock
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+      --no-deps --no-index --only-binary :all: /wheel/facebridge-*.whl \
+ && pip check \
  && useradd --system --uid 1500 --create-home --home-dir /data facebridge
 USER facebridge
 WORKDIR /data
 EXPOSE 8765 8099
-HEALTHCHECK CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8099/healthz', timeout=3)"]
+HEALTHCHECK CMD ["python", "-I", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8099/healthz', timeout=3)"]
 CMD ["facebridge", "run"]

@@ -44,11 +44,14 @@ install_debian_packages() {
   with_retry "apt-get install" as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
-# python_environment EXTRAS: make .venv with the locked dependencies; a second call does nothing.
+# python_environment [NAME...]: make .venv with the packages of requirements.lock, of requirements-build.lock, and of
+# requirements-NAME.lock for each name; a second call does nothing.
 python_environment() {
-  extras=$1
-  ready=.venv/ready-$extras
-  wanted="$(cat pyproject.toml requirements.lock | cksum) $PWD"
+  ready=.venv/ready-$(echo "$*" | tr ' ' -)
+  locks='requirements-build.lock requirements.lock'
+  for name in "$@"; do locks="$locks requirements-$name.lock"; done
+  # shellcheck disable=SC2086  # several words
+  wanted="$(cat pyproject.toml $locks | cksum) $PWD"
   [ "$(cat "$ready" 2>/dev/null)" = "$wanted" ] && return 0
   command -v python3 >/dev/null || install_debian_packages python3
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -58,8 +61,12 @@ python_environment() {
     python3 -m venv .venv
   fi
   say "installing Facebridge and its dependencies into .venv"
+  # pip cannot check the hash of a folder, so the checkout is installed by itself, with the locked build tools.
+  # shellcheck disable=SC2046  # several words
   with_retry "pip install" .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint requirements.lock --editable ".[$extras]"
+    --only-binary :all: --require-hashes $(printf ' --requirement %s' $locks)
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+    --editable . || fail 'the checkout could not be installed into .venv'
   printf '%s' "$wanted" >"$ready"
 }
 

@@ -175,11 +175,8 @@ def test_the_base_image_is_pinned_and_the_labels_are_there() -> None:
         assert f"{label}=" in (ROOT / ".github" / "workflows" / "app.yml").read_text()
 
 
-def test_actions_of_the_workflow_are_pinned() -> None:
+def test_the_workflow_builds_every_architecture() -> None:
     workflow = (ROOT / ".github" / "workflows" / "app.yml").read_text()
-    used = re.findall(r"uses: (\S+)@(\S+)", workflow)
-    assert used
-    assert all(re.fullmatch(r"[0-9a-f]{40}", version) for _, version in used)
     assert set(re.findall(r"arch: (\w+)", workflow)) == rules.ARCHITECTURES
 
 

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "ha_addon" / "config.yaml").read_text())
 TERMINALS_PORT = 8765
 ARCHITECTURE = {"x86_64": "amd64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-ALLOWED_PATHS = re.compile(r"usr(/local(/(bin|include|lib)(/.*)?)?)?|data|tmp")
+ALLOWED_PATHS = re.compile(r"usr(/local(/(bin|include|lib|share)(/.*)?)?)?|data|tmp")
 """Paths that the Dockerfile's steps may write: installed packages, and empty folders."""
 ARGUMENTS = {"BUILD_VERSION": __version__, "BUILD_ARCH": ARCHITECTURE}
 

@@ -4,6 +4,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from tests.support.wheels import DIES_SOON, NEVER_READY, ROOT, build_wheels
 
 UNITS = ROOT / "examples" / "systemd"
 OUTSIDE = "/opt/from-outside"
-WITHOUT_NETWORK = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", **ENVIRONMENT}
-"""pip downloads nothing: the machine uses the dependencies of these tests."""
+WITHOUT_NETWORK = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{OUTSIDE}/dependencies", **ENVIRONMENT}
+"""pip installs the locked dependencies from a folder: the machine has no network."""
 
 ENROL = """
 import base64, json, sys
@@ -60,6 +61,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     versions = {"1.0.0": (), "1.1.0": (), "1.2.0": (NEVER_READY,), "1.3.0": (NEVER_READY,), "1.4.0": (DIES_SOON,)}
     build_wheels(folder, versions, newer_stores=("1.3.0",))
     shutil.copytree(UNITS, folder / "systemd")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--require-hashes",
+         "--requirement", ROOT / "requirements.lock", "--dest", folder / "dependencies"],
+        check=True, capture_output=True,
+    )  # fmt: skip
     return folder
 
 
@@ -203,6 +209,18 @@ def test_an_upgrade_succeeds_or_is_rolled_back(machine: SystemdMachine) -> None:
     life = machine.show("InvocationID")
     assert machine.run(upgrade, f"{OUTSIDE}/nothing.whl", environment=environment, check=False).returncode == 1
     assert machine.show("InvocationID") == life
+
+    # A dependency that is not the locked one is refused.
+    other = machine.outside / "other"
+    shutil.copytree(machine.outside / "dependencies", other)
+    with next(other.glob("paho_mqtt-*.whl")).open("ab") as changed:
+        changed.write(b"another file")
+    changed_index = {**environment, "PIP_FIND_LINKS": f"{OUTSIDE}/other"}
+    done = machine.run(upgrade, wheel("1.1.0"), environment=changed_index, check=False)
+    assert done.returncode == 1
+    assert "the old version is still running" in done.stderr, done.stderr
+    assert machine.show("InvocationID") == life
+    assert machine.run("ls", "/opt/facebridge/versions").stdout.count("\n") == 1
 
     # The timer upgrades in this way; it is disabled by default.
     assert machine.show("UnitFileState", "facebridge-upgrade.timer") == "disabled"

@@ -20,12 +20,12 @@ TIMEOUT_SECONDS = 60.0
 PYTHON = "/opt/python/bin/python3"
 """The path inside of the Python that runs these tests, which may be below a user's home outside."""
 
-ENVIRONMENT = {"PYTHONPATH": "/opt/packages", "LD_LIBRARY_PATH": "/opt/python/lib"}
-"""Environment with which that Python finds the packages of these tests, Facebridge's dependencies among them."""
+ENVIRONMENT = {"LD_LIBRARY_PATH": "/opt/python/lib"}
+"""Environment with which that Python finds its libraries."""
 
 _BOOT = r"""
 set -eu
-folder=$1; python=$2; packages=$3
+folder=$1; python=$2; outside=$3
 root=$folder/root
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$folder"
@@ -48,10 +48,9 @@ mkdir "$root/dev/shm" "$root/dev/pts"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
-mkdir -p "$root/opt/python" "$root/opt/packages" "$root/opt/from-outside"
+mkdir -p "$root/opt/python" "$root/opt/from-outside"
 mount --bind "$python" "$root/opt/python"
-mount --bind "$packages" "$root/opt/packages"
-mount --bind "$4" "$root/opt/from-outside"
+mount --bind "$outside" "$root/opt/from-outside"
 # No unit of this machine runs in it.
 rm -rf "$root"/etc/systemd/system/*
 printf '[Unit]\nDescription=Machine of the tests\n' >"$root/etc/systemd/system/bare.target"
@@ -141,11 +140,10 @@ def systemd_machine(folder: Path, outside: Path) -> Iterator[SystemdMachine]:
         hierarchy /= "unified"
     group = hierarchy / f"facebridge-{token_hex(3)}"
     group.mkdir()
-    packages = next(path for path in sys.path if path.endswith("site-packages") and path.startswith(sys.prefix))
     # Enter a new control group before the namespace is created, so that systemd sees this group as the root.
     script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
     unshare = ["unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--fork", "--kill-child"]
-    boot = ["sh", "-c", _BOOT, "sh", str(folder), sys.base_prefix, packages, str(outside)]
+    boot = ["sh", "-c", _BOOT, "sh", str(folder), sys.base_prefix, str(outside)]
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
         process = subprocess.Popen(
             ["sh", "-c", script, "sh", str(group), *unshare, *boot], stdout=subprocess.DEVNULL, stderr=log

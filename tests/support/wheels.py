@@ -1,6 +1,5 @@
 """Builds wheels of Facebridge from the checkout: of several versions, and of versions that do not start."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -35,12 +34,10 @@ def build_wheels(folder: Path, versions: Mapping[str, tuple[Change, ...]], newer
         versions: by version number, the changes of its source.
         newer_stores: the versions whose store has one more migration.
     """
-    tool = folder / "tool"
-    _pip("install", "--target", str(tool), "hatchling>=1.27")
     for version, changes in versions.items():
         source = folder / f"source-{version}"
         source.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, source)
         shutil.copytree(ROOT / "bridge", source / "bridge", ignore=shutil.ignore_patterns("__pycache__"))
         _change(source, ("bridge/__init__.py", f'"{__version__}"', f'"{version}"'))
@@ -48,7 +45,7 @@ def build_wheels(folder: Path, versions: Mapping[str, tuple[Change, ...]], newer
             _change(source, change)
         if version in newer_stores:
             _add_migration(source / "bridge/store/migrations/versions")
-        _pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source), packages=str(tool))
+        _pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source))
 
 
 def _add_migration(folder: Path) -> None:
@@ -67,10 +64,9 @@ def _change(source: Path, change: Change) -> None:
     (source / file).write_text(text.replace(before, after))
 
 
-def _pip(*words: str, packages: str | None = None) -> None:
+def _pip(*words: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words],
-        env=os.environ | ({"PYTHONPATH": packages} if packages else {}),
         check=True,
         capture_output=True,
     )
