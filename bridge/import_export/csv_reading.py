@@ -1,10 +1,16 @@
-"""Reads a CSV as spreadsheets write it: with commas, semicolons or tabs, and any kind of line end."""
+"""Reads a CSV as spreadsheets write it.
+
+That is: with commas, semicolons or tabs, any kind of line end, names of columns in any case, a line `sep=;` before the
+header, and in UTF-8 or Windows-1252.
+"""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from bridge.import_export.byte_source import MAXIMUM_ROW_BYTES, ByteSource
+from bridge.import_export.csv_cells import is_shortened, unescape_cell
 from bridge.import_export.rows import PersonFileError, Row
 from bridge.model.faults import Fault, InvalidError, unknown_key
 from bridge.persons.fields import FIELDS_BY_KEY, PersonField
@@ -15,7 +21,15 @@ _DELIMITERS = ",;\t"
 _MAXIMUM_HEADER_LENGTH = 1000
 """Characters of the header in which the delimiter is searched. All names together have about 200."""
 
-_LOWER_NAMES = frozenset(name.lower() for name in FIELDS_BY_KEY)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.?)"?[\r\n]*', re.IGNORECASE)
+"""What Excel reads, and some programs write, before the header to say which delimiter follows."""
+
+_FOREIGN = re.compile(r"[\x80-\xff\u0152-\u2122]{3}|[¤¦§¨©¬®¯°±²³µ¶¸¹»¼½¾×÷¡¢£¥¿†‡ˆ‰‹›˜™ƒ]")
+"""Text that no name in Windows-1252 contains: three characters beyond ASCII together, or a sign that is no letter.
+Chinese, Cyrillic or Greek text in a code page of its own looks like this."""
+
+_NAMES = {name.lower(): name for name in FIELDS_BY_KEY}
+"""The names that users may give to fields, by their lower-case form."""
 
 _HEADER_EXAMPLE = "id,name,card,valid_until"
 
@@ -62,15 +76,15 @@ def read_header(cells: Sequence[str]) -> tuple[str, ...]:
     for column, name in enumerate(names, 1):
         if not name:
             raise PersonFileError(f"row 1, column {column}: has no name")
-        field = FIELDS_BY_KEY.get(name)
-        if field is None:
+        if not _is_field_name(name):
             raise PersonFileError(f"row 1, column {column}: {unknown_key(name, FIELDS_BY_KEY)}")
+        field = FIELDS_BY_KEY[_NAMES[name.lower()]]
         if field.name in given:
             raise PersonFileError(f"row 1, column {column}: {name!r} is given twice; keep one such column")
         given.add(field.name)
     if "id" not in given:
         raise PersonFileError("row 1: has no column 'id', which says which person the row is")
-    return tuple(names)
+    return tuple(_NAMES[name.lower()] for name in names)
 
 
 def read_cells(columns: Sequence[str], cells: Sequence[str]) -> tuple[dict[str, object], list[Fault]]:
@@ -90,11 +104,16 @@ def read_cells(columns: Sequence[str], cells: Sequence[str]) -> tuple[dict[str, 
 
 
 def _read_cell(field: PersonField, text: str) -> object:
+    if is_shortened(text):
+        raise InvalidError.at(
+            "", "is a number that a spreadsheet has shortened: format the column as text, and enter the number again"
+        )
+    text = unescape_cell(text)
     return None if not text and field.kind.accepts_null else field.kind.read_cell(text)
 
 
 def _is_field_name(text: str) -> bool:
-    return text.strip().lower() in _LOWER_NAMES
+    return text.strip().lower() in _NAMES
 
 
 def _wrong_count(cells: int, columns: int) -> str:
@@ -110,7 +129,15 @@ def _read_records(source: ByteSource) -> Iterator[tuple[int, list[str]]]:
     first = next(lines, None)
     if first is None:
         return
-    reader = csv.reader(chain([first], lines), delimiter=_find_delimiter(first), strict=True, skipinitialspace=True)
+    separator = _SEPARATOR_LINE.fullmatch(first)
+    if separator is None:
+        delimiter, lines = _find_delimiter(first), chain([first], lines)
+    else:
+        # A spreadsheet does not show this line, so the next one is row 1.
+        delimiter = separator[1]
+        if delimiter not in tuple(_DELIMITERS):
+            raise PersonFileError("its first line names a separator that is no comma, semicolon or tab")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     number = 1
     while True:
         source.begin(f"row {number}")
@@ -142,13 +169,34 @@ def _find_delimiter(header: str) -> str:
 
 
 def _decode_lines(source: ByteSource) -> Iterator[str]:
+    """Decode UTF-8 or Windows-1252, as the first line beyond ASCII is; a file in both is an error."""
+    encoding = None
     for line in _split_lines(source):
         if b"\0" in line:
             raise source.error("contains a NUL byte, so it is not CSV")
-        try:
+        if line.isascii():
             yield line.decode()
+            continue
+        try:
+            text = line.decode()
+            of_line = "UTF-8"
         except UnicodeDecodeError:
-            raise source.error('is not UTF-8; save the file as "CSV UTF-8"') from None
+            text = _decode_windows(source, line)
+            of_line = "Windows-1252"
+        encoding = encoding or of_line
+        if of_line != encoding:
+            raise source.error(f'is in {of_line} and rows before it are in {encoding}; save the file as "CSV UTF-8"')
+        yield text
+
+
+def _decode_windows(source: ByteSource, line: bytes) -> str:
+    try:
+        text = line.decode("cp1252")
+    except UnicodeDecodeError:
+        text = None
+    if text is None or _FOREIGN.search(text):
+        raise source.error('is neither UTF-8 nor Windows-1252; save the file as "CSV UTF-8"')
+    return text
 
 
 def _split_lines(source: ByteSource) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 import orjson
 
 from bridge.import_export.archive import MAXIMUM_MEMBERS
+from bridge.import_export.csv_cells import escape_cell
 from bridge.import_export.drafts import FileDraft, PictureFolderDraft, map_write_errors
 from bridge.import_export.rows import PersonFileError
 from bridge.model.person import Person
@@ -97,7 +98,7 @@ class _CsvWriter:
 
     def add(self, person: Person, jpeg: bytes) -> None:  # noqa: ARG002  the photos of a CSV are files beside it
         shown = person.as_json()
-        self._writer.writerow([field.kind.write_cell(shown[field.name]) for field in SHOWN_FIELDS])
+        self._writer.writerow([escape_cell(field.kind.write_cell(shown[field.name])) for field in SHOWN_FIELDS])
 
     def finish(self) -> None:
         """Do nothing: a CSV ends with its last row."""

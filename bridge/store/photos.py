@@ -93,15 +93,33 @@ def read_photo(connection: Connection, cipher: PhotoCipher, sha256: str) -> byte
 
 
 def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> None:
-    """Store photos by their SHA-256; a photo that is stored already stays as it is."""
-    if photos:
+    """Store photos by their SHA-256, also in place of those that are stored and damaged.
+
+    A photo that is stored and intact stays as it is: to read it costs less than to write it again.
+    """
+    missing = photos.keys() - _intact(connection, cipher, photos)
+    if missing:
+        insert = insert_for(connection)(PHOTO)
         connection.execute(
-            insert_for(connection)(PHOTO).on_conflict_do_nothing(index_elements=["sha256"]),
+            insert.on_conflict_do_update(
+                index_elements=["sha256"], set_={"jpeg": insert.excluded.jpeg, "key_id": insert.excluded.key_id}
+            ),
             [
-                {"sha256": sha256, "jpeg": cipher.encrypt(jpeg), "key_id": cipher.key_id}
-                for sha256, jpeg in photos.items()
+                {"sha256": sha256, "jpeg": cipher.encrypt(photos[sha256]), "key_id": cipher.key_id}
+                for sha256 in sorted(missing)
             ],
         )
+
+
+def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> set[str]:
+    """Return those of the photos that are stored and can be read."""
+    intact: set[str] = set()
+    for sha256s in batches(sorted(photos)):
+        for row in connection.execute(select(PHOTO).where(PHOTO.c.sha256.in_(sha256s))):
+            with suppress(PhotoKeyError):
+                if cipher.decrypt(row.jpeg, row.key_id) == photos[row.sha256]:
+                    intact.add(row.sha256)
+    return intact
 
 
 def drop_unused_photos(connection: Connection, candidates: Collection[str]) -> bool:

@@ -52,6 +52,50 @@ def test_the_csv_of_spreadsheets_is_read(table: Path, delimiter: str, line_end: 
     assert data_of(table, text + line_end) == expected
 
 
+@pytest.mark.parametrize("separator", ["sep=;\r\n", '"sep=;"\n', "SEP=;\r"])
+def test_the_file_of_a_german_excel_is_read(table: Path, separator: str) -> None:
+    text = separator + "ID;Name;IC_no;validFrom\r\n1001;Jürgen Groß;0042;\r\n1002;Zoë O’Brien–Šťáva;;\r\n"
+    text = text.replace("validFrom", "VALID_FROM").replace("ť", "t")
+    table.write_bytes(text.encode("cp1252"))
+    first, second = read(table)
+    assert dict(first.data) == {"id": "1001", "name": "Jürgen Groß", "IC_NO": "0042", "valid_from": None}
+    assert (second.number, second.data["name"]) == (3, "Zoë O’Brien–Štáva")
+
+
+@pytest.mark.parametrize("column", ["id", "name", "card", "id_number", "valid_until", "pass_count"])
+@pytest.mark.parametrize("cell", ["4.21E+09", "4,21E+09", "1E+15", "4.21e+09"])
+def test_a_number_that_excel_has_shortened_is_a_fault(table: Path, column: str, cell: str) -> None:
+    others = {"id": "1001", "name": "Ada"} | {column: cell}
+    table.write_text(";".join(others) + "\n" + ";".join(others.values()) + "\n")
+    (row,) = read(table)
+    (fault,) = row.faults
+    assert (fault.path, "a spreadsheet has shortened" in fault.message) == (column, True)
+
+
+@pytest.mark.parametrize("cell", ["12E3", "1E-05", "E+05", "4.21E+09a", "1234E5"])
+def test_a_card_number_with_an_e_is_no_shortened_number(table: Path, cell: str) -> None:
+    assert data_of(table, f"id,card\n1,{cell}\n") == [{"id": "1", "card": cell}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("'=1+1", "=1+1"),
+        ("'+49 30", "+49 30"),
+        ("'-1", "-1"),
+        ("'@x", "@x"),
+        ("''=1", "'=1"),
+        ("'4.21E+09", "4.21E+09"),
+        ("'t Hooft", "'t Hooft"),
+        ("''t Hooft", "''t Hooft"),
+        ("'", "'"),
+        ("=1+1", "=1+1"),
+    ],
+)
+def test_the_apostrophe_before_a_formula_is_removed(table: Path, cell: str, value: str) -> None:
+    assert data_of(table, f"id,name\n1,{cell}\n") == [{"id": "1", "name": value}]
+
+
 def test_a_lone_column_needs_no_delimiter(table: Path) -> None:
     assert data_of(table, "id\n1\n2\n") == [{"id": "1"}, {"id": "2"}]
 
@@ -185,8 +229,11 @@ def test_a_csv_with_only_a_header_has_no_persons(table: Path) -> None:
         ("\n\nid,name\n", "row 1: must be the header"),
         ("1001,Ada,7\n", "row 1: must be the header"),
         ("id,nmae\n", "row 1, column 2: unknown key 'nmae' (did you mean 'name'?)"),
-        ("id;Name\n", "row 1, column 2: unknown key 'Name' (did you mean 'name'?)"),
-        ("ID;Name\n", "row 1, column 1: unknown key 'ID' (did you mean 'id'?)"),
+        ("id;Nmae\n", "row 1, column 2: unknown key 'Nmae' (did you mean 'name'?)"),
+        ("ID;name;NAME\n", "row 1, column 3: 'NAME' is given twice"),
+        ("sep=|\nid|name\n", "its first line names a separator that is no comma, semicolon or tab"),
+        ("sep=;\n", "is empty"),
+        ("sep=;\nid;nmae\n", "row 1, column 2: unknown key"),
         ("id,,name\n", "row 1, column 2: has no name"),
         ("id,name,name\n", "row 1, column 3: 'name' is given twice"),
         ("id,card,IC_NO\n", "row 1, column 3: 'IC_NO' is given twice"),
@@ -194,7 +241,11 @@ def test_a_csv_with_only_a_header_has_no_persons(table: Path) -> None:
         ('id,name\n1,"Ada\n2,Grace\n', "row 2: has a quotation mark that is not closed"),
         ('id,"name\n', "row 1: has a quotation mark that is not closed"),
         ('id,name\n\n1,"Ada" L.\n', "row 3: has text behind a closing quotation mark"),
-        (b"id,name\n1,Ada\n2,Gr\xe4ce\n", "row 3: is not UTF-8"),
+        ("id,name\n1,Ada\n2,王小明\n".encode("gbk"), "row 3: is neither UTF-8 nor Windows-1252"),
+        ("id,name\n1,Ада\n".encode("cp1251"), "row 2: is neither UTF-8 nor Windows-1252"),
+        (b"id,name\n1,Ada\x81\n", "row 2: is neither UTF-8 nor Windows-1252"),
+        ("id,name\n1,Jürgen\n".encode() + "2,Jürgen\n".encode("cp1252"), "row 3: is in Windows-1252 and rows before"),
+        ("id,name\n1,Jürgen\n".encode("cp1252") + "2,Jürgen\n".encode(), "row 3: is in UTF-8 and rows before"),
         (b"id,name\n1,Ada\x00\n", "row 2: contains a NUL byte"),
         ("id,name\n1,Ada\n".encode("utf-16"), "is in UTF-16"),
     ],
@@ -206,11 +257,11 @@ def test_a_file_that_is_not_a_csv_of_persons_is_an_error(table: Path, content: s
 
 
 def test_rows_before_a_broken_one_are_read(table: Path) -> None:
-    table.write_bytes(b"id\n1\n2\n\xff\n")
+    table.write_bytes(b'id\n1\n2\n"3"4\n')
     with open_person_file(table, None) as opened:
         rows = opened.rows()
         assert [next(rows).data["id"], next(rows).data["id"]] == ["1", "2"]
-        with pytest.raises(PersonFileError, match="row 4: is not UTF-8"):
+        with pytest.raises(PersonFileError, match="row 4: has text behind"):
             next(rows)
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bridge.import_export.csv_cells import escape_cell, is_shortened, unescape_cell
 from bridge.import_export.reading import open_person_file
 from bridge.import_export.writing import write_person_file
 from bridge.model.person import Person
@@ -55,6 +56,14 @@ def test_a_written_file_reads_back_without_a_difference(name: str, folder: bool,
                 elif name == "p.json":
                     assert isinstance(patch.photo_source, InlinePhoto)
                     assert base64.b64decode(patch.photo_source.text) == jpeg_of(one)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"'*[=+@\t\r-]?.*"), st.from_regex(r"'*[0-9][.,][0-9]+E\+[0-9]+")))
+def test_an_escaped_cell_gives_the_same_text(text: str) -> None:
+    cell = escape_cell(text)
+    assert unescape_cell(cell) == text
+    assert not is_shortened(cell)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.csv", "p.zip", "photos-inside.csv"])

@@ -57,6 +57,33 @@ def test_the_columns_of_a_csv_keep_their_places(tmp_path: Path) -> None:
         assert f"{line},".startswith(f"{beginning},")
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("＝1", "'＝1"),
+        ("'=1", "''=1"),
+        ("1.5E+10", "'1.5E+10"),
+        ("'t Hooft", "'t Hooft"),
+        ("Ada", "Ada"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".zip"])
+def test_a_cell_that_a_spreadsheet_would_run_is_escaped(tmp_path: Path, suffix: str, name: str, cell: str) -> None:
+    file = tmp_path / f"persons{suffix}"
+    with write_person_file(file, None) as writer:
+        writer.add(person("-1", name), JPEG)
+    if suffix == ".zip":
+        with zipfile.ZipFile(file) as archive:
+            text = archive.read("persons.csv").decode()
+    else:
+        text = file.read_text()
+    assert text.splitlines()[1].startswith(f"'-1,{cell},")
+
+
 def test_json_has_the_photos_unless_there_is_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "persons.json")
     write(tmp_path / "without.json", tmp_path / "photos")

@@ -112,3 +112,31 @@ async def test_a_checkpoint_waits_for_a_reader_of_the_old_state(sqlite: Database
         assert not await sqlite.checkpoint()
         reader.rollback()
     assert await sqlite.checkpoint()
+
+
+@pytest.mark.parametrize("cipher", [PLAIN, PhotoCipher([OLD])], ids=["plain", "encrypted"])
+async def test_storing_a_damaged_photo_again_repairs_it(database: Database, cipher: PhotoCipher) -> None:
+    await keep(database, cipher, "a", "b")
+
+    def damage(connection: Connection) -> None:
+        stored = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "a" * 64)).scalar_one()
+        damaged = stored[:100] + bytes((stored[100] ^ 1,)) + stored[101:]
+        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=damaged))
+
+    await database.write(damage)
+    assert await database.read(read_photo, cipher, "a" * 64) != JPEG + b"a"
+    await keep(database, cipher, "a", "b")
+    assert await database.read(read_photo, cipher, "a" * 64) == JPEG + b"a"
+    assert await database.read(read_photo, cipher, "b" * 64) == JPEG + b"b"
+
+
+async def test_storing_a_photo_whose_key_is_lost_encrypts_it_with_the_present_key(database: Database) -> None:
+    await keep(database, PhotoCipher([OLD]), "a")
+    await keep(database, PhotoCipher([NEW]), "a")
+    assert await database.read(read_photo, PhotoCipher([NEW]), "a" * 64) == JPEG + b"a"
+
+
+async def test_an_intact_photo_is_not_written_again(database: Database) -> None:
+    await keep(database, PhotoCipher([OLD]), "a")
+    await keep(database, PhotoCipher([NEW, OLD]), "a")
+    assert await key_ids(database) == {PhotoCipher([OLD]).key_id}
