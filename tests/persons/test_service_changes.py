@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from bridge.core.ports import PersonRequest
 from bridge.model.commands import RemovePersons, SetPersons
@@ -13,8 +14,10 @@ from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.terminal import PersonCounts
+from bridge.protocol.photos import escape_photo
 from bridge.protocol.requests import SetPersonRequest
 from bridge.simulator.faces import sample_photo
+from bridge.store.tables import PHOTO as PHOTO_TABLE
 from tests.persons.person_system import (
     ORIGIN,
     OTHER_PHOTO,
@@ -344,3 +347,14 @@ async def test_requests_go_on_waiting_during_a_sync(system: PersonSystem) -> Non
         ("s2", None, "ok"),
     ]
     assert sent(connection) == ["remove everyone", "remove stranger", "set p1"]
+
+
+async def test_setting_the_same_picture_again_repairs_a_damaged_photo(system: PersonSystem) -> None:
+    await system.set(person("p1"))
+    await system.database.write(lambda connection: connection.execute(update(PHOTO_TABLE).values(jpeg=b"damaged")))
+    await system.set(person("p1"))
+    connection = system.connect()
+    await system.settled()
+    (request,) = requests(connection)
+    assert isinstance(request, SetPersonRequest)
+    assert request.person.photo == escape_photo(PHOTO)

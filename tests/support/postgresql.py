@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import trustme
 
 from tests.support.mosquitto import free_port
 
@@ -45,15 +46,18 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgreSQL]:
-    """Run a server and delete its data at the end."""
+def postgresql_server(certificate: trustme.LeafCert | None = None) -> Iterator[PostgreSQL]:
+    """Run a server and delete its data at the end; with a certificate it also accepts TLS."""
     # PostgreSQL refuses to run as root, and no other user can read pytest's temporary folder.
-    with tempfile.TemporaryDirectory(prefix="facebridge-postgresql-") as folder, _running(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="facebridge-postgresql-") as folder,
+        _running(Path(folder), certificate) as server,
+    ):
         yield server
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[PostgreSQL]:
+def _running(folder: Path, certificate: trustme.LeafCert | None) -> Iterator[PostgreSQL]:
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
     assert programs is not None, "PostgreSQL is not installed: run scripts/test --all, which installs it"
     port = free_port()
@@ -70,12 +74,26 @@ def _running(folder: Path) -> Iterator[PostgreSQL]:
         file.write(f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n")
         # fsync matters only when the whole machine crashes, which no test does.
         file.write("fsync = off\nmax_connections = 200\n")
+        if certificate is not None:
+            file.write(f"ssl = on\nssl_cert_file = '{folder}/server.pem'\nssl_key_file = '{folder}/server.key'\n")
+            _write_certificate(folder, certificate)
     server = PostgreSQL(port, folder, programs)
     server.start()
     try:
         yield server
     finally:
         server.stop("immediate")
+
+
+def _write_certificate(folder: Path, certificate: trustme.LeafCert) -> None:
+    key, chain = folder / "server.key", folder / "server.pem"
+    key.touch(mode=0o600)
+    certificate.private_key_pem.write_to_path(str(key))
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(str(chain), append=True)
+    if os.geteuid() == 0:
+        shutil.chown(key, "postgres")
+        shutil.chown(chain, "postgres")
 
 
 def _run(program: Path, *arguments: str | Path) -> None:
