@@ -223,7 +223,7 @@ def test_the_same_picture_twice_in_a_zip_is_a_fault(tmp_path: Path) -> None:
         ({}, "found none"),
         ({"p1.jpg": b""}, "found none"),
         ({"a.csv": CSV, "b/b.json": b"[]"}, "found a.csv, b/b.json"),
-        ({"persons.csv": b"id\n\xff\n"}, "row 2: is not UTF-8"),
+        ({"persons.csv": b"id\n\x81\n"}, "row 2: is neither UTF-8 nor Windows-1252"),
     ],
 )
 def test_a_zip_must_have_one_table(tmp_path: Path, members: dict[str, bytes], hint: str) -> None:
