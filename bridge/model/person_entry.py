@@ -135,6 +135,27 @@ class OpenSync:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PersonJob:
+    """A removal of everyone, a sync, or both, that is not applied to every entry of a terminal yet.
+
+    Attributes:
+        sn: the terminal.
+        drop_below: entries of lower revisions count as removed, and are being deleted; None: no removal is running.
+        drop_message: of the final replies to the requests of these entries.
+        send_below: entries of lower revisions are being marked to be sent again; None: no sync is running.
+        send_after: the revision up to which that is done.
+        send_all: whether that includes pending entries, because the terminal removes everyone before.
+    """
+
+    sn: str
+    drop_below: int | None = None
+    drop_message: str | None = None
+    send_below: int | None = None
+    send_after: int = -1
+    send_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinalReply:
     """The final reply to a change, which waits in the outbox until the broker has acknowledged it.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, OpenSync, PersonEntry, RequestContext
+from bridge.persons import batches
 from bridge.persons.photos.preparation import PreparedPhoto
 from bridge.persons.preparation import PreparedPerson
 from bridge.persons.schema import merge
@@ -113,13 +114,12 @@ def remove_persons(transaction: PersonTransaction, sn: str, person_ids: Sequence
 
 
 def remove_everyone(transaction: PersonTransaction, sn: str, request: RequestContext) -> None:
-    """Delete all entries of a terminal, and let it remove everyone."""
+    """Remove all entries of a terminal, and let it remove everyone."""
+    before = transaction.entries(sn, [None]).get(None)
+    transaction.supersede(before, _SUPERSEDED)
     revision = transaction.next_revisions(1)
-    for entries in transaction.scan(sn, before=revision):
-        for entry in entries:
-            transaction.supersede(entry, _SUPERSEDED)
-            transaction.replace(entry, None)
-    _put(transaction, None, _Target(sn, None, revision), request)
+    _put(transaction, before, _Target(sn, None, revision), request)
+    batches.remove_below(transaction, sn, revision, _SUPERSEDED)
 
 
 def sync(transaction: PersonTransaction, sn: str, request: RequestContext, *, clear: bool) -> None:
@@ -127,22 +127,13 @@ def sync(transaction: PersonTransaction, sn: str, request: RequestContext, *, cl
 
     Requests that wait for a pending change go on waiting: it is the same change, sent again.
     """
-    start = transaction.next_revisions(0)
+    below = transaction.next_revisions(1)
     if clear:
         removal = transaction.entries(sn, [None]).get(None)
-        revision = transaction.next_revisions(1)
         waiting = removal.request if removal is not None else None
-        _put(transaction, removal, _Target(sn, None, revision), waiting)
-    for entries in transaction.scan(sn, before=start):
-        # A person whose removal as disabled is confirmed is not on the terminal and need not be removed again.
-        again = [entry for entry in entries if entry.held or entry.delivery is not DeliveryState.CONFIRMED]
-        first = transaction.next_revisions(len(again))
-        for revision, entry in enumerate(again, first):
-            transaction.replace(
-                entry, replace(entry, revision=revision, delivery=DeliveryState.PENDING, status=None, message=None)
-            )
-    last = transaction.next_revisions(0) - 1
-    transaction.add_sync(OpenSync(sn=sn, revision=last, request=request))
+        _put(transaction, removal, _Target(sn, None, below), waiting)
+    transaction.add_sync(OpenSync(sn=sn, revision=below, request=request))
+    batches.send_again(transaction, sn, below, include_pending=clear)
 
 
 def forget_person(transaction: PersonTransaction, sn: str, person_id: str) -> None:
@@ -154,12 +145,8 @@ def forget_person(transaction: PersonTransaction, sn: str, person_id: str) -> No
 
 
 def forget(transaction: PersonTransaction, sn: str) -> None:
-    """Delete everything that is stored for a terminal; requests that wait get the final reply `superseded`."""
-    end = transaction.next_revisions(0)
-    for entries in transaction.scan(sn, before=end):
-        for entry in entries:
-            transaction.supersede(entry, _FORGOTTEN)
-            transaction.replace(entry, None)
+    """Remove everything that is stored for a terminal; requests that wait get the final reply `superseded`."""
+    batches.remove_below(transaction, sn, transaction.next_revisions(1), _FORGOTTEN)
     transaction.drop_syncs(sn, _FORGOTTEN)
 
 

@@ -18,6 +18,7 @@ from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
+from bridge.persons.batches import PersonJobs
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.fifo_gate import FifoGate
@@ -77,6 +78,8 @@ class PersonService:
         transactions.listen(self._outbox.committed)
         self._garbage_collector = PhotoGarbageCollector(self._database)
         transactions.listen(self._garbage_collector.committed)
+        self._jobs = PersonJobs(transactions)
+        transactions.listen(self._jobs.committed)
         self._delivery = DeliveryManager(registry, transactions, options.times, new_msgid, random)
         days = options.remove_expired_days
         self._expiry = None if days is None else ExpiryJob(transactions, days)
@@ -97,6 +100,7 @@ class PersonService:
         await self._transactions.load()
         await self._outbox.load()
         self._delivery.start()
+        self._tasks.start(self._jobs.run(), name="syncs and removals of everyone")
         self._tasks.start(ExternalChangesJob(self._transactions).run(), name="external changes of persons")
         self._tasks.start(self._garbage_collector.run(), name="erasure of photos")
         if self._expiry is not None:
@@ -153,7 +157,8 @@ class PersonService:
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         """Return what a terminal should hold, without photos, as `persons` of a reply. Raises UnavailableError."""
         if person_id is not None:
-            return _listed(await self._database.read(queries.entries, sn, [person_id]))
+            entry = await self._database.read(queries.entry, sn, person_id)
+            return [] if entry is None else _listed([entry])
         persons: list[Mapping[str, Any]] = []
         async for entries in queries.pages(self._database, sn, BATCH):
             persons += _listed(entries)

@@ -239,6 +239,7 @@ def _state(connection: Connection, sns: Collection[str]) -> Committed:
         last_final_reply_id=queries.last_final_reply_id(connection),
         # Another program's deletions are in a log that only the last one that closes the store clears.
         photos_dropped=True,
+        has_jobs=True,
     )
 
 

@@ -1,7 +1,7 @@
 """A transaction on persons: what a change reads and writes; it runs on the store's writer thread."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from bridge.core.clock import Clock
 from bridge.model.outcome import Outcome
-from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons.photos.preparation import PreparedPhoto
@@ -60,6 +60,7 @@ class Committed:
         final_replies: those that it added to the outbox.
         last_final_reply_id: the newest id in the outbox; 0 if it added none.
         photos_dropped: whether a photo was deleted.
+        has_jobs: whether it left something to `bridge.persons.batches`.
     """
 
     counts: Mapping[str, PersonCounts]
@@ -68,6 +69,7 @@ class Committed:
     final_replies: Sequence[FinalReply] = ()
     last_final_reply_id: int = 0
     photos_dropped: bool = False
+    has_jobs: bool = False
 
 
 @dataclass(slots=True)
@@ -98,6 +100,9 @@ class PersonTransaction:
         self._written_photos: set[str] = set()
         self._released_photos: set[str] = set()
         self._final_replies: list[FinalReply] = []
+        self._jobs: dict[str, PersonJob] | None = None
+        self._has_jobs = False
+        self._job_rows = BATCH
 
     def now(self) -> datetime:
         """Return the time for what is recorded."""
@@ -125,14 +130,64 @@ class PersonTransaction:
                 found[person_id] = self._unwritten.put[key]
             elif key in self._unwritten.drop:
                 found.pop(person_id, None)
+        job = self.job(sn)
+        if job.drop_below is not None:
+            # They are removed already, only not deleted yet.
+            for entry in [entry for entry in found.values() if entry.revision < job.drop_below]:
+                self._drop(entry, job.drop_message or "")
+                del found[entry.person_id]
         return found
 
-    def scan(self, sn: str, before: int) -> Iterator[Sequence[PersonEntry]]:
-        """Yield a terminal's entries of revisions below `before`, by revision, in batches."""
+    def job(self, sn: str) -> PersonJob:
+        """Return a terminal's job; one without anything to do if there is none."""
+        if self._jobs is None:
+            self._jobs = {job.sn: job for job in queries.jobs(self._connection)}
+        return self._jobs.get(sn) or PersonJob(sn=sn)
+
+    def put_job(self, job: PersonJob) -> None:
+        """Replace a terminal's job."""
+        if job != self.job(job.sn):
+            queries.put_job(self._connection, job)
+            assert self._jobs is not None
+            self._jobs[job.sn] = job
+            self._counts[job.sn] = added(self._counts[job.sn])
+        self._has_jobs |= job != PersonJob(sn=job.sn)
+
+    def reserve_rows(self, count: int) -> int:
+        """Return how many of `count` more entries this transaction may change at once for jobs."""
+        granted = min(count, self._job_rows)
+        self._job_rows -= granted
+        return granted
+
+    def drop_below(self, sn: str, revision: int, message: str, limit: int) -> int:
+        """Delete up to `limit` entries of lower revisions; requests that wait get the final reply `superseded`.
+
+        Returns:
+            The number of deleted entries.
+        """
         self._write()
-        for entries in queries.scan(self._connection, sn, before=before, limit=BATCH):
-            yield entries
-            self._write()
+        dropped = queries.entries_below(self._connection, sn, revision, limit)
+        for entry in dropped:
+            self._drop(entry, message)
+        return len(dropped)
+
+    def send_again(self, job: PersonJob, limit: int) -> int | None:
+        """Mark up to `limit` entries of a sync as pending.
+
+        Returns:
+            The revision up to which that is done; None if nothing is left.
+        """
+        self._write()
+        # The number of those that are marked is known later; a gap in the revisions does no harm.
+        first = self.next_revisions(limit)
+        marked = queries.mark_to_send(self._connection, job, first, limit)
+        if marked.marked:
+            self._changed.add(job.sn)
+            queries.extend_syncs(self._connection, job.sn, first + marked.marked - 1)
+        lost = PersonCounts(confirmed=marked.confirmed, refused=marked.refused)
+        gained = PersonCounts(pending=marked.confirmed + marked.refused)
+        self._counts[job.sn] = added(self._counts[job.sn], gained, lost)
+        return marked.next_after
 
     def replace(
         self, before: PersonEntry | None, after: PersonEntry | None, photo: PreparedPhoto | None = None
@@ -173,6 +228,8 @@ class PersonTransaction:
         if answer.is_success and entry.person is None:
             # A confirmed removal leaves nothing to keep or to show.
             self._put(entry, None)
+            if entry.person_id is None:
+                self._removed_everyone(entry.sn)
             return
         answered = replace(
             entry,
@@ -212,7 +269,22 @@ class PersonTransaction:
             final_replies=self._final_replies,
             last_final_reply_id=queries.last_final_reply_id(self._connection) if self._final_replies else 0,
             photos_dropped=photos_dropped,
+            has_jobs=self._has_jobs,
         )
+
+    def _removed_everyone(self, sn: str) -> None:
+        """Send again the persons that the terminal confirmed before it removed everyone.
+
+        There are some if it had refused the removal at first.
+        """
+        job = self.job(sn)
+        self._write()
+        if job.send_below is None and queries.has_confirmed(self._connection, sn):
+            self.put_job(replace(job, send_below=self.next_revisions(1)))
+
+    def _drop(self, entry: PersonEntry, message: str) -> None:
+        self.supersede(entry, message)
+        self.replace(entry, None)
 
     def _put(self, before: PersonEntry | None, after: PersonEntry | None) -> None:
         changed = after or before
@@ -237,7 +309,8 @@ class PersonTransaction:
             if sync.sn not in first_pending:
                 first_pending[sync.sn] = queries.first_pending(self._connection, sync.sn)
             first = first_pending[sync.sn]
-            if first is None or first > sync.revision:
+            is_marked = self.job(sync.sn).send_below is None
+            if is_marked and (first is None or first > sync.revision):
                 self._reply(sync.sn, None, sync.request, Outcome.OK)
                 ended.append(sync.id)
         queries.drop_syncs(self._connection, ended)

@@ -5,6 +5,7 @@ of their own (`bridge.store.photos`).
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -16,8 +17,10 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
     case,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -28,14 +31,47 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.model.origin import Origin
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
+from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
-from bridge.store.tables import COUNTER, EVERYONE, OUTBOX, OUTSIDE_CHANGE, PERSON_ENTRY, PERSON_SYNC, REVISION
+from bridge.store.tables import (
+    COUNTER,
+    EVERYONE,
+    OUTBOX,
+    OUTSIDE_CHANGE,
+    PERSON_ENTRY,
+    PERSON_JOB,
+    PERSON_SYNC,
+    REVISION,
+)
 
 _MAX_PARAMETERS = 500
 """Values in one `IN (…)`: far below the limit of any database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedEntries:
+    """Some entries that were marked to be sent again.
+
+    Attributes:
+        marked: their number.
+        confirmed: how many of them were confirmed.
+        refused: how many of them were refused.
+        next_after: the revision of the last entry that was looked at; None if there is none left.
+    """
+
+    marked: int
+    confirmed: int
+    refused: int
+    next_after: int | None
+
+
+_MARK_TO_SEND = (
+    update(PERSON_ENTRY)
+    .where(PERSON_ENTRY.c.sn == bindparam("for_sn"), PERSON_ENTRY.c.person_id == bindparam("for_id"))
+    .values(revision=bindparam("new_revision"), delivery=DeliveryState.PENDING.value, status=None, message=None)
+)
 
 
 # Entries
@@ -60,7 +96,7 @@ def pending_window(
 
     def part(*, held: bool, after: int) -> list[PersonEntry]:
         query = select(PERSON_ENTRY).where(
-            column.sn == sn, _is(DeliveryState.PENDING), column.held == held, column.revision > after
+            column.sn == sn, _is(DeliveryState.PENDING), column.held == held, column.revision > after, _is_kept()
         )
         return _entries(connection, query.order_by(column.revision).limit(limit))
 
@@ -69,7 +105,7 @@ def pending_window(
 
 def page(connection: Connection, sn: str, after: str, limit: int) -> list[PersonEntry]:
     """Return the persons of a terminal whose id is greater than `after`, by id; never the removal of everyone."""
-    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id > after)
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id > after, _is_kept())
     return _entries(connection, query.order_by(PERSON_ENTRY.c.person_id).limit(limit))
 
 
@@ -87,11 +123,15 @@ async def pages(database: Database, sn: str, limit: int) -> AsyncIterator[Sequen
 
 def entry(connection: Connection, sn: str, person_id: str) -> PersonEntry | None:
     """Return one person of a terminal."""
-    return next(iter(entries(connection, sn, [person_id])), None)
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id == person_id, _is_kept())
+    return next(iter(_entries(connection, query)), None)
 
 
 def entries(connection: Connection, sn: str, person_ids: Collection[str | None]) -> list[PersonEntry]:
-    """Return the entries of these persons (None: the removal of everyone) on a terminal."""
+    """Return the entries of these persons (None: the removal of everyone) on a terminal.
+
+    Entries that a running removal of everyone has yet to delete are included.
+    """
     found: list[PersonEntry] = []
     for keys in batches([_person_key(person_id) for person_id in person_ids]):
         query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
@@ -101,8 +141,8 @@ def entries(connection: Connection, sn: str, person_ids: Collection[str | None])
 
 def entries_everywhere(connection: Connection, person_id: str) -> list[PersonEntry]:
     """Return a person's entries on all terminals, by SN."""
-    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == person_id).order_by(PERSON_ENTRY.c.sn)
-    return _entries(connection, query)
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == person_id, _is_kept())
+    return _entries(connection, query.order_by(PERSON_ENTRY.c.sn))
 
 
 def unconfirmed(
@@ -120,7 +160,8 @@ def unconfirmed(
         Entries by SN and person id.
     """
     key = tuple_(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
-    query = select(PERSON_ENTRY).where(key > after, PERSON_ENTRY.c.delivery != DeliveryState.CONFIRMED.value)
+    is_unconfirmed = PERSON_ENTRY.c.delivery != DeliveryState.CONFIRMED.value
+    query = select(PERSON_ENTRY).where(key > after, is_unconfirmed, _is_kept())
     if sns is not None:
         query = query.where(PERSON_ENTRY.c.sn.in_(sns))
     return _entries(connection, query.order_by(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).limit(limit))
@@ -133,20 +174,50 @@ def expired(connection: Connection, before: datetime, limit: int) -> list[tuple[
     return [(row.sn, row.person_id) for row in rows]
 
 
-def scan(connection: Connection, sn: str, *, before: int, limit: int) -> Iterator[Sequence[PersonEntry]]:
-    """Yield a terminal's entries of revisions below `before`, by revision, up to `limit` at a time.
+def entries_below(connection: Connection, sn: str, revision: int, limit: int) -> list[PersonEntry]:
+    """Return a terminal's entries of lower revisions, by revision, those that are being removed included."""
+    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.revision < revision)
+    return _entries(connection, query.order_by(PERSON_ENTRY.c.revision).limit(limit))
 
-    They may be changed or deleted meanwhile.
+
+def mark_to_send(connection: Connection, job: PersonJob, first_revision: int, limit: int) -> MarkedEntries:
+    """Mark entries of a sync as pending, with new revisions; read them only as far as needed.
+
+    Args:
+        connection: a connection.
+        job: the sync; its next entries are those after `send_after`.
+        first_revision: the first of at least `limit` reserved revisions.
+        limit: the maximum number of entries to look at.
     """
-    revision = PERSON_ENTRY.c.revision
-    after = -1
-    while True:
-        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, revision > after, revision < before)
-        found = _entries(connection, query.order_by(revision).limit(limit))
-        if not found:
-            return
-        after = found[-1].revision
-        yield found
+    column = PERSON_ENTRY.c
+    query = (
+        select(column.person_id, column.revision, column.held, column.delivery)
+        .where(column.sn == job.sn, column.revision > job.send_after, column.revision < job.send_below)
+        .order_by(column.revision)
+        .limit(limit)
+    )
+    found = connection.execute(query).all()
+    # A change that is pending is sent anyway. A person whose removal as disabled is confirmed is not on the terminal
+    # and need not be removed again.
+    again = [
+        row
+        for row in found
+        if row.delivery == DeliveryState.REFUSED.value
+        or (row.delivery == DeliveryState.CONFIRMED.value and row.held)
+        or (row.delivery == DeliveryState.PENDING.value and job.send_all)
+    ]
+    if again:
+        changed = [
+            {"for_sn": job.sn, "for_id": row.person_id, "new_revision": revision}
+            for revision, row in enumerate(again, first_revision)
+        ]
+        connection.execute(_MARK_TO_SEND, changed)
+    return MarkedEntries(
+        marked=len(again),
+        confirmed=sum(row.delivery == DeliveryState.CONFIRMED.value for row in again),
+        refused=sum(row.delivery == DeliveryState.REFUSED.value for row in again),
+        next_after=found[-1].revision if len(found) == limit else None,
+    )
 
 
 def put_entries(connection: Connection, changed: Sequence[PersonEntry]) -> None:
@@ -167,6 +238,23 @@ def next_revisions(connection: Connection, count: int) -> int:
     row = update(COUNTER).where(COUNTER.c.name == REVISION).values(value=COUNTER.c.value + count)
     last: int = connection.execute(row.returning(COUNTER.c.value)).scalar_one()
     return last - count + 1
+
+
+def has_confirmed(connection: Connection, sn: str) -> bool:
+    """Return whether a terminal has confirmed any person that it should hold."""
+    query = select(PERSON_ENTRY.c.sn).where(
+        PERSON_ENTRY.c.sn == sn, _is(DeliveryState.CONFIRMED), PERSON_ENTRY.c.held, _is_kept()
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def refused_removals(connection: Connection, sn: str, limit: int) -> list[str | None]:
+    """Return the persons of a terminal (None: everyone) whose removal it has refused, disabled persons included."""
+    query = select(PERSON_ENTRY.c.person_id).where(
+        PERSON_ENTRY.c.sn == sn, _is(DeliveryState.REFUSED), ~PERSON_ENTRY.c.held, _is_kept()
+    )
+    keys = connection.execute(query.order_by(PERSON_ENTRY.c.revision).limit(limit)).scalars()
+    return [None if key == EVERYONE else key for key in keys]
 
 
 def first_pending(connection: Connection, sn: str) -> int | None:
@@ -227,6 +315,24 @@ def drop_syncs(connection: Connection, ids: Collection[int]) -> None:
     """Delete syncs that are finished."""
     for batch in batches(sorted(ids)):
         connection.execute(delete(PERSON_SYNC).where(PERSON_SYNC.c.id.in_(batch)))
+
+
+# Jobs that change a terminal's entries in batches
+
+
+def jobs(connection: Connection) -> list[PersonJob]:
+    """Return all unfinished jobs; there are few."""
+    return [
+        PersonJob(**{**row, "send_after": -1 if row["send_after"] is None else row["send_after"]})
+        for row in connection.execute(select(PERSON_JOB).order_by(PERSON_JOB.c.sn)).mappings()
+    ]
+
+
+def put_job(connection: Connection, job: PersonJob) -> None:
+    """Store a terminal's job in place of an earlier one; delete it if nothing is left to do."""
+    connection.execute(delete(PERSON_JOB).where(PERSON_JOB.c.sn == job.sn))
+    if job.drop_below is not None or job.send_below is not None:
+        connection.execute(insert(PERSON_JOB).values(asdict(job)))
 
 
 # The outbox of final replies
@@ -348,6 +454,12 @@ def _person_key(person_id: str | None) -> str:
 
 def _is(delivery: DeliveryState) -> ColumnElement[bool]:
     return PERSON_ENTRY.c.delivery == delivery.value
+
+
+def _is_kept() -> ColumnElement[bool]:
+    """Exclude the entries that a removal of everyone has yet to delete."""
+    job = PERSON_JOB.c
+    return ~exists().where(job.sn == PERSON_ENTRY.c.sn, job.drop_below > PERSON_ENTRY.c.revision)
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -1,0 +1,125 @@
+"""Removals of everyone, forgotten terminals and syncs: accepted in one short transaction, applied in batches.
+
+100,000 entries in one transaction would hold up every other change for a minute. The accepting transaction therefore
+stores a `PersonJob`, with the revision below which the change applies. Entries that are removed but not deleted yet are
+neither listed nor sent, and a transaction that reads one deletes it. The job is deleted with its last batch, so an
+interrupted one continues after a restart.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+
+from bridge.model.faults import UnavailableError
+from bridge.model.person_entry import PersonJob
+from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import BATCH, Committed, PersonTransaction
+from bridge.store import person_queries as queries
+
+_LOGGER = logging.getLogger(__name__)
+
+_DROPPED_ROWS = 50
+"""Entries that one transaction deletes. SQLite overwrites a photo with each: some 5 MB."""
+
+_BATCH_SECONDS = 0.03
+"""Time after which a transaction ends that marks entries to be sent again."""
+
+_LEAST_PAUSE_SECONDS = 0.005
+"""Pause between two batches, in which other programs get the writer's lock. It is at least as long as the batch took,
+so that a job takes at most half of the writer's time."""
+
+_RETRY_SECONDS = 5.0
+"""Pause after which a store that failed is tried again."""
+
+
+def remove_below(transaction: PersonTransaction, sn: str, revision: int, message: str) -> None:
+    """Remove a terminal's entries of lower revisions.
+
+    Args:
+        transaction: the transaction; it deletes the first entries, and a job the others.
+        sn: the terminal.
+        revision: the limit.
+        message: of the final replies `superseded` to the requests of these entries.
+    """
+    rows = transaction.reserve_rows(BATCH)
+    # Everything that a sync would send again is removed.
+    job = replace(transaction.job(sn), send_below=None, send_after=-1, send_all=False)
+    if rows and transaction.drop_below(sn, revision, message, rows) < rows:
+        transaction.put_job(replace(job, drop_below=None, drop_message=None))
+    else:
+        transaction.put_job(replace(job, drop_below=revision, drop_message=message))
+
+
+def send_again(transaction: PersonTransaction, sn: str, below: int, *, include_pending: bool) -> None:
+    """Mark a terminal's entries of lower revisions to be sent again, refused ones included.
+
+    Args:
+        transaction: the transaction; it marks the first entries, and a job the others.
+        sn: the terminal.
+        below: the limit.
+        include_pending: whether pending entries get a new revision: after a removal of everyone.
+    """
+    before = transaction.job(sn)
+    # An unfinished sync continues: those that it has marked are sent again anyway.
+    after = -1 if include_pending else before.send_after
+    job = replace(before, send_below=below, send_after=after, send_all=before.send_all or include_pending)
+    rows = transaction.reserve_rows(BATCH)
+    if before.drop_below is None and before.send_below is None and rows:
+        job = _marked(transaction, job, rows)
+    transaction.put_job(job)
+
+
+def advance(transaction: PersonTransaction, sn: str) -> None:
+    """Apply the next batch of a terminal's job."""
+    job = transaction.job(sn)
+    if job.drop_below is not None:
+        if transaction.drop_below(sn, job.drop_below, job.drop_message or "", _DROPPED_ROWS) < _DROPPED_ROWS:
+            job = replace(job, drop_below=None, drop_message=None)
+    else:
+        until = perf_counter() + _BATCH_SECONDS
+        while job.send_below is not None and perf_counter() < until:
+            job = _marked(transaction, job, BATCH)
+    transaction.put_job(job)
+
+
+def _marked(transaction: PersonTransaction, job: PersonJob, rows: int) -> PersonJob:
+    after = transaction.send_again(job, rows)
+    if after is None:
+        return replace(job, send_below=None, send_after=-1, send_all=False)
+    return replace(job, send_after=after)
+
+
+class PersonJobs:
+    """Runs the jobs batch by batch, one terminal after the other in turn."""
+
+    def __init__(self, transactions: TransactionRunner) -> None:
+        self._transactions = transactions
+        self._added = asyncio.Event()
+
+    def committed(self, committed: Committed) -> None:
+        """Note whether a transaction left something to do."""
+        if committed.has_jobs:
+            self._added.set()
+
+    async def run(self) -> None:
+        """Continue with what an earlier process left, then run the jobs of this one, until cancelled."""
+        while True:
+            self._added.clear()
+            try:
+                if not await self._run_batches():
+                    await self._added.wait()
+            except UnavailableError as error:
+                _LOGGER.warning("a sync or a removal of everyone cannot continue now, trying again: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _run_batches(self) -> bool:
+        """Run one batch for each terminal; return whether there was any."""
+        jobs = await self._transactions.context.database.read(queries.jobs)
+        time = asyncio.get_running_loop().time
+        for job in jobs:
+            since = time()
+            await self._transactions.run(partial(advance, sn=job.sn))
+            await asyncio.sleep(max(time() - since, _LEAST_PAUSE_SECONDS))
+        return bool(jobs)
