@@ -1,11 +1,12 @@
 """What commands show: tables of results, progress bars, and how far a person's delivery is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -29,6 +30,53 @@ def table(*columns: str) -> Table:
     for column in columns:
         result.add_column(column, overflow="fold")
     return result
+
+
+class LongTable:
+    """A table that is printed in parts, so that its length does not matter.
+
+    A short table adapts its columns to the width of a terminal. A long one has columns as wide as their cells so far.
+    """
+
+    _ROWS = 500
+    """Rows that are printed together."""
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._rows: list[tuple[str, ...]] = []
+        self._widths: list[int] | None = None
+
+    def add_row(self, *cells: str) -> None:
+        """Add a row."""
+        self._rows.append(cells)
+        if len(self._rows) == self._ROWS:
+            self._print_rows()
+
+    def end(self) -> None:
+        """Print what is left."""
+        if self._widths is not None:
+            if self._rows:
+                self._print_rows()
+            return
+        short = table(*self._columns)
+        for row in self._rows:
+            short.add_row(*row)
+        output().print(short)
+
+    def _print_rows(self) -> None:
+        lines = [self._columns, *self._rows] if self._widths is None else self._rows
+        widths = self._widths or [0] * len(self._columns)
+        self._widths = [
+            max(width, *(cell_len(cell) for cell in column))
+            for width, column in zip(widths, zip(*lines, strict=True), strict=True)
+        ]
+        click.echo("\n".join(map(self._line, lines)))
+        self._rows = []
+
+    def _line(self, cells: Sequence[str]) -> str:
+        assert self._widths is not None
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, self._widths, strict=True))
+        return "  ".join(padded).rstrip()
 
 
 def echo_json(value: dict[str, Any]) -> None:

@@ -2,12 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import click
 
-from bridge.cli.output import delivery_cells, delivery_json, delivery_note, echo_json, output, progress_bars, table
+from bridge.cli.output import (
+    LongTable,
+    delivery_cells,
+    delivery_json,
+    delivery_note,
+    echo_json,
+    output,
+    progress_bars,
+    table,
+)
 from bridge.cli.store_session import OpenStore, some
 from bridge.cli.support import counted
 from bridge.import_export.copying import copy_persons, find_persons
@@ -15,6 +24,8 @@ from bridge.import_export.exporting import export_persons
 from bridge.import_export.purging import purge, unconfirmed
 from bridge.import_export.writing import write_person_file
 from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.store.database import Database
+from bridge.store.person_queries import entry as stored_entry
 from bridge.store.person_queries import pages
 from bridge.store.person_queries import unconfirmed as unconfirmed_entries
 
@@ -31,19 +42,20 @@ _PAGE_ROWS = 1000
 async def list_persons(
     store: OpenStore, *, terminal: str | None, group: str | None, delivery: str | None, as_json: bool
 ) -> None:
-    """Show the persons that terminals should have, and the state of their delivery."""
-    shown = table("terminal", "id", "name", "delivery", "status", "message", "changed")
+    """Show the persons that terminals should have and the removals that they have not confirmed."""
+    shown = LongTable("terminal", "id", "name", "wanted", "delivery", "status", "message", "changed")
     for sn in store.targets(terminal, group):
-        async for entries in pages(store.database, sn, _PAGE_ROWS):
-            for entry in entries:
-                if entry.person is None or (delivery is not None and entry.delivery != delivery):
+        async for entries in _entries(store.database, sn):
+            for one in entries:
+                if delivery is not None and one.delivery != delivery:
                     continue
                 if as_json:
-                    echo_json({"sn": sn, **entry.person.as_json(), **delivery_json(entry)})
+                    echo_json({"sn": sn, **one.as_json()})
                 else:
-                    shown.add_row(store.title(sn), entry.person.id, entry.person.name, *delivery_cells(entry))
+                    name = "" if one.person is None else one.person.name
+                    shown.add_row(store.title(sn), _shown_id(one), name, one.wanted, *delivery_cells(one))
     if not as_json:
-        output().print(shown)
+        shown.end()
 
 
 async def export(store: OpenStore, sns: Sequence[str], file: Path, photos: Path | None) -> None:
@@ -79,23 +91,20 @@ async def copy(store: OpenStore, *, source: str | None, from_group: str | None, 
 
 async def verify(store: OpenStore, sns: Sequence[str] | None, *, as_json: bool) -> None:
     """Show the persons that are not confirmed, of some terminals or of all; exit with 1 if there is one."""
-    shown = table("terminal", "id", "wanted", "delivery", "status", "message", "since")
+    shown = LongTable("terminal", "id", "wanted", "delivery", "status", "message", "since")
     found = 0
     after = ("", "")
     while entries := await store.database.read(unconfirmed_entries, after, _PAGE_ROWS, sns):
         after = (entries[-1].sn, entries[-1].person_id or "")
         found += len(entries)
-        for entry in entries:
-            wanted = "held" if entry.held else "removed"
+        for one in entries:
             if as_json:
-                echo_json({"sn": entry.sn, "id": entry.person_id, "wanted": wanted, **delivery_json(entry)})
+                echo_json({"sn": one.sn, "id": one.person_id, "wanted": one.wanted.value, **delivery_json(one)})
             else:
-                known = "" if entry.sn in store.known else " (no longer known)"
-                shown.add_row(
-                    store.title(entry.sn) + known, entry.person_id or "everyone", wanted, *delivery_cells(entry)
-                )
+                known = "" if one.sn in store.known else " (no longer known)"
+                shown.add_row(store.title(one.sn) + known, _shown_id(one), one.wanted, *delivery_cells(one))
     if found and not as_json:
-        output().print(shown)
+        shown.end()
     if not found and not as_json:
         click.echo("every terminal has confirmed its persons")
     if found:
@@ -136,3 +145,16 @@ async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int
         f"{len(waiting)} of {counted(len(stored.sns), 'terminal')} have not confirmed the removal yet. It stays stored;"
         " `facebridge persons verify` shows which terminals have not confirmed it"
     )
+
+
+async def _entries(database: Database, sn: str) -> AsyncIterator[Sequence[PersonEntry]]:
+    """Yield the entries of a terminal, the removal of everyone first."""
+    everyone = await database.read(stored_entry, sn, None)
+    if everyone is not None:
+        yield [everyone]
+    async for entries in pages(database, sn, _PAGE_ROWS):
+        yield entries
+
+
+def _shown_id(entry: PersonEntry) -> str:
+    return entry.person_id or "everyone"

@@ -3,7 +3,7 @@
 Each has a fake in the tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,8 +176,12 @@ class DesiredPersons(Protocol):
         """
         ...
 
-    async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
-        """Return the persons of a terminal, without photos, as a reply's `persons`. Raises UnavailableError."""
+    async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Any]:
+        """Return the persons and unconfirmed removals of a terminal, without photos, as a reply's `persons`.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
         ...
 
     def counts(self, sn: str) -> PersonCounts:

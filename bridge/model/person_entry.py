@@ -20,8 +20,16 @@ class DeliveryState(Vocabulary):
     CONFIRMED = "confirmed", "the terminal has accepted it"
     REFUSED = (
         "refused",
-        "the terminal has refused it; it stays refused until the person is changed or the terminal synced",
+        "the terminal has refused it; a removal is tried again at each connection and once a day, another change stays",
     )
+
+
+class Wanted(Vocabulary):
+    """What a terminal should do with a person; the `wanted` of a person (docs/mqtt.md)."""
+
+    PRESENT = "present", "the terminal should hold the person"
+    DISABLED = "disabled", "the bridge keeps the person, and the terminal should not hold them"
+    REMOVED = "removed", "the terminal should not hold the person; shown until the terminal has confirmed it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +103,18 @@ class PersonEntry:
         """Whether the terminal should hold the person: neither removed nor disabled."""
         return self.person is not None and self.person.enabled
 
+    @property
+    def wanted(self) -> Wanted:
+        """What the terminal should do with the person."""
+        if self.person is None:
+            return Wanted.REMOVED
+        return Wanted.PRESENT if self.person.enabled else Wanted.DISABLED
+
     def as_json(self) -> dict[str, Any]:
-        """Return the entry of a reply's `persons`. The person must not be removed."""
-        assert self.person is not None
+        """Return the entry of a reply's `persons`; a removal has only the id, which is null for everyone."""
         return {
-            **self.person.as_json(),
+            **({"id": self.person_id} if self.person is None else self.person.as_json()),
+            "wanted": self.wanted.value,
             "delivery": self.delivery.value,
             "status": self.status,
             "message": self.message,

@@ -38,7 +38,7 @@ class Reply:
             was sent and not acknowledged, or if this does not apply.
         duration_ms: milliseconds from receiving the command to this reply.
         faults: what is wrong, if the outcome is `invalid`.
-        persons: what `getPersons` found, without photos.
+        persons: what `getPersons` found, without photos: JSON objects, already encoded ones among them.
         is_repeated: whether it is the last known reply to a command that arrived again; not published or stored.
     """
 
@@ -55,7 +55,7 @@ class Reply:
     delivered: bool | None = None
     duration_ms: float | None = None
     faults: tuple[Fault, ...] = ()
-    persons: Sequence[Mapping[str, Any]] | None = None
+    persons: Sequence[Any] | None = None
     is_repeated: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -135,8 +135,8 @@ REPLY_SCHEMA: JsonSchema = output_schema(
         "persons": {
             "type": "array",
             "items": reference("PersonEntry"),
-            "description": "the persons that the terminal should hold, if `getPersons` ended with `ok`; if the command "
-            "has a Response Topic, only there",
+            "description": "the persons that the terminal should hold and the removals that it has not confirmed, if "
+            "`getPersons` ended with `ok`; if the command has a Response Topic, only there",
         },
     },
     sometimes=("group", "errors", "persons"),

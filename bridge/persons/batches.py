@@ -8,12 +8,16 @@ interrupted one continues after a restart.
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
+from bridge.core.registry import TerminalRegistry
+from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import PersonJob
+from bridge.model.person_entry import DeliveryState, PersonJob
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import BATCH, Committed, PersonTransaction
 from bridge.store import person_queries as queries
@@ -29,6 +33,8 @@ _BATCH_SECONDS = 0.03
 _LEAST_PAUSE_SECONDS = 0.005
 """Pause between two batches, in which other programs get the writer's lock. It is at least as long as the batch took,
 so that a job takes at most half of the writer's time."""
+
+_DAY_SECONDS = 86400.0
 
 _RETRY_SECONDS = 5.0
 """Pause after which a store that failed is tried again."""
@@ -123,3 +129,66 @@ class PersonJobs:
             await self._transactions.run(partial(advance, sn=job.sn))
             await asyncio.sleep(max(time() - since, _LEAST_PAUSE_SECONDS))
         return bool(jobs)
+
+
+class RefusedRemovals:
+    """Tries refused removals again: at each connection of the terminal, and once a day.
+
+    A terminal may refuse a removal while it is busy, and a removal that is never tried again leaves a door open.
+    Another refused change would be refused again.
+    """
+
+    def __init__(self, transactions: TransactionRunner, registry: TerminalRegistry) -> None:
+        self._transactions = transactions
+        self._registry = registry
+        # Ordered, without duplicates.
+        self._due: dict[str, None] = {}
+        self._added = asyncio.Event()
+        transactions.context.events.subscribe(TerminalConnected, self._connected, name="refused removals")
+
+    async def run(self) -> None:
+        """Try them until cancelled, those of connected terminals first at once."""
+        while True:
+            self._add(known.terminal.sn for known in self._registry if known.connection is not None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DAY_SECONDS):
+                    while True:
+                        await self._try_due()
+                        await self._added.wait()
+
+    def _connected(self, event: TerminalConnected) -> None:
+        self._add([event.sn])
+
+    def _add(self, sns: Iterable[str]) -> None:
+        # Most terminals have none, and cost no query.
+        self._due.update((sn, None) for sn in sns if self._transactions.counts(sn).refused)
+        if self._due:
+            self._added.set()
+
+    async def _try_due(self) -> None:
+        self._added.clear()
+        while self._due:
+            sn = next(iter(self._due))
+            try:
+                if await self._transactions.run(partial(retry_refused_removals, sn=sn)) < BATCH:
+                    del self._due[sn]
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)
+            except UnavailableError as error:
+                _LOGGER.warning("refused removals cannot be tried again now: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+
+def retry_refused_removals(transaction: PersonTransaction, sn: str) -> int:
+    """Mark refused removals of a terminal as pending, those of disabled persons included.
+
+    Returns:
+        Their number; if it is `BATCH`, there may be more.
+    """
+    person_ids = transaction.refused_removals(sn, BATCH)
+    first = transaction.next_revisions(len(person_ids))
+    entries = transaction.entries(sn, person_ids)
+    for revision, person_id in enumerate(person_ids, first):
+        entry = entries[person_id]
+        again = replace(entry, revision=revision, delivery=DeliveryState.PENDING, status=None, message=None)
+        transaction.replace(entry, again)
+    return len(person_ids)

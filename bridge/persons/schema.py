@@ -11,10 +11,10 @@ from typing import Any
 
 from bridge.model.asked_at import ASKED_AT_SCHEMA
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
-from bridge.model.json_schema import TIME, described, input_schema, output_schema
-from bridge.model.names import REQUEST_ID_SCHEMA
+from bridge.model.json_schema import TIME, described, input_schema, nullable, output_schema
+from bridge.model.names import PERSON_ID_SCHEMA, REQUEST_ID_SCHEMA
 from bridge.model.person import Person, PhotoReference
-from bridge.model.person_entry import DeliveryState
+from bridge.model.person_entry import DeliveryState, Wanted
 from bridge.model.reply import MESSAGE_SCHEMA, STATUS_SCHEMA
 from bridge.persons.field_kinds import ID_RULE
 from bridge.persons.fields import FIELDS, FIELDS_BY_KEY, SHOWN_FIELDS
@@ -169,12 +169,18 @@ SINGLE_PERSON_SCHEMA = input_schema(
 PERSON_ENTRY_SCHEMA = output_schema(
     {
         **{one.name: one.output_schema for one in SHOWN_FIELDS},
+        "id": described(
+            nullable(PERSON_ID_SCHEMA), "null: the removal of everyone, including persons that the bridge does not know"
+        ),
+        "wanted": Wanted.schema("What the terminal should do with the person.", title="Wanted"),
         "delivery": DeliveryState.schema("The state of the last change of the person.", title="Delivery"),
         "status": STATUS_SCHEMA,
         "message": MESSAGE_SCHEMA,
         "changed_at": described(TIME, "when the change was requested, or last answered"),
     },
     title="PersonEntry",
-    description="A person that a terminal should hold, and the state of the delivery. Photos are not shown.",
+    sometimes=[one.name for one in SHOWN_FIELDS if one.name != "id"],
+    description="A person that a terminal should hold, or a removal that it has not confirmed, and the state of the "
+    "delivery. Photos are not shown. A removal has no fields of the person but the id.",
 )
 """The schema of `PersonEntry.as_json`."""

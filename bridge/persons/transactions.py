@@ -159,6 +159,11 @@ class PersonTransaction:
         self._job_rows -= granted
         return granted
 
+    def refused_removals(self, sn: str, limit: int) -> list[str | None]:
+        """Return the persons (None: everyone) whose removal the terminal has refused, oldest first."""
+        self._write()
+        return queries.refused_removals(self._connection, sn, limit)
+
     def drop_below(self, sn: str, revision: int, message: str, limit: int) -> int:
         """Delete up to `limit` entries of lower revisions; requests that wait get the final reply `superseded`.
 

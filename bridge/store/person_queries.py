@@ -121,9 +121,11 @@ async def pages(database: Database, sn: str, limit: int) -> AsyncIterator[Sequen
         after = entries[-1].person_id or ""
 
 
-def entry(connection: Connection, sn: str, person_id: str) -> PersonEntry | None:
-    """Return one person of a terminal."""
-    query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id == person_id, _is_kept())
+def entry(connection: Connection, sn: str, person_id: str | None) -> PersonEntry | None:
+    """Return one person of a terminal; None: the removal of everyone."""
+    query = select(PERSON_ENTRY).where(
+        PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id == _person_key(person_id), _is_kept()
+    )
     return next(iter(_entries(connection, query)), None)
 
 

@@ -54,7 +54,7 @@ async def test_an_export_imports_again_without_a_difference(
             assert not differences.faults
             if name != "out.csv" or photos is not None:
                 await system.import_(file, ("T2",), photos=photos)
-                shown = [list(await system.person_system.person_service.persons(sn)) for sn in ("T1", "T2")]
+                shown = [list(await system.person_system.persons(sn)) for sn in ("T1", "T2")]
                 assert [{**one, "changed_at": None} for one in shown[0]] == [
                     {**one, "changed_at": None} for one in shown[1]
                 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import orjson
 from sqlalchemy import Connection as StoreConnection
 
 from bridge.core.clock import Clock
@@ -18,7 +19,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
-from bridge.model.person_entry import FinalReply
+from bridge.model.person_entry import FinalReply, Wanted
 from bridge.model.reply import Reply
 from bridge.persons.delivery.worker import DeliveryTimes
 from bridge.persons.photos.preparation import PhotoPreparer
@@ -146,8 +147,15 @@ class PersonSystem:
         """Wait until nothing is pending."""
         await until(lambda: self.person_service.counts(sn).pending == 0)
 
+    async def persons(self, sn: str, person_id: str | None = None) -> list[dict[str, Any]]:
+        """Return `persons` of a reply."""
+        shown: list[dict[str, Any]] = orjson.loads(orjson.dumps(await self.person_service.persons(sn, person_id)))
+        return shown
+
     async def delivery(self, sn: str = "T1") -> dict[str, str]:
-        return {person["id"]: person["delivery"] for person in await self.person_service.persons(sn)}
+        return {
+            person["id"]: person["delivery"] for person in await self.persons(sn) if person["wanted"] != Wanted.REMOVED
+        }
 
 
 @asynccontextmanager

@@ -92,7 +92,7 @@ async def test_a_change_on_another_terminal_does_not_wait_until_a_terminal_is_fo
         await system.person_service.forget("T1")
         assert await system.set(person("other"), sn="T2") == [Outcome.ACCEPTED]
         assert await remaining_entries(system) > 0
-        assert await system.person_service.persons("T1") == []
+        assert await system.persons("T1") == []
         await until(lambda: system.person_service.counts("T1") == PersonCounts())
         assert await remaining_entries(system) == 0
 
@@ -101,9 +101,9 @@ async def test_removed_persons_are_gone_at_once_although_their_rows_are_deleted_
     await store_many(tmp_path)
     async with person_system(tmp_path) as system:
         await system.remove_everyone()
-        assert [one["id"] for one in await system.person_service.persons("T1") if one["id"]] == []
+        assert list(await system.delivery()) == []
         last = f"p{MANY - 1:05}"
-        assert await system.person_service.persons("T1", last) == []
+        assert await system.persons("T1", last) == []
         # A partial change needs a person to change.
         assert await system.set({"id": last, "name": "Bo"}) == [Outcome.INVALID]
         assert await system.set(person(last)) == [Outcome.ACCEPTED]
@@ -165,7 +165,8 @@ async def test_a_sync_with_clear_sends_everyone_after_the_removal(tmp_path: Path
         await system.settled()
         frames = sent(connection)
         after = frames[frames.index("remove everyone") + 1 :]
-        assert sorted(after) == [f"set p{number:05}" for number in range(400)]
+        # Those that the job had not reached yet may be sent twice.
+        assert sorted(set(after)) == [f"set p{number:05}" for number in range(400)]
 
 
 async def test_a_removal_of_everyone_ends_a_sync_before_it(tmp_path: Path) -> None:
@@ -194,7 +195,8 @@ async def test_a_sync_after_a_removal_of_everyone_sends_only_later_persons(tmp_p
 
 async def test_a_sync_during_a_sync_does_not_renumber_what_is_pending(tmp_path: Path) -> None:
     async def revisions() -> Sequence[int]:
-        return [entry.revision for entry in await system.read(queries.pending, "T1", MANY)]
+        _, others = await system.read(queries.pending_window, "T1", -1, -1, MANY)
+        return [entry.revision for entry in others]
 
     await store_many(tmp_path)
     async with person_system(tmp_path) as system:

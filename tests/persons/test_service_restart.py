@@ -209,7 +209,7 @@ async def kill_at_any_moment(place: Path | str) -> None:
         pending = system.person_service.counts("T1").pending
         connection = system.connect()
         await system.settled()
-        held = {listed["id"]: int(listed["name"][1:]) for listed in await system.person_service.persons("T1")}
+        held = {listed["id"]: int(listed["name"][1:]) for listed in await system.persons("T1")}
         for number in accepted:
             assert held[f"p{number % 7}"] >= number, f"change {number} was lost"
         assert len(connection.frames) == pending
