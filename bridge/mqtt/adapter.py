@@ -271,7 +271,10 @@ class MqttAdapter:
 
     async def _live_connected(self) -> None:
         self._live_is_connected.set()
-        await self._subscribe(self._live, [self._topics.bridge_heartbeat, *self._topics.urgent_commands])
+        self._publisher.connected()
+        await self._subscribe(self._live, [self._topics.bridge_heartbeat])
+        # QoS 2, so that the bridge notices a press that was published with it.
+        await self._subscribe(self._live, self._topics.urgent_commands, qos=2)
         if self._birth_topics:
             try:
                 await self._live.subscribe(sorted(self._birth_topics))
@@ -297,6 +300,7 @@ class MqttAdapter:
     def _live_disconnected(self) -> None:
         self._online.clear()
         self._live_is_connected.clear()
+        self._heartbeat.disconnected()
         self._outbox.disconnected()
         self._retained.disconnected()
 
@@ -313,10 +317,10 @@ class MqttAdapter:
         self._intake.disconnected()
         self._info.refresh()
 
-    async def _subscribe(self, connection: MqttConnection, filters: Sequence[str]) -> None:
+    async def _subscribe(self, connection: MqttConnection, filters: Sequence[str], qos: int = 1) -> None:
         while True:
             try:
-                return await connection.subscribe(filters)
+                return await connection.subscribe(filters, qos)
             except SubscriptionRefusedError as error:
                 _LOGGER.warning(
                     "the broker refuses the subscription to %s: its access rules must allow it", error.topic

@@ -7,6 +7,7 @@ from typing import Any
 from bridge.core.presses import Presses
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import Open, Press, Reboot
+from bridge.model.faults import Fault
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, message_digest
@@ -16,6 +17,13 @@ from bridge.mqtt.topics import Scope
 
 MAXIMUM_RUNNING = 1_000
 """Presses in progress: all doors of a building pressed together. It bounds the cost of a flood."""
+
+_EXACTLY_ONCE = 2
+_QOS_2_FAULT = Fault(
+    "qos", "a press with QoS 2 is not carried out, because it can arrive late: publish it with QoS 0 or 1"
+)
+"""The broker passes on a QoS 2 message at its second half (PUBREL), which can come at any time after the first. A press
+of 9.0 s was carried out this way."""
 
 _MAX_PRESS_BYTES = 4_096
 """A press whose `request_id` has 128 characters, every one escaped, has 1,536 bytes."""
@@ -58,7 +66,9 @@ class LiveCommands:
         command = self._reader.read(message, context)
         if not isinstance(command, Open | Reboot):
             return
-        if self._closing:
+        if message.qos == _EXACTLY_ONCE:
+            self._reader.reply_invalid(context, [_QOS_2_FAULT], command.request_id)
+        elif self._closing:
             self._reader.reply_unavailable(context, "the bridge is stopping; not carried out", command.request_id)
         elif len(self._running) >= MAXIMUM_RUNNING:
             reason = f"{MAXIMUM_RUNNING} presses are in progress; not carried out"

@@ -1,11 +1,15 @@
 """Publish replies and events as they happen."""
 
+import asyncio
 import logging
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
 
 import orjson
 
 from bridge.core.clock import Clock
+from bridge.core.commands import OPEN, REBOOT
 from bridge.core.event_bus import EventBus
 from bridge.model.events import (
     PUBLIC_EVENTS,
@@ -28,11 +32,28 @@ MAXIMUM_EVENTS_A_SECOND = 50
 """On `bridge/event`: far more than people read. It bounds what unknown clients can cause."""
 
 
-class Publisher:
-    """Publishes replies, summaries and events while the broker is connected.
+KEEP_SECONDS = 60.0
+_MAX_KEPT = 1_000
+_MAX_KEPT_BYTES = 1 << 20
+"""Replies to presses are kept during an outage for this time, and at most this many and this many bytes. A thousand
+presses can be in progress, and a reply has some 300 bytes."""
 
-    It does not publish later what happens during an outage: an old `ok` would look like a new one. Final replies to
-    person changes wait in the outbox instead.
+_PRESSES = frozenset({OPEN.name, REBOOT.name})
+
+
+@dataclass(frozen=True, slots=True)
+class _PressReply:
+    topic: str
+    payload: bytes
+    correlation_data: bytes | None
+    created_at: float
+
+
+class Publisher:
+    """Publishes replies, summaries and events.
+
+    Replies to presses that the broker has not acknowledged are published when it is back, for up to a minute; `at`
+    dates them. Final replies to person changes wait in the outbox. Other replies and events are not published later.
     """
 
     def __init__(self, topics: Topics, connection: MqttConnection, events: EventBus, clock: Clock) -> None:
@@ -41,12 +62,22 @@ class Publisher:
         self._clock = clock
         self._second = 0
         self._events_this_second = 0
+        self._kept: deque[_PressReply] = deque()
+        self._kept_bytes = 0
         name = "MQTT publisher"
         events.subscribe(CommandReplied, self._replied, name=name)
         events.subscribe(GroupReplied, self._group_replied, name=name)
         events.subscribe(ReplyRepeated, self._reply_repeated, name=name)
         for event_type in PUBLIC_EVENTS:
             events.subscribe(event_type, self._publish_event, name=name)
+
+    def connected(self) -> None:
+        """Publish the replies that were kept while the broker was away."""
+        kept = list(self._kept)
+        self._kept.clear()
+        self._kept_bytes = 0
+        for reply in kept:
+            self._publish_press_reply(reply)
 
     def _replied(self, event: CommandReplied) -> None:
         reply, origin = event.reply, event.origin
@@ -56,7 +87,10 @@ class Publisher:
         if reply.persons is not None and origin.response_topic is not None:
             # Names and card numbers: only for the requester, if there is a topic for the requester.
             public = orjson.dumps(replace(reply, persons=None).as_json())
-        self._publish_reply(self._topics.reply(reply), public, origin, payload)
+        if reply.command in _PRESSES:
+            self._publish_press_replies(self._topics.reply(reply), payload, origin)
+        else:
+            self._publish_reply(self._topics.reply(reply), public, origin, payload)
         if reply.outcome is Outcome.INVALID:
             self._publish_event(CommandInvalid.of(event))
 
@@ -65,7 +99,10 @@ class Publisher:
             return
         topic = self._topics.group_reply(event.summary.group)
         payload = orjson.dumps(event.summary.as_json())
-        self._publish_reply(topic, payload, event.origin, payload)
+        if event.summary.command in _PRESSES:
+            self._publish_press_replies(topic, payload, event.origin)
+        else:
+            self._publish_reply(topic, payload, event.origin, payload)
 
     def _reply_repeated(self, event: ReplyRepeated) -> None:
         reply = event.reply
@@ -83,6 +120,37 @@ class Publisher:
                 )
         except NotConnectedError:
             _LOGGER.debug("the broker is not connected: a reply for %s is not published", topic)
+
+    def _publish_press_replies(self, topic: str, payload: bytes, origin: Origin) -> None:
+        now = self._clock.boottime()
+        self._publish_press_reply(_PressReply(topic, payload, None, now))
+        if origin.response_topic is not None:
+            self._publish_press_reply(_PressReply(origin.response_topic, payload, origin.correlation_data, now))
+
+    def _publish_press_reply(self, reply: _PressReply) -> None:
+        if self._clock.boottime() - reply.created_at > KEEP_SECONDS:
+            return
+        try:
+            acknowledged = self._connection.publish_nowait(
+                reply.topic, reply.payload, qos=1, correlation_data=reply.correlation_data
+            )
+        except NotConnectedError:
+            self._keep(reply)
+        else:
+            if acknowledged is not None:
+                acknowledged.add_done_callback(partial(self._press_reply_ended, reply))
+
+    def _press_reply_ended(self, reply: _PressReply, acknowledged: "asyncio.Future[str | None]") -> None:
+        if not acknowledged.cancelled() and isinstance(acknowledged.exception(), NotConnectedError):
+            self._keep(reply)
+
+    def _keep(self, reply: _PressReply) -> None:
+        self._kept.append(reply)
+        self._kept_bytes += len(reply.payload)
+        while len(self._kept) > _MAX_KEPT or self._kept_bytes > _MAX_KEPT_BYTES:
+            dropped = self._kept.popleft()
+            self._kept_bytes -= len(dropped.payload)
+            _LOGGER.warning("the broker is away: the reply to a press is dropped for %s", dropped.topic)
 
     def _publish_event(self, event: PublicEvent) -> None:
         second = int(self._clock.boottime())

@@ -297,6 +297,23 @@ async def test_a_group_has_a_summary_and_only_this_goes_to_the_response_topic(sy
     assert [event.origin for event in published if isinstance(event, GroupReplied)] == [ORIGIN]
 
 
+async def test_each_press_of_a_large_group_is_checked_right_before_it_is_written(system: PressSystem) -> None:
+    """Writing to many terminals takes time."""
+
+    def answer_slowly(msgid: str) -> TerminalReply:
+        system.clock.seconds += 0.6
+        return TerminalReply(msgid, None, 0, "ok")
+
+    connections = []
+    for number in range(5):
+        system.registry.put(known_terminal(f"G{number}", groups=("large",)))
+        connections.append(RecordingConnection(system.registry, f"G{number}", answer_slowly))
+        system.registry.connected(connections[-1])
+    summary = await system.presses.press_group("large", Open(), ORIGIN, system.clock.seconds)
+    assert summary.as_json()["outcomes"] == {"ok": 3, "expired": 2}
+    assert [len(connection.frames) for connection in connections] == [1, 1, 1, 0, 0]
+
+
 async def test_an_unknown_or_empty_group_is_invalid(system: PressSystem) -> None:
     reply = await system.presses.press_group("cellar", Open(), ORIGIN, system.clock.seconds)
     assert isinstance(reply, Reply)

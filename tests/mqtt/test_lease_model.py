@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,10 @@ BACKLOG = 40
 """The most presses of a publisher that wait at the broker: 0.8 s of its work, which the second of caution covers."""
 QUIET_SECONDS = 1.5
 """Between two disturbances; the broker works off its backlog in this time."""
+ACCEPTED_AGE = 1.5
+"""The oldest press that the core writes with a deadline of 5 s."""
+FAST_TURN_SECONDS = 63e-6
+"""As measured with Mosquitto: it worked off 60,000 packets in 3.8 s."""
 
 Kind = Literal["press", "heartbeat", "subscribe"]
 
@@ -49,10 +54,15 @@ class Disturbance:
 class Model:
     clock: ManualClock = field(default_factory=ManualClock)
     passed: int = 0
+    deadline: float = DEADLINE
+    accepted_age: float = DEADLINE
+    """Older presses are expired."""
+    turn_seconds: float = TURN_SECONDS
+    backlog: int = BACKLOG
 
     def __post_init__(self) -> None:
         nonces = count(1)
-        self.lease = Lease(self.clock, DEADLINE, lambda: f"nonce {next(nonces)}")
+        self.lease = Lease(self.clock, self.deadline, lambda: f"nonce {next(nonces)}")
         self.from_bridge: deque[Packet] = deque()
         self.from_publishers: list[deque[Packet]] = [deque() for _ in range(PUBLISHERS)]
         self.to_bridge: deque[Packet] = deque()
@@ -69,7 +79,7 @@ class Model:
 
     def press(self, publisher: int, number: int = 1) -> None:
         waiting = self.from_publishers[publisher]
-        for _ in range(min(number, BACKLOG - len(waiting))):
+        for _ in range(min(number, self.backlog - len(waiting))):
             waiting.append(Packet("press", b"", self.clock.seconds))
 
     def turn(self) -> None:
@@ -78,7 +88,15 @@ class Model:
             self._broker_works()
         if now >= self.bridge_stops_until:
             self._bridge_works()
-        self.clock.seconds += TURN_SECONDS
+        self.clock.seconds += self._next_turn(self.clock.seconds)
+
+    def _next_turn(self, now: float) -> float:
+        """Return the seconds until the broker's next turn; skip time in which it has nothing to do."""
+        if now < self.broker_stops_until:
+            return min(max(self.turn_seconds, TURN_SECONDS), self.broker_stops_until - now)
+        if any((*self.from_publishers, self.from_bridge, self.to_bridge)):
+            return self.turn_seconds
+        return max(self.turn_seconds, TURN_SECONDS)
 
     def run(self, seconds: float) -> None:
         end = self.clock.seconds + seconds
@@ -112,9 +130,9 @@ class Model:
 
     def _pressed(self, at: float) -> None:
         now, requested_at = self.clock.seconds, self.lease.requested_at()
-        if requested_at is not None and now < requested_at + DEADLINE:
+        if requested_at is not None and now < requested_at + self.accepted_age:
             self.passed += 1
-            assert now - at < DEADLINE, f"a press passed that is {now - at:.2f} s old"
+            assert now - at < self.deadline, f"a press passed that is {now - at:.2f} s old"
 
 
 def disturb(model: Model, disturbance: Disturbance) -> None:
@@ -158,8 +176,66 @@ def test_no_late_press_passes_however_broker_and_bridge_stand_still(disturbances
     for disturbance in disturbances:
         model.run(QUIET_SECONDS)
         disturb(model, disturbance)
-    model.run(2 * QUIET_SECONDS)
+    model.run(2 * QUIET_SECONDS + sum(max(one.broker, one.bridge) for one in disturbances))
     before = model.passed
     model.press(0)
     model.run(QUIET_SECONDS)
     assert model.passed == before + 1, "the lease lets a fresh press pass"
+
+
+def stall(model: Model, seconds: float) -> None:
+    """Let the broker stand still."""
+    model.broker_stops_until = model.clock.seconds + seconds
+    model.run(seconds)
+
+
+@pytest.mark.parametrize(("stalls", "packets"), [([2.4] * 4, 3_000), ([8.0], 60_000)])
+def test_no_late_press_passes_a_broker_with_a_backlog(stalls: list[float], packets: int) -> None:
+    """Without a debt, presses of 9.6 s and 11.8 s passed."""
+    model = Model(deadline=5.0, accepted_age=ACCEPTED_AGE, turn_seconds=FAST_TURN_SECONDS, backlog=packets)
+    model.run(3)
+    model.press(0, packets)
+    for seconds in stalls:
+        stall(model, seconds)
+        model.run(0.004)
+    model.run(sum(stalls) + 3)
+    assert not any(model.from_publishers)
+    before = model.passed
+    model.press(1)
+    model.run(1)
+    assert model.passed == before + 1, "the lease lets a fresh press pass"
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.2, 6), st.floats(0.001, 0.4)), min_size=1, max_size=5),
+    st.floats(0, 1),
+)
+@settings(max_examples=60)
+def test_no_late_press_passes_after_any_stalls(stalls: list[tuple[float, float]], share: float) -> None:
+    """The broker works off its backlog in at most the time for which the lease has seen it stand still."""
+    turn_seconds = 0.005
+    seen = sum(max(seconds - 0.625, 0) for seconds, _ in stalls)
+    model = Model(deadline=5.0, accepted_age=ACCEPTED_AGE, turn_seconds=turn_seconds, backlog=10_000)
+    model.run(3)
+    model.press(0, 1 + int(share * seen / turn_seconds))
+    for seconds, pause in stalls:
+        stall(model, seconds)
+        model.run(pause)
+    model.run(sum(seconds for seconds, _ in stalls) + 3)
+
+
+@given(st.lists(st.floats(0, 0.3), min_size=1, max_size=20))
+@settings(max_examples=30)
+def test_a_healthy_broker_lets_every_fresh_press_pass(delays: list[float]) -> None:
+    """A press may wait for 0.3 s, for example on the Internet; the oldest press that the core writes has 1.5 s."""
+    model = Model(deadline=5.0, accepted_age=ACCEPTED_AGE)
+    model.run(3)
+    for delay in delays:
+        before = model.passed
+        stall(model, delay)
+        model.press(0)
+        model.run(0.5)
+        assert model.passed == before + 1
+        requested_at = model.lease.requested_at()
+        assert requested_at is not None
+        assert model.clock.seconds - requested_at < ACCEPTED_AGE

@@ -1,14 +1,20 @@
 """Presses over a real broker: topic, payload, QoS and retain flag of every reply in docs/mqtt.md."""
 
+import asyncio
+from itertools import count
 from typing import Literal
 
+import orjson
 import pytest
 
 from bridge.protocol.replies import TerminalReply
 from tests.support.core import known_terminal
+from tests.support.freezing_proxy import FreezingProxy
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_bridge import Bridge, running
 from tests.support.mqtt_client import MqttClient, mqtt_client
+from tests.support.mqtt_connection import CONNACK_3, PUBLISH, SUBSCRIBE, Visit, scripted_broker
+from tests.support.waiting import TIMEOUT_SECONDS, until
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -266,3 +272,125 @@ async def test_presses_reach_a_terminal_in_order(mosquitto: Mosquitto) -> None:
             await client.publish("facebridge/terminal/T1/open/set", {"request_id": str(number)})
         answers = await client.wait_for_all(REPLY, 20)
         assert [one.json["request_id"] for one in answers] == [str(number) for number in range(20)]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_press_with_qos_2_is_invalid(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", protocol=protocol) as client,
+        running(Bridge(mosquitto.port, protocol), known_terminal("T1", groups=("lobby",))) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        for topic in ("terminal/T1", "group/lobby"):
+            await client.publish(f"facebridge/{topic}/open/set", {"request_id": "q2"}, qos=2)
+            answer = (await client.wait_for(f"facebridge/{topic}/reply")).json
+            assert (answer["outcome"], answer["request_id"]) == ("invalid", "q2")
+            assert "QoS 0 or 1" in answer["message"]
+        assert connection.frames == []
+        await client.publish("facebridge/terminal/T1/open/set", {"request_id": "q1"})
+        await client.wait_for(REPLY, lambda message: message.json["outcome"] == "ok")
+
+
+async def test_a_press_whose_second_half_comes_much_later_is_invalid(mosquitto: Mosquitto) -> None:
+    """QoS 2: the broker has accepted the PUBLISH, and passes it on 9 s later, when the PUBREL arrives."""
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        reader, writer = await asyncio.open_connection("127.0.0.1", mosquitto.port)
+        writer.write(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02q2")
+        assert await reader.readexactly(4) == CONNACK_3
+        topic = b"facebridge/terminal/T1/open/set"
+        body = len(topic).to_bytes(2, "big") + topic + b"\x00\x01PRESS"
+        writer.write(b"\x34" + bytes([len(body)]) + body)
+        assert (await reader.readexactly(4))[0] == 0x50, "PUBREC"
+        await asyncio.sleep(9)
+        writer.write(b"\x62\x02\x00\x01")
+        assert (await client.wait_for(REPLY)).json["outcome"] == "invalid"
+        assert connection.frames == []
+        writer.close()
+
+
+async def test_a_new_connection_does_not_use_the_lease_of_the_old_one() -> None:
+    """A press can arrive together with the acknowledgement of its subscription, before any heartbeat."""
+    break_connection = asyncio.Event()
+    replies: asyncio.Queue[bytes] = asyncio.Queue()
+    live_visits = count(1)
+
+    async def broker(visit: Visit) -> None:
+        _, connect = await visit.next()
+        number = next(live_visits) if b"-live" in connect else None
+        visit.send(CONNACK_3)
+        while not (number == 1 and break_connection.is_set()):
+            kind, body = await visit.next()
+            if kind == SUBSCRIBE:
+                filters = body.count(b"facebridge/") + body.count(b"/status")
+                suback = b"\x90" + bytes([2 + filters]) + body[:2] + b"\x01" * filters
+                visit.send(suback + (PRESS_PACKET if number == 2 and b"open/set" in body else b""))
+            elif kind == PUBLISH:
+                length = int.from_bytes(body[:2], "big")
+                topic, mid, payload = body[2 : 2 + length], body[2 + length : 4 + length], body[4 + length :]
+                if topic == b"facebridge/bridge/event":
+                    continue
+                visit.send(b"\x40\x02" + mid)
+                if topic == b"facebridge/bridge/heartbeat":
+                    echo = body[: 2 + length] + payload
+                    visit.send(b"\x30" + bytes([len(echo)]) + echo)
+                elif topic == b"facebridge/terminal/T1/reply":
+                    replies.put_nowait(payload)
+
+    async with (
+        scripted_broker(broker) as port,
+        running(Bridge(port, "3.1.1", deadline=30), known_terminal("T1")) as bridge,
+    ):
+        await bridge.adapter.wait_online()
+        connection = bridge.connect("T1")
+        break_connection.set()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            reply = orjson.loads(await replies.get())
+        assert reply["outcome"] == "expired"
+        assert connection.frames == []
+
+
+PRESS_PACKET = b"\x30\x26\x00\x1ffacebridge/terminal/T1/open/setPRESS"
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@pytest.mark.parametrize("to_group", [True, False])
+async def test_the_reply_to_a_press_is_published_when_the_broker_is_back(
+    mosquitto: Mosquitto, noticed: bool, to_group: bool
+) -> None:
+    """Also if the reply was written to a connection that had ended already."""
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#", "answers/#") as client,
+        FreezingProxy(mosquitto.port).running() as link,
+        running(Bridge(link.port, "5", deadline=30), known_terminal("T1", groups=("lobby",))) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1", lambda _: None)
+        target = "group/lobby" if to_group else "terminal/T1"
+        await client.publish(
+            f"facebridge/{target}/open/set",
+            {"request_id": "r1"},
+            response_topic="answers/1",
+            correlation_data=b"7",
+        )
+        await until(lambda: connection.frames)
+        if noticed:
+            link.break_connections()
+            await until(lambda: not bridge.adapter.is_online)
+        else:
+            link.freeze()
+        bridge.registry.received(connection, TerminalReply("m1", None, 0, "ok"))
+        if not noticed:
+            await asyncio.sleep(0.1)
+            link.break_connections()
+            link.thaw()
+        answer = await client.wait_for("answers/1", within=TIMEOUT_SECONDS)
+        assert answer.correlation_data == b"7"
+        assert answer.json["request_id"] == "r1"
+        assert (await client.wait_for(REPLY)).json["outcome"] == "ok"
+        assert len([one for one in client.heard if one.topic == REPLY]) == 1

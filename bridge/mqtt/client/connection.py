@@ -163,9 +163,13 @@ class MqttConnection:
         qos: int = 0,
         retain: bool = False,
         correlation_data: bytes | None = None,
-    ) -> None:
-        """Publish now or not at all, without waiting for an acknowledgement. Raise NotConnectedError if offline."""
-        self._publish(topic, payload, qos, retain, correlation_data)
+    ) -> "asyncio.Future[str | None] | None":
+        """Publish now or not at all, without waiting for an acknowledgement. Raise NotConnectedError if offline.
+
+        Returns:
+            The future of `MqttSession.publish`; None if the broker does not accept a message of this size.
+        """
+        return self._publish(topic, payload, qos, retain, correlation_data)
 
     async def publish(
         self,
