@@ -130,7 +130,7 @@ class Presses:
         known = self._registry.get(sn)
         if known is None:
             return reply_builder.unknown_terminal()
-        age = request_age(self._clock, requested_at, command.asked_at, self._deadline)
+        age = request_age(self._clock, requested_at, command.asked_at, self._write_within)
         requested_at = age.requested_at
         if requested_at is None or self._is_too_late(requested_at):
             too_late = "reached the bridge too late; not carried out"

@@ -20,7 +20,7 @@ class RequestAge:
     note: str
 
 
-def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | None, deadline: float) -> RequestAge:
+def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | None, tolerance: float) -> RequestAge:
     """Return the age of a request that the bridge handles now.
 
     Args:
@@ -28,7 +28,7 @@ def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | No
         measured_at: the earliest time (`Clock.boottime`) at which the request can have been made, as the bridge
             measured it; None if it could not.
         asked_at: the requester's time.
-        deadline: the difference of the clocks in seconds from which the note names them.
+        tolerance: the difference of the clocks in seconds from which the note names them.
     """
     if asked_at is None:
         return RequestAge(measured_at, "")
@@ -37,7 +37,7 @@ def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | No
     # A time in the future counts as now: what the bridge measured is at least as old.
     requested_at = None if measured_at is None else min(measured_at, boottime - max(asked_seconds_ago, 0.0))
     measured_seconds_ago = 0.0 if measured_at is None else boottime - measured_at
-    if abs(asked_seconds_ago - measured_seconds_ago) <= deadline:
+    if abs(asked_seconds_ago - measured_seconds_ago) <= tolerance:
         return RequestAge(requested_at, "")
     received = format_time(now - timedelta(seconds=measured_seconds_ago))
     note = (
