@@ -95,7 +95,7 @@ async def test_each_request_gets_its_own_answer(run_flow: SystemFactory) -> None
         both = [shown.text for shown in system.node_red.shown[after:]]
         assert sorted(number for number in ("1001", "1002") for text in both if f"{number}" in text) == ["1001", "1002"]
         assert all(f"Name of {text[:4]}" in text for text in both), both
-        correlation_data = [one.correlation_data for one in system.client.heard if one.topic == ANSWERS]
+        correlation_data = [one.correlation_data for one in await system.client.wait_for_all(ANSWERS, 4)]
         assert len(set(correlation_data)) == len(correlation_data) == 4
 
 
