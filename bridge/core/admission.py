@@ -1,5 +1,6 @@
 """Admission: which terminals may connect, which wait for approval, and how they are changed and forgotten."""
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,13 @@ from bridge.core.clock import Clock
 from bridge.core.commands import ADMIT, FORGET
 from bridge.core.event_bus import EventBus
 from bridge.core.ports import DesiredPersons, PasswordHasher, TerminalStore
-from bridge.core.registry import TerminalRegistry
+from bridge.core.registry import KnownTerminal, TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import Admit, Forget
 from bridge.model.events import (
     PendingChanged,
     TerminalAdmitted,
+    TerminalDisconnected,
     TerminalForgotten,
     TerminalPending,
     TerminalRefused,
@@ -87,6 +89,8 @@ class Admission:
         self._admit_any = admit == "any"
         self._replies = ReplyDispatcher(events, clock)
         self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
+        # A terminal that is being forgotten must not be approved or registered meanwhile.
+        self._changing = asyncio.Lock()
 
     async def load(self, configured: Iterable[Terminal]) -> None:
         """Register the stored and the configured terminals; the configuration wins. Raises UnavailableError."""
@@ -109,7 +113,9 @@ class Admission:
         if sn in self._registry:
             return True
         if self._admit_any and len(self._registry) < MAXIMUM_TERMINALS:
-            await self._register(Terminal(sn=sn, origin=TerminalOrigin.CONNECTED))
+            async with self._changing:
+                if sn not in self._registry:
+                    await self._register(Terminal(sn=sn, origin=TerminalOrigin.CONNECTED))
             return True
         self._wait_for_approval(sn, address)
         return False
@@ -126,7 +132,8 @@ class Admission:
         """
         reply_builder = self._replies.builder(ADMIT.name, command.request_id, command.sn)
         try:
-            await self._register(await self._changed_terminal(command))
+            async with self._changing:
+                await self._register(await self._changed_terminal(command))
         except InvalidError as error:
             return self._replies.publish(reply_builder.invalid(error.faults), origin)
         except UnavailableError as error:
@@ -136,23 +143,44 @@ class Admission:
     async def forget(self, command: Forget, origin: Origin) -> Reply:
         """Close a terminal's connection, drop its persons and clear its topics; publish the reply."""
         reply_builder = self._replies.builder(FORGET.name, command.request_id, command.sn)
-        known = self._registry.get(command.sn)
-        if known is None and command.sn not in self._pending:
-            return self._replies.publish(reply_builder.unknown_terminal(), origin)
-        if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
-            return self._replies.publish(reply_builder.invalid([_configured_fault(command.sn)]), origin)
-        try:
-            await self._services.persons.forget(command.sn)
-            await self._services.terminals.delete(command.sn)
-        except UnavailableError as error:
-            return self._replies.publish(reply_builder.unavailable(error), origin)
+        async with self._changing:
+            known = self._registry.get(command.sn)
+            if known is None and command.sn not in self._pending:
+                return self._replies.publish(reply_builder.unknown_terminal(), origin)
+            if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
+                return self._replies.publish(reply_builder.invalid([_configured_fault(command.sn)]), origin)
+            try:
+                await self._forget(command.sn, known)
+            except UnavailableError as error:
+                return self._replies.publish(reply_builder.unavailable(error), origin)
         self._drop_pending(command.sn)
         if known is not None:
-            self._registry.remove(command.sn)
-            if known.connection is not None:
-                known.connection.reset("the terminal was forgotten")
             self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
         return self._replies.publish(reply_builder.reply(Outcome.OK), origin)
+
+    async def _forget(self, sn: str, known: KnownTerminal | None) -> None:
+        """Remove a terminal from the registry and the store. If the store is unavailable, only its connection ends.
+
+        The registry comes first: a change of persons that came after them would be stored for an unknown terminal. The
+        stored terminal comes last: after a `kill -9` in between, the command is carried out again.
+        """
+        had_connection = False
+        if known is not None:
+            self._registry.remove(sn)
+            if known.connection is not None:
+                had_connection = True
+                connection = known.connection
+                known.disconnected(connection)
+                connection.reset("the terminal was forgotten")
+        try:
+            await self._services.persons.forget(sn)
+            await self._services.terminals.delete(sn)
+        except UnavailableError as error:
+            if known is not None:
+                self._registry.restore(known)
+                if had_connection:
+                    self._events.publish(TerminalDisconnected(at=self._clock.now(), sn=sn, reason=str(error)))
+            raise
 
     async def _changed_terminal(self, command: Admit) -> Terminal:
         """Return the terminal with the command's changes applied, its password hashed. Raises InvalidError."""

@@ -182,6 +182,10 @@ class TerminalRegistry:
         """Remove and return a terminal; the caller ends its connection."""
         return self._terminals.pop(sn, None)
 
+    def restore(self, known: KnownTerminal) -> None:
+        """Add a terminal again that `remove` returned."""
+        self._terminals[known.terminal.sn] = known
+
     def connected(self, connection: Connection) -> None:
         """Use a known terminal's new connection. Reset the one it replaces, without an `offline` in between.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
 from bridge.persons.delivery.manager import AnswerRecorder
 from bridge.persons.delivery.worker import WINDOW, DeliveryTimes
-from bridge.persons.transactions import TerminalAnswer
+from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import PersonTransaction, TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
 from bridge.store.person_queries import pending_window
-from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests, sent, silent
+from tests.persons.person_system import ORIGIN, PersonSystem, answer_ok, person, person_system, requests, sent, silent
 from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
 
@@ -359,3 +360,53 @@ async def test_a_forgotten_terminal_gets_nothing_more(system: PersonSystem) -> N
     other = system.connect("T2")
     await system.settled("T2")
     assert (sent(connection), sent(other)) == (["set p1"], ["set p9"])
+
+
+class FailingConnection(RecordingConnection):
+    """Raises an unexpected exception at the first frame."""
+
+    failures = 1
+
+    async def send(self, frame: bytes) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ValueError("unexpected")
+        await super().send(frame)
+
+
+async def test_delivery_continues_after_an_unexpected_exception(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = replace(QUICK, failure_pause=0.01)
+    async with person_system(tmp_path, times=times, clock=Clock()) as system:
+        connection = FailingConnection(system.registry, "T1", answer_ok)
+        system.registry.connected(connection)
+        await system.set(person("p1"), person("p2"))
+        await system.settled()
+        assert set(sent(connection)) == {"set p1", "set p2"}
+        assert "delivery to terminal T1 failed, trying again" in caplog.text
+
+
+async def test_answers_are_stored_after_an_unexpected_exception(system: PersonSystem) -> None:
+    await system.set(person("p1"))
+    _, (entry,) = await system.read(pending_window, "T1", -1, -1, 1)
+    recorder = AnswerRecorder(FailingOnce(system.transactions), retry_seconds=0.01)  # type: ignore[arg-type]  # one method
+    recording = asyncio.get_running_loop().create_task(recorder.run())
+    recorder.record(TerminalAnswer(sn="T1", person_id="p1", revision=entry.revision, status=0, message="ok", msgid="m"))
+    await system.settled()
+    recorder.stop()
+    await recording
+
+
+class FailingOnce:
+    """A transaction runner whose first transaction raises an unexpected exception."""
+
+    def __init__(self, transactions: TransactionRunner) -> None:
+        self._transactions = transactions
+        self._has_failed = False
+
+    def run(self, work: Callable[[PersonTransaction], None]) -> "asyncio.Future[None]":
+        if not self._has_failed:
+            self._has_failed = True
+            raise ValueError("unexpected")
+        return self._transactions.run(work)

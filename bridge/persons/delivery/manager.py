@@ -51,6 +51,10 @@ class AnswerRecorder:
             except UnavailableError as error:
                 _LOGGER.warning("answers of terminals cannot be stored, trying again: %s", error)
                 await self._pause()
+            except Exception:
+                # Without the recorder, no terminal would get anything more.
+                _LOGGER.exception("storing answers of terminals failed, trying again")
+                await self._pause()
             if self._stopping.is_set():
                 return
 
@@ -170,11 +174,22 @@ class DeliveryManager:
     async def _run(self, sn: str, worker: DeliveryWorker) -> None:
         done = False
         try:
-            done = await worker.run()
+            done = await self._run_repeatedly(sn, worker)
         finally:
             self._running.discard(worker)
             if done:
                 self._drop(sn, worker)
+
+    async def _run_repeatedly(self, sn: str, worker: DeliveryWorker) -> bool:
+        """Run a worker; after an unexpected exception again, so that the terminal still gets its persons."""
+        pause = self._context.times.failure_pause
+        while True:
+            try:
+                return await worker.run()
+            except Exception:
+                _LOGGER.exception("delivery to terminal %s failed, trying again in %g s", sn, pause, extra={"sn": sn})
+                await asyncio.sleep(pause)
+                worker.wake(changed=True)
 
     def _forgotten(self, event: TerminalForgotten) -> None:
         worker = self._workers.get(event.sn)

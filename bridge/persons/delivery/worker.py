@@ -37,11 +37,13 @@ class DeliveryTimes:
         first_repeat: without an answer, before a frame is repeated and before another one is sent (docs/protocol.md).
         longest_repeat: between two repeats; each interval is twice the one before.
         store_retry: before a store that failed is tried again.
+        failure_pause: after an unexpected exception, before the delivery to the terminal continues.
     """
 
     first_repeat: float = 20.0
     longest_repeat: float = 600.0
     store_retry: float = 5.0
+    failure_pause: float = 30.0
 
 
 DEFAULT_TIMES = DeliveryTimes()
