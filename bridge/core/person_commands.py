@@ -13,6 +13,7 @@ from bridge.model.commands import GetPersons, PersonChange, RemovePersons, SetPe
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import GroupSummary, Reply
 
 
@@ -25,14 +26,14 @@ class PersonCommand:
         origin: where it came from.
         sn: the terminal.
         group: the group.
-        digest: of its topic and payload, if the payload has `asked_at`.
+        message: the message that it came with, if it came over MQTT.
     """
 
     change: PersonChange
     origin: Origin
     sn: str | None = None
     group: str | None = None
-    digest: str | None = None
+    message: ReceivedMessage | None = None
 
 
 class PersonCommands:
@@ -68,6 +69,10 @@ class PersonCommands:
             for command, (start, end) in zip(commands, spans, strict=True)
         ]
 
+    async def forget_deliveries(self) -> None:
+        """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
+        await self._desired_persons.forget_deliveries()
+
     async def get(self, sn: str, command: GetPersons, origin: Origin) -> Reply:
         """List the persons that a terminal should hold, and publish the reply."""
         reply_builder = self._replies.builder(GET_PERSONS.name, command.request_id, sn)
@@ -91,7 +96,7 @@ class PersonCommands:
             origin = replace(command.origin, response_topic=None, correlation_data=None)
         return [
             PersonRequest(
-                sn=member.terminal.sn, change=command.change, origin=origin, received_at=now, digest=command.digest
+                sn=member.terminal.sn, change=command.change, origin=origin, received_at=now, message=command.message
             )
             for member in members
         ]

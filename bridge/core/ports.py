@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from bridge.model.audit import AuditRecord
 from bridge.model.commands import PersonChange
 from bridge.model.origin import Origin
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
@@ -151,15 +152,15 @@ class PersonRequest:
         change: the change.
         origin: where it came from; stored with the change until its final reply.
         received_at: when the bridge received it (`Clock.boottime`).
-        digest: of the topic and the payload that it came with, if the payload has `asked_at`. The requests of one
-            command to a group have the same change object; another change with a known digest is a repetition.
+        message: the message that it came with, if it came over MQTT. The requests of one command to a group have the
+            same one.
     """
 
     sn: str
     change: PersonChange
     origin: Origin
     received_at: float
-    digest: str | None = None
+    message: ReceivedMessage | None = None
 
 
 class DesiredPersons(Protocol):
@@ -171,9 +172,13 @@ class DesiredPersons(Protocol):
         Returns:
             The replies to each request, one per person: `accepted`, `invalid` (this person is unchanged) or
             `unavailable` (nothing of any request was changed). Each final reply follows through the outbox. So does
-            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A request whose digest is known
-            from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
+            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A request whose message
+            is known from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
         """
+        ...
+
+    async def forget_deliveries(self) -> None:
+        """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
         ...
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Any]:

@@ -42,6 +42,7 @@ class RequestContext:
         origin: the sender, and where the final reply goes.
         received_at: when the bridge received it, in seconds of `Clock.boottime`.
         boot_id: identifies the start of the machine that `received_at` counts from.
+        message_id: of the message that it came with, as stored; None if it did not come over MQTT.
         unknown: stored fields that this version does not know.
     """
 
@@ -50,6 +51,7 @@ class RequestContext:
     origin: Origin
     received_at: float
     boot_id: str
+    message_id: int | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def as_stored(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class RequestContext:
             "origin": self.origin.as_stored(),
             "received_at": self.received_at,
             "boot_id": self.boot_id,
+            "message_id": self.message_id,
         }
 
     @classmethod

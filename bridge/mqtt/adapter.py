@@ -308,6 +308,8 @@ class MqttAdapter:
         self._intake.received(message)
 
     async def _intake_connected(self) -> None:
+        if not self._intake_connection.session_present:
+            await self._intake.session_began()
         await self._subscribe(self._intake_connection, self._topics.lasting_commands)
         self._intake_ready.set()
         self._info.refresh()

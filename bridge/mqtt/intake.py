@@ -15,8 +15,9 @@ from random import Random
 from bridge.core.admission import Admission
 from bridge.core.person_commands import PersonCommand, PersonCommands
 from bridge.model.commands import Admit, Command, Forget, GetPersons, RemovePersons, SetPersons, SyncPersons
-from bridge.model.faults import Fault, shorten
+from bridge.model.faults import Fault, UnavailableError, shorten
 from bridge.model.outcome import Outcome
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, RetriedOrigin, message_digest
@@ -67,6 +68,7 @@ class _QueuedMessage:
         connection: the number of the broker connection that it arrived on.
         is_read: whether `command` is valid.
         command: its command; None if it is invalid and the reply has said so.
+        received: how to recognise it, if it is a person change.
         done: whether only its acknowledgement is left to do.
         failures: how often it raised an unexpected exception.
     """
@@ -77,6 +79,7 @@ class _QueuedMessage:
     connection: int
     is_read: bool = False
     command: Command | None = None
+    received: ReceivedMessage | None = None
     done: bool = False
     failures: int = 0
 
@@ -96,7 +99,7 @@ class _QueuedMessage:
             origin=self.context.origin,
             sn=None if is_group else address.name,
             group=address.name if is_group else None,
-            digest=None if self.command.asked_at is None else message_digest(self.message),
+            message=self.received,
         )
 
 
@@ -133,6 +136,7 @@ class Intake:
         self._has_arrived = asyncio.Event()
         self._connection_broke = asyncio.Event()
         self._connection = 0
+        self._has_new_session = False
         self._failed_rounds = 0
 
     @property
@@ -162,6 +166,14 @@ class Intake:
         self._queued_bytes += len(message.payload)
         self._has_arrived.set()
 
+    async def session_began(self) -> None:
+        """Forget the packet ids of the broker's earlier session. Call it before subscribing: nothing has arrived then.
+
+        If the store is unavailable, `run` does it before it handles a message.
+        """
+        self._has_new_session = True
+        await self._forget_deliveries()
+
     def disconnected(self) -> None:
         """Drop the messages that the broker will send again. It does not send QoS 0 again, so those stay."""
         self._connection += 1
@@ -180,13 +192,24 @@ class Intake:
                 await self._has_arrived.wait()
             await self._wait_for_publishing()
             self._connection_broke.clear()
-            unfinished = await self._handle(self._next_batch())
+            batch = self._next_batch()
+            unfinished = await self._handle(batch) if await self._forget_deliveries() else batch
             if unfinished:
                 self._put_back(unfinished)
                 await self._pause()
                 self._failed_rounds += 1
             else:
                 self._failed_rounds = 0
+
+    async def _forget_deliveries(self) -> bool:
+        if self._has_new_session:
+            try:
+                await self._persons.forget_deliveries()
+            except UnavailableError as error:
+                _LOGGER.warning("person changes of the broker's new session cannot be accepted yet: %s", error)
+                return False
+            self._has_new_session = False
+        return True
 
     def _next_batch(self) -> list[_QueuedMessage]:
         batch: list[_QueuedMessage] = []
@@ -226,6 +249,14 @@ class Intake:
     async def _read(self, queued: _QueuedMessage) -> None:
         queued.command = self._reader.read(queued.message, queued.context, queued.payload_bytes)
         queued.is_read = True
+        if isinstance(queued.command, SetPersons | RemovePersons | SyncPersons):
+            message = queued.message
+            queued.received = ReceivedMessage(
+                digest=message_digest(message),
+                packet_id=message.mid if message.qos > 0 else None,
+                is_redelivered=message.dup and message.session_present,
+                is_dated=queued.command.asked_at is not None,
+            )
         if queued.payload_bytes >= _LARGE_BYTES:
             await asyncio.sleep(0)
 

@@ -14,9 +14,10 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.persons import changes
-from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, Committed, PersonTransaction
 from bridge.store import person_queries as queries
+from bridge.store import received_messages
 from bridge.store.database import Database
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ _RETRY_SECONDS = 5.0
 
 _ERASURE_SECONDS = 30.0
 """Time for which deletions are collected: erasing them costs a write of all recent changes."""
+
+_MAX_DATED_MESSAGES = 100_000
+"""Received messages with `asked_at` that are remembered: some 50 MB. The oldest are forgotten first."""
+
+_BATCH_PAUSE_SECONDS = 0.05
+"""Pause between two batches of deletions, for changes and for other programs."""
 
 _ORIGIN = Origin(source="persons.remove_expired")
 
@@ -104,6 +111,30 @@ class ExternalChangesJob:
             except UnavailableError as error:
                 _LOGGER.warning("changes of persons by other programs cannot be read now: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+class MessageExpiryJob:
+    """Deletes received messages with `asked_at` that no equal message is compared with any more."""
+
+    def __init__(self, context: PersonContext, keep: int = _MAX_DATED_MESSAGES) -> None:
+        self._context = context
+        self._keep = keep
+
+    async def run(self) -> None:
+        """Delete them now and every hour, until cancelled."""
+        while True:
+            try:
+                await self.drop_expired()
+            except UnavailableError as error:
+                _LOGGER.warning("expired messages cannot be deleted now: %s", error)
+            await asyncio.sleep(_EXPIRY_SECONDS)
+
+    async def drop_expired(self) -> None:
+        """Delete the messages that have expired by now, in batches. Raises UnavailableError."""
+        database, now = self._context.database, self._context.clock.now()
+        while ids := await database.read(received_messages.superfluous_messages, now, self._keep, BATCH):
+            await database.write(received_messages.drop_messages, ids)
+            await asyncio.sleep(_BATCH_PAUSE_SECONDS)
 
 
 class PhotoGarbageCollector:

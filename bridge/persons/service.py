@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from itertools import groupby
 
 import orjson
 from sqlalchemy import Connection
@@ -17,6 +18,7 @@ from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
@@ -24,13 +26,15 @@ from bridge.persons.batches import PersonJobs, RefusedRemovals
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.fifo_gate import FifoGate
-from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, PhotoGarbageCollector
+from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
 from bridge.persons.outbox import Outbox
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.preparation import Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import person_queries as queries
+from bridge.store import received_messages
+from bridge.store.errors import CommitUnknownError
 
 _NOT_ASSURED = "stored; it came with QoS 0, which the broker may drop on the way: publish persons with QoS 1"
 
@@ -48,6 +52,19 @@ class PersonOptions:
     timezone: tzinfo
     times: DeliveryTimes = DEFAULT_TIMES
     remove_expired_days: int | None = None
+
+
+@dataclass(slots=True)
+class _Applied:
+    """What a transaction has applied.
+
+    Attributes:
+        replies: to each request.
+        message_ids: the messages that it has stored, with their ids.
+    """
+
+    replies: list[list[Reply]] = field(default_factory=list)
+    message_ids: list[tuple[ReceivedMessage, int]] = field(default_factory=list)
 
 
 class PersonService:
@@ -106,6 +123,7 @@ class PersonService:
         self._tasks.start(self._jobs.run(), name="syncs and removals of everyone")
         self._tasks.start(self._refused_removals.run(), name="refused removals")
         self._tasks.start(ExternalChangesJob(self._transactions).run(), name="external changes of persons")
+        self._tasks.start(MessageExpiryJob(self._transactions.context).run(), name="expiry of received messages")
         self._tasks.start(self._garbage_collector.run(), name="erasure of photos")
         if self._expiry is not None:
             self._tasks.start(self._expiry.run(), name="removal of expired persons")
@@ -128,11 +146,13 @@ class PersonService:
         """
         context = self._transactions.context
 
-        def apply(transaction: PersonTransaction) -> list[list[Reply]]:
-            return [
-                _apply(transaction, context, request, persons)
-                for request, persons in zip(requests, prepared, strict=True)
-            ]
+        def apply(transaction: PersonTransaction) -> _Applied:
+            applied = _Applied()
+            # The requests of one command to a group have the same message.
+            pairs = zip(requests, prepared, strict=True)
+            for message, of_message in groupby(pairs, key=lambda pair: pair[0].message):
+                _apply_once(transaction, context, message, list(of_message), applied)
+            return applied
 
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self._prepare(requests))
@@ -141,7 +161,12 @@ class PersonService:
                 stored = None if failure is not None else self._transactions.run(apply)
         try:
             if stored is not None:
-                return await stored
+                return (await stored).replies
+        except CommitUnknownError as error:
+            applied, _ = error.result
+            for message, message_id in applied.message_ids:
+                message.possible_ids.append(message_id)
+            failure = error
         except UnavailableError as error:
             failure = error
         return [
@@ -157,6 +182,10 @@ class PersonService:
             return await self._preparation.prepare(requests), None
         except UnavailableError as error:
             return [unprepared(request.change) for request in requests], error
+
+    async def forget_deliveries(self) -> None:
+        """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
+        await self._database.write(received_messages.forget_deliveries)
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[orjson.Fragment]:
         """Return the persons and unconfirmed removals of a terminal, without photos, as `persons` of a reply.
@@ -187,8 +216,39 @@ class PersonService:
         await forgotten
 
 
+def _apply_once(
+    transaction: PersonTransaction,
+    context: PersonContext,
+    message: ReceivedMessage | None,
+    requests: Sequence[tuple[PersonRequest, Sequence[PreparedPerson]]],
+    applied: _Applied,
+) -> None:
+    """Apply the requests of a message, unless that is done already; add the replies to `applied`."""
+    if message is None:
+        applied.replies += [_apply(transaction, context, request, persons) for request, persons in requests]
+        return
+    known = transaction.messages.replies_to(message)
+    if known is not None:
+        # After a COMMIT whose answer was lost, the message has not arrived again: it has no reply yet.
+        is_repeated = not message.possible_ids
+        applied.replies += [
+            [replace(reply, is_repeated=is_repeated) for reply in known if reply.sn == request.sn]
+            for request, _ in requests
+        ]
+        return
+    message_id = transaction.next_revisions(1)
+    replies = [_apply(transaction, context, request, persons, message_id) for request, persons in requests]
+    transaction.messages.add(message_id, message, [reply for of_request in replies for reply in of_request])
+    applied.replies += replies
+    applied.message_ids.append((message, message_id))
+
+
 def _apply(
-    transaction: PersonTransaction, context: PersonContext, request: PersonRequest, persons: Sequence[PreparedPerson]
+    transaction: PersonTransaction,
+    context: PersonContext,
+    request: PersonRequest,
+    persons: Sequence[PreparedPerson],
+    message_id: int | None = None,
 ) -> list[Reply]:
     change = request.change
     replies = _reply_builder(request, context)
@@ -198,6 +258,7 @@ def _apply(
         origin=request.origin,
         received_at=request.received_at,
         boot_id=context.boot_id,
+        message_id=message_id,
     )
     message = "stored" if request.origin.assured else _NOT_ASSURED
 

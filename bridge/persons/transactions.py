@@ -13,6 +13,7 @@ from bridge.model.outcome import Outcome
 from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
+from bridge.persons.message_log import MessageLog
 from bridge.persons.photos.preparation import PreparedPhoto
 from bridge.store import person_queries as queries
 from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
@@ -85,7 +86,11 @@ class _Unwritten:
 
 
 class PersonTransaction:
-    """One transaction: collects changes, writes them in batches, and derives counts, photos and final replies."""
+    """One transaction: collects changes, writes them in batches, and derives counts, photos and final replies.
+
+    Attributes:
+        messages: the messages whose changes are stored.
+    """
 
     def __init__(self, connection: Connection, cipher: PhotoCipher, clock: Clock, boot_id: str) -> None:
         self._connection = connection
@@ -103,6 +108,7 @@ class PersonTransaction:
         self._jobs: dict[str, PersonJob] | None = None
         self._has_jobs = False
         self._job_rows = BATCH
+        self.messages = MessageLog(connection, clock.now)
 
     def now(self) -> datetime:
         """Return the time for what is recorded."""
@@ -265,6 +271,7 @@ class PersonTransaction:
         self._write()
         self._end_syncs()
         self._write()
+        self.messages.finish()
         photos_dropped = drop_unused_photos(self._connection, self._released_photos)
         if self._reserved_revisions:
             queries.next_revisions(self._connection, self._reserved_revisions)
@@ -340,6 +347,8 @@ class PersonTransaction:
             duration_ms=(self._clock.boottime() - request.received_at) * 1000 if is_same_boot else None,
             **details,
         )
+        if request.message_id is not None:
+            self.messages.note_final_reply(request.message_id, reply)
         final_reply = FinalReply(reply=reply, origin=request.origin)
         self._unwritten.final_replies.append(final_reply)
         self._final_replies.append(final_reply)

@@ -152,6 +152,22 @@ OUTSIDE_CHANGE = Table(
     comment="Terminals whose persons another program than the bridge has changed, until the bridge has looked.",
 )
 
+RECEIVED_MESSAGE = Table(
+    "received_message",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="a number from the counter of revisions"),
+    Column("digest", String(64), nullable=False, comment="of topic and payload"),
+    Column("packet_id", Integer, comment="in the broker's session; null: QoS 0, or used again since"),
+    Column("expires_at", UtcDateTime, comment="of the recognition of an equal message; null: without asked_at"),
+    Column("replies", LargeBinary, nullable=False, comment="the last known ones: a JSON list, compressed with zlib"),
+    Column("has_one_reply", Boolean, nullable=False),
+    Index(None, "digest"),
+    Index(None, "packet_id"),
+    # Finds those that can be deleted.
+    Index(None, "expires_at", "id"),
+    comment="Messages of the broker whose changes are stored, so that they are not applied again.",
+)
+
 AUDIT = Table(
     "audit",
     METADATA,

@@ -3,22 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection as StoreConnection
 from sqlalchemy import event
 
+from bridge.core.ports import PersonRequest
+from bridge.model.commands import RemovePersons
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.terminal import PersonCounts
 from bridge.store.person_queries import counts as stored_counts
 from bridge.store.person_queries import note_external_changes
-from tests.persons.person_system import PersonSystem, person, person_system, sent, silent
+from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, sent, silent
 from tests.support.core import collect
 from tests.support.failing_commit import failing_commit
 from tests.support.postgresql import PostgreSQL
+from tests.support.swallowing_proxy import SwallowingProxy
 from tests.support.waiting import until
 
 
@@ -66,6 +71,37 @@ async def test_a_change_that_was_stored_all_the_same_is_delivered(system: Person
     assert sent(connection) == ["remove p1"]
     assert await system.final_outcomes(2) == [("first", "p1", "superseded"), ("second", "p1", "ok")]
     assert system.person_service.counts("T1") == PersonCounts()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_redelivered", [False, True], ids=["tried again", "delivered again"])
+async def test_a_removal_whose_commit_answer_is_lost_by_the_network(
+    postgresql: PostgreSQL, *, is_redelivered: bool
+) -> None:
+    url = await postgresql.new_url()
+    async with SwallowingProxy(postgresql.port).running() as proxy:
+        place = url.replace(f":{postgresql.port}/", f":{proxy.port}/")
+        async with person_system(place) as system:
+            connection = system.connect()
+            await system.set(person("p1"), request_id="first")
+            await system.settled()
+            assert await system.final_outcomes(1) == [("first", "p1", "ok")]
+            message = ReceivedMessage(digest="x", packet_id=7)
+            change = RemovePersons(ids=("p1",), request_id="second")
+            request = PersonRequest(sn="T1", change=change, origin=ORIGIN, received_at=0, message=message)
+            proxy.swallow_next_answer()
+            ((reply,),) = await system.person_service.change([request])
+            assert (reply.outcome, proxy.swallowed) == (Outcome.UNAVAILABLE, 1)
+            if is_redelivered:
+                message = ReceivedMessage(digest="x", packet_id=7, is_redelivered=True)
+                request = replace(request, message=message)
+            ((reply,),) = await system.person_service.change([request])
+            assert reply.outcome in (Outcome.ACCEPTED, Outcome.OK)
+            await system.settled()
+            assert sent(connection) == ["set p1", "remove p1"]
+            assert await system.final_outcomes(1) == [("second", "p1", "ok")]
+            assert await is_counted(system)
+            assert system.person_service.counts("T1") == PersonCounts()
 
 
 async def test_final_replies_of_what_was_stored_reach_the_audit(system: PersonSystem) -> None:

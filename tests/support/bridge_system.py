@@ -106,7 +106,12 @@ class BridgeSystem:
 
 @asynccontextmanager
 async def bridge_system(
-    folder: Path, *, store: Path | None = None, link: OneWayLink | None = None, module: str = "bridge"
+    folder: Path,
+    *,
+    store: Path | None = None,
+    link: OneWayLink | None = None,
+    module: str = "bridge",
+    protocol: str = "5",
 ) -> AsyncIterator[BridgeSystem]:
     """Start the system; at the end its log must not hold a traceback.
 
@@ -115,6 +120,7 @@ async def bridge_system(
         store: the store's file; None for one in the folder.
         link: a proxy between the bridge and the broker, if any.
         module: the module that runs the bridge.
+        protocol: the MQTT version of the bridge.
     """
     (folder / "broker").mkdir()
     async with Mosquitto(folder / "broker", persistent=True) as broker:
@@ -123,6 +129,7 @@ async def bridge_system(
         if link is not None:
             link.target_port, port = broker.port, link.port
         settings = fixed_port_configuration(port, ["T1"], store_url=store_url)
+        settings["mqtt"]["protocol"] = protocol
         bridge = KillableBridge(folder, settings, module=module)
         async with bridge.running():
             system = BridgeSystem(bridge, broker, await _subscribed_client(broker.port))

@@ -52,6 +52,7 @@ class InMemoryPersons:
         self.batches: list[int] = []
         self.attempts = 0
         self.full = False
+        self.sessions = 0
         self.defect: Exception | None = None
         self.attempted = asyncio.Event()
         self.may_go_on = asyncio.Event()
@@ -69,6 +70,9 @@ class InMemoryPersons:
         if not self.full:
             self.batches.append(len(requests))
         return [self._replies(request) for request in requests]
+
+    async def forget_deliveries(self) -> None:
+        self.sessions += 1
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         if self.full:
@@ -110,8 +114,9 @@ class InMemoryPersons:
         if self.full:
             return builder.unavailable("the store is full", person_id=person["id"])
         if (
-            request.digest is not None
-            and self._changes.setdefault(request.digest, request.change) is not request.change
+            request.message is not None
+            and request.message.is_dated
+            and self._changes.setdefault(request.message.digest, request.change) is not request.change
         ):
             return builder.reply(Outcome.OK, person_id=person["id"], is_repeated=True)
         self.accepted.append(request)

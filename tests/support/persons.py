@@ -17,6 +17,9 @@ class NoPersons:
     async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
         raise AssertionError(f"no person change was expected, got {len(requests)}")
 
+    async def forget_deliveries(self) -> None:
+        raise AssertionError("no session of the broker was expected")
+
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         return []
 

@@ -110,6 +110,7 @@ class MqttConnection:
         self._clock = clock
         self._random = random
         self._session: MqttSession | None = None
+        self._session_present = False
         self._problem: str | None = _NOT_YET
         self._logged_problem: str | None = None
         self._logged_refusals: set[str] = set()
@@ -123,6 +124,11 @@ class MqttConnection:
     def status(self) -> ConnectionStatus:
         """The current state."""
         return ConnectionStatus(self._session is not None and self._session.connected, self._problem)
+
+    @property
+    def session_present(self) -> bool:
+        """Whether the broker had kept the session of the present connection from an earlier one."""
+        return self._session_present
 
     async def run(self) -> None:
         """Connect, and reconnect until cancelled; then disconnect so that no will is published."""
@@ -237,7 +243,7 @@ class MqttConnection:
         work = BackgroundTasks()
         connected_at: float | None = None
         try:
-            await session.connect()
+            self._session_present = (await session.connect()).session_present
             connected_at = self._clock.boottime()
             self._problem = None
             _LOGGER.info("connected to the broker as %s", self._options.client_id)

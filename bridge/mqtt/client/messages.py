@@ -19,6 +19,7 @@ class Message:
         received_at: when it was read, as `Clock.boottime`.
         response_topic: the Response Topic of MQTT 5.
         correlation_data: the Correlation Data of MQTT 5.
+        session_present: whether the broker had kept the session from an earlier connection.
         session: the connection that received it. It can be acknowledged only there.
         mid: its packet id on that connection.
     """
@@ -31,6 +32,7 @@ class Message:
     received_at: float
     response_topic: str | None = None
     correlation_data: bytes | None = None
+    session_present: bool = False
     session: object = field(default=None, repr=False, compare=False)
     mid: int = field(default=0, repr=False, compare=False)
 

@@ -334,6 +334,7 @@ class MqttSession:
             received_at=self._clock.boottime(),
             response_topic=getattr(properties, "ResponseTopic", None),
             correlation_data=getattr(properties, "CorrelationData", None),
+            session_present=self._connack.result().session_present,
             session=self,
             mid=message.mid,
         )

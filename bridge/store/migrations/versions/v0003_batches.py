@@ -1,4 +1,4 @@
-"""Jobs that change a terminal's entries in batches, and the index that they read by."""
+"""Jobs in batches, received messages, and the indexes that deliveries and jobs read by."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,3 +27,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sn", name="pk_person_job"),
         comment="Removals of everyone and syncs that are accepted, but not applied to every entry yet.",
     )
+    op.create_table(
+        "received_message",
+        sa.Column(
+            "id",
+            sa.BigInteger,
+            nullable=False,
+            autoincrement=False,
+            comment="a number from the counter of revisions",
+        ),
+        sa.Column("digest", sa.String(64), nullable=False, comment="of topic and payload"),
+        sa.Column("packet_id", sa.Integer, comment="in the broker's session; null: QoS 0, or used again since"),
+        sa.Column(
+            "expires_at",
+            sa.DateTime(timezone=True),
+            comment="of the recognition of an equal message; null: without asked_at",
+        ),
+        sa.Column(
+            "replies",
+            sa.LargeBinary,
+            nullable=False,
+            comment="the last known ones: a JSON list, compressed with zlib",
+        ),
+        sa.Column("has_one_reply", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_received_message"),
+        comment="Messages of the broker whose changes are stored, so that they are not applied again.",
+    )
+    op.create_index("ix_received_message_digest", "received_message", ["digest"])
+    op.create_index("ix_received_message_packet_id", "received_message", ["packet_id"])
+    op.create_index("ix_received_message_expires_at_id", "received_message", ["expires_at", "id"])

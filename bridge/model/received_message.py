@@ -1,0 +1,23 @@
+"""A message with a change, as far as it must be recognised when it arrives again."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReceivedMessage:
+    """A message that arrived over the intake connection; two equal messages are two objects that differ.
+
+    Attributes:
+        digest: of its topic and payload.
+        packet_id: its packet id in the broker's persistent session; None with QoS 0.
+        is_redelivered: whether the broker has sent it before in the same session: it may have been stored, and only
+            its acknowledgement was lost.
+        is_dated: whether its payload has `asked_at`: an equal message is then the same command.
+        possible_ids: ids under which it may be stored, because the answer to a COMMIT was lost.
+    """
+
+    digest: str
+    packet_id: int | None = None
+    is_redelivered: bool = False
+    is_dated: bool = False
+    possible_ids: list[int] = field(default_factory=list)
