@@ -1,6 +1,7 @@
 """Queries about persons, syncs and final replies in a real store."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,3 +179,19 @@ async def test_external_changes_are_taken_once(database: Database) -> None:
     assert sorted(await database.read(queries.external_changes)) == ["T1", "T2"]
     assert sorted(await database.write(queries.take_external_changes)) == ["T1", "T2"]
     assert await database.read(queries.external_changes) == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_sqlite_finds_the_next_changes_of_a_terminal_by_an_index(tmp_path: Path, held: bool) -> None:
+    def plan(connection: Connection) -> str:
+        query = (
+            "SELECT * FROM person_entry WHERE sn = 'T1' AND delivery = 'pending' "
+            f"AND held = {int(held)} AND revision > 7 ORDER BY revision LIMIT 64"
+        )
+        return "\n".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}"))
+
+    database = await Database.open(f"sqlite:///{tmp_path}/store.db")
+    found = await database.read(plan)
+    await database.close()
+    assert "ix_person_entry_sn_delivery_held_revision" in found
+    assert "TEMP B-TREE" not in found
