@@ -40,6 +40,7 @@ from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.instance_lock import instance_lock
+from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
@@ -181,6 +182,7 @@ class _Store:
     database: Database
     cipher: PhotoCipher
     rotation: PhotoRotation
+    client_suffix: str
 
 
 @asynccontextmanager
@@ -209,7 +211,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             raise StartError(str(error)) from None
         stack.push_async_callback(_stop_persons, person_service)
         terminals = _build_terminals(basis, core)
-        mqtt = _build_mqtt(basis, core, person_service.outbox, warnings)
+        mqtt = _build_mqtt(basis, store, core, person_service.outbox, warnings)
         stall_detector = StallDetector(basis.clock)
         web = _build_web(basis, store, core, stall_detector, mqtt, terminals)
         tasks = BackgroundTasks()
@@ -244,7 +246,8 @@ async def _open_store(basis: _Basis) -> _Store:
     basis.stack.push_async_callback(database.close)
     rotation = PhotoRotation(database, cipher)
     await rotation.require_keys()
-    return _Store(database, cipher, rotation)
+    client_suffix = await stored_client_suffix(database, f"{basis.random.getrandbits(64):016x}")
+    return _Store(database, cipher, rotation, client_suffix)
 
 
 def _start_audit(basis: _Basis, store: _Store) -> None:
@@ -286,13 +289,16 @@ def _build_terminals(basis: _Basis, core: CoreServices) -> TerminalServer:
     return TerminalServer(settings.terminals, core.registry, core.admission, basis.verifier, core.clock, limits)
 
 
-def _build_mqtt(basis: _Basis, core: CoreServices, outbox: Outbox, warnings: Sequence[str]) -> MqttAdapter:
+def _build_mqtt(
+    basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox, warnings: Sequence[str]
+) -> MqttAdapter:
     settings = basis.settings
     options = MqttOptions(
         mqtt=settings.mqtt,
         homeassistant=settings.homeassistant,
         deadline=settings.commands.deadline,
         max_photo_bytes=settings.photos.max_bytes,
+        client_suffix=store.client_suffix,
     )
     description = BridgeDescription(version=__version__, page_url=settings.web.url, warnings=warnings)
     return MqttAdapter(options, description, core, outbox, basis.random)

@@ -33,6 +33,7 @@ from bridge.doctor.trials import (
     check_retained,
     check_round_trips,
     check_session,
+    check_takeover,
 )
 from bridge.model.faults import shorten
 from bridge.mqtt.client.errors import NotConnectedError
@@ -170,6 +171,7 @@ class DoctorRun:
         if not self._is_embedded:
             # `broker_embedded` says already that the embedded broker keeps no session.
             findings += await run_check("sessions", Area.BROKER, lambda: check_session(access))
+            findings += await run_check("takeovers", Area.BROKER, lambda: check_takeover(access))
         findings += await run_check(
             "large packets",
             Area.BROKER,

@@ -73,6 +73,7 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
             "round_trip_ok",
             "session_kept",
             "sys_ok",
+            "takeover_refused",
         ],
         Level.HINT: [
             "homeassistant_unseen",
@@ -94,6 +95,7 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
             "messages_dropped",
             "messages_expire",
             "retained_command",
+            "session_takeover",
         ],
         Level.WRONG: [
             "broker_unreachable",

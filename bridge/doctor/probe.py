@@ -100,6 +100,10 @@ class Probe:
             message.cancel()
             end.cancel()
 
+    async def wait_ended(self) -> str:
+        """Wait for the end of the connection; return its reason."""
+        return await self._session.wait_ended()
+
     async def close(self, *, session_expiry_seconds: int | None = None) -> None:
         """Disconnect.
 

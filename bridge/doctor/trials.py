@@ -1,7 +1,9 @@
 """Tests of what the bridge needs from the broker, on topics of the doctor's own. Nothing stays at the broker."""
 
+import asyncio
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bridge.doctor.findings import Finding, make_finding
 from bridge.doctor.probe import BrokerAccess, Probe
@@ -84,6 +86,30 @@ async def check_session(access: BrokerAccess) -> list[Finding]:
             )
         )
     return findings
+
+
+async def check_takeover(access: BrokerAccess) -> list[Finding]:
+    """Check whether a client without a login can take over a session of the bridge's user."""
+    if access.settings.username is None:
+        # `mqtt_anonymous` says it already.
+        return []
+    without_login = replace(access, settings=replace(access.settings, username=None, password=None))
+    async with access.probe("takeover") as probe:
+        try:
+            async with without_login.probe("takeover"):
+                await asyncio.wait_for(probe.wait_ended(), access.echo_timeout_seconds)
+        except (NotConnectedError, TimeoutError):
+            what = "a client without a login cannot take over a session of the bridge's user"
+            return [make_finding("takeover_refused", what)]
+    return [
+        make_finding(
+            "session_takeover",
+            "a client without a login that knows the bridge's client ids can take its sessions over; their random end"
+            " is in the bridge's store and log",
+            "let no client connect without a login (Mosquitto: allow_anonymous false), and give people a listener of"
+            " their own with use_username_as_clientid, as examples/broker does",
+        )
+    ]
 
 
 async def _start_session(probe: Probe, topic: str) -> ConnackInfo:

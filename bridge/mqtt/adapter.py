@@ -72,12 +72,14 @@ class MqttOptions:
         homeassistant: whether and where to publish discovery.
         deadline: `commands.deadline`, in seconds.
         max_photo_bytes: `photos.max_bytes`.
+        client_suffix: end of the client ids; random, so that no other user of the broker can take a session over.
     """
 
     mqtt: MqttSettings
     homeassistant: HomeAssistantSettings
     deadline: float
     max_photo_bytes: int
+    client_suffix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class MqttAdapter:
         self._live = MqttConnection(
             options.mqtt,
             SessionOptions(
-                client_id=f"{options.mqtt.client_id}-live",
+                client_id=f"{options.mqtt.client_id}-live-{options.client_suffix}",
                 will=Will(topic=topics.bridge_availability, payload=OFFLINE.decode()),
             ),
             ConnectionHandlers(
@@ -137,7 +139,10 @@ class MqttAdapter:
         )
         self._intake_connection = MqttConnection(
             options.mqtt,
-            SessionOptions(client_id=f"{options.mqtt.client_id}-intake", persistent=True),
+            SessionOptions(
+                client_id=f"{options.mqtt.client_id}-intake-{options.client_suffix}",
+                persistent=True,
+            ),
             ConnectionHandlers(
                 on_message=self._intake_received,
                 on_connect=self._intake_connected,

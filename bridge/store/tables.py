@@ -189,6 +189,13 @@ AUDIT = Table(
     sqlite_autoincrement=True,
 )
 
+MQTT_CLIENT = Table(
+    "mqtt_client",
+    METADATA,
+    Column("suffix", String(32), primary_key=True),
+    comment="One row: the random end of the client ids at the broker. Who knows an id can take its session over.",
+)
+
 COUNTER = Table(
     "counter",
     METADATA,

@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bridge.cli.main import main
-from tests.support.mosquitto import Mosquitto
+from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_client import Heard
 from tests.support.waiting import TIMEOUT_SECONDS
 
@@ -73,6 +73,7 @@ class ShippedBroker(Mosquitto):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.bridge_port = free_port()
         self.folder = folder
         shutil.copytree(EXAMPLE / "mosquitto", folder / "config", ignore=shutil.ignore_patterns("certs", "passwords"))
         (folder / "data").mkdir()
@@ -95,9 +96,11 @@ class ShippedBroker(Mosquitto):
 
     def _lines(self) -> list[str]:
         shipped = (EXAMPLE / "mosquitto" / "mosquitto.conf").read_text()
-        assert shipped.count("listener 8883\n") == 1
+        for shipped_port, port in ((8883, self.port), (8884, self.bridge_port)):
+            assert shipped.count(f"listener {shipped_port}\n") == 1
+            shipped = shipped.replace(f"listener {shipped_port}\n", f"listener {port} 127.0.0.1\n")
         # Debian's Mosquitto otherwise changes to a user that cannot read the folder.
-        return ["user root", *shipped.replace("listener 8883\n", f"listener {self.port} 127.0.0.1\n").splitlines()]
+        return ["user root", *shipped.splitlines()]
 
     def _make_certificates(self) -> None:
         # The script writes next to itself, so its copy writes them here.
@@ -162,13 +165,16 @@ async def shipped_broker(kind: type[ShippedBroker], folder: Path) -> AsyncIterat
 class BrokerUser:
     """A client of the broker over TLS that returns the broker's answer to each of its requests."""
 
-    def __init__(self, broker: ShippedBroker, user: str, password: str | None = "") -> None:
+    def __init__(
+        self, broker: ShippedBroker, user: str, password: str | None = "", client_id: str | None = None
+    ) -> None:
         """Build the client.
 
         Args:
             broker: the broker.
             user: the user name.
             password: the password; empty for the right one, None to log in without a user.
+            client_id: another one than the test's own.
         """
         self.user = user
         self.received: list[Heard] = []
@@ -177,7 +183,9 @@ class BrokerUser:
         self._answers: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._connected: asyncio.Future[Any] = self._loop.create_future()
         self._port = broker.port
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"{user}-{next(_NUMBERS)}", protocol=MQTTv5)
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id or f"{user}-{next(_NUMBERS)}", protocol=MQTTv5
+        )
         if password is not None:
             self._client.username_pw_set(user, password or password_of(user))
         self._client.tls_set_context(ssl.create_default_context(cafile=broker.ca))
@@ -289,7 +297,7 @@ def bridge_environment(broker: ShippedBroker, folder: Path) -> dict[str, str]:
     shutil.copy(broker.folder / "facebridge" / "ca.pem", folder / "ca.pem")
     return {
         "FACEBRIDGE_MQTT__HOST": "localhost",
-        "FACEBRIDGE_MQTT__PORT": str(broker.port),
+        "FACEBRIDGE_MQTT__PORT": str(broker.bridge_port),
         "FACEBRIDGE_TERMINALS__PORT": "0",
         "FACEBRIDGE_WEB__PORT": "0",
         "FACEBRIDGE_STORE__URL": f"sqlite:///{folder / 'store.db'}",

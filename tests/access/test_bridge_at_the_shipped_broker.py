@@ -1,6 +1,7 @@
 """The bridge with its own role on the shipped broker: all functions work, and a broker restart loses nothing."""
 
 import asyncio
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from tests.access.shipped_broker import (
     HOME_ASSISTANT,
     OPERATOR,
     WATCHER,
+    BrokerUser,
     DynamicSecurityBroker,
     ShippedBroker,
     bridge_environment,
@@ -98,8 +100,8 @@ async def test_every_role_can_do_its_work(
             await admin.publish(f"{T1}/reboot/set", {"request_id": "a3"})
             await admin.wait_for(f"{T1}/reply", request_id="a3", outcome="ok")
         assert "refuses the subscription" not in bridge.log
-        assert broker.log.count("as facebridge-live (") == 1
-        assert broker.log.count("as facebridge-intake (") == 1
+        assert broker.log.count("as facebridge-live-") == 1
+        assert broker.log.count("as facebridge-intake-") == 1
 
 
 @pytest.mark.parametrize("end", ["in order", "killed"])
@@ -128,3 +130,21 @@ async def test_a_broker_restart_loses_no_queued_person_change(
         await broker.start()
         async with connected_user(broker, WATCHER, f"{T1}/state") as watcher, bridge.running():
             await until(lambda: watcher.received and watcher.received[-1].json["persons"]["desired"] == MANY)
+
+
+async def test_a_user_who_knows_the_client_ids_takes_no_session_of_the_bridge_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shipped_broker(ShippedBroker, tmp_path / "broker") as broker:
+        async with bridge_on(broker, tmp_path / "bridge", monkeypatch) as bridge:
+            await until(lambda: "as facebridge-intake-" in broker.log and "as facebridge-live-" in broker.log)
+            own_ids = set(re.findall(r" as (facebridge-\w+-[0-9a-f]{16}) \(", broker.log))
+            assert len(own_ids) == 2
+            for client_id in own_ids:
+                watcher = BrokerUser(broker, WATCHER, client_id=client_id)
+                await watcher.connect()
+                await watcher.subscribe("facebridge/bridge/availability")
+                assert (await watcher.wait_for("facebridge/bridge/availability")).payload == b"online"
+                await watcher.disconnect()
+            assert "is not connected" not in bridge.log
+        assert broker.log.count(" as facebridge-intake-") == broker.log.count(" as facebridge-live-") == 1

@@ -10,7 +10,14 @@ import trustme
 from bridge.doctor.broker import evaluate_connack
 from bridge.doctor.listening import Observations
 from bridge.doctor.traffic import evaluate_commands, evaluate_heartbeats
-from bridge.doctor.trials import check_large_packets, check_permissions, check_session, evaluate_session_expiry
+from bridge.doctor.trials import (
+    check_large_packets,
+    check_permissions,
+    check_session,
+    check_takeover,
+    evaluate_session_expiry,
+)
+from bridge.model.secret import Secret
 from bridge.mqtt.client.messages import ConnackInfo
 from bridge.simulator.broker import EmbeddedBroker
 from tests.doctor.doctor_system import broker_access, broker_without_delay, configuration_at, run_doctor
@@ -298,3 +305,16 @@ async def test_permissions_are_checked_on_topics_of_no_terminal(mosquitto: Mosqu
         await until(lambda: len(client.heard) >= 5)
     assert all("doctor-" in topic or topic == "facebridge/bridge/heartbeat" for topic in client.topics())
     assert len(client.heard) == 5
+
+
+@pytest.mark.parametrize(("anonymous", "code"), [(True, "session_takeover"), (False, "takeover_refused")])
+async def test_a_takeover_by_a_client_without_a_login(anonymous: bool, code: str, tmp_path: Path) -> None:
+    options = [f"password_file {tmp_path / 'passwords'}"] if anonymous else []
+    broker = broker_without_delay(tmp_path, *options, anonymous=anonymous)
+    broker.set_passwords({"bridge": "secret"})
+    async with broker:
+        access = broker_access(broker.port)
+        settings = replace(access.settings, username="bridge", password=Secret("secret"))
+        found = await check_takeover(replace(access, settings=settings, echo_timeout_seconds=2))
+        assert [one.code for one in found] == [code]
+        assert await check_takeover(replace(access, settings=replace(settings, username=None, password=None))) == []

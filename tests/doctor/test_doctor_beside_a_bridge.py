@@ -1,6 +1,7 @@
 """The doctor while a bridge runs: it reports on the terminals, and does not disturb the bridge."""
 
 import asyncio
+import shutil
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -126,9 +127,12 @@ async def test_a_second_bridge_on_the_same_topics(tmp_path: Path, mosquitto: Mos
 
 @pytest.mark.slow
 async def test_two_bridges_of_one_client_id(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """The end of their client ids is in the store, so one must have a copy of the other's store."""
     (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
     settings = configuration_at(mosquitto.port, **ports())
+    async with BridgeProcess(tmp_path / "one", settings).running():
+        pass
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
     async with (
         BridgeProcess(tmp_path / "one", settings).running() as bridge,
         BridgeProcess(tmp_path / "two", configuration_at(mosquitto.port)).running(),

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.store.database import Database
+from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.tables import TERMINAL
 from bridge.store.terminals import StoredTerminals
 
@@ -54,3 +55,8 @@ async def test_deleting(terminals: StoredTerminals) -> None:
     await terminals.delete(FULL.sn)
     await terminals.delete("unknown")
     assert await terminals.load() == [PLAIN]
+
+
+async def test_the_suffix_of_the_client_ids_stays(database: Database) -> None:
+    assert await stored_client_suffix(database, "first") == "first"
+    assert await stored_client_suffix(database, "second") == "first"

@@ -192,6 +192,7 @@ class Bridge:
             homeassistant=HomeAssistantSettings(discovery=discovery, prefix="homeassistant", send_time=True),
             deadline=deadline,
             max_photo_bytes=10 * 1024 * 1024,
+            client_suffix="5f1c",
         )
         self.description = BridgeDescription(version="1.2.3", page_url=page_url, warnings=["the broker is embedded"])
         self.store_file: Path

@@ -56,3 +56,9 @@ def upgrade() -> None:
     op.create_index("ix_received_message_digest", "received_message", ["digest"])
     op.create_index("ix_received_message_packet_id", "received_message", ["packet_id"])
     op.create_index("ix_received_message_expires_at_id", "received_message", ["expires_at", "id"])
+    op.create_table(
+        "mqtt_client",
+        sa.Column("suffix", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("suffix", name="pk_mqtt_client"),
+        comment="One row: the random end of the client ids at the broker. Who knows an id can take its session over.",
+    )
