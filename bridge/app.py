@@ -40,6 +40,7 @@ from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.instance_lock import instance_lock
+from bridge.store.integrity import IntegrityCheck
 from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
@@ -183,6 +184,7 @@ class _Store:
     cipher: PhotoCipher
     rotation: PhotoRotation
     client_suffix: str
+    integrity: IntegrityCheck
 
 
 @asynccontextmanager
@@ -217,6 +219,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
         tasks = BackgroundTasks()
         stack.push_async_callback(tasks.stop)
         tasks.start(store.rotation.run(), name="encryption of photos")
+        tasks.start(store.integrity.run(), name="integrity check of the store")
         tasks.start(stall_detector.run(), name="event-loop stall detector")
         # It stops after the terminals' server, whose last `offline` it publishes.
         tasks.start(mqtt.run(), name="MQTT")
@@ -244,10 +247,13 @@ async def _open_store(basis: _Basis) -> _Store:
     await basis.stack.enter_async_context(instance_lock(settings.url.reveal()))
     database = await Database.open(settings.url.reveal())
     basis.stack.push_async_callback(database.close)
+    integrity = IntegrityCheck(database, cipher, basis.clock.now)
+    await integrity.begin()
+    basis.stack.push_async_callback(integrity.end)
     rotation = PhotoRotation(database, cipher)
     await rotation.require_keys()
     client_suffix = await stored_client_suffix(database, f"{basis.random.getrandbits(64):016x}")
-    return _Store(database, cipher, rotation, client_suffix)
+    return _Store(database, cipher, rotation, client_suffix, integrity)
 
 
 def _start_audit(basis: _Basis, store: _Store) -> None:

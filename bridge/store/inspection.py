@@ -6,15 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, func, inspect, make_url, select, text
+from sqlalchemy import Connection, func, inspect, make_url, select
 
 from bridge.model.faults import UnavailableError
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import DeliveryState
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
-from bridge.store.engine import create_engine, parse_url, store_file
+from bridge.store.engine import create_engine, parse_url, small_tables_damage, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
+from bridge.store.integrity import DAMAGED, read_counter
 from bridge.store.photos import PhotoCipher, key_ids
 from bridge.store.schema import SchemaState, schema_state
 from bridge.store.tables import AUDIT, PERSON_ENTRY, PHOTO
@@ -31,7 +32,7 @@ class StoreInspection:
         exists: whether there is a store.
         is_foreign: whether there is something else in its place, a database of another program.
         is_old: whether an older version has written it; then nothing further was examined.
-        damage: what the integrity check says; None for no damage.
+        damage: what the small tables or the last background check show; None for no damage.
         photo_key_problem: why photos cannot be decrypted; None if they can.
         wal_bytes: size of SQLite's write-ahead log that is not yet in the file.
         pending: number of changes that terminals have not answered yet, by SN.
@@ -96,15 +97,17 @@ def _inspect(url: str, photo_key: Sequence[Secret]) -> StoreInspection:
 
 def _inspect_database(connection: Connection, file: Path | None, cipher: PhotoCipher) -> StoreInspection:
     if file is not None:
-        result = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
-        if result != "ok":
-            return StoreInspection(file=file, damage="its integrity check failed")
+        damage = small_tables_damage(connection)
+        if damage is not None:
+            return StoreInspection(file=file, damage=damage)
     state = schema_state(connection)
     if state is SchemaState.MISSING:
         is_foreign = bool(inspect(connection).get_table_names())
         return StoreInspection(file=file, exists=is_foreign, is_foreign=is_foreign)
     if state is SchemaState.OLD:
         return StoreInspection(file=file, is_old=True)
+    if read_counter(connection, DAMAGED) is not None:
+        return StoreInspection(file=file, damage="its last integrity check failed, the log says where")
     return _inspect_content(connection, file, cipher)
 
 
