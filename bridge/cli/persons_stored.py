@@ -114,6 +114,11 @@ async def verify(store: OpenStore, sns: Sequence[str] | None, *, as_json: bool) 
 async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int) -> None:
     """Remove a person from every terminal, and wait until the terminals have confirmed it."""
     stored = await purge(store.context, person_id, store.known)
+    if stored.is_unknown:
+        click.echo(
+            f"note: no terminal has a person {person_id}: check the id. The removal is sent all the same, because a"
+            " device may hold the person from before"
+        )
     click.echo(f"the removal of {person_id} from {counted(len(stored.sns), 'terminal')} is stored")
     if stored.dropped:
         click.echo(
@@ -142,8 +147,9 @@ async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int
         shown.add_row(store.title(entry.sn), *delivery_cells(entry))
     output().print(shown)
     raise click.ClickException(
-        f"{len(waiting)} of {counted(len(stored.sns), 'terminal')} have not confirmed the removal yet. It stays stored;"
-        " `facebridge persons verify` shows which terminals have not confirmed it"
+        f"{len(waiting)} of {counted(len(stored.sns), 'terminal')} have not confirmed the removal yet, so these devices"
+        " may still let the person in. The removal stays stored; `facebridge persons verify` shows which terminals"
+        " have not confirmed it"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from bridge.cli.support import configuration_option, load, run_on_store, serial_number
+from bridge.cli.support import configuration_option, counted, load, run_on_store, serial_number
 from bridge.core.clock import Clock
 from bridge.core.commands import COMMANDS
 from bridge.model.audit import AuditRecord
@@ -179,12 +179,24 @@ def backup(configuration: Path, file: Path) -> None:
 def restore(configuration: Path, file: Path, yes: bool) -> None:
     """Replace the store by the copy that `backup` wrote into FILE. Stop the bridge first.
 
+    It first lists the persons that were removed or disabled since the backup, because they come back.
     Afterwards the bridge sends all persons to the terminals again, because the terminals may have changed since.
     """
     from bridge.cli.output import progress_bars
+    from bridge.store.backup import persons_brought_back
     from bridge.store.backup import restore as restore_store
 
     url = load(configuration).store.url.reveal()
+    brought_back = run_on_store(persons_brought_back(file, url))
+    if brought_back.number:
+        removed = counted(brought_back.number, "person")
+        click.echo(f"{removed} in {file} were removed or disabled since, and would be sent to their terminals again:")
+        for sn, person_id in brought_back.first:
+            click.echo(f"  {person_id} on {sn}")
+        if brought_back.number > len(brought_back.first):
+            click.echo(f"  and {brought_back.number - len(brought_back.first):,} more")
+        if not yes and not sys.stdin.isatty():
+            raise click.ClickException("nothing was changed. If these persons may come back, give --yes")
     if not yes and sys.stdin.isatty():
         click.confirm(f"The content of the store will be replaced by {file}. Continue?", abort=True, err=True)
     with progress_bars() as progress:

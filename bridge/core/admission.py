@@ -149,6 +149,7 @@ class Admission:
                 return self._replies.publish(reply_builder.unknown_terminal(), origin)
             if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
                 return self._replies.publish(reply_builder.invalid([_configured_fault(command.sn)]), origin)
+            remaining = self._services.persons.counts(command.sn).possibly_held
             try:
                 await self._forget(command.sn, known)
             except UnavailableError as error:
@@ -156,7 +157,11 @@ class Admission:
         self._drop_pending(command.sn)
         if known is not None:
             self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
-        return self._replies.publish(reply_builder.reply(Outcome.OK), origin)
+        message = None
+        if remaining:
+            persons = f"{remaining:,} person{'' if remaining == 1 else 's'}"
+            message = f"the device may still hold {persons}: delete them on the device itself, or reset it"
+        return self._replies.publish(reply_builder.reply(Outcome.OK, message=message), origin)
 
     async def _forget(self, sn: str, known: KnownTerminal | None) -> None:
         """Remove a terminal from the registry and the store. If the store is unavailable, only its connection ends.

@@ -20,10 +20,12 @@ class Purge:
     Attributes:
         sns: the terminals that must confirm it.
         dropped: terminals that are no longer known; their entry was deleted, and the device gets no removal.
+        is_unknown: whether the store had this person for no terminal.
     """
 
     sns: Sequence[str]
     dropped: Sequence[str]
+    is_unknown: bool
 
 
 async def purge(context: TransferContext, person_id: str, known: Collection[str]) -> Purge:
@@ -40,7 +42,7 @@ async def purge(context: TransferContext, person_id: str, known: Collection[str]
         await context.let_bridge_write()
     if unknown:
         await context.transactions.run(partial(_forget_person, person_id=person_id, sns=unknown))
-    return Purge(sns, unknown)
+    return Purge(sns, unknown, is_unknown=all(entry.person is None for entry in entries))
 
 
 async def unconfirmed(database: Database, purge: Purge, person_id: str) -> Sequence[PersonEntry]:

@@ -64,6 +64,11 @@ class PersonCounts:
     pending: int = 0
     refused: int = 0
 
+    @property
+    def possibly_held(self) -> int:
+        """The number of persons that the device may hold: those confirmed, and those of unfinished changes."""
+        return self.confirmed + self.pending + self.refused
+
     def as_json(self) -> dict[str, int]:
         """Return the `persons` of a terminal's state."""
         return {

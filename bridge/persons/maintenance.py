@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,6 +14,7 @@ from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.persons import changes
+from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, Committed, PersonTransaction
 from bridge.store import person_queries as queries
@@ -46,13 +47,20 @@ _ORIGIN = Origin(source="persons.remove_expired")
 class ExpiryJob:
     """Removes persons everywhere some days after their `valid_until` (`persons.remove_expired`)."""
 
-    def __init__(self, transactions: TransactionRunner, days: int) -> None:
+    def __init__(
+        self,
+        transactions: TransactionRunner,
+        days: int,
+        is_clock_synchronised: Callable[[], bool] = kernel_clock_is_synchronised,
+    ) -> None:
         """Store the dependencies.
 
         Args:
             transactions: changes persons.
             days: how long a person is kept after `valid_until`.
+            is_clock_synchronised: returns whether a time server sets the clock.
         """
+        self._clock_trust = ClockTrust(transactions.context.clock, is_clock_synchronised)
         self._transactions = transactions
         self._context = transactions.context
         self._replies = ReplyDispatcher(self._context.events, self._context.clock)
@@ -68,9 +76,13 @@ class ExpiryJob:
             await asyncio.sleep(_EXPIRY_SECONDS)
 
     async def remove_expired(self) -> None:
-        """Remove the persons that have expired by now. Raises UnavailableError."""
+        """Remove the persons that have expired by now, unless the clock has jumped. Raises UnavailableError."""
+        now = self._clock_trust.now(await self._context.database.read(queries.last_trusted_time))
+        if now is None:
+            return
+        await self._context.database.write(queries.put_trusted_time, now)
         while True:
-            before = self._context.clock.now() - self._kept
+            before = now - self._kept
             found: defaultdict[str, list[str]] = defaultdict(list)
             for sn, person_id in await self._context.database.read(queries.expired, before, BATCH):
                 found[sn].append(person_id)

@@ -4,18 +4,20 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, make_url, select, text, tuple_, update
 
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
-from bridge.store.engine import open_engine, reading, store_file, writing
+from bridge.store.engine import create_engine, open_engine, parse_url, reading, store_file, writing
 from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, mapped_errors
 from bridge.store.instance_lock import instance_lock, is_bridge_running
 from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
@@ -28,6 +30,12 @@ _PHOTOS = 50
 
 _ROWS = 1000
 """Rows without a photo that are read and written together."""
+
+_KEYS = 400
+"""Persons that are compared together: two parameters each, far below the limit of any database."""
+
+_NAMED = 20
+"""Persons that a question names."""
 
 _TABLES = [table for table in METADATA.sorted_tables if table is not OUTSIDE_CHANGE]
 
@@ -50,6 +58,30 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
     """
     may_upgrade = not await is_bridge_running(url)
     return await _run_cancellable(partial(_back_up, url, file, may_upgrade), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """Persons whom a restore would bring back onto terminals.
+
+    Attributes:
+        number: how many, counted for each terminal.
+        first: SN and id of the first few.
+    """
+
+    number: int
+    first: Sequence[tuple[str, str]]
+
+
+async def persons_brought_back(file: Path, url: str) -> BroughtBack:
+    """Return the persons that the backup has and that were removed or disabled since, without changing anything.
+
+    A store or a backup that cannot be read gives none: `restore` reports the one, and the other has nothing to lose.
+
+    Raises:
+        StoreUrlError: the URL cannot be used.
+    """
+    return await run_in_thread(_persons_brought_back, file, url)
 
 
 async def restore(file: Path, url: str, progress: Progress) -> Path | None:
@@ -111,6 +143,42 @@ def _back_up(url: str, file: Path, may_upgrade: bool, progress: Progress) -> int
         except OSError as error:
             raise UnavailableError(f"{file} cannot be written: {error.strerror}") from error
     return rows
+
+
+def _persons_brought_back(file: Path, url: str) -> BroughtBack:
+    store, parsed = store_file(url), parse_url(url)
+    if store is not None and not store.exists():
+        return BroughtBack(0, ())
+    backup = create_engine(
+        make_url(f"sqlite:///file:{quote(quote(str(file.absolute())))}?mode=ro&immutable=1&uri=true")
+    )
+    present = create_engine(parsed)
+    number, first = 0, list[tuple[str, str]]()
+    try:
+        with mapped_errors(), backup.connect() as backup_connection, present.connect() as connection:
+            for keys in _held(backup_connection):
+                entry = PERSON_ENTRY.c
+                still = select(entry.sn, entry.person_id).where(tuple_(entry.sn, entry.person_id).in_(keys), entry.held)
+                removed = set(keys).difference((row.sn, row.person_id) for row in connection.execute(still))
+                number += len(removed)
+                first += sorted(removed)[: _NAMED - len(first)]
+    except UnavailableError:
+        return BroughtBack(0, ())
+    finally:
+        backup.dispose()
+        present.dispose()
+    return BroughtBack(number, first)
+
+
+def _held(connection: Connection) -> Iterator[list[tuple[str, str]]]:
+    """Yield SN and id of the persons that terminals should hold, some at a time; every schema has these columns."""
+    key = tuple_(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
+    query = select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).where(PERSON_ENTRY.c.held)
+    query = query.order_by(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).limit(_KEYS)
+    rows = connection.execute(query).all()
+    while rows:
+        yield [(row.sn, row.person_id) for row in rows]
+        rows = connection.execute(query.where(key > tuple(rows[-1]))).all()
 
 
 def _restore(file: Path, url: str, progress: Progress) -> Path | None:

@@ -6,7 +6,7 @@ of their own (`bridge.store.photos`).
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -45,6 +45,9 @@ from bridge.store.tables import (
     PERSON_SYNC,
     REVISION,
 )
+
+_TRUSTED_TIME = "trusted_time"
+"""The name of a counter: seconds since 1970."""
 
 _MAX_PARAMETERS = 500
 """Values in one `IN (…)`: far below the limit of any database."""
@@ -137,7 +140,7 @@ def entries(connection: Connection, sn: str, person_ids: Collection[str | None])
     found: list[PersonEntry] = []
     for keys in batches([_person_key(person_id) for person_id in person_ids]):
         query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
-        found += _entries(connection, query)
+        found += _entries(connection, query.order_by(PERSON_ENTRY.c.person_id))
     return found
 
 
@@ -174,6 +177,21 @@ def expired(connection: Connection, before: datetime, limit: int) -> list[tuple[
     query = select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id).where(PERSON_ENTRY.c.valid_until < before)
     rows = connection.execute(query.order_by(PERSON_ENTRY.c.valid_until).limit(limit))
     return [(row.sn, row.person_id) for row in rows]
+
+
+def last_trusted_time(connection: Connection) -> datetime | None:
+    """Return the time that `put_trusted_time` stored, or before the first call the newest time in the store."""
+    seconds = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == _TRUSTED_TIME)).scalar()
+    if seconds is not None:
+        return datetime.fromtimestamp(seconds, UTC)
+    newest: datetime | None = connection.execute(select(func.max(PERSON_ENTRY.c.changed_at))).scalar()
+    return newest
+
+
+def put_trusted_time(connection: Connection, time: datetime) -> None:
+    """Store the time at which the clock was last trusted."""
+    connection.execute(delete(COUNTER).where(COUNTER.c.name == _TRUSTED_TIME))
+    connection.execute(insert(COUNTER).values(name=_TRUSTED_TIME, value=int(time.timestamp())))
 
 
 def entries_below(connection: Connection, sn: str, revision: int, limit: int) -> list[PersonEntry]:

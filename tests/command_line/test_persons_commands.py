@@ -64,6 +64,7 @@ async def test_purge_names_the_terminals_that_have_not_confirmed_it(mosquitto: M
         await until(lambda: "terminal T1 connected" in bridge.log)
         purged = await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "2")
         assert purged.code == 1
+        assert "no terminal has a person 1001" in purged.stdout
         assert "T2" in purged.stdout
         assert "T1" not in purged.stdout.partition("terminal ")[2]
         assert "1 of 2 terminals have not confirmed the removal yet" in purged.stderr

@@ -68,7 +68,10 @@ async def test_backup_and_restore(mosquitto: Mosquitto, tmp_path: Path) -> None:
         assert (await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "0")).code == 1
         refused = await facebridge(tmp_path, "restore", "b.db", "--yes")
         assert (refused.code, "stop it first" in refused.stderr) == (1, True)
-    restored = await facebridge(tmp_path, "restore", "b.db")
+    # The person was removed after the backup, and nobody can be asked whether they may come back.
+    unasked = await facebridge(tmp_path, "restore", "b.db")
+    assert (unasked.code, "give --yes" in unasked.stderr, "  1001 on T1\n" in unasked.stdout) == (1, True, True)
+    restored = await facebridge(tmp_path, "restore", "b.db", "--yes")
     assert (restored.code, "it sends all persons to the terminals again" in restored.stdout) == (0, True)
     async with process.running() as bridge, connected_terminals(bridge, "T1") as (first,):
         await until(lambda: "1001" in first.persons)

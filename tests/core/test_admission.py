@@ -13,7 +13,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.outcome import Outcome
 from bridge.model.secret import Secret
-from bridge.model.terminal import Terminal, TerminalOrigin
+from bridge.model.terminal import PersonCounts, Terminal, TerminalOrigin
 from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal
 from tests.support.persons import NoPersons
 from tests.support.terminals import InMemoryTerminals
@@ -154,6 +154,15 @@ async def test_forgetting_closes_the_connection_drops_the_persons_and_publishes(
     assert system.persons.forgotten == ["T1"]
     assert system.store.terminals == {}
     assert not await system.admission.may_connect("T1", "192.0.2.1")
+
+
+async def test_forgetting_says_how_many_persons_the_device_may_hold(system: AdmissionSystem) -> None:
+    await system.admission.admit(Admit(sn="T1"), ORIGIN)
+    # Two are confirmed, one is sent at present, and the removal of one was refused.
+    system.persons.numbers["T1"] = PersonCounts(desired=3, confirmed=2, pending=1, refused=1)
+    reply = await system.admission.forget(Forget(sn="T1"), ORIGIN)
+    assert reply.outcome is Outcome.OK
+    assert "may still hold 4 persons" in (reply.message or "")
 
 
 async def test_a_pending_terminal_can_be_forgotten_an_unknown_one_cannot(system: AdmissionSystem) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
 from bridge.model.secret import Secret
-from bridge.store.backup import back_up, restore
+from bridge.store.backup import BroughtBack, back_up, persons_brought_back, restore
 from bridge.store.database import Database
 from bridge.store.errors import StoreDamagedError, StoreInUseError, StoreMissingError, StoreTooNewError
 from bridge.store.instance_lock import instance_lock
@@ -105,6 +105,34 @@ async def test_restore_replaces_the_store_and_keeps_the_old_one(tmp_path: Path) 
     assert before == tmp_path / "store.db.before-restore"
     with closing(sqlite3.connect(before)) as kept:
         assert kept.execute("SELECT count(*) FROM person_entry").fetchall() == [(0,)]
+
+
+async def test_persons_that_were_removed_or_disabled_since_a_backup_are_found(store_url: str, tmp_path: Path) -> None:
+    await fill(store_url)
+    await back_up(store_url, tmp_path / "backup", ignore)
+    assert await persons_brought_back(tmp_path / "backup", store_url) == BroughtBack(0, [])
+    before = (tmp_path / "backup").read_bytes()
+    database = await Database.open(store_url)
+    await database.write(execute, "UPDATE person_entry SET held = false WHERE sn = 'T1'")
+    await database.close()
+    found = await persons_brought_back(tmp_path / "backup", store_url)
+    assert (found.number, found.first) == (1, [("T1", "p1")])
+    database = await Database.open(store_url)
+    await database.write(execute, "DELETE FROM person_entry")
+    await database.close()
+    found = await persons_brought_back(tmp_path / "backup", store_url)
+    assert (found.number, found.first) == (2, [("T1", "p1"), ("T2", "p1")])
+    assert (tmp_path / "backup").read_bytes() == before
+
+
+async def test_a_missing_or_damaged_store_has_nobody_to_bring_back(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    await back_up(url, tmp_path / "backup", ignore)
+    (tmp_path / "store.db").write_bytes(b"damaged" * 1000)
+    assert (await persons_brought_back(tmp_path / "backup", url)).number == 0
+    assert (await persons_brought_back(tmp_path / "backup", f"sqlite:///{tmp_path}/other.db")).number == 0
+    assert not (tmp_path / "other.db").exists()
 
 
 async def test_a_backup_has_one_state_while_another_program_writes(tmp_path: Path) -> None:
