@@ -20,7 +20,8 @@ from bridge.model.person_entry import DeliveryState
 from bridge.store.engine import create_engine, open_engine, parse_url, reading, store_file, writing
 from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, mapped_errors
 from bridge.store.instance_lock import instance_lock, is_bridge_running
-from bridge.store.tables import METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
+from bridge.store.integrity import DAMAGED, UNCLEAN
+from bridge.store.tables import COUNTER, METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
 from bridge.store.threads import run_in_thread
 
 _T = TypeVar("_T")
@@ -225,6 +226,8 @@ def _prepare(file: Path, copied: Path) -> None:
                 raise StoreDamagedError(f"{file} is damaged; nothing was changed")
             again = {"delivery": DeliveryState.PENDING.value, "status": None, "message": None}
             connection.execute(update(PERSON_ENTRY).values(again))
+            # They are those of the store that was backed up.
+            connection.execute(delete(COUNTER).where(COUNTER.c.name.in_([UNCLEAN, DAMAGED])))
     finally:
         # The last connection that closes moves the log into the file.
         engine.dispose()

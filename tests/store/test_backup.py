@@ -107,6 +107,18 @@ async def test_restore_replaces_the_store_and_keeps_the_old_one(tmp_path: Path) 
         assert kept.execute("SELECT count(*) FROM person_entry").fetchall() == [(0,)]
 
 
+async def test_a_restored_store_has_passed_its_check(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    await fill(url)
+    database = await Database.open(url)
+    await database.write(execute, "INSERT INTO counter VALUES ('unclean', 1), ('damaged', 1)")
+    await database.close()
+    await back_up(url, tmp_path / "backup", ignore)
+    await restore(tmp_path / "backup", url, ignore)
+    with closing(sqlite3.connect(tmp_path / "store.db")) as restored:
+        assert restored.execute("SELECT name FROM counter").fetchall() == [("revision",)]
+
+
 async def test_persons_that_were_removed_or_disabled_since_a_backup_are_found(store_url: str, tmp_path: Path) -> None:
     await fill(store_url)
     await back_up(store_url, tmp_path / "backup", ignore)
