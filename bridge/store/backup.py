@@ -63,7 +63,7 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BroughtBack:
-    """Persons whom a restore would bring back onto terminals.
+    """Persons that a restore would bring back onto terminals.
 
     Attributes:
         number: how many, counted for each terminal.

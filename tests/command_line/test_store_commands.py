@@ -68,7 +68,7 @@ async def test_backup_and_restore(mosquitto: Mosquitto, tmp_path: Path) -> None:
         assert (await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "0")).code == 1
         refused = await facebridge(tmp_path, "restore", "b.db", "--yes")
         assert (refused.code, "stop it first" in refused.stderr) == (1, True)
-    # The person was removed after the backup, and nobody can be asked whether they may come back.
+    # The person was removed after the backup, and the command cannot ask whether they may come back.
     unasked = await facebridge(tmp_path, "restore", "b.db")
     assert (unasked.code, "give --yes" in unasked.stderr, "  1001 on T1\n" in unasked.stdout) == (1, True, True)
     restored = await facebridge(tmp_path, "restore", "b.db", "--yes")

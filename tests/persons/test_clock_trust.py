@@ -54,7 +54,7 @@ async def test_a_clock_that_is_wrong_after_a_restart_removes_nobody(tmp_path: Pa
         job = expiry(system)
         await job.remove_expired()
         assert await system.delivery() == {"p1": "pending"}
-        # Nobody set the clock for a day, so it is right.
+        # The clock was not set for a day, so it is right.
         clock.seconds += WAIT_SECONDS
         await job.remove_expired()
         assert await system.delivery() == {}
