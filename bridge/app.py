@@ -149,7 +149,14 @@ async def embedded_broker(settings: MqttSettings) -> AsyncIterator[MqttSettings]
         raise StartError(f"{error}; set mqtt.host to use a broker of your own") from None
     try:
         yield replace(
-            settings, host="127.0.0.1", port=broker.port, protocol="3.1.1", username=None, password=None, tls=None
+            settings,
+            host="127.0.0.1",
+            port=broker.port,
+            protocol="3.1.1",
+            username=None,
+            password=None,
+            tls=None,
+            is_embedded=True,
         )
     finally:
         await broker.stop()

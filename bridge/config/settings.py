@@ -26,7 +26,12 @@ class MqttTlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
-    """The connection to the broker; `host` None means an embedded broker."""
+    """The connection to the broker.
+
+    Attributes:
+        host: None means an embedded broker.
+        is_embedded: whether the other settings are those of a running embedded broker; not a key of `config.yaml`.
+    """
 
     host: str | None
     port: int
@@ -36,6 +41,7 @@ class MqttSettings:
     base_topic: str
     protocol: Literal["5", "3.1.1"]
     tls: MqttTlsSettings | None
+    is_embedded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,9 @@ class MqttAdapter:
         """
         self._topics = topics = Topics(options.mqtt.base_topic, options.homeassistant.prefix)
         self._lasting_warnings = tuple(description.warnings)
+        # QoS 2, so that the bridge notices a press that was published with it. The embedded broker delivers with the
+        # QoS of the subscription, so every press would look like that.
+        self._press_qos = 1 if options.mqtt.is_embedded else 2
         self._live = MqttConnection(
             options.mqtt,
             SessionOptions(
@@ -278,8 +281,7 @@ class MqttAdapter:
         self._live_is_connected.set()
         self._publisher.connected()
         await self._subscribe(self._live, [self._topics.bridge_heartbeat])
-        # QoS 2, so that the bridge notices a press that was published with it.
-        await self._subscribe(self._live, self._topics.urgent_commands, qos=2)
+        await self._subscribe(self._live, self._topics.urgent_commands, qos=self._press_qos)
         if self._birth_topics:
             try:
                 await self._live.subscribe(sorted(self._birth_topics))

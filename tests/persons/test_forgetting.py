@@ -1,4 +1,4 @@
-"""A terminal is forgotten while its persons change: nothing stays stored for a terminal that nobody knows."""
+"""A terminal is forgotten while its persons change: nothing stays stored for an unknown terminal."""
 
 import asyncio
 from collections.abc import AsyncIterator
