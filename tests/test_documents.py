@@ -10,7 +10,7 @@ import pytest
 from bridge.cli.main import main
 from bridge.core.commands import COMMANDS, REBOOT
 from bridge.model.faults import InvalidError
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.persons.schema import parse_person
 from bridge.web.errors import STATUS
 from tests.support.web import WebServerUnderTest

@@ -16,7 +16,7 @@ from bridge.core.clock import Clock
 from bridge.core.commands import COMMANDS
 from bridge.model.audit import AuditRecord
 from bridge.model.faults import InvalidError
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.persons.timestamps import LocalTimezone, parse_timestamp
 
 if TYPE_CHECKING:

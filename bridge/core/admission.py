@@ -25,8 +25,7 @@ from bridge.model.events import (
 )
 from bridge.model.faults import Fault, InvalidError, UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import Terminal, TerminalOrigin
 
 _LOGGER = logging.getLogger(__name__)

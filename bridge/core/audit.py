@@ -14,8 +14,7 @@ from bridge.model.audit import AuditRecord
 from bridge.model.events import CommandReplied, PersonSettled
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 
 _LOGGER = logging.getLogger(__name__)
 

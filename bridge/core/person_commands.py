@@ -12,9 +12,8 @@ from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import GetPersons, PersonChange, RemovePersons, SetPersons
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

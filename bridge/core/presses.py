@@ -14,8 +14,7 @@ from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.core.request_age import request_age
 from bridge.model.commands import Open, Press
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import encode_open, encode_reboot
 

@@ -10,8 +10,7 @@ from bridge.core.event_bus import EventBus
 from bridge.model.events import CommandReplied, GroupReplied, ReplyRepeated
 from bridge.model.faults import Fault
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.protocol.replies import TerminalReply
 
 _LOGGER = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import IO, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from bridge.import_export.byte_source import ByteSource
 from bridge.import_export.pictures import MAXIMUM_SHOWN_NAME_LENGTH, Pictures, picture_id
-from bridge.import_export.rows import PersonFileError
+from bridge.import_export.rows import ByteSource, PersonFileError
 from bridge.model.faults import InvalidError, shorten
 from bridge.persons.photos.sources import AttachedPhoto, check_size
 

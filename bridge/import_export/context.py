@@ -8,8 +8,8 @@ from typing import Protocol
 
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import RequestContext
+from bridge.model.reply import Outcome
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.store.database import Database
 

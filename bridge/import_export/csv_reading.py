@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from bridge.import_export.byte_source import MAXIMUM_ROW_BYTES, ByteSource
 from bridge.import_export.csv_cells import is_shortened, unescape_cell
-from bridge.import_export.rows import PersonFileError, Row
+from bridge.import_export.rows import MAXIMUM_ROW_BYTES, ByteSource, PersonFileError, Row
 from bridge.model.faults import Fault, InvalidError, unknown_key
 from bridge.persons.fields import FIELDS_BY_KEY, PersonField
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import ijson
 
-from bridge.import_export.byte_source import ByteSource
-from bridge.import_export.rows import PersonFileError, Row
+from bridge.import_export.rows import ByteSource, PersonFileError, Row
 
 _MAXIMUM_PARTS = 2000
 """Keys, values and brackets of a person: twice those of seven days with twenty-four ranges each."""

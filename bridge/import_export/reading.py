@@ -9,11 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from bridge.import_export.archive import open_archive, open_file
-from bridge.import_export.byte_source import ByteSource
 from bridge.import_export.csv_reading import read_csv
 from bridge.import_export.json_reading import read_json
 from bridge.import_export.pictures import Pictures, pictures_in
-from bridge.import_export.rows import PersonFileError, Row
+from bridge.import_export.rows import ByteSource, PersonFileError, Row
 from bridge.model.faults import Fault
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from bridge.model.faults import shorten
 from bridge.model.names import MAXIMUM_REQUEST_ID_LENGTH
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply, format_time
+from bridge.model.reply import Outcome, Reply, format_time
 
 _MAXIMUM_MESSAGE_LENGTH = 200
 """Characters of a message that are kept. A terminal may send longer ones."""

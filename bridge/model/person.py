@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from bridge.model.json_schema import JsonSchema, output_schema, text
+from bridge.model.origin import split_stored
 from bridge.model.reply import format_time
-from bridge.model.stored_json import split_stored
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 """The days of a weekly rule, named as in the terminals' protocol (docs/protocol.md)."""

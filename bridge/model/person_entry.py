@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from bridge.model.json_schema import Vocabulary
-from bridge.model.origin import Origin
+from bridge.model.origin import Origin, split_stored
 from bridge.model.person import Person
 from bridge.model.reply import Reply, format_time
-from bridge.model.stored_json import split_stored
 from bridge.model.terminal import PersonCounts
 
 

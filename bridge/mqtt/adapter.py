@@ -30,11 +30,10 @@ from bridge.mqtt.command_reader import CommandReader
 from bridge.mqtt.discovery.devices import Installation
 from bridge.mqtt.discovery.names import node_of
 from bridge.mqtt.discovery.publisher import Discovery
-from bridge.mqtt.final_replies import OutboxPublisher
 from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Heartbeat, Lease
 from bridge.mqtt.live_commands import LiveCommands, press_rules
-from bridge.mqtt.publisher import Publisher
+from bridge.mqtt.publisher import OutboxPublisher, Publisher
 from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import OFFLINE, ONLINE, TerminalStates

@@ -16,9 +16,8 @@ from bridge.core.admission import Admission
 from bridge.core.person_commands import PersonCommand, PersonCommands
 from bridge.model.commands import Admit, Command, Forget, GetPersons, RemovePersons, SetPersons, SyncPersons
 from bridge.model.faults import Fault, UnavailableError, shorten
-from bridge.model.outcome import Outcome
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, RetriedOrigin, message_digest
 from bridge.mqtt.topics import Scope

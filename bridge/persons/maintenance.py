@@ -11,8 +11,8 @@ from bridge.core.commands import REMOVE_PERSONS
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.model.reply import Outcome
 from bridge.persons import changes
 from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner

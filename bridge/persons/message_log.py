@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from bridge.model.outcome import Outcome
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.store import received_messages
 
 KEPT_DELIVERIES = 1000

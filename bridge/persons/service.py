@@ -16,10 +16,9 @@ from bridge.core.replies import ReplyBuilder
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.faults import UnavailableError
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons import changes
 from bridge.persons.batches import PersonJobs, RefusedRemovals

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from bridge.core.clock import Clock
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons.message_log import MessageLog
 from bridge.persons.photos.preparation import PreparedPhoto

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import orjson
 
-from bridge.protocol.envelope import (
+from bridge.protocol.encoding import (
     MAXIMUM_MSGID_LENGTH,
     MAXIMUM_SN_LENGTH,
+    LocalProtocolError,
+    RemoteProtocolError,
     decode_object,
     encode_envelope,
     read_identifier,
 )
-from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 MAXIMUM_MESSAGE_LENGTH = 500
 """Characters that are kept of a terminal's text, which appears in logs and replies. The vendor's longest example is

@@ -11,16 +11,21 @@ from decimal import Decimal
 
 import orjson
 
-from bridge.protocol.envelope import (
+from bridge.protocol.encoding import (
     MAXIMUM_MSGID_LENGTH,
     MAXIMUM_SN_LENGTH,
+    EscapedPhoto,
+    LocalProtocolError,
+    RemoteProtocolError,
     decode_object,
     encode_envelope,
+    escape,
+    is_escaped,
+    join_form,
     read_identifier,
+    split_form,
+    unescape,
 )
-from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
-from bridge.protocol.forms import escape, join_form, split_form, unescape
-from bridge.protocol.photos import EscapedPhoto, is_escaped
 
 NO_NUMBER = "00000000"
 """The card or identity number of a person without one, as in the vendor's example."""

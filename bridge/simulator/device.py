@@ -8,8 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from bridge.protocol.errors import RemoteProtocolError
-from bridge.protocol.photos import unescape_photo
+from bridge.protocol.encoding import RemoteProtocolError, unescape_photo
 from bridge.protocol.requests import (
     OpenRequest,
     PersonFields,

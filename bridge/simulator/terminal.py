@@ -11,7 +11,7 @@ from typing import Self
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
-from bridge.protocol.errors import RemoteProtocolError
+from bridge.protocol.encoding import RemoteProtocolError
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
 from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive, reply_frames, unrequested_reply

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
 from bridge.model.audit import AuditRecord
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.store.database import Database
 from bridge.store.tables import AUDIT
 

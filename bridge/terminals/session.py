@@ -14,7 +14,7 @@ from bridge.core.clock import Clock
 from bridge.core.ports import ConnectionLostError, WrittenFrame
 from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
-from bridge.protocol.errors import RemoteProtocolError
+from bridge.protocol.encoding import RemoteProtocolError
 from bridge.protocol.replies import decode_reply, is_keep_alive
 from bridge.terminals.authentication import PeerIdentity
 from bridge.terminals.send_buffer import SendBuffer, has_timed_out

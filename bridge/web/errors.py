@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 
 STATUS: Mapping[Outcome, int] = {
     Outcome.OK: 200,

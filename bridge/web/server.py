@@ -17,8 +17,7 @@ from bridge.web.authentication import Security
 from bridge.web.connections import ConnectionFactory, Handler, admit_body, finish, send_and_discard_body
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
-from bridge.web.health import HealthRoutes
-from bridge.web.metrics import MetricsRoutes
+from bridge.web.monitoring import HealthRoutes, MetricsRoutes
 
 _LOGGER = logging.getLogger(__name__)
 

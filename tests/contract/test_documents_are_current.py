@@ -10,7 +10,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from bridge.core.commands import COMMANDS
 from bridge.model.events import PUBLIC_EVENTS, Event, PublicEvent
 from bridge.model.json_schema import Vocabulary, reference
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Topics
 from bridge.persons.fields import FIELDS_BY_KEY
 from tests.support.contract import validator

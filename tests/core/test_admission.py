@@ -11,7 +11,7 @@ from bridge.model.commands import Admit, Forget
 from bridge.model.events import PendingChanged, TerminalAdmitted, TerminalForgotten, TerminalPending
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal, TerminalOrigin
 from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal

@@ -11,8 +11,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import Open, Reboot
 from bridge.model.events import CommandReplied, GroupReplied, UnknownReply
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
 from tests.support.core import ManualClock, RecordingConnection, collect, known_terminal, msgids

@@ -9,8 +9,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from tests.support.core import ManualClock, RecordingConnection, known_terminal, msgids
 
 DEADLINE = 5.0

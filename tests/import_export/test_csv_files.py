@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.import_export import byte_source, csv_reading
+from bridge.import_export import csv_reading
+from bridge.import_export import rows as byte_source
 from bridge.import_export.reading import open_person_file
 from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError

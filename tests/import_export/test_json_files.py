@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.import_export import byte_source
-from bridge.import_export.byte_source import ByteSource
+from bridge.import_export import rows as byte_source
 from bridge.import_export.json_reading import read_json
 from bridge.import_export.reading import open_person_file
-from bridge.import_export.rows import PersonFileError
+from bridge.import_export.rows import ByteSource, PersonFileError
 from tests.import_export.file_system import read
 
 ADA: dict[str, Any] = {"id": "1001", "name": "Ada", "valid_from": 1700000000.5, "valid_until": -1, "weekly": None}

@@ -5,7 +5,7 @@ from random import Random
 
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.events import CommandReplied, Event
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.mqtt.client.connection import Message, MqttConnection
 from bridge.mqtt.command_reader import CommandReader
 from bridge.mqtt.intake import Intake, intake_rules

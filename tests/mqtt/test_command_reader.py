@@ -9,8 +9,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.events import CommandReplied
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.command_reader import (
     MAXIMUM_CORRELATION_DATA_LENGTH,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.mqtt.discovery.devices import Installation, bridge_device, terminal_device
 from bridge.mqtt.discovery.names import EntityNames, node_of, slugify
 from bridge.mqtt.topics import Topics

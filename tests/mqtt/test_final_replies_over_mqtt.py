@@ -7,9 +7,8 @@ from typing import Literal
 import pytest
 
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import FinalReply
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from tests.support.core import ManualClock, known_terminal
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_bridge import Bridge, running

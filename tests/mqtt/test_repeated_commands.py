@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 
 from bridge.core.clock import Clock
 from bridge.model.events import CommandReplied, GroupReplied
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.mqtt.repeated_presses import RepeatedPresses
 from tests.support.core import ManualClock, collect, known_terminal
 from tests.support.mosquitto import Mosquitto

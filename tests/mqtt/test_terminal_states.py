@@ -11,8 +11,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.events import CommandReplied, PersonsChanged, TerminalForgotten
 from bridge.model.faults import Fault
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.mqtt.bridge_info import BridgeInfo
 from bridge.mqtt.client.connection import MqttConnection

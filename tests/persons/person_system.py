@@ -18,9 +18,8 @@ from bridge.core.ports import PersonRequest
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person_entry import FinalReply, Wanted
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.persons.delivery.worker import DeliveryTimes
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService

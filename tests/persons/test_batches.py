@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from bridge.model.outcome import Outcome
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.simulator.faces import sample_photo
 from bridge.store import person_queries as queries

@@ -13,7 +13,7 @@ from bridge.core.clock import Clock
 from bridge.core.presses import Presses
 from bridge.model.commands import Open
 from bridge.model.events import UnknownReply
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
 from bridge.persons.delivery.manager import AnswerRecorder

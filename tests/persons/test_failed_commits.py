@@ -14,8 +14,8 @@ from bridge.core.ports import PersonRequest
 from bridge.model.commands import RemovePersons
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.faults import UnavailableError
-from bridge.model.outcome import Outcome
 from bridge.model.received_message import ReceivedMessage
+from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.store.person_queries import counts as stored_counts
 from bridge.store.person_queries import note_external_changes

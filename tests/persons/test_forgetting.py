@@ -9,8 +9,7 @@ import pytest
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.person_commands import PersonCommand, PersonCommands
 from bridge.model.commands import Admit, Forget, SetPersons
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.person_queries import counts
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system

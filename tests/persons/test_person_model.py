@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from bridge.model.faults import Fault
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person import ALWAYS, SHOWN_FIELDS, WEEKDAYS, Person, Weekly
 from bridge.model.person_entry import RequestContext
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.protocol import requests
 from tests.support.person_strategies import persons
 

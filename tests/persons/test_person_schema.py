@@ -15,7 +15,7 @@ from bridge.persons.field_kinds import MAXIMUM_NAME_LENGTH
 from bridge.persons.fields import FIELDS_BY_KEY
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
 from bridge.persons.schema import PersonPatch, merge, parse_person
-from bridge.protocol.photos import escape_photo
+from bridge.protocol.encoding import escape_photo
 from bridge.protocol.requests import PersonFields, decode_request, encode_set_person
 from tests.support.person_strategies import CHANGEABLE_FIELDS, changes, persons
 

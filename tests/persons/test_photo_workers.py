@@ -17,7 +17,7 @@ from PIL import Image
 
 from bridge.model.commands import SetPersons
 from bridge.model.faults import InvalidError, UnavailableError
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.persons.photos.conversion import convert_photo
 from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.photos.sources import AttachedPhoto, InlinePhoto

@@ -29,7 +29,7 @@ from bridge.persons.photos.conversion import (
 from bridge.persons.photos.jpeg_markers import MAXIMUM_SEGMENTS, plain_size
 from bridge.persons.photos.preparation import PhotoPreparer, encode_base64
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
-from bridge.protocol.photos import escape_photo, unescape_photo
+from bridge.protocol.encoding import escape_photo, unescape_photo
 from bridge.simulator.faces import sample_photo
 
 LARGEST = (1080, 1080)

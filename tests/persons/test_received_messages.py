@@ -10,9 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from bridge.core.ports import PersonRequest
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
-from bridge.model.outcome import Outcome
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.persons.maintenance import MessageExpiryJob
 from bridge.persons.message_log import KEPT_DELIVERIES, REMEMBERED
 from bridge.store.tables import RECEIVED_MESSAGE

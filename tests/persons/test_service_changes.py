@@ -12,9 +12,9 @@ from bridge.core.ports import PersonRequest
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
-from bridge.protocol.photos import escape_photo
+from bridge.protocol.encoding import escape_photo
 from bridge.protocol.requests import SetPersonRequest
 from bridge.simulator.faces import sample_photo
 from bridge.store.tables import PHOTO as PHOTO_TABLE

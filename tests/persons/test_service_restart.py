@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.requests import SetPersonRequest
 from tests.persons.person_system import person, person_system, requests, sent

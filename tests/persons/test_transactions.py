@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from bridge.core.ports import PersonRequest
 from bridge.model.commands import RemovePersons, SetPersons
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store.person_queries import pending_window

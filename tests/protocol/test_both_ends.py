@@ -1,7 +1,6 @@
 """The bridge's and the terminal's side of the codec, connected without a socket."""
 
-from bridge.protocol.errors import RemoteProtocolError
-from bridge.protocol.photos import escape_photo
+from bridge.protocol.encoding import RemoteProtocolError, escape_photo
 from bridge.protocol.replies import TerminalReply, decode_reply, encode_reply
 from bridge.protocol.requests import (
     NO_LIMIT,

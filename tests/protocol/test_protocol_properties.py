@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
-from bridge.protocol.photos import escape_photo, unescape_photo
+from bridge.protocol.encoding import LocalProtocolError, RemoteProtocolError, escape_photo, unescape_photo
 from bridge.protocol.replies import MAXIMUM_STATUS, TerminalReply, decode_reply, encode_reply, is_keep_alive
 from bridge.protocol.requests import (
     MAXIMUM_TIMESTAMP_SECONDS,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
+from bridge.protocol.encoding import LocalProtocolError, RemoteProtocolError
 from bridge.protocol.replies import (
     MAXIMUM_MESSAGE_LENGTH,
     TerminalReply,

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import orjson
 import pytest
 
-from bridge.protocol.errors import LocalProtocolError, RemoteProtocolError
-from bridge.protocol.photos import EscapedPhoto, escape_photo, unescape_photo
+from bridge.protocol.encoding import EscapedPhoto, LocalProtocolError, RemoteProtocolError, escape_photo, unescape_photo
 from bridge.protocol.requests import (
     NO_LIMIT,
     NO_NUMBER,

@@ -8,8 +8,7 @@ from random import Random
 import aiohttp
 import pytest
 
-from bridge.protocol.errors import RemoteProtocolError
-from bridge.protocol.photos import escape_photo
+from bridge.protocol.encoding import RemoteProtocolError, escape_photo
 from bridge.protocol.replies import TerminalReply, decode_reply
 from bridge.protocol.requests import (
     NO_LIMIT,

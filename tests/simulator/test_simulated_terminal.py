@@ -15,7 +15,7 @@ import pytest
 import trustme
 from PIL import Image
 
-from bridge.protocol.photos import EscapedPhoto, escape_photo
+from bridge.protocol.encoding import EscapedPhoto, escape_photo
 from bridge.protocol.replies import TerminalReply, decode_reply
 from bridge.protocol.requests import (
     NO_LIMIT,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.model.audit import AuditRecord
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.store.audit import AuditFilter, StoredAudit
 from bridge.store.database import Database
 

@@ -9,10 +9,9 @@ from sqlalchemy import Connection
 
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
 from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, RequestContext
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store import person_queries as queries
 from bridge.store.database import Database

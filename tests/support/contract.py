@@ -14,7 +14,7 @@ from jsonschema.validators import extend
 
 from bridge.core.command_definition import CommandDefinition
 from bridge.core.commands import SET_PERSONS
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.mqtt.topics import PUBLICATIONS, Address, Publication, Topics
 from tools.catalogue import catalogue
 

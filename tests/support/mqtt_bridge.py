@@ -21,10 +21,9 @@ from bridge.core.services import CoreServices
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged
 from bridge.model.faults import Fault, UnavailableError
-from bridge.model.outcome import Outcome
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, FinalReply, PersonEntry
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
 from bridge.mqtt.adapter import MqttAdapter, MqttOptions

@@ -16,8 +16,7 @@ import trustme
 from bridge.core.ports import Connection, ConnectionLostError, WrittenFrame
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.simulator.behaviour import Behaviour, KeepAlive
 from bridge.simulator.terminal import SimulatedTerminal
 from bridge.terminals.send_buffer import SendBuffer, has_timed_out

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
 from bridge.simulator.terminal import SimulatedTerminal
 from bridge.terminals.pacing import FrameScanner, PacingLimits
 from bridge.terminals.session import MAX_FRAME_BYTES, MAX_REPLY_BYTES

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.core.commands import COMMANDS
 from bridge.model.events import CommandReplied, GroupReplied
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.protocol.replies import TerminalReply
 from bridge.web.context import WebLimits
 from bridge.web.errors import STATUS, WORST_FIRST, summary_response

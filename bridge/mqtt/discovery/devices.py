@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.core.command_definition import PRESS, CommandDefinition
 from bridge.core.commands import OPEN, REBOOT, SYNC_PERSONS
-from bridge.model.outcome import Outcome
+from bridge.model.reply import Outcome
 from bridge.model.terminal import Terminal
 from bridge.mqtt.topics import Scope, Topics
 

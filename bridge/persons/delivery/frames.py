@@ -8,8 +8,7 @@ from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import PersonEntry
 from bridge.model.secret import Secret
 from bridge.persons.photos.preparation import encode_base64
-from bridge.protocol.errors import LocalProtocolError
-from bridge.protocol.photos import EscapedPhoto, escape_photo
+from bridge.protocol.encoding import EscapedPhoto, LocalProtocolError, escape_photo
 from bridge.protocol.requests import (
     NO_LIMIT,
     NO_NUMBER,

@@ -127,5 +127,5 @@ class PhotoPreparer:
 
 
 def encode_base64(jpeg: bytes) -> str:
-    """Return a prepared photo as base64 text, for `bridge.protocol.photos.escape_photo` and for JSON files."""
+    """Return a prepared photo as base64 text, for `bridge.protocol.encoding.escape_photo` and for JSON files."""
     return b64encode(jpeg).decode("ascii")

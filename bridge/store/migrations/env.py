@@ -1,4 +1,4 @@
-"""Environment of Alembic; `bridge.store.schema` passes the connection, which is in a transaction."""
+"""Environment of Alembic; `bridge.store.engine` passes the connection, which is in a transaction."""
 
 from alembic import context
 

@@ -18,8 +18,7 @@ from bridge.model.commands import Open, Press, Reboot
 from bridge.model.faults import Fault
 from bridge.model.names import is_group_name, is_serial_number
 from bridge.model.origin import Origin
-from bridge.model.outcome import Outcome
-from bridge.model.reply import GroupSummary, Reply
+from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.net.listening import wait_for_tasks
 from bridge.web.authentication import Role, require_role
 from bridge.web.connections import Handler, takes_body
