@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -231,3 +232,19 @@ async def test_a_change_is_unavailable_if_no_process_can_be_started(
             with pytest.raises(UnavailableError, match="ended at its start"):
                 await system.photos.prepare(AttachedPhoto("p1.jpg", lambda _: GOOD))
         assert await system.set(person("p1")) == [Outcome.ACCEPTED]
+
+
+async def test_a_worker_whose_bridge_was_killed_while_it_started_ends_silently() -> None:
+    ours, its_end = socket.socketpair()
+    ours.close()
+    read_end, write_end = os.pipe()
+    with its_end:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c",
+            f"from bridge.persons.photos.worker import main; main({its_end.fileno()}, 5.0, 1 << 30)",
+            stdin=read_end, stderr=asyncio.subprocess.PIPE, pass_fds=[its_end.fileno()],
+        )  # fmt: skip
+    os.close(read_end)
+    _, stderr = await process.communicate()
+    os.close(write_end)
+    assert (process.returncode, stderr) == (0, b"")

@@ -13,6 +13,7 @@ import socket
 import struct
 import traceback
 import warnings
+from contextlib import suppress
 from enum import IntEnum
 
 from bridge.model.faults import InvalidError
@@ -62,7 +63,8 @@ def main(descriptor: int, cpu_seconds: float, data_bytes: int) -> None:
     # These contain untrusted text.
     logging.disable()
     warnings.simplefilter("ignore")
-    with socket.socket(fileno=descriptor) as connection:
+    # A killed bridge needs no answer, and the traceback would appear in the log of the next one.
+    with suppress(ConnectionError), socket.socket(fileno=descriptor) as connection:
         connection.sendall(READY)
         while (header := receive(connection, REQUEST.size)) is not None:
             width, height, length = REQUEST.unpack(header)
