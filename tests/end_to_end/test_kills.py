@@ -30,6 +30,8 @@ async def run_without_faults(
     print(f"FACEBRIDGE_SEED={seed}")
     run = KillRun(folder, store, scale, seed)
     faults = await run.run()
+    # In full; pytest shortens it in the message of the assertion.
+    print(*faults, sep="\n")
     report("counts", f"{run.counts} (seed {seed})")
     assert faults == [], f"FACEBRIDGE_SEED={seed}: {run.counts}"
 
