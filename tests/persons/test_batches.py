@@ -19,7 +19,7 @@ from tests.persons.person_system import PersonSystem, person, person_system, sen
 from tests.support.core import ManualClock
 from tests.support.waiting import until
 
-MANY = 3000
+MANY = 8000
 
 
 def stored_entries(number: int, first_revision: int, delivery: DeliveryState) -> list[PersonEntry]:
