@@ -61,8 +61,13 @@ class IntegrityCheck:
         self._is_due = False
 
     async def begin(self) -> None:
-        """Mark the store, and find out how it was left. Raises UnavailableError."""
-        was_unclean = await self._database.write(_begin)
+        """Find out how the store was left, and mark it. Raises UnavailableError if the store cannot be read."""
+        was_unclean = await self._database.read(_was_unclean)
+        try:
+            await self._database.write(_put, UNCLEAN, 1)
+        except UnavailableError as error:
+            # Doors must open with a full disk too.
+            _LOGGER.warning("the store cannot be marked as in use: %s", error)
         if was_unclean and self._is_needed:
             _LOGGER.warning("the store was not closed cleanly: it is checked in the background")
             self._is_due = True
@@ -166,10 +171,8 @@ def _check_photos(connection: Connection, cipher: PhotoCipher, after: str) -> tu
     return (rows[-1].sha256 if rows else None), sum(len(row.jpeg) for row in rows), None
 
 
-def _begin(connection: Connection) -> bool:
-    was_unclean = read_counter(connection, UNCLEAN) is not None or read_counter(connection, DAMAGED) is not None
-    _put(connection, UNCLEAN, 1)
-    return was_unclean
+def _was_unclean(connection: Connection) -> bool:
+    return read_counter(connection, UNCLEAN) is not None or read_counter(connection, DAMAGED) is not None
 
 
 def _passed(connection: Connection, now: int) -> None:

@@ -11,12 +11,16 @@ async def stored_client_suffix(database: Database, new_suffix: str) -> str:
 
     It must stay the same: the broker keeps person changes for the session of the old client id.
     """
-    return await database.write(_read_or_store, new_suffix)
-
-
-def _read_or_store(connection: Connection, new_suffix: str) -> str:
-    stored = connection.execute(select(MQTT_CLIENT.c.suffix)).scalar()
+    stored = await database.read(_read)
     if stored is None:
-        connection.execute(insert(MQTT_CLIENT).values(suffix=new_suffix))
-        return new_suffix
-    return str(stored)
+        # The instance lock keeps other bridges away meanwhile.
+        await database.write(_store, new_suffix)
+    return stored or new_suffix
+
+
+def _read(connection: Connection) -> str | None:
+    return connection.execute(select(MQTT_CLIENT.c.suffix)).scalar()
+
+
+def _store(connection: Connection, suffix: str) -> None:
+    connection.execute(insert(MQTT_CLIENT).values(suffix=suffix))

@@ -130,6 +130,8 @@ async def bridge_system(
             link.target_port, port = broker.port, link.port
         settings = fixed_port_configuration(port, ["T1"], store_url=store_url)
         settings["mqtt"]["protocol"] = protocol
+        # The default: a loaded machine can keep it.
+        settings["commands"]["deadline"] = 5
         bridge = KillableBridge(folder, settings, module=module)
         async with bridge.running():
             system = BridgeSystem(bridge, broker, await _subscribed_client(broker.port))
