@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Self
 
@@ -14,12 +16,19 @@ _TIMEOUT_SECONDS = 10.0
 """Time to start or stop; the broker needs a tenth of a second."""
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_PORTS = cycle(range(10_000 + 2_500 * _WORKER, 10_000 + 2_500 * (_WORKER + 1)))
+"""Below the ports that the kernel gives to outgoing connections (from 32768 on), and others for each worker. A port
+that the kernel chose was sometimes in use again before the program under test could listen on it."""
+
+
 def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free port; it stays free until a program of this test listens on it."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
+    raise AssertionError("unreachable: the ports are a cycle")
 
 
 class Mosquitto:
