@@ -1,4 +1,4 @@
-"""The core's `PersonsPort`: accepted changes are stored and delivered; none is lost (docs/promises.md)."""
+"""The persons of all terminals: accepted changes are stored and delivered; none is lost (docs/promises.md)."""
 
 import asyncio
 from collections.abc import Callable, Sequence

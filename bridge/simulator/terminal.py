@@ -132,11 +132,6 @@ class SimulatedTerminal:
         return self._connections
 
     @property
-    def last_refusal(self) -> int | None:
-        """The HTTP status of the last refused handshake; None for a wrong sub-protocol."""
-        return self._last_refusal
-
-    @property
     def persons(self) -> Mapping[str, HeldPerson]:
         """The persons that the terminal holds, by id."""
         return self._device.persons
@@ -208,12 +203,12 @@ class SimulatedTerminal:
         """Wait until the terminal is connected."""
         await self.wait_until(lambda: self.connected)
 
-    async def wait_disconnected(self) -> None:
-        """Wait until the terminal is not connected."""
-        await self.wait_until(lambda: not self.connected)
-
     async def wait_refused(self, count: int = 1) -> int | None:
-        """Wait until `count` handshakes were refused in total, and return `last_refusal`."""
+        """Wait until `count` handshakes were refused in total.
+
+        Returns:
+            The HTTP status of the last refused handshake; None for a wrong sub-protocol.
+        """
         await self.wait_until(lambda: self._refused >= count)
         return self._last_refusal
 
