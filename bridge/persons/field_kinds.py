@@ -88,15 +88,6 @@ def _parse_text(value: object, maximum_length: int) -> str:
     return text
 
 
-def optional_text(maximum_length: int) -> FieldKind:
-    """Return the kind of a text that may be missing; a length in characters. Empty text means none, as null does."""
-    return FieldKind(
-        parse=lambda value, _: _parse_text(value, maximum_length) or None,
-        input_schema={"type": ["string", "null"], "maxLength": maximum_length},
-        output_schema={"type": ["string", "null"]},
-    )
-
-
 def _parse_id(value: object, _: tzinfo) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         # A number has lost its leading zeros, so it could be another person's id.

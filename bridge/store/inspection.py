@@ -13,10 +13,11 @@ from bridge.model.person_entry import DeliveryState
 from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
-from bridge.store.engine import SchemaState, create_engine, parse_url, schema_state, small_tables_damage, store_file
+from bridge.store.engine import create_engine, parse_url, small_tables_damage, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
 from bridge.store.integrity import DAMAGED, read_counter
 from bridge.store.photos import PhotoCipher, key_ids
+from bridge.store.schema import SchemaState, schema_state
 from bridge.store.tables import AUDIT, PERSON_ENTRY, PHOTO
 from bridge.store.terminals import load_terminals
 from bridge.store.threads import run_in_thread

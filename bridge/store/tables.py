@@ -97,7 +97,7 @@ PERSON_ENTRY = Table(
     Column("status", BigInteger, comment="what the terminal said of this revision"),
     Column("message", Text),
     Column("changed_at", UtcDateTime, nullable=False),
-    Column("asked", _Json, comment="who waits for the last word"),
+    Column("asked", _Json, comment="the request that receives the final reply"),
     CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
     # Finds the next changes of a terminal, removals and others, each in their order, and the oldest one.
     Index(None, "sn", "delivery", "held", "revision"),
@@ -140,7 +140,7 @@ OUTBOX = Table(
     Column("id", _Id, primary_key=True),
     Column("reply", _Json, nullable=False),
     Column("origin", _Json, nullable=False),
-    comment="Last words that the broker has yet to acknowledge.",
+    comment="Final replies that the broker has not acknowledged yet.",
     # An id must not be used again: the entry that had it may still be reported as published.
     sqlite_autoincrement=True,
 )

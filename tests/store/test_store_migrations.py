@@ -13,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, insert, text
 
 import bridge.store
@@ -32,8 +33,10 @@ from bridge.store.person_queries import (
     syncs,
 )
 from bridge.store.photos import PLAIN, read_photo
+from bridge.store.schema import known_versions
 from bridge.store.tables import METADATA
 from bridge.store.terminals import StoredTerminals
+from tests.support.facebridge import python_process
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.sql"))
 """Stores of earlier schemas, with rows in every table."""
@@ -51,13 +54,18 @@ def kept_rows(kept: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         }
 
 
+def migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(bridge.store.__file__).with_name("migrations")))
+    return config
+
+
 async def put_back(url: str, kept: Path) -> None:
     """Create a database by the migrations up to an earlier schema, and fill it with the rows of that store."""
     rows = kept_rows(kept)
 
     def fill(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(bridge.store.__file__).with_name("migrations")))
+        config = migrations()
         config.attributes["connection"] = connection
         command.upgrade(config, kept.stem)
         tables = MetaData()
@@ -145,3 +153,31 @@ async def test_a_store_is_not_upgraded_while_a_bridge_runs(store_url: str) -> No
         await Database.open(store_url, may_upgrade=False)
     await (await Database.open(store_url)).close()
     await (await Database.open(store_url, may_upgrade=False)).close()
+
+
+def test_the_names_of_the_files_give_the_versions() -> None:
+    revisions = [script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()]
+    assert known_versions() == list(reversed(revisions))
+
+
+async def imported_modules(folder: Path, url: str) -> str:
+    """Open a store in a new process, and return the modules that this has imported."""
+    program = (
+        "import asyncio, sys\n"
+        "from bridge.cli.main import main\n"
+        "import bridge.app\n"
+        "from bridge.store.database import Database\n"
+        "async def run():\n"
+        f"    await (await Database.open({url!r})).close()\n"
+        "asyncio.run(run())\n"
+        "print(*sys.modules)\n"
+    )
+    result = await python_process(folder, "-c", program)
+    assert result.code == 0, result.stderr
+    return result.stdout
+
+
+async def test_only_a_migration_imports_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    assert "alembic" in (await imported_modules(tmp_path, url)).split()
+    assert "alembic" not in (await imported_modules(tmp_path, url)).split()

@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("status", sa.BigInteger, comment="what the terminal said of this revision"),
         sa.Column("message", sa.Text),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("asked", sa.JSON, comment="who waits for the last word"),
+        sa.Column("asked", sa.JSON, comment="the request that receives the final reply"),
         sa.PrimaryKeyConstraint("sn", "person_id", name="pk_person_entry"),
         sa.ForeignKeyConstraint(["photo_sha256"], ["photo.sha256"], name="fk_person_entry_photo_sha256"),
         sa.CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name=op.f("ck_person_entry_delivery")),
@@ -75,7 +75,7 @@ def upgrade() -> None:
         sa.Column("reply", sa.JSON, nullable=False),
         sa.Column("origin", sa.JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
-        comment="Last words that the broker has yet to acknowledge.",
+        comment="Final replies that the broker has not acknowledged yet.",
         sqlite_autoincrement=True,
     )
     counter = op.create_table(
