@@ -32,7 +32,7 @@ from bridge.net.listening import ListenError
 from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import notify_service_manager
 from bridge.persons.outbox import Outbox
-from bridge.persons.photos.preparation import PhotoPreparer
+from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.timestamps import LocalTimezone
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner

@@ -25,7 +25,7 @@ from bridge.import_export.differences import (
 from bridge.import_export.importing import apply_import
 from bridge.import_export.photo_spool import PhotoSpool
 from bridge.import_export.reading import open_person_file
-from bridge.persons.photos.preparation import PhotoPreparer
+from bridge.persons.preparation import PhotoPreparer
 
 _MAX_UNCONFIRMED_REMOVALS = 0.1
 """Part of a terminal's persons that `--prune` removes without confirmation, as docs/persons.md promises."""

@@ -5,12 +5,13 @@ Each has a fake in the tests.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
 from bridge.model.audit import AuditRecord
-from bridge.model.commands import PersonChange
+from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.origin import Origin
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Reply
@@ -144,36 +145,53 @@ class PasswordHasher(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PersonRequest:
-    """A person change for one known terminal.
+class PersonCommand:
+    """A person change for a terminal or for every member of a group.
 
     Attributes:
-        sn: the terminal.
         change: the change.
-        origin: where it came from; stored with the change until its final reply.
-        received_at: when the bridge received it (`Clock.boottime`).
-        message: the message that it came with, if it came over MQTT. The requests of one command to a group have the
-            same one.
+        origin: where it came from.
+        sn: the terminal that it names.
+        group: the group that it names.
+        message: the message that it came with, if it came over MQTT.
+        sns: the known terminals that it is for; `PersonCommands` finds them.
+        received_at: when the bridge received it (`Clock.boottime`); set by `PersonCommands`.
     """
 
-    sn: str
     change: PersonChange
     origin: Origin
-    received_at: float
+    sn: str | None = None
+    group: str | None = None
     message: ReceivedMessage | None = None
+    sns: tuple[str, ...] = ()
+    received_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name of the command, as in replies."""
+        if isinstance(self.change, SetPersons):
+            return SET_PERSONS.name
+        return (REMOVE_PERSONS if isinstance(self.change, RemovePersons) else SYNC_PERSONS).name
+
+    @property
+    def reply_origin(self) -> Origin:
+        """The origin for a terminal's replies: only a group's summary goes to the Response Topic."""
+        if self.group is None:
+            return self.origin
+        return replace(self.origin, response_topic=None, correlation_data=None)
 
 
 class DesiredPersons(Protocol):
     """The persons that each terminal should hold, and their delivery."""
 
-    async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
-        """Check the requests, apply them in order in one transaction, and return after the commit.
+    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
+        """Check the commands, apply them in order in one transaction, and return after the commit.
 
         Returns:
-            The replies to each request, one per person: `accepted`, `invalid` (this person is unchanged) or
-            `unavailable` (nothing of any request was changed). Each final reply follows through the outbox. So does
-            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A request whose message
-            is known from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
+            The replies to each command, one per terminal and person: `accepted`, `invalid` (this person is unchanged)
+            or `unavailable` (nothing of any command was changed). Each final reply follows through the outbox. So does
+            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A command whose message is known
+            from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
         """
         ...
 

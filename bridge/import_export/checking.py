@@ -10,8 +10,8 @@ from bridge.import_export.photo_spool import PhotoSpool, SpooledPhoto
 from bridge.import_export.reading import PersonFile
 from bridge.import_export.rows import Row
 from bridge.model.faults import Fault, InvalidError
-from bridge.persons.photos.preparation import WORKERS, PhotoPreparer
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile, PhotoSource
+from bridge.persons.preparation import WORKERS, PhotoPreparer
 from bridge.persons.schema import PersonPatch, parse_person
 
 

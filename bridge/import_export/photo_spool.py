@@ -8,7 +8,7 @@ from typing import IO, Self
 
 from cryptography.fernet import Fernet
 
-from bridge.persons.photos.preparation import PreparedPhoto
+from bridge.persons.preparation import PreparedPhoto
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,6 @@ from bridge.import_export.drafts import FileDraft, PictureFolderDraft, map_write
 from bridge.import_export.rows import PersonFileError
 from bridge.model.person import Person
 from bridge.persons.fields import SHOWN_FIELDS
-from bridge.persons.photos.preparation import encode_base64
 
 _OWNER_ONLY = 0o600 << 16
 """The mode of a member in ZIP's form, for tools that unpack it."""
@@ -126,7 +126,7 @@ class _JsonWriter:
     def add(self, person: Person, jpeg: bytes) -> None:
         shown = person.as_json()
         if self._photos:
-            shown["photo"] = encode_base64(jpeg)
+            shown["photo"] = b64encode(jpeg).decode()
         self._stream.write(self._separator)
         self._stream.write(orjson.dumps(shown))
         self._separator = b",\n"

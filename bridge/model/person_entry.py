@@ -81,11 +81,11 @@ class PersonEntry:
         person_id: the person; None for the removal of everyone, which is sent before all changes with later revisions.
         revision: the number of the change, ascending over all terminals.
         person: the person as the terminal should hold it; None if it should hold none.
+        changed_at: when the change was requested, or last answered.
         delivery: the state of this revision.
         confirmed_revision: the newest revision that the terminal has confirmed.
         status: the terminal's answer to this revision, 0 for success.
         message: the answer's text.
-        changed_at: when the change was requested, or last answered.
         request: the request that waits for the final reply on this revision.
     """
 
@@ -93,11 +93,11 @@ class PersonEntry:
     person_id: str | None
     revision: int
     person: Person | None
-    delivery: DeliveryState
-    confirmed_revision: int | None
-    status: int | None
-    message: str | None
     changed_at: datetime
+    delivery: DeliveryState = DeliveryState.PENDING
+    confirmed_revision: int | None = None
+    status: int | None = None
+    message: str | None = None
     request: RequestContext | None = None
 
     @property

@@ -13,7 +13,8 @@ from itertools import groupby
 from random import Random
 
 from bridge.core.admission import Admission
-from bridge.core.person_commands import PersonCommand, PersonCommands
+from bridge.core.person_commands import PersonCommands
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import Admit, Command, Forget, GetPersons, RemovePersons, SetPersons, SyncPersons
 from bridge.model.faults import Fault, UnavailableError, shorten
 from bridge.model.received_message import ReceivedMessage

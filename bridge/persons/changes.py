@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, OpenSync, PersonEntry, RequestContext
+from bridge.model.person_entry import OpenSync, PersonEntry, RequestContext
 from bridge.persons import batches
-from bridge.persons.photos.preparation import PreparedPhoto
-from bridge.persons.preparation import PreparedPerson
+from bridge.persons.preparation import PreparedPerson, PreparedPhoto
 from bridge.persons.schema import merge
 from bridge.persons.transactions import BATCH, PersonTransaction
 
@@ -29,13 +28,6 @@ class SetResult:
     person_id: str | None
     faults: Sequence[Fault] = ()
     changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    sn: str
-    person_id: str | None
-    revision: int
 
 
 def set_persons(
@@ -66,9 +58,9 @@ def set_persons(
                 results.append(SetResult(person.person_id))
                 continue
             transaction.supersede(before, _SUPERSEDED)
-            target = _Target(sn, person.person_id, revision)
+            after = _entry(transaction, sn, person.person_id, revision, request, wanted)
             # The same person may come again further down the list.
-            entries[person.person_id] = _put(transaction, before, target, request, wanted, person.photo)
+            entries[person.person_id] = _put(transaction, before, after, person.photo)
             revision += 1
             results.append(SetResult(person.person_id, changed=True))
     return results
@@ -95,7 +87,7 @@ def copy_persons(
             if present == wanted:
                 continue
             transaction.supersede(before, _SUPERSEDED)
-            _put(transaction, before, _Target(sn, person_id, revision), request, wanted)
+            _put(transaction, before, _entry(transaction, sn, person_id, revision, request, wanted))
             revision += 1
             changed.append(person_id)
     return changed
@@ -103,6 +95,7 @@ def copy_persons(
 
 def remove_persons(transaction: PersonTransaction, sn: str, person_ids: Sequence[str], request: RequestContext) -> None:
     """Remove persons, unknown ones included: the terminal may hold them from before."""
+    person_ids = tuple(dict.fromkeys(person_ids))
     for start in range(0, len(person_ids), BATCH):
         batch = person_ids[start : start + BATCH]
         entries = transaction.entries(sn, batch)
@@ -110,7 +103,7 @@ def remove_persons(transaction: PersonTransaction, sn: str, person_ids: Sequence
         for revision, person_id in enumerate(batch, first):
             before = entries.get(person_id)
             transaction.supersede(before, _SUPERSEDED)
-            _put(transaction, before, _Target(sn, person_id, revision), request)
+            _put(transaction, before, _entry(transaction, sn, person_id, revision, request))
 
 
 def remove_everyone(transaction: PersonTransaction, sn: str, request: RequestContext) -> None:
@@ -118,7 +111,7 @@ def remove_everyone(transaction: PersonTransaction, sn: str, request: RequestCon
     before = transaction.entries(sn, [None]).get(None)
     transaction.supersede(before, _SUPERSEDED)
     revision = transaction.next_revisions(1)
-    _put(transaction, before, _Target(sn, None, revision), request)
+    _put(transaction, before, _entry(transaction, sn, None, revision, request))
     batches.remove_below(transaction, sn, revision, _SUPERSEDED)
 
 
@@ -131,7 +124,7 @@ def sync(transaction: PersonTransaction, sn: str, request: RequestContext, *, cl
     if clear:
         removal = transaction.entries(sn, [None]).get(None)
         waiting = removal.request if removal is not None else None
-        _put(transaction, removal, _Target(sn, None, below), waiting)
+        _put(transaction, removal, _entry(transaction, sn, None, below, waiting))
     transaction.add_sync(OpenSync(sn=sn, revision=below, request=request))
     batches.send_again(transaction, sn, below, include_pending=clear)
 
@@ -150,26 +143,25 @@ def forget(transaction: PersonTransaction, sn: str) -> None:
     transaction.drop_syncs(sn, _FORGOTTEN)
 
 
-def _put(
+def _entry(
     transaction: PersonTransaction,
-    before: PersonEntry | None,
-    target: _Target,
+    sn: str,
+    person_id: str | None,
+    revision: int,
     request: RequestContext | None,
     person: Person | None = None,
-    photo: PreparedPhoto | None = None,
 ) -> PersonEntry:
-    """Store a person as pending; None is a removal."""
-    entry = PersonEntry(
-        sn=target.sn,
-        person_id=target.person_id,
-        revision=target.revision,
-        person=person,
-        delivery=DeliveryState.PENDING,
-        confirmed_revision=None if before is None else before.confirmed_revision,
-        status=None,
-        message=None,
-        changed_at=transaction.now(),
-        request=request,
+    """Return a change that is pending from now on; without a person it is a removal."""
+    return PersonEntry(
+        sn=sn, person_id=person_id, revision=revision, person=person, changed_at=transaction.now(), request=request
     )
-    transaction.replace(before, entry, photo)
-    return entry
+
+
+def _put(
+    transaction: PersonTransaction, before: PersonEntry | None, after: PersonEntry, photo: PreparedPhoto | None = None
+) -> PersonEntry:
+    """Store a change in place of an earlier one, and return it."""
+    if before is not None:
+        after = replace(after, confirmed_revision=before.confirmed_revision)
+    transaction.replace(before, after, photo)
+    return after

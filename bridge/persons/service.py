@@ -1,21 +1,19 @@
 """The persons of all terminals: accepted changes are stored and delivered; none is lost (docs/promises.md)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
-from itertools import groupby
 
 import orjson
 from sqlalchemy import Connection
 
-from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
 from bridge.core.tasks import BackgroundTasks
-from bridge.model.commands import RemovePersons, SetPersons
-from bridge.model.faults import UnavailableError
+from bridge.model.commands import RemovePersons, SetPersons, SyncPersons
+from bridge.model.faults import Fault, UnavailableError
 from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply
@@ -27,8 +25,7 @@ from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
 from bridge.persons.outbox import Outbox
-from bridge.persons.photos.preparation import PhotoPreparer
-from bridge.persons.preparation import Preparation, PreparedPerson, unprepared
+from bridge.persons.preparation import PhotoPreparer, Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import person_queries as queries
@@ -58,7 +55,7 @@ class _Applied:
     """What a transaction has applied.
 
     Attributes:
-        replies: to each request.
+        replies: to each command.
         message_ids: the messages that it has stored, with their ids.
     """
 
@@ -133,29 +130,27 @@ class PersonService:
         await self._delivery.stop()
         await self._transactions.stop()
 
-    async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
-        """Check the requests, apply them in their order in one transaction, and return once it is committed.
+    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
+        """Check the commands, apply them in their order in one transaction, and return once it is committed.
 
         For each terminal, calls take effect in the order in which they were made; their photos are prepared at the same
         time. A call whose photo takes long holds up only later calls for the same terminals.
 
         Returns:
-            For each request its replies, one a person: `accepted`, `invalid` (that person stays as it was) or
-            `unavailable` (nothing of any request was changed, except after a COMMIT that failed).
+            For each command its replies, one per terminal and person: `accepted`, `invalid` (that person stays as it
+            was) or `unavailable` (nothing of any command was changed, except after a COMMIT that failed).
         """
         context = self._transactions.context
 
         def apply(transaction: PersonTransaction) -> _Applied:
             applied = _Applied()
-            # The requests of one command to a group have the same message.
-            pairs = zip(requests, prepared, strict=True)
-            for message, of_message in groupby(pairs, key=lambda pair: pair[0].message):
-                _apply_once(transaction, context, message, list(of_message), applied)
+            for command, persons in zip(commands, prepared, strict=True):
+                applied.replies.append(_apply_once(transaction, context, command, persons, applied))
             return applied
 
         async with asyncio.TaskGroup() as group:
-            preparing = group.create_task(self._prepare(requests))
-            async with self._order.reserve(request.sn for request in requests):
+            preparing = group.create_task(self._prepare(commands))
+            async with self._order.reserve(sn for command in commands for sn in command.sns):
                 prepared, failure = await preparing
                 stored = None if failure is not None else self._transactions.run(apply)
         try:
@@ -169,18 +164,18 @@ class PersonService:
         except UnavailableError as error:
             failure = error
         return [
-            _unavailable(context, request, persons, str(failure))
-            for request, persons in zip(requests, prepared, strict=True)
+            _unavailable(context, command, persons, str(failure))
+            for command, persons in zip(commands, prepared, strict=True)
         ]
 
     async def _prepare(
-        self, requests: Sequence[PersonRequest]
+        self, commands: Sequence[PersonCommand]
     ) -> tuple[Sequence[Sequence[PreparedPerson]], UnavailableError | None]:
-        """Prepare the persons of each request; if pictures cannot be converted now, return them unprepared."""
+        """Prepare the persons of each command; if pictures cannot be converted now, return them unprepared."""
         try:
-            return await self._preparation.prepare(requests), None
+            return await self._preparation.prepare([command.change for command in commands]), None
         except UnavailableError as error:
-            return [unprepared(request.change) for request in requests], error
+            return [unprepared(command.change) for command in commands], error
 
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
@@ -218,89 +213,87 @@ class PersonService:
 def _apply_once(
     transaction: PersonTransaction,
     context: PersonContext,
-    message: ReceivedMessage | None,
-    requests: Sequence[tuple[PersonRequest, Sequence[PreparedPerson]]],
+    command: PersonCommand,
+    persons: Sequence[PreparedPerson],
     applied: _Applied,
-) -> None:
-    """Apply the requests of a message, unless that is done already; add the replies to `applied`."""
+) -> list[Reply]:
+    """Apply a command, unless its message was applied before; return the replies."""
+    message = command.message
     if message is None:
-        applied.replies += [_apply(transaction, context, request, persons) for request, persons in requests]
-        return
+        return _apply(transaction, context, command, persons, None)
     known = transaction.messages.replies_to(message)
     if known is not None:
         # After a COMMIT whose answer was lost, the message has not arrived again: it has no reply yet.
         is_repeated = not message.possible_ids
-        applied.replies += [
-            [replace(reply, is_repeated=is_repeated) for reply in known if reply.sn == request.sn]
-            for request, _ in requests
-        ]
-        return
+        return [replace(reply, is_repeated=is_repeated) for reply in known if reply.sn in command.sns]
     message_id = transaction.next_revisions(1)
-    replies = [_apply(transaction, context, request, persons, message_id) for request, persons in requests]
-    transaction.messages.add(message_id, message, [reply for of_request in replies for reply in of_request])
-    applied.replies += replies
+    replies = _apply(transaction, context, command, persons, message_id)
+    transaction.messages.add(message_id, message, replies)
     applied.message_ids.append((message, message_id))
+    return replies
 
 
 def _apply(
     transaction: PersonTransaction,
     context: PersonContext,
-    request: PersonRequest,
+    command: PersonCommand,
     persons: Sequence[PreparedPerson],
-    message_id: int | None = None,
+    message_id: int | None,
 ) -> list[Reply]:
-    change = request.change
-    replies = _reply_builder(request, context)
-    kept = RequestContext(
-        command=replies.command,
+    change = command.change
+    request = RequestContext(
+        command=command.name,
         request_id=change.request_id,
-        origin=request.origin,
-        received_at=request.received_at,
+        origin=command.reply_origin,
+        received_at=command.received_at,
         boot_id=context.boot_id,
         message_id=message_id,
     )
-    message = "stored" if request.origin.assured else _NOT_ASSURED
-
-    def accepted(person_id: str | None) -> Reply:
-        return replies.reply(Outcome.ACCEPTED, person_id=person_id, message=message)
-
-    if isinstance(change, SetPersons):
-        return [
-            replies.invalid(result.faults, person_id=result.person_id) if result.faults else accepted(result.person_id)
-            for result in changes.set_persons(transaction, request.sn, persons, kept)
+    message = "stored" if command.origin.assured else _NOT_ASSURED
+    replies: list[Reply] = []
+    for sn in command.sns:
+        builder = _reply_builder(command, sn, context)
+        invalid: Mapping[int, Sequence[Fault]] = {}
+        if isinstance(change, SetPersons):
+            results = changes.set_persons(transaction, sn, persons, request)
+            invalid = {number: result.faults for number, result in enumerate(results) if result.faults}
+        elif isinstance(change, SyncPersons):
+            changes.sync(transaction, sn, request, clear=change.clear)
+        elif change.ids is None:
+            changes.remove_everyone(transaction, sn, request)
+        else:
+            changes.remove_persons(transaction, sn, change.ids, request)
+        replies += [
+            builder.invalid(invalid[number], person_id=person_id)
+            if number in invalid
+            else builder.reply(Outcome.ACCEPTED, person_id=person_id, message=message)
+            for number, person_id in enumerate(_person_ids(command, persons))
         ]
-    if isinstance(change, RemovePersons):
-        if change.ids is None:
-            changes.remove_everyone(transaction, request.sn, kept)
-            return [accepted(None)]
-        ids = tuple(dict.fromkeys(change.ids))
-        changes.remove_persons(transaction, request.sn, ids, kept)
-        return [accepted(person_id) for person_id in ids]
-    changes.sync(transaction, request.sn, kept, clear=change.clear)
-    return [accepted(None)]
+    return replies
 
 
 def _unavailable(
-    context: PersonContext, request: PersonRequest, persons: Sequence[PreparedPerson], message: str
+    context: PersonContext, command: PersonCommand, persons: Sequence[PreparedPerson], message: str
 ) -> list[Reply]:
-    change = request.change
-    person_ids: Sequence[str | None] = (None,)
-    if isinstance(change, SetPersons):
-        person_ids = [person.person_id for person in persons]
-    elif isinstance(change, RemovePersons) and change.ids is not None:
-        person_ids = tuple(dict.fromkeys(change.ids))
-    replies = _reply_builder(request, context)
     return [
-        replies.reply(Outcome.UNAVAILABLE, person_id=person_id, message=message, delivered=False)
-        for person_id in person_ids
+        _reply_builder(command, sn, context).unavailable(message, person_id=person_id, delivered=False)
+        for sn in command.sns
+        for person_id in _person_ids(command, persons)
     ]
 
 
-def _reply_builder(request: PersonRequest, context: PersonContext) -> ReplyBuilder:
-    name = SET_PERSONS.name
-    if not isinstance(request.change, SetPersons):
-        name = (REMOVE_PERSONS if isinstance(request.change, RemovePersons) else SYNC_PERSONS).name
-    return ReplyBuilder(name, request.change.request_id, request.sn, request.received_at, context.clock)
+def _person_ids(command: PersonCommand, persons: Sequence[PreparedPerson]) -> Sequence[str | None]:
+    """Return the persons that a command names; None stands for everyone."""
+    change = command.change
+    if isinstance(change, SetPersons):
+        return [person.person_id for person in persons]
+    if isinstance(change, RemovePersons) and change.ids is not None:
+        return tuple(dict.fromkeys(change.ids))
+    return (None,)
+
+
+def _reply_builder(command: PersonCommand, sn: str, context: PersonContext) -> ReplyBuilder:
+    return ReplyBuilder(command.name, command.change.request_id, sn, command.received_at, context.clock)
 
 
 def _encoded_entry(connection: Connection, sn: str, person_id: str | None) -> list[orjson.Fragment]:

@@ -13,7 +13,7 @@ from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, Perso
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.persons.message_log import MessageLog
-from bridge.persons.photos.preparation import PreparedPhoto
+from bridge.persons.preparation import PreparedPhoto
 from bridge.store import person_queries as queries
 from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
 

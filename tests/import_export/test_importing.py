@@ -7,7 +7,7 @@ from cryptography.fernet import InvalidToken
 
 from bridge.import_export.differences import DifferenceKind
 from bridge.import_export.photo_spool import PhotoSpool
-from bridge.persons.photos.preparation import PreparedPhoto
+from bridge.persons.preparation import PreparedPhoto
 from bridge.store.person_queries import counts as stored_counts
 from bridge.store.person_queries import entry as entry_of
 from bridge.store.person_queries import page

@@ -329,7 +329,7 @@ async def test_admissions_and_person_changes_keep_their_order(mosquitto: Mosquit
         late = await client.wait_for("facebridge/terminal/T5/reply", lambda message: message.json["request_id"] == "e")
         assert late.json["outcome"] == "invalid"
         assert outcomes(client, "facebridge/bridge/reply") == [("b", "unavailable"), ("b", "ok"), ("d", "ok")]
-        assert [(one.sn, one.change.request_id) for one in bridge.persons.accepted] == [("T1", "a"), ("T5", "c")]
+        assert [(one.sns, one.change.request_id) for one in bridge.persons.accepted] == [(("T1",), "a"), (("T5",), "c")]
 
 
 async def test_a_command_that_raises_an_exception_is_rejected_after_some_attempts(

@@ -14,14 +14,14 @@ from sqlalchemy import Connection as StoreConnection
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
 from bridge.model.origin import Origin
 from bridge.model.person_entry import FinalReply, Wanted
 from bridge.model.reply import Outcome, Reply
 from bridge.persons.delivery.worker import DeliveryTimes
-from bridge.persons.photos.preparation import PhotoPreparer
+from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.protocol.replies import TerminalReply
@@ -108,7 +108,7 @@ class PersonSystem:
 
     async def change(self, *changes: PersonChange, sn: str = "T1", origin: Origin = ORIGIN) -> list[list[Reply]]:
         now = self.clock.boottime()
-        requests = [PersonRequest(sn=sn, change=change, origin=origin, received_at=now) for change in changes]
+        requests = [PersonCommand(sns=(sn,), change=change, origin=origin, received_at=now) for change in changes]
         return [list(replies) for replies in await self.person_service.change(requests)]
 
     async def set(self, *persons: object, request_id: str | None = None, sn: str = "T1") -> list[Outcome]:

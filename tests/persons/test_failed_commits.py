@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection as StoreConnection
 from sqlalchemy import event
 
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.faults import UnavailableError
@@ -88,7 +88,7 @@ async def test_a_removal_whose_commit_answer_is_lost_by_the_network(
             assert await system.final_outcomes(1) == [("first", "p1", "ok")]
             message = ReceivedMessage(digest="x", packet_id=7)
             change = RemovePersons(ids=("p1",), request_id="second")
-            request = PersonRequest(sn="T1", change=change, origin=ORIGIN, received_at=0, message=message)
+            request = PersonCommand(sns=("T1",), change=change, origin=ORIGIN, received_at=0, message=message)
             proxy.swallow_next_answer()
             ((reply,),) = await system.person_service.change([request])
             assert (reply.outcome, proxy.swallowed) == (Outcome.UNAVAILABLE, 1)

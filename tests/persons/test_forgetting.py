@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridge.core.admission import Admission, AdmissionServices
-from bridge.core.person_commands import PersonCommand, PersonCommands
+from bridge.core.person_commands import PersonCommands
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import Admit, Forget, SetPersons
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts

@@ -20,9 +20,9 @@ from bridge.model.commands import SetPersons
 from bridge.model.faults import InvalidError, UnavailableError
 from bridge.model.reply import Outcome
 from bridge.persons.photos.conversion import convert_photo
-from bridge.persons.photos.preparation import PhotoPreparer
 from bridge.persons.photos.sources import AttachedPhoto, InlinePhoto
 from bridge.persons.photos.worker_pool import PhotoWorkerPool, WorkerLimits
+from bridge.persons.preparation import PhotoPreparer
 from bridge.simulator.faces import sample_photo
 from tests.persons.person_system import person, person_system
 from tests.support.waiting import until

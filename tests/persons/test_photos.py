@@ -7,6 +7,7 @@ import random
 import struct
 import sys
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -27,8 +28,8 @@ from bridge.persons.photos.conversion import (
     ignore_decoder_warnings,
 )
 from bridge.persons.photos.jpeg_markers import MAXIMUM_SEGMENTS, plain_size
-from bridge.persons.photos.preparation import PhotoPreparer, encode_base64
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
+from bridge.persons.preparation import PhotoPreparer
 from bridge.protocol.encoding import escape_photo, unescape_photo
 from bridge.simulator.faces import sample_photo
 
@@ -557,4 +558,4 @@ async def test_no_conversion_starts_after_closing() -> None:
 
 def test_a_photo_reaches_the_terminal_unchanged() -> None:
     jpeg = sample_photo(1)
-    assert unescape_photo(escape_photo(encode_base64(jpeg))) == jpeg
+    assert unescape_photo(escape_photo(b64encode(jpeg).decode())) == jpeg

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply
@@ -45,8 +45,9 @@ async def receive(
 ) -> list[Reply]:
     """Pass a message to the service; return its replies."""
     now = system.clock.boottime()
-    requests = [PersonRequest(sn=sn, change=change, origin=ORIGIN, received_at=now, message=message) for sn in sns]
-    return [reply for replies in await system.person_service.change(requests) for reply in replies]
+    command = PersonCommand(sns=tuple(sns), change=change, origin=ORIGIN, received_at=now, message=message)
+    (replies,) = await system.person_service.change([command])
+    return list(replies)
 
 
 def outcomes(replies: Sequence[Reply]) -> list[tuple[str, bool]]:
@@ -152,7 +153,7 @@ async def test_only_the_newest_deliveries_are_kept(system: PersonSystem) -> None
     change = RemovePersons(ids=("p1",))
     await receive(system, dated("dated"), change)
     requests = [
-        PersonRequest(sn="T1", change=change, origin=ORIGIN, received_at=0, message=delivery(number))
+        PersonCommand(sns=("T1",), change=change, origin=ORIGIN, received_at=0, message=delivery(number))
         for number in range(1, KEPT_DELIVERIES + 11)
     ]
     await system.person_service.change(requests)
@@ -174,9 +175,8 @@ async def test_a_command_with_asked_at_is_carried_out_once_within_seven_days(sys
 
 async def test_equal_commands_with_asked_at_that_arrive_together(system: PersonSystem) -> None:
     requests = [
-        PersonRequest(sn=sn, change=SET_P1, origin=ORIGIN, received_at=0, message=message)
+        PersonCommand(sns=("T1", "T2"), change=SET_P1, origin=ORIGIN, received_at=0, message=message)
         for message in (dated(), dated())
-        for sn in ("T1", "T2")
     ]
     replies = [reply for replies in await system.person_service.change(requests) for reply in replies]
     assert [(reply.sn, *one) for reply, one in zip(replies, outcomes(replies), strict=True)] == [
@@ -197,7 +197,7 @@ async def test_an_invalid_command_with_asked_at_may_be_sent_again(system: Person
 async def test_expired_and_too_many_commands_with_asked_at_are_deleted(system: PersonSystem) -> None:
     async def receive_many(prefix: str, number: int) -> None:
         requests: list[Any] = [
-            PersonRequest(sn="T1", change=SET_P1, origin=ORIGIN, received_at=0, message=dated(f"{prefix}{index}"))
+            PersonCommand(sns=("T1",), change=SET_P1, origin=ORIGIN, received_at=0, message=dated(f"{prefix}{index}"))
             for index in range(number)
         ]
         replies = await system.person_service.change(requests)

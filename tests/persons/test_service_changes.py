@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.origin import Origin
@@ -208,9 +208,9 @@ async def test_several_requests_are_one_change_in_their_order(system: PersonSyst
     now = system.clock.boottime()
     replies = await system.person_service.change(
         [
-            PersonRequest(sn="T1", change=to_both, origin=ORIGIN, received_at=now),
-            PersonRequest(sn="T2", change=to_both, origin=ORIGIN, received_at=now),
-            PersonRequest(sn="T1", change=RemovePersons(ids=("p1",)), origin=ORIGIN, received_at=now),
+            PersonCommand(sns=("T1",), change=to_both, origin=ORIGIN, received_at=now),
+            PersonCommand(sns=("T2",), change=to_both, origin=ORIGIN, received_at=now),
+            PersonCommand(sns=("T1",), change=RemovePersons(ids=("p1",)), origin=ORIGIN, received_at=now),
         ]
     )
     assert [[reply.outcome for reply in of_request] for of_request in replies] == [[ACCEPTED]] * 3

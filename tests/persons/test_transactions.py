@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection as StoreConnection
 from sqlalchemy import event
 
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
@@ -89,6 +89,8 @@ async def test_a_photo_is_written_once_for_all_terminals(system: PersonSystem) -
             photos.extend(parameters if many and isinstance(parameters, list) else [parameters])
 
     change = SetPersons(persons=[person(f"p{number}") for number in range(BATCH)])
-    requests = [PersonRequest(sn=f"T{number}", change=change, origin=ORIGIN, received_at=0) for number in range(1, 4)]
+    requests = [
+        PersonCommand(sns=(f"T{number}",), change=change, origin=ORIGIN, received_at=0) for number in range(1, 4)
+    ]
     await system.person_service.change(requests)
     assert len(photos) == 1

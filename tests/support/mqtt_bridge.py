@@ -13,7 +13,7 @@ from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
@@ -47,7 +47,7 @@ class InMemoryPersons:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.accepted: list[PersonRequest] = []
+        self.accepted: list[PersonCommand] = []
         self.batches: list[int] = []
         self.attempts = 0
         self.full = False
@@ -60,15 +60,15 @@ class InMemoryPersons:
         self._clock = clock
         self._changes: dict[str, PersonChange] = {}
 
-    async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
+    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
         self.attempts += 1
         self.attempted.set()
         await self.may_go_on.wait()
-        if self.defect is not None and any(_id_of(request) == "defect" for request in requests):
+        if self.defect is not None and any(_id_of(command) == "defect" for command in commands):
             raise self.defect
         if not self.full:
-            self.batches.append(len(requests))
-        return [self._replies(request) for request in requests]
+            self.batches.append(len(commands))
+        return [self._replies(command) for command in commands]
 
     async def forget_deliveries(self) -> None:
         self.sessions += 1
@@ -98,32 +98,33 @@ class InMemoryPersons:
         if self.full:
             raise UnavailableError("the store is full")
 
-    def _replies(self, request: PersonRequest) -> Sequence[Reply]:
-        change = request.change
+    def _replies(self, command: PersonCommand) -> Sequence[Reply]:
+        change = command.change
+        persons: Sequence[object] = [{"id": None}]
         if isinstance(change, SetPersons):
-            return [self._reply(request, "setPerson", person) for person in change.persons]
-        if isinstance(change, RemovePersons):
-            return [self._reply(request, "removePerson", {"id": person_id}) for person_id in change.ids or (None,)]
-        return [self._reply(request, "syncPersons", {"id": None})]
+            persons = change.persons
+        elif isinstance(change, RemovePersons):
+            persons = [{"id": person_id} for person_id in change.ids or (None,)]
+        return [self._reply(command, sn, person) for sn in command.sns for person in persons]
 
-    def _reply(self, request: PersonRequest, command: str, person: object) -> Reply:
-        builder = ReplyBuilder(command, request.change.request_id, request.sn, request.received_at, self._clock)
+    def _reply(self, command: PersonCommand, sn: str, person: object) -> Reply:
+        builder = ReplyBuilder(command.name, command.change.request_id, sn, command.received_at, self._clock)
         if not isinstance(person, Mapping):
             return builder.invalid([Fault("", "must be an object")])
         if self.full:
             return builder.unavailable("the store is full", person_id=person["id"])
         if (
-            request.message is not None
-            and request.message.is_dated
-            and self._changes.setdefault(request.message.digest, request.change) is not request.change
+            command.message is not None
+            and command.message.is_dated
+            and self._changes.setdefault(command.message.digest, command.change) is not command.change
         ):
             return builder.reply(Outcome.OK, person_id=person["id"], is_repeated=True)
-        self.accepted.append(request)
+        self.accepted.append(command)
         return builder.reply(Outcome.ACCEPTED, person_id=person["id"])
 
 
-def _id_of(request: PersonRequest) -> object:
-    change = request.change
+def _id_of(command: PersonCommand) -> object:
+    change = command.change
     person = change.persons[0] if isinstance(change, SetPersons) else None
     return person.get("id") if isinstance(person, Mapping) else None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.core.ports import PersonRequest
+from bridge.core.ports import PersonCommand
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 
@@ -15,8 +15,8 @@ class NoPersons:
         self.forgotten: list[str] = []
         self.numbers: dict[str, PersonCounts] = {}
 
-    async def change(self, requests: Sequence[PersonRequest]) -> Sequence[Sequence[Reply]]:
-        raise AssertionError(f"no person change was expected, got {len(requests)}")
+    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
+        raise AssertionError(f"no person change was expected, got {len(commands)}")
 
     async def forget_deliveries(self) -> None:
         raise AssertionError("no session of the broker was expected")

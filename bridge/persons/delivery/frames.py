@@ -1,13 +1,13 @@
 """Encodes the frames of persons; a photo is loaded only when it is about to be sent."""
 
 import asyncio
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from bridge.model.person import ALWAYS, Person
 from bridge.model.person_entry import PersonEntry
 from bridge.model.secret import Secret
-from bridge.persons.photos.preparation import encode_base64
 from bridge.protocol.encoding import EscapedPhoto, LocalProtocolError, escape_photo
 from bridge.protocol.requests import (
     NO_LIMIT,
@@ -89,7 +89,7 @@ class FrameWriter:
         jpeg = await self._load_photo(sha256)
         if jpeg is None:
             raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
-        photo = escape_photo(encode_base64(jpeg))
+        photo = escape_photo(b64encode(jpeg).decode())
         self._cache[sha256] = photo
         self._cached_length += len(photo)
         while self._cached_length > _CACHE_CHARACTERS:
