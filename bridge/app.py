@@ -332,6 +332,7 @@ def _build_web(
         person_service=core.desired_persons,
         events=core.events,
         verify=basis.verifier.verify,
+        read_audit=StoredAudit(store.database).page,
     )
     status = BridgeStatus(
         broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},

@@ -20,7 +20,7 @@ from bridge.model.reply import Outcome
 from bridge.persons.timestamps import LocalTimezone, parse_timestamp
 
 if TYPE_CHECKING:
-    from bridge.store.audit import AuditFilter
+    from bridge.model.audit import AuditFilter
 
 _POLL_SECONDS = 0.5
 """Time between two queries for new records."""
@@ -117,7 +117,7 @@ def log(
 
     The newest record is the last line. The store keeps records for `audit.keep_days`.
     """
-    from bridge.store.audit import AuditFilter
+    from bridge.model.audit import AuditFilter
 
     wanted = AuditFilter(
         since=since,

@@ -1,13 +1,29 @@
 """Audit records of commands."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bridge.model.faults import shorten
-from bridge.model.names import MAXIMUM_REQUEST_ID_LENGTH
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
+from bridge.model.names import (
+    GROUP_NAME_SCHEMA,
+    MAXIMUM_REQUEST_ID_LENGTH,
+    PERSON_ID_SCHEMA,
+    REQUEST_ID_SCHEMA,
+    SERIAL_NUMBER_SCHEMA,
+)
 from bridge.model.origin import Origin
-from bridge.model.reply import Outcome, Reply, format_time
+from bridge.model.reply import (
+    COMMAND_NAME_REFERENCE,
+    MESSAGE_SCHEMA,
+    OUTCOME_SCHEMA,
+    STATUS_SCHEMA,
+    Outcome,
+    Reply,
+    format_time,
+)
 
 _MAXIMUM_MESSAGE_LENGTH = 200
 """Characters of a message that are kept. A terminal may send longer ones."""
@@ -83,3 +99,54 @@ class AuditRecord:
             "message": self.message,
             "duration_ms": None if self.duration_ms is None else round(self.duration_ms, 1),
         }
+
+
+AUDIT_RECORD_SCHEMA: JsonSchema = output_schema(
+    {
+        "id": {"type": "integer", "minimum": 1, "description": "ascending"},
+        "at": described(TIME, "when it ended with this outcome"),
+        "command": COMMAND_NAME_REFERENCE,
+        "sn": described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal; null if none was addressed"),
+        "group": described(nullable(GROUP_NAME_SCHEMA), "only if a command for a group was invalid"),
+        "person_id": described(nullable(PERSON_ID_SCHEMA), "the changed person"),
+        "request_id": REQUEST_ID_SCHEMA,
+        "source": text("the topic, the API route or the command of the command line that it arrived on"),
+        "user": nullable(text("the user, if known")),
+        "outcome": OUTCOME_SCHEMA,
+        "status": STATUS_SCHEMA,
+        "message": MESSAGE_SCHEMA,
+        "duration_ms": {
+            "type": ["number", "null"],
+            "description": "milliseconds from receiving the command to this outcome",
+        },
+    },
+    title="AuditRecord",
+    description="One command, who sent it, and its outcome. A person change has two records: `accepted`, and the final "
+    "reply.",
+)
+"""The schema of `AuditRecord.as_json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """The records to return; None or an empty collection selects all.
+
+    Attributes:
+        since: not older than this.
+        until: not younger than this.
+        sns: of these terminals.
+        person_id: of this person.
+        commands: of these commands.
+        outcomes: with these outcomes.
+        user: requested by this user.
+        request_id: with this request id.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    sns: Collection[str] = ()
+    person_id: str | None = None
+    commands: Collection[str] = ()
+    outcomes: Collection[Outcome] = ()
+    user: str | None = None
+    request_id: str | None = None

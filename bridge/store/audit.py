@@ -1,43 +1,18 @@
 """The table of the audit."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
-from bridge.model.audit import AuditRecord
+from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.reply import Outcome
 from bridge.store.database import Database
 from bridge.store.tables import AUDIT
 
 _DROPPED_RECORDS = 5000
 """Rows that one transaction deletes: this takes some ten milliseconds, during which a person change may wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditFilter:
-    """The records to return; None or an empty collection selects all.
-
-    Attributes:
-        since: not older than this.
-        until: not younger than this.
-        sns: of these terminals.
-        person_id: of this person.
-        commands: of these commands.
-        outcomes: with these outcomes.
-        user: requested by this user.
-        request_id: with this request id.
-    """
-
-    since: datetime | None = None
-    until: datetime | None = None
-    sns: Collection[str] = ()
-    person_id: str | None = None
-    commands: Collection[str] = ()
-    outcomes: Collection[Outcome] = ()
-    user: str | None = None
-    request_id: str | None = None
 
 
 class StoredAudit:
@@ -62,6 +37,14 @@ class StoredAudit:
         query = _filtered(wanted).order_by(AUDIT.c.id.desc()).limit(limit)
         return list(reversed(await self._database.read(_records, query)))
 
+    async def page(self, wanted: AuditFilter, before_id: int | None, limit: int) -> tuple[Sequence[AuditRecord], int]:
+        """Return records older than the one with that id, the youngest first, and the number of all wanted records.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
+        return await self._database.read(_page, wanted, before_id, limit)
+
     async def after(self, last_id: int, wanted: AuditFilter, limit: int) -> Sequence[AuditRecord]:
         """Return the records that are younger than the one with that id, the youngest last. Raises UnavailableError."""
         query = _filtered(wanted).where(AUDIT.c.id > last_id).order_by(AUDIT.c.id).limit(limit)
@@ -80,6 +63,16 @@ def _drop(connection: Connection, before: datetime, up_to: int) -> int:
     """Delete some of the records that are older or have an id up to `up_to`; return how many."""
     oldest = select(AUDIT.c.id).where((AUDIT.c.at < before) | (AUDIT.c.id <= up_to)).limit(_DROPPED_RECORDS)
     return connection.execute(delete(AUDIT).where(AUDIT.c.id.in_(oldest))).rowcount
+
+
+def _page(
+    connection: Connection, wanted: AuditFilter, before_id: int | None, limit: int
+) -> tuple[list[AuditRecord], int]:
+    query = _filtered(wanted)
+    total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+    if before_id is not None:
+        query = query.where(AUDIT.c.id < before_id)
+    return _records(connection, query.order_by(AUDIT.c.id.desc()).limit(limit)), total
 
 
 def _last_id(connection: Connection) -> int:

@@ -1,13 +1,12 @@
-"""Connections of the HTTP server: their number, their time-outs, and one request on each."""
+"""Connections of the HTTP server: their number, their time-outs, and which of them are used again."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.net.one_request import OneRequestConnection
 from bridge.web.context import WebLimits
@@ -29,42 +28,57 @@ _MAX_HEAD_BYTES = 32_768
 _MAX_LINE_BYTES, _MAX_HEADER_BYTES, _MAX_HEADERS = 4_096, 8_190, 64
 """Limits of a request's head; browsers and proxies send a tenth of that."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_REUSED_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD))
+"""Methods after which a connection may carry another request."""
 
-_HANDLERS_WITH_BODY: WeakKeyDictionary[Handler, int] = WeakKeyDictionary()
+
+def arrived_at(request: web.Request) -> float:
+    """Return the earliest time (`Clock.boottime`) at which the first byte of a request can have arrived."""
+    return _connection_of(request).arrived_at
 
 
-def takes_body(handler: Handler, max_bytes: int) -> Handler:
-    """Declare that a route's handler reads a request's body. Other routes answer 400 to a request with a body.
+def admit_body(request: web.Request, max_bytes: int | None) -> None:
+    """Let the handler of a request read the body.
 
     Args:
-        handler: the handler.
-        max_bytes: bytes that are parsed at most, with the encoding of chunks.
+        request: the request.
+        max_bytes: bytes that are parsed at most, with the encoding of chunks; None if the route takes no body.
 
-    Returns:
-        The handler.
+    Raises:
+        RequestError: the route takes no body, and the request has one.
     """
-    _HANDLERS_WITH_BODY[handler] = max_bytes
-    return handler
-
-
-def admit_body(request: web.Request) -> None:
-    """Let the handler of a request read the body. Raises RequestError if the route takes none."""
     if not request.body_exists:
         return
-    max_bytes = _HANDLERS_WITH_BODY.get(request.match_info.handler)
     if max_bytes is None:
         raise RequestError(400, "this path takes no body", path="body")
     _connection_of(request).parse_body(request.content, max_bytes)
 
 
-async def send_and_discard_body(request: web.Request, response: web.StreamResponse) -> None:
-    """Send a response to a request whose body is not read to its end, and discard the rest of the body."""
-    if request.content.is_eof():
-        return
-    await response.prepare(request)
-    await response.write_eof()
-    await _connection_of(request).discard_rest(_LINGER_SECONDS)
+async def send(request: web.Request, response: web.StreamResponse, *, may_reuse: bool) -> None:
+    """Send a response, and end the connection unless it may carry another request.
+
+    The next request of a connection is read only after the response to the one before. A pipelined one would wait
+    unnoticed while the request before it runs, and a press would then open the door late. So a connection with a
+    pipelined request is closed, and so is one after each request that changes something.
+
+    Args:
+        request: the request.
+        response: the response.
+        may_reuse: whether the server still accepts requests.
+    """
+    connection = _connection_of(request)
+    is_read = request.content.is_eof()
+    reuse = may_reuse and request.method in _REUSED_METHODS and is_read and not connection.has_waiting_bytes
+    if not reuse:
+        response.force_close()
+    if reuse or not is_read:
+        await response.prepare(request)
+        await response.write_eof()
+    if reuse:
+        connection.next_request()
+    elif not is_read:
+        # The rest of the body.
+        await connection.discard_rest(_LINGER_SECONDS)
 
 
 class ConnectionFactory:
@@ -74,14 +88,18 @@ class ConnectionFactory:
     connection. None waits to be accepted: an old press could arrive with it.
     """
 
-    def __init__(self, server: web.Server, logger: logging.Logger, limits: WebLimits) -> None:
+    def __init__(
+        self, server: web.Server, logger: logging.Logger, limits: WebLimits, arrived_at: Callable[[], float]
+    ) -> None:
         """Build the factory.
 
         Args:
             server: aiohttp's server, which handles the requests.
             logger: aiohttp's logger, for requests and errors.
             limits: of connections and time.
+            arrived_at: returns the earliest time at which bytes that are read now can have arrived.
         """
+        self.arrived_at = arrived_at
         self._server = server
         self._logger = logger
         self._limits = limits
@@ -135,6 +153,10 @@ class _Connection(OneRequestConnection):
     def __init__(self, server: web.Server, owner: ConnectionFactory, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._owner = owner
+        self.arrived_at = 0.0
+
+    def head_began(self) -> None:
+        self.arrived_at = self._owner.arrived_at()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -154,19 +176,16 @@ class _Connection(OneRequestConnection):
         """Answer a malformed request in JSON like everything else, without naming the server's software."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the response is sent already")
-        return finish(RequestError(status, "this is not a valid HTTP request").response())
+        response = RequestError(status, "this is not a valid HTTP request").response()
+        add_common_headers(response)
+        response.force_close()
+        return response
 
 
-def finish(response: web.StreamResponse) -> web.StreamResponse:
-    """Add the common headers to a response, and make it the last one of its connection.
-
-    A pipelined request would wait unnoticed in the connection while the request before it runs, and a press would then
-    open the door late. So the server reads only one request on each connection.
-    """
+def add_common_headers(response: web.StreamResponse) -> None:
+    """Add `SECURITY_HEADERS` to a response, as far as it does not set them itself."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    response.force_close()
-    return response
 
 
 def _connection_of(request: web.Request) -> _Connection:

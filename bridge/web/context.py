@@ -1,22 +1,29 @@
 """The parts of the bridge that the HTTP server uses, and its limits."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from bridge.core.admission import Admission
 from bridge.core.event_bus import EventBus
 from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
+from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.secret import Secret
 
 Verify = Callable[[Secret, str], Awaitable[bool]]
 """Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
 
 
+ReadAudit: TypeAlias = Callable[[AuditFilter, int | None, int], Awaitable[tuple[Sequence[AuditRecord], int]]]
+"""Returns the wanted records older than the one with an id (None: the youngest ones), at most so many, the youngest
+first; and the number of all wanted records. Raises UnavailableError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebServices:
-    """The core's services behind the routes.
+    """The services behind the routes.
 
     Attributes:
         registry: the known terminals.
@@ -25,6 +32,7 @@ class WebServices:
         person_service: counts the persons of each terminal.
         events: published for rejected presses, and counted by the metrics.
         verify: verifies passwords and tokens in constant time.
+        read_audit: reads the log.
     """
 
     registry: TerminalRegistry
@@ -33,6 +41,7 @@ class WebServices:
     person_service: DesiredPersons
     events: EventBus
     verify: Verify
+    read_audit: ReadAudit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

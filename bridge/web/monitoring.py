@@ -1,7 +1,7 @@
 """Health, readiness and metrics for monitoring systems."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,10 +13,27 @@ from bridge import __version__
 from bridge.core.commands import COMMANDS
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import CommandReplied, PersonSettled, TerminalRefused, TerminalReplaced, UnknownReply
+from bridge.model.json_schema import output_schema
 from bridge.model.reply import Outcome
 from bridge.web.authentication import USER
 from bridge.web.context import BridgeStatus, WebServices
 from bridge.web.errors import json_response
+from bridge.web.routes import ResponseContent, Route
+
+_HEALTH_SCHEMA = output_schema({"status": {"const": "ok"}}, title="Health", description="The process runs.")
+
+_READINESS_SCHEMA = output_schema(
+    {
+        "status": {"enum": ["ok", "not ready"], "description": "whether every check is `ok`"},
+        "checks": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "the result of each check: `ok`, or for people what is wrong",
+        },
+    },
+    title="Readiness",
+    description="Whether the bridge reaches broker and store.",
+)
 
 
 class HealthRoutes:
@@ -27,10 +44,29 @@ class HealthRoutes:
         self._tasks = BackgroundTasks()
         self._store_check: asyncio.Task[bool] | None = None
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the routes."""
-        router.add_get("/healthz", self._healthz)
-        router.add_get("/readyz", self._readyz)
+    def routes(self) -> Iterator[Route]:
+        """Return the routes."""
+        yield Route(
+            method="GET",
+            path="/healthz",
+            handler=self._healthz,
+            summary="Answer as long as the process runs",
+            tag="monitoring",
+            role=None,
+            responses={200: ResponseContent(description="the process runs", schema=_HEALTH_SCHEMA)},
+        )
+        yield Route(
+            method="GET",
+            path="/readyz",
+            handler=self._readyz,
+            summary="Tell whether broker and store are reachable",
+            tag="monitoring",
+            role=None,
+            responses={
+                200: ResponseContent(description="they are", schema=_READINESS_SCHEMA),
+                503: ResponseContent(description="one of them is not", schema=_READINESS_SCHEMA),
+            },
+        )
 
     async def stop(self) -> None:
         """Cancel a running check of the store."""
@@ -102,9 +138,22 @@ class MetricsRoutes:
         services.events.subscribe(TerminalReplaced, lambda _: self._replaced.inc(), name="metrics")
         services.events.subscribe(UnknownReply, lambda _: self._unknown.inc(), name="metrics")
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the route."""
-        router.add_get("/metrics", self._metrics)
+    def routes(self) -> Iterator[Route]:
+        """Return the route."""
+        yield Route(
+            method="GET",
+            path="/metrics",
+            handler=self._metrics,
+            summary="Return metrics for Prometheus",
+            tag="monitoring",
+            responses={
+                200: ResponseContent(
+                    description="the metrics in Prometheus' text format",
+                    schema={"type": "string"},
+                    content_type="text/plain",
+                )
+            },
+        )
 
     def _replied(self, event: CommandReplied | PersonSettled) -> None:
         reply = event.reply

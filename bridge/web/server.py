@@ -9,15 +9,17 @@ from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
 from bridge.core.clock import Clock, StallDetector
-from bridge.model.faults import shorten
+from bridge.model.faults import UnavailableError, shorten
 from bridge.net.listening import listen
-from bridge.web.api.presses import ARRIVED_AT, PressRoutes
+from bridge.web.api.log import LogRoutes
+from bridge.web.api.presses import PressRoutes
 from bridge.web.api.terminals import TerminalRoutes
 from bridge.web.authentication import Security
-from bridge.web.connections import ConnectionFactory, Handler, admit_body, finish, send_and_discard_body
+from bridge.web.connections import ConnectionFactory, add_common_headers, admit_body, send
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.monitoring import HealthRoutes, MetricsRoutes
+from bridge.web.routes import Handler, RouteTable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,15 +65,21 @@ class WebServer:
         self._presses = PressRoutes(services.presses, services.events, clock, self._limits)
         self._health = HealthRoutes(status)
         app = web.Application(middlewares=[self._handle])
-        self._presses.add_to(app.router)
-        self._health.add_to(app.router)
-        TerminalRoutes(services.registry, services.person_service).add_to(app.router)
-        MetricsRoutes(services, status).add_to(app.router)
         self._router = app.router
+        self._routes = RouteTable()
+        for part in (
+            TerminalRoutes(services.registry, services.person_service, services.admission),
+            self._presses,
+            LogRoutes(services.read_audit),
+            self._health,
+            MetricsRoutes(services, status),
+        ):
+            self._routes.add(part.routes(), app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
         self._connections: ConnectionFactory | None = None
         self._listening: list[asyncio.Server] = []
         self._port = 0
+        self._is_stopping = False
 
     @property
     def port(self) -> int:
@@ -103,13 +111,14 @@ class WebServer:
         # Silent, so that a malformed request logs no traceback. `_answer` logs failures of handlers.
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
-        self._connections = ConnectionFactory(self._runner.server, silent, self._limits)
+        self._connections = ConnectionFactory(self._runner.server, silent, self._limits, self._stall.arrived_at)
         loop = asyncio.get_running_loop()
         for listener in listeners:
             self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=_BACKLOG))
 
     async def stop(self) -> None:
         """Stop to listen, and let running requests end."""
+        self._is_stopping = True
         for one in self._listening:
             one.close()
         await self._presses.stop(_STOP_PRESSES_SECONDS)
@@ -118,21 +127,25 @@ class WebServer:
 
     @web.middleware
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[ARRIVED_AT] = self._stall.arrived_at()
         assert self._connections is not None
         with self._connections.answering(request.protocol):
-            response = finish(await self._answer(request, handler))
-        await send_and_discard_body(request, response)
+            response = await self._answer(request, handler)
+            add_common_headers(response)
+            await send(request, response, may_reuse=not self._is_stopping)
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             await self._security.check(request)
             if request.match_info.http_exception is None:
-                admit_body(request)
+                route = self._routes.of(request)
+                body = None if route is None else route.body
+                admit_body(request, None if body is None else body.max_bytes)
             return await handler(request)
         except RequestError as error:
             return error.response()
+        except UnavailableError as error:
+            return RequestError(503, str(error)).response()
         except web.HTTPException as error:
             return _route_error(request, error).response()
         except ConnectionError:

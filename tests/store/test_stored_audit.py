@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.model.audit import AuditRecord
+from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.reply import Outcome
-from bridge.store.audit import AuditFilter, StoredAudit
+from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 
 AT = datetime(2026, 11, 24, 8, tzinfo=UTC)

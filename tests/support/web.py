@@ -1,7 +1,7 @@
 """The HTTP server with a real core, for tests from the outside."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -14,14 +14,19 @@ from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
+from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.secret import Secret
 from bridge.net.passwords import PasswordVerifier
-from bridge.web.context import BridgeStatus, Verify, WebLimits, WebServices
+from bridge.web.context import BridgeStatus, ReadAudit, Verify, WebLimits, WebServices
 from bridge.web.server import WebServer
 from tests.support.core import RecordingConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
 from tests.support.terminals import InMemoryTerminals
 from tests.support.waiting import TIMEOUT_SECONDS
+
+
+async def _no_audit(_wanted: AuditFilter, _before_id: int | None, _limit: int) -> tuple[Sequence[AuditRecord], int]:
+    return [], 0
 
 
 class WebServerUnderTest:
@@ -31,6 +36,8 @@ class WebServerUnderTest:
         statuses: the problem of each connection to the broker.
         store_reachable: the check of the store for `/readyz`.
         verify: the verification of passwords and tokens.
+        read_audit: the log.
+        persons: the counts of persons.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class WebServerUnderTest:
         self.connection = RecordingConnection(self.registry, "T1")
         self.registry.connected(self.connection)
         self.verifier = PasswordVerifier()
+        self.persons = NoPersons()
         self.admission = Admission(
             self.registry,
             self.events,
@@ -70,15 +78,17 @@ class WebServerUnderTest:
         self.store_answers = True
         self.store_reachable: Callable[[], Awaitable[bool]] = self._store_answers
         self.verify: Verify = self.verifier.verify
+        self.read_audit: ReadAudit = _no_audit
         self.server = WebServer(
             WebSettings(**{**values, **settings}),
             WebServices(
                 registry=self.registry,
                 presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
                 admission=self.admission,
-                person_service=NoPersons(),
+                person_service=self.persons,
                 events=self.events,
                 verify=self._verify,
+                read_audit=self._read_audit,
             ),
             BridgeStatus(
                 broker_statuses=lambda: self.statuses,
@@ -120,6 +130,11 @@ class WebServerUnderTest:
 
     async def _verify(self, stored: Secret, given: str) -> bool:
         return await self.verify(stored, given)
+
+    async def _read_audit(
+        self, wanted: AuditFilter, before_id: int | None, limit: int
+    ) -> tuple[Sequence[AuditRecord], int]:
+        return await self.read_audit(wanted, before_id, limit)
 
     async def _store_reachable(self) -> bool:
         return await self.store_reachable()

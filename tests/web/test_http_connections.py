@@ -1,4 +1,4 @@
-"""Connections of the HTTP server: malformed and slow requests, limits, and one request on each."""
+"""Connections of the HTTP server: malformed and slow requests, limits, and which connections are used again."""
 
 import asyncio
 import logging
@@ -18,6 +18,16 @@ from tests.support.web import WebServerUnderTest
 OPEN = b"POST /api/terminals/%s/open HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 HEAD = (OPEN % b"T1")[:-2]
+
+
+async def response_on(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Return head and body of the next response of a connection."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+        assert found is not None, head
+        return head, await reader.readexactly(int(found[1]))
+
 
 GARBAGE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -94,6 +104,76 @@ async def test_a_pipelined_press_is_not_carried_out() -> None:
     assert site.connection.frames == []
 
 
+async def test_reading_uses_a_connection_again_and_a_press_is_its_last_request() -> None:
+    site = WebServerUnderTest()
+    async with site.open():
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+        for path in (b"/healthz", b"/api/terminals", b"/api/terminals/T9", b"/nothing", b"/healthz"):
+            writer.write(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+            head, _ = await response_on(reader)
+            assert b"Connection: close" not in head
+        writer.write(OPEN % b"T1")
+        head, _ = await response_on(reader)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nConnection: close\r\n" in head
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            assert await reader.read() == b""
+        writer.close()
+    assert len(site.connection.frames) == 1
+
+
+async def test_a_press_that_is_pipelined_behind_a_read_is_not_carried_out() -> None:
+    site = WebServerUnderTest()
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def query() -> bool:
+        asked.set()
+        await answered.wait()
+        return True
+
+    site.store_reachable = query
+    async with site.open():
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n" + OPEN % b"T1")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await asked.wait()
+            answered.set()
+            answer = await reader.read()
+        writer.close()
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+    assert site.connection.frames == []
+
+
+async def test_an_unused_connection_is_closed() -> None:
+    site = WebServerUnderTest(limits=WebLimits(request_seconds=0.2))
+    async with site.open():
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await response_on(reader)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("earlier", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+async def test_the_age_of_a_press_counts_from_its_first_byte(earlier: bytes) -> None:
+    site = WebServerUnderTest(deadline=1)
+    async with site.open():
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+        if earlier:
+            writer.write(earlier)
+            await response_on(reader)
+        writer.write(HEAD)
+        await asyncio.sleep(1.2)
+        writer.write(b"\r\n")
+        head, body = await response_on(reader)
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 504 ")
+    assert orjson.loads(body)["outcome"] == "expired"
+    assert site.connection.frames == []
+
+
 async def test_a_response_arrives_although_the_body_was_not_read() -> None:
     site = WebServerUnderTest()
     async with site.open():
@@ -125,6 +205,7 @@ async def test_ended_connections_are_forgotten() -> None:
             async with session.get("/healthz") as response:
                 assert response.status == 200
             assert await site.send(b"garbage\r\n\r\n")
+        await session.close()
         await until(lambda: site.server.open_connections == 0)
 
 

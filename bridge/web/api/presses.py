@@ -1,14 +1,14 @@
 """`POST …/open` and `…/reboot` on a terminal or a group: a route for each urgent command of the core's table."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from bridge.core.clock import Clock
-from bridge.core.command_definition import CommandDefinition, InvalidCommandError, decode_json
+from bridge.core.command_definition import CommandDefinition, InvalidCommandError
 from bridge.core.commands import COMMANDS, OPEN
 from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
@@ -18,26 +18,56 @@ from bridge.model.commands import Open, Press, Reboot
 from bridge.model.faults import Fault
 from bridge.model.names import is_group_name, is_serial_number
 from bridge.model.origin import Origin
-from bridge.model.reply import GroupSummary, Outcome, Reply
+from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary, Outcome, Reply
 from bridge.net.listening import wait_for_tasks
-from bridge.web.authentication import Role, require_role
-from bridge.web.connections import Handler, takes_body
+from bridge.web.api.bodies import ENCODED_CHUNK_FACTOR, read_json
+from bridge.web.api.common import failure, origin_of, reply, summary
+from bridge.web.authentication import Role
+from bridge.web.connections import arrived_at
 from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError, reply_response, summary_response
+from bridge.web.routes import JSON, Handler, RequestBody, ResponseContent, Route
 
 _T = TypeVar("_T")
 
 MAX_BODY_BYTES = 4_096
 """As over MQTT. A `request_id` of 128 characters needs 1,536 bytes if every character is escaped."""
 
-_MAX_ENCODED_BODY_BYTES = 8 * MAX_BODY_BYTES
-"""The same with the encoding of chunks: each byte can be a chunk of six bytes."""
-
 _ROLES: Mapping[str, Role] = {OPEN.name: "operator"}
 """The role that a command needs, by the command's name; "admin" for commands that are not listed."""
 
-ARRIVED_AT: web.RequestKey[float] = web.RequestKey("arrived_at", float)
-"""The earliest time (`Clock.boottime`) at which a request can have arrived; set before the request is processed."""
+_BODY_FAILURES = {
+    408: failure("the body is too slow"),
+    413: failure("the body is too large"),
+    415: failure("the body is not `application/json`"),
+}
+
+_RESPONSES = {
+    200: reply("`ok`: the terminal has carried it out"),
+    400: reply("`invalid`"),
+    404: reply("`invalid`: the terminal is not known"),
+    409: reply("`offline`: not carried out"),
+    502: reply("`refused` or `lost`"),
+    503: reply("`unavailable`: not carried out"),
+    504: reply("`timeout` or `expired`"),
+    **_BODY_FAILURES,
+}
+"""The responses to a press, by status."""
+
+_GROUP_RESPONSES = {
+    200: summary("every member has carried it out"),
+    400: reply("`invalid`"),
+    404: reply("`invalid`: no terminal is in the group"),
+    409: summary("the worst outcome of a member is `offline`"),
+    502: summary("the worst outcome of a member is `refused` or `lost`"),
+    503: ResponseContent(
+        description="`unavailable`: not carried out; a summary if it is the outcome of a member",
+        schema={"anyOf": [REPLY_SCHEMA, GROUP_SUMMARY_SCHEMA]},
+    ),
+    504: summary("the worst outcome of a member is `timeout` or `expired`"),
+    **_BODY_FAILURES,
+}
+"""The responses to a press on a group, by status."""
 
 _NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"
 
@@ -69,15 +99,37 @@ class PressRoutes:
         self._running: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the routes."""
+    def routes(self) -> Iterator[Route]:
+        """Return the routes."""
         for definition in COMMANDS:
             if definition.urgent:
                 action = definition.topic.removesuffix("/set")
-                on_terminal = takes_body(self._on_terminal(definition), _MAX_ENCODED_BODY_BYTES)
-                on_group = takes_body(self._on_group(definition), _MAX_ENCODED_BODY_BYTES)
-                router.add_post(f"/api/terminals/{{sn}}/{action}", on_terminal)
-                router.add_post(f"/api/groups/{{name}}/{action}", on_group)
+                body = RequestBody(
+                    content={JSON: definition.payload_schema},
+                    max_bytes=ENCODED_CHUNK_FACTOR * MAX_BODY_BYTES,
+                    is_required=False,
+                )
+                role = _ROLES.get(definition.name, "admin")
+                yield Route(
+                    method="POST",
+                    path=f"/api/terminals/{{sn}}/{action}",
+                    handler=self._on_terminal(definition),
+                    summary=definition.description.partition(".")[0],
+                    tag="terminals",
+                    role=role,
+                    body=body,
+                    responses=_RESPONSES,
+                )
+                yield Route(
+                    method="POST",
+                    path=f"/api/groups/{{name}}/{action}",
+                    handler=self._on_group(definition),
+                    summary=f"{definition.description.partition('.')[0]} on every member at once",
+                    tag="groups",
+                    role=role,
+                    body=body,
+                    responses=_GROUP_RESPONSES,
+                )
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
@@ -87,21 +139,21 @@ class PressRoutes:
 
     def _on_terminal(self, definition: CommandDefinition) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            origin = _origin(request, definition)
+            origin = origin_of(request)
             sn = request.match_info["sn"]
             if not is_serial_number(sn):
                 return self._invalid(definition, _Target(), origin, [Fault("sn", _NAME_RULE.format("an SN"))])
             command = await self._read_command(request, definition, _Target(sn=sn), origin)
             if isinstance(command, web.Response):
                 return command
-            press = self._presses.press(sn, command, origin, request[ARRIVED_AT])
+            press = self._presses.press(sn, command, origin, arrived_at(request))
             return _response(await self._run(press, name=f"{definition.name} {sn}"))
 
         return handle
 
     def _on_group(self, definition: CommandDefinition) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            origin = _origin(request, definition)
+            origin = origin_of(request)
             name = request.match_info["name"]
             if not is_group_name(name):
                 faults = [Fault("group", _NAME_RULE.format("a group's name"))]
@@ -109,7 +161,7 @@ class PressRoutes:
             command = await self._read_command(request, definition, _Target(group=name), origin)
             if isinstance(command, web.Response):
                 return command
-            press = self._presses.press_group(name, command, origin, request[ARRIVED_AT])
+            press = self._presses.press_group(name, command, origin, arrived_at(request))
             return _response(await self._run(press, name=f"{definition.name} group {name}"))
 
         return handle
@@ -123,7 +175,9 @@ class PressRoutes:
             RequestError: the body cannot be read.
         """
         try:
-            command = definition.build_from(await self._read(request), target.sn or target.group or "")
+            command = definition.build_from(
+                await read_json(request, MAX_BODY_BYTES, self._limits.body_seconds), target.sn or target.group or ""
+            )
         except InvalidCommandError as error:
             return self._invalid(definition, target, origin, error.faults, error.request_id)
         assert isinstance(command, Open | Reboot)
@@ -165,42 +219,6 @@ class PressRoutes:
 
     def _builder(self, definition: CommandDefinition, target: _Target, request_id: str | None) -> ReplyBuilder:
         return self._replies.builder(definition.name, request_id, target.sn)
-
-    async def _read(self, request: web.Request) -> object:
-        """Return the JSON of a request's body; None for an empty one.
-
-        Raises:
-            RequestError: the body is too large, too slow, incomplete, or of another type.
-            InvalidCommandError: the body is not JSON.
-        """
-        body = await self._body(request)
-        if not body:
-            return None
-        if request.content_type != "application/json":
-            raise RequestError(415, "a body must be application/json", path=hdrs.CONTENT_TYPE)
-        if hdrs.CONTENT_ENCODING in request.headers:
-            raise RequestError(415, "a body must not be compressed", path=hdrs.CONTENT_ENCODING)
-        return decode_json(body, "body")
-
-    async def _body(self, request: web.Request) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        raise RequestError(413, f"the body is too large; at most {MAX_BODY_BYTES} bytes are accepted")
-        except TimeoutError:
-            raise RequestError(408, f"the body did not arrive within {self._limits.body_seconds:.0f} s") from None
-        except web.RequestPayloadError:
-            raise RequestError(400, "the body is malformed") from None
-        return bytes(body)
-
-
-def _origin(request: web.Request, definition: CommandDefinition) -> Origin:
-    """Return the origin of a press. Raises RequestError if the user may not send it."""
-    user = require_role(request, _ROLES.get(definition.name, "admin"))
-    return Origin(source=f"{request.method} {request.path}", user=user.name)
 
 
 def _response(answer: Reply | GroupSummary) -> web.Response:
