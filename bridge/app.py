@@ -33,6 +33,7 @@ from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import notify_service_manager
 from bridge.persons.outbox import Outbox
 from bridge.persons.preparation import PhotoPreparer
+from bridge.persons.reading import PersonReader
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.timestamps import LocalTimezone
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
@@ -332,6 +333,7 @@ def _build_web(
         person_service=core.desired_persons,
         events=core.events,
         verify=basis.verifier.verify,
+        person_reader=PersonReader(store.database, store.cipher),
         read_audit=StoredAudit(store.database).page,
     )
     status = BridgeStatus(

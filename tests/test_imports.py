@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "import_export": {"model", "core", "persons", "store"},
     "terminals": {"model", "protocol", "core", "config", "net"},
     "mqtt": {"model", "core", "config", "persons"},
-    "web": {"model", "core", "config", "net"},
+    "web": {"model", "core", "config", "net", "persons"},
     "simulator": {"protocol"},
     "doctor": {"model", "core", "config", "net", "store", "mqtt", "terminals"},
     "home_assistant_app": {"model", "config", "store", "app", "cli"},

@@ -413,6 +413,11 @@ def insert_for(connection: Connection) -> Callable[[Table], sqlite.Insert | post
     return _dialect_insert(connection.dialect.name)
 
 
+def entries_of(connection: Connection, query: Select[Any]) -> list[PersonEntry]:
+    """Return the entries that a query of their table selects."""
+    return _entries(connection, query)
+
+
 def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Yield the values in lists that fit into one `IN (…)`."""
     for start in range(0, len(values), _MAX_PARAMETERS):

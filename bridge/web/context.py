@@ -11,6 +11,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.secret import Secret
+from bridge.persons.reading import PersonReader
 
 Verify = Callable[[Secret, str], Awaitable[bool]]
 """Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
@@ -32,6 +33,7 @@ class WebServices:
         person_service: counts the persons of each terminal.
         events: published for rejected presses, and counted by the metrics.
         verify: verifies passwords and tokens in constant time.
+        person_reader: reads the stored persons.
         read_audit: reads the log.
     """
 
@@ -41,6 +43,7 @@ class WebServices:
     person_service: DesiredPersons
     events: EventBus
     verify: Verify
+    person_reader: PersonReader
     read_audit: ReadAudit
 
 

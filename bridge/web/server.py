@@ -12,6 +12,7 @@ from bridge.core.clock import Clock, StallDetector
 from bridge.model.faults import UnavailableError, shorten
 from bridge.net.listening import listen
 from bridge.web.api.log import LogRoutes
+from bridge.web.api.persons import PersonRoutes
 from bridge.web.api.presses import PressRoutes
 from bridge.web.api.terminals import TerminalRoutes
 from bridge.web.authentication import Security
@@ -70,6 +71,7 @@ class WebServer:
         for part in (
             TerminalRoutes(services.registry, services.person_service, services.admission),
             self._presses,
+            PersonRoutes(services.registry, services.person_reader),
             LogRoutes(services.read_audit),
             self._health,
             MetricsRoutes(services, status),

@@ -11,18 +11,33 @@ from bridge.config.settings import WebSettings
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock, StallDetector
 from bridge.core.event_bus import EventBus
+from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.secret import Secret
 from bridge.net.passwords import PasswordVerifier
+from bridge.persons.reading import PersonReader
+from bridge.store.database import Database
+from bridge.store.photos import PLAIN
 from bridge.web.context import BridgeStatus, ReadAudit, Verify, WebLimits, WebServices
 from bridge.web.server import WebServer
+from tests.persons.person_system import PersonSystem
 from tests.support.core import RecordingConnection, known_terminal, msgids
 from tests.support.persons import NoPersons
 from tests.support.terminals import InMemoryTerminals
 from tests.support.waiting import TIMEOUT_SECONDS
+
+
+class _NoDatabase(Database):
+    """No store, for tests that need none: opening one for each takes longer than the test."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def read(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("nothing was expected to be read from the store")
 
 
 async def _no_audit(_wanted: AuditFilter, _before_id: int | None, _limit: int) -> tuple[Sequence[AuditRecord], int]:
@@ -30,7 +45,9 @@ async def _no_audit(_wanted: AuditFilter, _before_id: int | None, _limit: int) -
 
 
 class WebServerUnderTest:
-    """An HTTP server on a free port, and the parts of the core behind it: T1 is connected, T2 is known.
+    """An HTTP server on a free port, and the parts of the core behind it: T1 and T2 are known, in the group lobby.
+
+    T1 is connected, unless a running persons' service is given.
 
     Attributes:
         statuses: the problem of each connection to the broker.
@@ -46,8 +63,19 @@ class WebServerUnderTest:
         deadline: float = 5,
         clock: Clock | None = None,
         limits: WebLimits | None = None,
+        persons: PersonSystem | None = None,
         **settings: Any,
     ) -> None:
+        """Build the server.
+
+        Args:
+            admit: `terminals.admit`.
+            deadline: `commands.deadline`.
+            clock: the time.
+            limits: of the server.
+            persons: a running persons' service with its registry, events and clock; None: there are no persons.
+            settings: the section `web` of the configuration.
+        """
         values: dict[str, Any] = {
             "host": "127.0.0.1",
             "port": 0,
@@ -56,20 +84,22 @@ class WebServerUnderTest:
             "password": None,
             "tokens": {},
         }
-        self.events = EventBus()
-        self.clock = clock or Clock()
-        self.registry = TerminalRegistry(self.events, self.clock)
+        self.events = EventBus() if persons is None else persons.events
+        self.clock = clock or (Clock() if persons is None else persons.clock)
+        self.registry = TerminalRegistry(self.events, self.clock) if persons is None else persons.registry
         self.registry.put(known_terminal("T1", name="Front door", groups=("lobby",)))
         self.registry.put(known_terminal("T2", groups=("lobby",)))
         self.connection = RecordingConnection(self.registry, "T1")
-        self.registry.connected(self.connection)
+        if persons is None:
+            self.registry.connected(self.connection)
         self.verifier = PasswordVerifier()
         self.persons = NoPersons()
+        desired_persons: DesiredPersons = self.persons if persons is None else persons.person_service
         self.admission = Admission(
             self.registry,
             self.events,
             self.clock,
-            AdmissionServices(terminals=InMemoryTerminals(), persons=NoPersons(), hasher=self.verifier),
+            AdmissionServices(terminals=InMemoryTerminals(), persons=desired_persons, hasher=self.verifier),
             admit,
         )
         self.stall = StallDetector(self.clock)
@@ -85,9 +115,10 @@ class WebServerUnderTest:
                 registry=self.registry,
                 presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
                 admission=self.admission,
-                person_service=self.persons,
+                person_service=desired_persons,
                 events=self.events,
                 verify=self._verify,
+                person_reader=PersonReader(_NoDatabase() if persons is None else persons.database, PLAIN),
                 read_audit=self._read_audit,
             ),
             BridgeStatus(

@@ -19,7 +19,7 @@ from bridge.model.names import (
 )
 from bridge.model.reply import OUTCOME_SCHEMA, Outcome
 from bridge.web.api.common import text_parameter
-from bridge.web.api.paging import LIMIT, Page, cursor_parameter, page_schema
+from bridge.web.api.paging import LIMIT, cursor_parameter, page_from, page_schema
 from bridge.web.context import ReadAudit
 from bridge.web.errors import RequestError, json_response
 from bridge.web.routes import QUERY, QueryParameter, ResponseContent, Route
@@ -118,10 +118,8 @@ class LogRoutes:
         query = request[QUERY]
         limit: int = query["limit"]
         records, total = await self._read_audit(_filter(query), _before(query["cursor"]), limit + 1)
-        more = len(records) > limit
-        shown = records[:limit]
-        page = Page(shown, (str(shown[-1].id),) if more else None, total)
-        return json_response(page.as_json(AuditRecord.as_json))
+        page = page_from(records, total, limit, lambda record: (str(record.id),))
+        return json_response(await page.as_json(AuditRecord.as_json))
 
 
 def _before(cursor: tuple[str] | None) -> int | None:

@@ -232,7 +232,7 @@ class TerminalRoutes:
         page = await self._reader.page(
             query["cursor"], query["limit"], q=query["q"], state=query["state"], group=query["group"]
         )
-        return json_response(page.as_json(lambda known: terminal_json(known, self._persons)))
+        return json_response(await page.as_json(lambda known: terminal_json(known, self._persons)))
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         sn = name_in_path(request, "sn")
@@ -244,13 +244,13 @@ class TerminalRoutes:
     async def _pending(self, request: web.Request) -> web.StreamResponse:
         query = request[QUERY]
         page = await page_of(self._admission.pending, lambda one: (one.sn,), query["cursor"], query["limit"])
-        return json_response(page.as_json(_pending_json))
+        return json_response(await page.as_json(_pending_json))
 
     async def _groups(self, request: web.Request) -> web.StreamResponse:
         query = request[QUERY]
         members = await self._reader.members_of_groups()
         page = await page_of(members, lambda name: (name,), query["cursor"], query["limit"])
-        return json_response(page.as_json(lambda name: {"name": name, "members": members[name]}))
+        return json_response(await page.as_json(lambda name: {"name": name, "members": members[name]}))
 
 
 def _pending_json(pending: PendingTerminal) -> dict[str, Any]:
