@@ -8,9 +8,10 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from random import SystemRandom
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from bridge import __version__
 from bridge.config.settings import MqttSettings, Settings
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
+from bridge.core.bridge_warnings import BridgeWarnings
 from bridge.core.clock import Clock, StallDetector, read_boot_id
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
@@ -25,6 +27,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
+from bridge.model.events import PhotoDamaged
 from bridge.model.faults import UnavailableError
 from bridge.mqtt.adapter import MqttAdapter, MqttOptions
 from bridge.mqtt.bridge_info import BridgeDescription
@@ -109,13 +112,13 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        warnings: Sequence[str] = []
+        warnings: dict[str, str] = {}
         if settings.mqtt.host is None:
             settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
             announce(f"using an embedded broker on 127.0.0.1:{settings.mqtt.port}, for trying out only: set mqtt.host")
-            warnings = [_EMBEDDED_BROKER_WARNING]
+            warnings["embedded broker"] = _EMBEDDED_BROKER_WARNING
         elif settings.mqtt.protocol == "3.1.1":
-            warnings = [_PROTOCOL_3_WARNING]
+            warnings["protocol 3.1.1"] = _PROTOCOL_3_WARNING
         bridge = await stack.enter_async_context(running_bridge(settings, warnings))
         await _wait_for_broker(bridge.mqtt, stop)
         announce(bridge.describe())
@@ -163,7 +166,7 @@ async def embedded_broker(settings: MqttSettings) -> AsyncIterator[MqttSettings]
         await broker.stop()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Basis:
     """What every step of the composition uses.
 
@@ -175,6 +178,7 @@ class _Basis:
         events: publishes the events of all parts.
         registry: the known terminals.
         verifier: verifies and hashes passwords.
+        warnings: the promises that do not hold now.
     """
 
     settings: Settings
@@ -184,6 +188,7 @@ class _Basis:
     events: EventBus
     registry: TerminalRegistry
     verifier: PasswordVerifier
+    warnings: BridgeWarnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +201,12 @@ class _Store:
 
 
 @asynccontextmanager
-async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> AsyncIterator[Bridge]:
+async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None = None) -> AsyncIterator[Bridge]:
     """Run every part; the broker of `settings.mqtt` may be down.
 
     Args:
         settings: the configuration, with a broker's host.
-        warnings: promises that do not hold, for `B/bridge/info`.
+        warnings: promises that do not hold from the start, by name, for `B/bridge/info`.
 
     Raises:
         StartError: a part cannot start.
@@ -209,6 +214,8 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
     _raise_open_files_limit()
     async with AsyncExitStack() as stack:
         basis = _build_basis(settings, stack)
+        for name, text in (warnings or {}).items():
+            basis.warnings.set(name, text)
         try:
             store = await _open_store(basis)
             # It stops after the persons, whose last final replies it still records.
@@ -221,7 +228,7 @@ async def running_bridge(settings: Settings, warnings: Sequence[str] = ()) -> As
             raise StartError(str(error)) from None
         stack.push_async_callback(_stop_persons, person_service)
         terminals = _build_terminals(basis, core)
-        mqtt = _build_mqtt(basis, store, core, person_service.outbox, warnings)
+        mqtt = _build_mqtt(basis, store, core, person_service.outbox)
         stall_detector = StallDetector(basis.clock)
         web = _build_web(basis, store, core, stall_detector, mqtt, terminals)
         tasks = BackgroundTasks()
@@ -245,7 +252,16 @@ def _build_basis(settings: Settings, stack: AsyncExitStack) -> _Basis:
     clock, events = Clock(), EventBus()
     verifier = PasswordVerifier()
     stack.callback(verifier.close)
-    return _Basis(settings, stack, clock, SystemRandom(), events, TerminalRegistry(events, clock), verifier)
+    return _Basis(
+        settings=settings,
+        stack=stack,
+        clock=clock,
+        random=SystemRandom(),
+        events=events,
+        registry=TerminalRegistry(events, clock),
+        verifier=verifier,
+        warnings=BridgeWarnings(events, clock),
+    )
 
 
 async def _open_store(basis: _Basis) -> _Store:
@@ -255,7 +271,8 @@ async def _open_store(basis: _Basis) -> _Store:
     await basis.stack.enter_async_context(instance_lock(settings.url.reveal()))
     database = await Database.open(settings.url.reveal())
     basis.stack.push_async_callback(database.close)
-    integrity = IntegrityCheck(database, cipher, basis.clock.now)
+    integrity = IntegrityCheck(database, cipher, basis.clock.now, partial(basis.warnings.set, "damaged store"))
+    basis.events.subscribe(PhotoDamaged, lambda event: integrity.photo_damaged(event.sha256), name="integrity check")
     await integrity.begin()
     basis.stack.push_async_callback(integrity.end)
     rotation = PhotoRotation(database, cipher)
@@ -294,6 +311,7 @@ def _build_core(basis: _Basis, store: _Store, person_service: PersonService) -> 
         persons=PersonCommands(registry, events, clock, person_service),
         desired_persons=person_service,
         admission=Admission(registry, events, clock, services, settings.terminals.admit),
+        warnings=basis.warnings,
     )
 
 
@@ -303,9 +321,7 @@ def _build_terminals(basis: _Basis, core: CoreServices) -> TerminalServer:
     return TerminalServer(settings.terminals, core.registry, core.admission, basis.verifier, core.clock, limits)
 
 
-def _build_mqtt(
-    basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox, warnings: Sequence[str]
-) -> MqttAdapter:
+def _build_mqtt(basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox) -> MqttAdapter:
     settings = basis.settings
     options = MqttOptions(
         mqtt=settings.mqtt,
@@ -314,7 +330,7 @@ def _build_mqtt(
         max_photo_bytes=settings.photos.max_bytes,
         client_suffix=store.client_suffix,
     )
-    description = BridgeDescription(version=__version__, page_url=settings.web.url, warnings=warnings)
+    description = BridgeDescription(version=__version__, page_url=settings.web.url)
     return MqttAdapter(options, description, core, outbox, basis.random)
 
 

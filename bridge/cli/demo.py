@@ -161,7 +161,8 @@ async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
     settings = load_settings(file, {})
     async with AsyncExitStack() as stack:
         settings = replace(settings, mqtt=await stack.enter_async_context(embedded_broker(settings.mqtt)))
-        bridge = await stack.enter_async_context(running_bridge(settings, ["embedded broker: only for trials"]))
+        warnings = {"embedded broker": "embedded broker: only for trials"}
+        bridge = await stack.enter_async_context(running_bridge(settings, warnings))
         console.print(f"terminals connect to ws://127.0.0.1:{bridge.terminals.port}/devs/ as dev, password demo")
         console.print(f"MQTT is on 127.0.0.1:{settings.mqtt.port}, HTTP on http://127.0.0.1:{bridge.web.port}")
         client = await stack.enter_async_context(_MqttClient(console, settings.mqtt).running())

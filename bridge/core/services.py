@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bridge.core.admission import Admission
+from bridge.core.bridge_warnings import BridgeWarnings
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
@@ -23,6 +24,7 @@ class CoreServices:
         persons: carries out person commands.
         desired_persons: counts each terminal's persons.
         admission: approves and forgets terminals.
+        warnings: the promises that do not hold now.
     """
 
     clock: Clock
@@ -32,3 +34,4 @@ class CoreServices:
     persons: PersonCommands
     desired_persons: DesiredPersons
     admission: Admission
+    warnings: BridgeWarnings

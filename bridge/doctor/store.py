@@ -115,6 +115,12 @@ def _evaluate_content(inspection: StoreInspection, shown_url: str, now: datetime
         yield make_finding(
             "store_photo_key", inspection.photo_key_problem, "add the old key: store.photo_key: [new, old]"
         )
+    if inspection.damaged_photos:
+        yield make_finding(
+            "store_photos_damaged",
+            f"{inspection.damaged_photos:,} photos in the store are damaged; they are not sent to terminals",
+            "set the picture of these persons again; the bridge's log names them",
+        )
     if inspection.oldest_pending is not None and now - inspection.oldest_pending > _LONG_PENDING:
         days = (now - inspection.oldest_pending) // timedelta(days=1)
         yield make_finding(

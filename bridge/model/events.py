@@ -123,6 +123,18 @@ class PendingChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarningsChanged(Event):
+    """The warnings about the bridge (`bridge.core.bridge_warnings`) have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoDamaged(Event):
+    """A photo was to be sent and is damaged in the store."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PersonsChanged(Event):
     """A terminal's person counts have changed; sent after the commit."""
 

@@ -121,7 +121,7 @@ class MqttAdapter:
             random: makes the heartbeat's nonces, which others must not guess, and spreads attempts.
         """
         self._topics = topics = Topics(options.mqtt.base_topic, options.homeassistant.prefix)
-        self._lasting_warnings = tuple(description.warnings)
+        self._bridge_warnings = core.warnings
         # QoS 2, so that the bridge notices a press that was published with it. The embedded broker delivers with the
         # QoS of the subscription, so every press would look like that.
         self._press_qos = 1 if options.mqtt.is_embedded else 2
@@ -336,7 +336,7 @@ class MqttAdapter:
                 await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
 
     def _warnings(self) -> Sequence[str]:
-        warnings = list(self._lasting_warnings)
+        warnings = list(self._bridge_warnings.texts)
         if not self._intake_ready.is_set():
             problem = self._intake_connection.status.problem or "not subscribed yet"
             warnings.append(f"person changes are not accepted now (intake connection: {problem})")

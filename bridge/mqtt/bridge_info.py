@@ -16,6 +16,7 @@ from bridge.model.events import (
     TerminalConnected,
     TerminalDisconnected,
     TerminalForgotten,
+    WarningsChanged,
 )
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.topics import Topics
@@ -31,12 +32,10 @@ class BridgeDescription:
     Attributes:
         version: of the bridge.
         page_url: `web.url`, where people reach its page.
-        warnings: promises that do not hold (an embedded broker, …), for people.
     """
 
     version: str
     page_url: str | None
-    warnings: Sequence[str] = ()
 
 
 class BridgeInfo:
@@ -76,6 +75,7 @@ class BridgeInfo:
             TerminalForgotten,
             PendingChanged,
             PersonsChanged,
+            WarningsChanged,
         ):
             core.events.subscribe(event_type, self._changed, name="MQTT bridge info")
 

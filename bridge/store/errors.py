@@ -6,6 +6,7 @@ StoreError                  the store cannot be opened; a second attempt does no
 ├── StoreTooOldError        an older version has written it, and a bridge of that version runs on it
 ├── StoreInUseError         a bridge runs on it already
 ├── PhotoKeyError           its photos are encrypted with a key that is not configured
+├── PhotoDamagedError       one of its photos is damaged
 ├── StoreDamagedError       it is damaged, or no store at all
 └── StoreUrlError           `store.url` cannot name a store
 
@@ -45,6 +46,10 @@ class StoreInUseError(StoreError):
 
 class PhotoKeyError(StoreError):
     """Photos are encrypted with a key that `store.photo_key` does not contain."""
+
+
+class PhotoDamagedError(StoreError):
+    """A photo is not the one that was stored."""
 
 
 class StoreDamagedError(StoreError):

@@ -15,7 +15,7 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
 from bridge.store.engine import create_engine, parse_url, small_tables_damage, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
-from bridge.store.integrity import DAMAGED, read_counter
+from bridge.store.integrity import DAMAGED, DAMAGED_PHOTOS, read_counter
 from bridge.store.photos import PhotoCipher, key_ids
 from bridge.store.schema import SchemaState, schema_state
 from bridge.store.tables import AUDIT, PERSON_ENTRY, PHOTO
@@ -39,6 +39,7 @@ class StoreInspection:
         oldest_pending: when the oldest of them was requested.
         refused: number of changes that terminals refused, by SN.
         photos: number of photos.
+        damaged_photos: those that are known to be damaged.
         answered: the terminals that have ever answered, according to the audit and the persons.
         terminals: the known terminals that the configuration does not list.
         newest_record: the time of the audit's youngest record.
@@ -56,6 +57,7 @@ class StoreInspection:
     oldest_pending: datetime | None = None
     refused: dict[str, int] = field(default_factory=dict)
     photos: int = 0
+    damaged_photos: int = 0
     answered: frozenset[str] = frozenset()
     terminals: Sequence[Terminal] = ()
     newest_record: datetime | None = None
@@ -129,6 +131,7 @@ def _inspect_content(connection: Connection, file: Path | None, cipher: PhotoCip
         oldest_pending=_aware(connection.execute(select(func.min(entry.changed_at)).where(is_pending)).scalar()),
         refused=_counts(connection, DeliveryState.REFUSED),
         photos=connection.execute(select(func.count()).select_from(PHOTO)).scalar_one(),
+        damaged_photos=read_counter(connection, DAMAGED_PHOTOS) or 0,
         answered=frozenset(sn for sn in answered if sn is not None),
         terminals=load_terminals(connection),
         newest_record=_aware(connection.execute(select(func.max(AUDIT.c.at))).scalar()),

@@ -1,74 +1,101 @@
-"""Checks a store's file in the background: opening a store of 4 GB took two minutes while it was read whole.
+"""Checks a store in the background: opening a store of 4 GB took two minutes while it was read whole.
 
 A bridge marks the store while it runs, and a clean end removes the mark. A store with the mark at the start was left by
 a crash or a power cut, and is checked at once; any other store is checked every few weeks. The bridge serves meanwhile:
 reads of a damaged part fail by themselves, and doors need no store.
+
+A damaged photo is repaired by setting the person's picture again, other damage by restoring a backup. Photos that are
+known to be damaged are compared again every few seconds, so that the report ends with the repair.
 """
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, inspect, select, text
+from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
 from bridge.model.faults import UnavailableError
 from bridge.store.database import Database
-from bridge.store.errors import PhotoKeyError, is_damage
-from bridge.store.photos import PhotoCipher
-from bridge.store.tables import COUNTER, PHOTO
+from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
+from bridge.store.photos import PhotoCipher, read_intact_photo
+from bridge.store.tables import COUNTER, PERSON_ENTRY, PHOTO
 
 _LOGGER = logging.getLogger(__name__)
 
 UNCLEAN = "unclean"
 DAMAGED = "damaged"
+DAMAGED_PHOTOS = "damaged_photos"
 _CHECKED_AT = "checked_at"
-"""Names of counters: 1 while a bridge runs, 1 after a check that failed, and when the last check was passed."""
+"""Names of counters: 1 while a bridge runs; 1 after a check that failed; the number of photos that are known to be
+damaged; when the last check was passed."""
 
 _INTERVAL = timedelta(days=30)
 """Interval of checks after clean ends: they find errors of the disk before the last good backup is gone."""
 
 _LOOK_SECONDS = 3600.0
+"""Interval at which the bridge finds out whether a check is due."""
+
+_REPAIR_SECONDS = 5.0
+"""Interval at which damaged photos are compared again; a photo costs 0.3 ms."""
 
 _PHOTOS = 10
 """Photos that one query reads: one megabyte, so that a short read waits some milliseconds at most."""
 
+_MAX_DAMAGED_PHOTOS = 1_000
+"""Damaged photos that are remembered: with more of them the disk fails, and the check reports it as such."""
+
+_LOGGED_PERSONS = 20
+"""Persons with a damaged photo that the log names, per photo."""
+
 _BYTES_PER_SECOND = 20_000_000
 """Rate at which photos are read: a fraction of what a slow disk gives. 4 GB take four minutes."""
 
-_DAMAGED = (
-    "the integrity check of the store failed (%s): restore a backup (`facebridge restore FILE`); doors can be opened"
-    " meanwhile, person changes may fail"
-)
-
 
 class IntegrityCheck:
-    """Marks the store while the bridge runs, and checks it."""
+    """Marks the store while the bridge runs, checks it, and reports damage until it is repaired."""
 
-    def __init__(self, database: Database, cipher: PhotoCipher, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cipher: PhotoCipher,
+        now: Callable[[], datetime],
+        report: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
         """Store the dependencies.
 
         Args:
             database: the store.
             cipher: decrypts photos.
             now: returns the time.
+            report: called with the present damage and its remedy as a text for people, without data of persons; with
+                None when there is none any more.
         """
         self._database = database
         self._cipher = cipher
         self._now = now
+        self._report = report
         self._is_due = False
+        self._damage: str | None = None
+        self._damaged_photos: set[str] = set()
+        self._logged_photos: set[str] = set()
+        self._wake = asyncio.Event()
 
     async def begin(self) -> None:
         """Find out how the store was left, and mark it. Raises UnavailableError if the store cannot be read."""
-        was_unclean = await self._database.read(_was_unclean)
+        marks = await self._database.read(_read_marks)
         try:
             await self._database.write(_put, UNCLEAN, 1)
         except UnavailableError as error:
             # Doors must open with a full disk too.
             _LOGGER.warning("the store cannot be marked as in use: %s", error)
-        if was_unclean and self._is_needed:
+        if marks[DAMAGED]:
+            self._damage = "found by the last check"
+        if marks[DAMAGED] or marks[DAMAGED_PHOTOS]:
+            self._is_due = True
+            self._report(_describe(self._damage, marks[DAMAGED_PHOTOS]))
+        if marks[UNCLEAN] and self._is_file:
             _LOGGER.warning("the store was not closed cleanly: it is checked in the background")
             self._is_due = True
 
@@ -80,16 +107,27 @@ class IntegrityCheck:
 
     async def run(self) -> None:
         """Check when it is due, until cancelled."""
-        while self._is_needed:
+        while True:
             try:
                 if self._is_due or await self._is_old():
                     await self.check()
+                else:
+                    await self.compare_again()
             except UnavailableError as error:
                 _LOGGER.warning("the store cannot be checked now: %s", error)
-            await asyncio.sleep(_LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REPAIR_SECONDS if self._damaged_photos else _LOOK_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def photo_damaged(self, sha256: str) -> None:
+        """Note a photo that was found to be damaged when it was read; it is compared again, and then reported."""
+        if len(self._damaged_photos) < _MAX_DAMAGED_PHOTOS and sha256 not in self._damaged_photos:
+            self._damaged_photos.add(sha256)
+            self._wake.set()
 
     async def check(self) -> str | None:
-        """Read the whole store once, and store the result.
+        """Read the whole store once; store and report the result.
 
         Returns:
             The damage; None if there is none.
@@ -97,44 +135,96 @@ class IntegrityCheck:
         Raises:
             UnavailableError: the store cannot be read now.
         """
-        damage = await self._damage()
+        self._damaged_photos.clear()
+        self._damage = await self._find_damage()
         self._is_due = False
+        damage = _describe(self._damage, len(self._damaged_photos))
         if damage is None:
             _LOGGER.info("the integrity check of the store found no damage")
-            await self._database.write(_passed, int(self._now().timestamp()))
-        else:
-            _LOGGER.error(_DAMAGED, damage)
-            await self._database.write(_put, DAMAGED, 1)
+            await self._database.write(_put, _CHECKED_AT, int(self._now().timestamp()))
+        elif self._damage is not None:
+            _LOGGER.error("the integrity check of the store failed: %s", damage)
+        await self._store_and_report()
         return damage
 
+    async def compare_again(self) -> None:
+        """Compare the photos again that are known to be damaged. Raises UnavailableError."""
+        if self._damaged_photos:
+            for sha256 in sorted(self._damaged_photos):
+                if await self._database.read(_photo_damage, self._cipher, sha256) is None:
+                    self._damaged_photos.discard(sha256)
+            if not self._damaged_photos:
+                _LOGGER.info("no photo in the store is damaged any more")
+            await self._store_and_report()
+
     @property
-    def _is_needed(self) -> bool:
+    def _is_file(self) -> bool:
         """Whether the store is a file; a database server checks its own."""
         return self._database.engine.dialect.name == "sqlite"
 
     async def _is_old(self) -> bool:
+        if not self._is_file:
+            return False
         checked_at = await self._database.read(read_counter, _CHECKED_AT)
         if checked_at is None:
             await self._database.write(_put, _CHECKED_AT, int(self._now().timestamp()))
             return False
         return self._now().timestamp() - checked_at > _INTERVAL.total_seconds()
 
-    async def _damage(self) -> str | None:
+    async def _store_and_report(self) -> None:
+        """Report the present damage, and store it for `facebridge doctor` and the next start."""
+        damaged = len(self._damaged_photos)
         try:
-            for table in await self._database.read(_table_names):
-                if (damage := await self._database.read(table_damage, table)) is not None:
-                    return damage
+            await self._database.write(_store_damage, is_damaged=self._damage is not None, damaged_photos=damaged)
+        finally:
+            # Also if the store cannot be written to, as on a failing disk.
+            self._report(_describe(self._damage, damaged))
+        await self._log_new_photos()
+
+    async def _log_new_photos(self) -> None:
+        """Name the persons of damaged photos, each photo once."""
+        self._logged_photos &= self._damaged_photos
+        for sha256 in sorted(self._damaged_photos - self._logged_photos):
+            self._logged_photos.add(sha256)
+            persons = await self._database.read(_persons_with, sha256)
+            _LOGGER.error(
+                "photo %s in the store is damaged and not sent: set the picture again of %s",
+                sha256[:12],
+                ", ".join(f"person {person_id} on terminal {sn}" for sn, person_id in persons) or "no person",
+            )
+
+    async def _find_damage(self) -> str | None:
+        """Return damage other than that of single photos, which are added to `_damaged_photos`."""
+        try:
+            if self._is_file:
+                for table in await self._database.read(_table_names):
+                    if (damage := await self._database.read(table_damage, table)) is not None:
+                        return damage
             after: str | None = ""
             while after is not None:
                 after, size, damaged = await self._database.read(_check_photos, self._cipher, after)
-                if damaged is not None:
-                    return damaged
+                self._damaged_photos.update(damaged)
+                if len(self._damaged_photos) > _MAX_DAMAGED_PHOTOS:
+                    return f"more than {_MAX_DAMAGED_PHOTOS:,} photos"
                 await asyncio.sleep(size / _BYTES_PER_SECOND)
         except UnavailableError as error:
             if is_damage(error.__cause__):
                 return str(error)
             raise
         return None
+
+
+def _describe(damage: str | None, damaged_photos: int) -> str | None:
+    """Return the damage and its remedy; None if there is none."""
+    if damage is not None:
+        return (
+            f"the store is damaged ({damage}): restore a backup (`facebridge restore FILE`); doors can be opened"
+            " meanwhile, person changes may fail"
+        )
+    if damaged_photos:
+        photos = f"{damaged_photos:,} photos in the store are" if damaged_photos > 1 else "1 photo in the store is"
+        return f"{photos} damaged and not sent: set the picture of these persons again; the log names them"
+    return None
 
 
 def read_counter(connection: Connection, name: str) -> int | None:
@@ -144,7 +234,7 @@ def read_counter(connection: Connection, name: str) -> int | None:
 
 
 def table_damage(connection: Connection, table: str) -> str | None:
-    """Check the structure of one table of SQLite and its indexes; return what is wrong."""
+    """Check the structure of one table of SQLite and its indexes; return the damage."""
     result = connection.execute(text(f"PRAGMA quick_check({table})")).scalar_one()
     return None if result == "ok" else f"table {table}"
 
@@ -154,30 +244,41 @@ def _table_names(connection: Connection) -> list[str]:
     return [name for name in inspect(connection).get_table_names() if name != PHOTO.name]
 
 
-def _check_photos(connection: Connection, cipher: PhotoCipher, after: str) -> tuple[str | None, int, str | None]:
+def _check_photos(connection: Connection, cipher: PhotoCipher, after: str) -> tuple[str | None, int, Sequence[str]]:
     """Compare some photos with their digests.
 
     Returns:
-        The last one (None: none is left), the number of bytes that were read, and the damage.
+        The last one (None: none is left), the number of bytes that were read, and those that are damaged.
     """
-    rows = connection.execute(select(PHOTO).where(PHOTO.c.sha256 > after).order_by(PHOTO.c.sha256).limit(_PHOTOS)).all()
-    for row in rows:
-        try:
-            jpeg = cipher.decrypt(row.jpeg, row.key_id)
-        except PhotoKeyError:
-            return row.sha256, 0, f"photo {row.sha256[:12]} cannot be decrypted"
-        if hashlib.sha256(jpeg).hexdigest() != row.sha256:
-            return row.sha256, 0, f"photo {row.sha256[:12]} differs from its digest"
-    return (rows[-1].sha256 if rows else None), sum(len(row.jpeg) for row in rows), None
+    query = select(PHOTO.c.sha256, func.length(PHOTO.c.jpeg)).where(PHOTO.c.sha256 > after)
+    rows = connection.execute(query.order_by(PHOTO.c.sha256).limit(_PHOTOS)).all()
+    damaged = [sha256 for sha256, _ in rows if _photo_damage(connection, cipher, sha256) is not None]
+    return (rows[-1].sha256 if rows else None), sum(size for _, size in rows), damaged
 
 
-def _was_unclean(connection: Connection) -> bool:
-    return read_counter(connection, UNCLEAN) is not None or read_counter(connection, DAMAGED) is not None
+def _photo_damage(connection: Connection, cipher: PhotoCipher, sha256: str) -> str | None:
+    """Return why a photo cannot be used; None if it is intact, or not there any more."""
+    try:
+        read_intact_photo(connection, cipher, sha256)
+    except (PhotoDamagedError, PhotoKeyError) as error:
+        return str(error)
+    return None
 
 
-def _passed(connection: Connection, now: int) -> None:
-    _put(connection, DAMAGED, None)
-    _put(connection, _CHECKED_AT, now)
+def _persons_with(connection: Connection, sha256: str) -> Sequence[tuple[str, str]]:
+    """Return SN and id of the first few persons with a photo."""
+    entry = PERSON_ENTRY.c
+    query = select(entry.sn, entry.person_id).where(entry.photo_sha256 == sha256).order_by(entry.sn, entry.person_id)
+    return [(row.sn, row.person_id) for row in connection.execute(query.limit(_LOGGED_PERSONS))]
+
+
+def _read_marks(connection: Connection) -> dict[str, int]:
+    return {name: read_counter(connection, name) or 0 for name in (UNCLEAN, DAMAGED, DAMAGED_PHOTOS)}
+
+
+def _store_damage(connection: Connection, *, is_damaged: bool, damaged_photos: int) -> None:
+    _put(connection, DAMAGED, 1 if is_damaged else None)
+    _put(connection, DAMAGED_PHOTOS, damaged_photos or None)
 
 
 def _put(connection: Connection, name: str, value: int | None) -> None:

@@ -50,6 +50,15 @@ async def test_a_good_store(tmp_path: Path, name: str) -> None:
     assert (await inspect(url)).codes == {"store_ok"}
 
 
+async def test_photos_that_are_known_to_be_damaged(tmp_path: Path) -> None:
+    url = await upgraded(f"sqlite:///{tmp_path}/store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("INSERT INTO counter (name, value) VALUES ('damaged_photos', 2)")
+    found = await inspect(url)
+    assert found.codes == {"store_ok", "store_photos_damaged"}
+    assert "2 photos" in found.of("store_photos_damaged").what
+
+
 async def test_an_older_schema_is_not_upgraded(tmp_path: Path) -> None:
     url = old_store(tmp_path / "store.db")
     before = (tmp_path / "store.db").read_bytes()

@@ -1,6 +1,7 @@
 """Syncs and removals of everyone are applied in short transactions, between which other changes have their turn."""
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.support.core import ManualClock
 from tests.support.waiting import until
 
 MANY = 8000
+JPEG = sample_photo(1, (64, 80))
+PHOTO = hashlib.sha256(JPEG).hexdigest()
 
 
 def stored_entries(number: int, first_revision: int, delivery: DeliveryState) -> list[PersonEntry]:
@@ -29,7 +32,7 @@ def stored_entries(number: int, first_revision: int, delivery: DeliveryState) ->
             sn="T1",
             person_id=f"p{index:05}",
             revision=first_revision + index,
-            person=Person(id=f"p{index:05}", name="Ann", photo="a" * 64),
+            person=Person(id=f"p{index:05}", name="Ann", photo=PHOTO),
             delivery=delivery,
             confirmed_revision=first_revision + index,
             status=0,
@@ -44,7 +47,7 @@ async def store_many(place: Path, delivery: DeliveryState = DeliveryState.CONFIR
     """Fill a new store with persons of T1."""
 
     def fill(connection: Connection) -> None:
-        add_photos(connection, PLAIN, {"a" * 64: sample_photo(1, (64, 80))})
+        add_photos(connection, PLAIN, {PHOTO: JPEG})
         queries.put_entries(connection, stored_entries(number, queries.next_revisions(connection, number), delivery))
 
     database = await Database.open(f"sqlite:///{place}/store.db")

@@ -1,5 +1,6 @@
 """Backups: made while other programs write, restored into either database, and never in part."""
 
+import hashlib
 import os
 import sqlite3
 from contextlib import closing
@@ -29,6 +30,7 @@ from tests.store.test_store_migrations import KEPT, put_back
 from tests.support.postgresql import PostgreSQL
 
 CIPHER = PhotoCipher([Secret(Fernet.generate_key().decode())])
+ENCRYPTED = hashlib.sha256(b"encrypted").hexdigest()
 
 
 def execute(connection: Connection, statement: str) -> None:
@@ -43,7 +45,7 @@ async def fill(url: str) -> None:
     """Fill every table: with the rows of an earlier version, and with an encrypted photo."""
     await put_back(url, KEPT[0])
     database = await Database.open(url)
-    await database.write(add_photos, CIPHER, {"e" * 64: b"encrypted"})
+    await database.write(add_photos, CIPHER, {ENCRYPTED: b"encrypted"})
     await database.close()
 
 
@@ -53,7 +55,7 @@ async def check(url: str, *, sent_again: bool) -> None:
     assert p1.person is not None
     assert p1.person.card == "0042"
     assert await database.read(read_photo, CIPHER, p1.person.photo) is not None
-    assert await database.read(read_photo, CIPHER, "e" * 64) == b"encrypted"
+    assert await database.read(read_photo, CIPHER, ENCRYPTED) == b"encrypted"
     assert p2.request is not None
     assert p2.request.request_id == "r2"
     if sent_again:

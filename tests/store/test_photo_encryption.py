@@ -1,5 +1,6 @@
 """Photos at rest: encryption, rotation of the key, and erasure."""
 
+import hashlib
 import logging
 import sqlite3
 from contextlib import closing
@@ -11,13 +12,14 @@ from sqlalchemy import Connection, select, update
 
 from bridge.model.secret import Secret
 from bridge.store.database import Database
-from bridge.store.errors import PhotoKeyError
+from bridge.store.errors import PhotoDamagedError, PhotoKeyError
 from bridge.store.photos import (
     PLAIN,
     PhotoCipher,
     PhotoRotation,
     add_photos,
     drop_unused_photos,
+    read_intact_photo,
     read_photo,
 )
 from bridge.store.photos import key_ids as stored_key_ids
@@ -27,8 +29,12 @@ OLD, NEW = (Secret(Fernet.generate_key().decode()) for _ in range(2))
 JPEG = b"\xff\xd8 a face, as plain as can be " * 500
 
 
+def digest(name: str) -> str:
+    return hashlib.sha256(JPEG + name.encode()).hexdigest()
+
+
 async def keep(database: Database, cipher: PhotoCipher, *names: str) -> None:
-    await database.write(add_photos, cipher, {name * 64: JPEG + name.encode() for name in names})
+    await database.write(add_photos, cipher, {digest(name): JPEG + name.encode() for name in names})
 
 
 async def key_ids(database: Database) -> set[str | None]:
@@ -42,7 +48,7 @@ def on_the_disk(file: Path) -> bytes:
 async def test_an_encrypted_photo_is_readable_but_not_on_the_disk(sqlite: Database, file: Path) -> None:
     cipher = PhotoCipher([NEW])
     await keep(sqlite, cipher, "a")
-    assert await sqlite.read(read_photo, cipher, "a" * 64) == JPEG + b"a"
+    assert await sqlite.read(read_photo, cipher, digest("a")) == JPEG + b"a"
     assert JPEG[:60] not in on_the_disk(file)
 
 
@@ -55,7 +61,7 @@ async def test_rotation_replaces_an_old_key_and_no_key(database: Database, store
     await rotation.run()
     assert await key_ids(database) == {cipher.key_id}
     for name in "abz":
-        assert await database.read(read_photo, PhotoCipher([NEW]), name * 64) == JPEG + name.encode()
+        assert await database.read(read_photo, PhotoCipher([NEW]), digest(name)) == JPEG + name.encode()
     await PhotoRotation(database, PhotoCipher([NEW])).require_keys()
 
 
@@ -81,25 +87,25 @@ async def test_a_changed_photo_is_reported_and_not_returned(
     await keep(database, cipher, "a", "b")
 
     def mangle(connection: Connection) -> None:
-        other = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "b" * 64)).scalar_one()
-        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=other[:-1] + b"\x00"))
+        other = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == digest("b"))).scalar_one()
+        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == digest("a")).values(jpeg=other[:-1] + b"\x00"))
 
     await database.write(mangle)
-    assert await database.read(read_photo, cipher, "a" * 64) is None
+    assert await database.read(read_photo, cipher, digest("a")) is None
     assert "changed or damaged" in caplog.text
     # The rotation leaves it as it is and continues.
     with caplog.at_level(logging.WARNING):
         await PhotoRotation(database, PhotoCipher([NEW, OLD])).run()
     assert "keeps its old key" in caplog.text
-    assert await database.read(read_photo, PhotoCipher([NEW]), "b" * 64) == JPEG + b"b"
+    assert await database.read(read_photo, PhotoCipher([NEW]), digest("b")) == JPEG + b"b"
 
 
 async def test_a_deleted_photo_is_erased_from_the_disk(sqlite: Database, file: Path) -> None:
     await keep(sqlite, PLAIN, "a")
     assert await sqlite.checkpoint()
     assert JPEG[:60] in on_the_disk(file)
-    assert await sqlite.write(drop_unused_photos, ["a" * 64])
-    assert not await sqlite.write(drop_unused_photos, ["b" * 64])
+    assert await sqlite.write(drop_unused_photos, [digest("a")])
+    assert not await sqlite.write(drop_unused_photos, [digest("b")])
     assert await sqlite.checkpoint()
     assert JPEG[:60] not in on_the_disk(file)
 
@@ -119,21 +125,23 @@ async def test_storing_a_damaged_photo_again_repairs_it(database: Database, ciph
     await keep(database, cipher, "a", "b")
 
     def damage(connection: Connection) -> None:
-        stored = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == "a" * 64)).scalar_one()
+        stored = connection.execute(select(PHOTO.c.jpeg).where(PHOTO.c.sha256 == digest("a"))).scalar_one()
         damaged = stored[:100] + bytes((stored[100] ^ 1,)) + stored[101:]
-        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == "a" * 64).values(jpeg=damaged))
+        connection.execute(update(PHOTO).where(PHOTO.c.sha256 == digest("a")).values(jpeg=damaged))
 
     await database.write(damage)
-    assert await database.read(read_photo, cipher, "a" * 64) != JPEG + b"a"
+    assert await database.read(read_photo, cipher, digest("a")) is None
+    with pytest.raises(PhotoDamagedError):
+        await database.read(read_intact_photo, cipher, digest("a"))
     await keep(database, cipher, "a", "b")
-    assert await database.read(read_photo, cipher, "a" * 64) == JPEG + b"a"
-    assert await database.read(read_photo, cipher, "b" * 64) == JPEG + b"b"
+    assert await database.read(read_photo, cipher, digest("a")) == JPEG + b"a"
+    assert await database.read(read_photo, cipher, digest("b")) == JPEG + b"b"
 
 
 async def test_storing_a_photo_whose_key_is_lost_encrypts_it_with_the_present_key(database: Database) -> None:
     await keep(database, PhotoCipher([OLD]), "a")
     await keep(database, PhotoCipher([NEW]), "a")
-    assert await database.read(read_photo, PhotoCipher([NEW]), "a" * 64) == JPEG + b"a"
+    assert await database.read(read_photo, PhotoCipher([NEW]), digest("a")) == JPEG + b"a"
 
 
 async def test_an_intact_photo_is_not_written_again(database: Database) -> None:

@@ -1,5 +1,6 @@
 """Queries about persons, syncs and final replies in a real store."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bridge.store import person_queries as queries
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN, add_photos, read_photo
 
+PHOTO = hashlib.sha256(b"jpeg").hexdigest()
 AT = datetime(2026, 11, 24, 8, 0, 0, 123000, tzinfo=UTC)
 ORIGIN = Origin(source="t", user="ann", response_topic="answers", correlation_data=b"\x00\xff", assured=False)
 REQUEST = RequestContext(command="setPerson", request_id="r1", origin=ORIGIN, received_at=12.5, boot_id="b")
@@ -25,7 +27,7 @@ PERSON = Person(
     name="Zoë 门",
     card="42",
     id_number="7",
-    photo="a" * 64,
+    photo=PHOTO,
     valid_from=1.5,
     valid_until=2e9,
     pass_count=0,
@@ -62,7 +64,7 @@ async def test_entries_come_back_as_they_were_put(database: Database) -> None:
     removal = entry(2, None)
 
     def put(connection: Connection) -> list[PersonEntry]:
-        add_photos(connection, PLAIN, {"a" * 64: b"jpeg"})
+        add_photos(connection, PLAIN, {PHOTO: b"jpeg"})
         queries.put_entries(connection, [full, removal])
         return queries.entries(connection, "T1", ["p1", None, "unknown"])
 
@@ -71,7 +73,7 @@ async def test_entries_come_back_as_they_were_put(database: Database) -> None:
     assert await database.read(queries.entry, "T2", "p1") is None
     assert await database.read(queries.pending_window, "T1", -1, -1, 10) == ([removal], [])
     assert await database.read(queries.page, "T1", "", 10) == [full]
-    assert await database.read(read_photo, PLAIN, "a" * 64) == b"jpeg"
+    assert await database.read(read_photo, PLAIN, PHOTO) == b"jpeg"
 
 
 async def test_a_person_without_its_photo_cannot_be_stored(database: Database) -> None:
@@ -98,14 +100,14 @@ async def test_many_at_once(database: Database) -> None:
 
 
 async def test_counts_distinguish_what_is_held_from_what_is_delivered(database: Database) -> None:
-    await database.write(add_photos, PLAIN, {"a" * 64: b""})
+    await database.write(add_photos, PLAIN, {PHOTO: b""})
     await database.write(
         queries.put_entries,
         [
             entry(1, "held", person=PERSON, delivery=DeliveryState.CONFIRMED),
             entry(2, "on its way", person=PERSON),
             entry(3, "unfit", person=PERSON, delivery=DeliveryState.REFUSED),
-            entry(4, "off", person=Person(id="off", name="Off", photo="a" * 64, enabled=False)),
+            entry(4, "off", person=Person(id="off", name="Off", photo=PHOTO, enabled=False)),
             entry(5, "gone", delivery=DeliveryState.REFUSED),
             entry(6, None),
             entry(7, "elsewhere", sn="T2"),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
 from bridge.core.admission import Admission, AdmissionServices
+from bridge.core.bridge_warnings import BridgeWarnings
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
@@ -154,6 +155,7 @@ def core_services(
         persons=PersonCommands(registry, events, clock, persons),
         desired_persons=persons,
         admission=Admission(registry, events, clock, services, admit="known"),
+        warnings=BridgeWarnings(events, clock),
     )
 
 
@@ -194,7 +196,8 @@ class Bridge:
             max_photo_bytes=10 * 1024 * 1024,
             client_suffix="5f1c",
         )
-        self.description = BridgeDescription(version="1.2.3", page_url=page_url, warnings=["the broker is embedded"])
+        self.description = BridgeDescription(version="1.2.3", page_url=page_url)
+        self.core.warnings.set("broker", "the broker is embedded")
         self.store_file: Path
         self.outbox: Outbox
         self.adapter: MqttAdapter

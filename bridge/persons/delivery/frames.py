@@ -88,7 +88,7 @@ class FrameWriter:
     async def _read(self, sha256: str) -> EscapedPhoto:
         jpeg = await self._load_photo(sha256)
         if jpeg is None:
-            raise UnsendableError("the person's photo is not in the store, or damaged there; set it again")
+            raise UnsendableError("photo: missing or damaged in the store; set the person's picture again")
         photo = escape_photo(b64encode(jpeg).decode())
         self._cache[sha256] = photo
         self._cached_length += len(photo)

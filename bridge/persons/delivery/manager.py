@@ -9,14 +9,15 @@ from typing import TypeGuard
 
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
-from bridge.model.events import TerminalConnected, TerminalDisconnected, TerminalForgotten
+from bridge.model.events import PhotoDamaged, TerminalConnected, TerminalDisconnected, TerminalForgotten
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter
 from bridge.persons.delivery.worker import DeliveryContext, DeliveryTimes, DeliveryWorker
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import Committed, PersonTransaction, TerminalAnswer
-from bridge.store.photos import read_photo
+from bridge.store.errors import PhotoDamagedError, PhotoKeyError
+from bridge.store.photos import read_intact_photo
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class DeliveryManager:
         context = transactions.context
         self._context = DeliveryContext(
             transactions=transactions,
-            frames=FrameWriter(lambda sha256: context.database.read(read_photo, context.cipher, sha256)),
+            frames=FrameWriter(self._load_photo),
             record=self._recorder.record,
             new_msgid=new_msgid,
             random=random,
@@ -152,6 +153,17 @@ class DeliveryManager:
         self._recorder.stop()
         if self._recording is not None:
             await asyncio.wait((self._recording,))
+
+    async def _load_photo(self, sha256: str) -> bytes | None:
+        """Return a stored photo; None if it is missing or damaged. Raises UnavailableError."""
+        context = self._transactions.context
+        try:
+            return await context.database.read(read_intact_photo, context.cipher, sha256)
+        except PhotoKeyError as error:
+            _LOGGER.warning("a photo cannot be read: %s", error)
+        except PhotoDamagedError:
+            context.events.publish(PhotoDamaged(at=context.clock.now(), sha256=sha256))
+        return None
 
     def _committed(self, committed: Committed) -> None:
         for sn in committed.counts:
