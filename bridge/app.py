@@ -49,7 +49,7 @@ from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
-from bridge.web.context import BridgeStatus, WebServices
+from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.server import WebServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -346,6 +346,7 @@ def _build_web(
         registry=core.registry,
         presses=core.presses,
         admission=core.admission,
+        person_commands=core.persons,
         person_service=core.desired_persons,
         events=core.events,
         verify=basis.verifier.verify,
@@ -357,7 +358,8 @@ def _build_web(
         store_reachable=store.database.reachable,
         queue_lengths=lambda: _queue_lengths(mqtt, terminals),
     )
-    return WebServer(basis.settings.web, services, status, core.clock, stall_detector)
+    limits = WebLimits(max_photo_bytes=basis.settings.photos.max_bytes)
+    return WebServer(basis.settings.web, services, status, core.clock, stall_detector, limits)
 
 
 def new_msgid() -> str:

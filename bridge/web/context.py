@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from bridge.core.admission import Admission
 from bridge.core.event_bus import EventBus
+from bridge.core.person_commands import PersonCommands
 from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
@@ -29,7 +30,8 @@ class WebServices:
     Attributes:
         registry: the known terminals.
         presses: carries presses out.
-        admission: knows the terminals that wait for approval.
+        admission: approves terminals, and knows those that wait for approval.
+        person_commands: carries person changes out.
         person_service: counts the persons of each terminal.
         events: published for rejected presses, and counted by the metrics.
         verify: verifies passwords and tokens in constant time.
@@ -40,6 +42,7 @@ class WebServices:
     registry: TerminalRegistry
     presses: Presses
     admission: Admission
+    person_commands: PersonCommands
     person_service: DesiredPersons
     events: EventBus
     verify: Verify
@@ -72,9 +75,17 @@ class WebLimits:
         body_seconds: for sending a body of some hundred bytes. A press that takes longer may be too old anyway.
         max_running_presses: presses that may run at once, as over MQTT; a client that disconnects does not end its
             press.
+        max_running_changes: changes of persons and terminals that may run at once.
+        max_uploads: persons with a photo that are in the memory at once, each with up to 2.5 times `max_photo_bytes`.
+        max_photo_bytes: of an incoming photo (`photos.max_bytes`).
+        upload_seconds: for sending a photo.
     """
 
     max_connections: int = 512
     request_seconds: float = 10.0
     body_seconds: float = 10.0
     max_running_presses: int = 1_000
+    max_running_changes: int = 100
+    max_uploads: int = 4
+    max_photo_bytes: int = 10 * 1024 * 1024
+    upload_seconds: float = 60.0

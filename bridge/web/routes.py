@@ -102,7 +102,7 @@ class RouteTable:
     """The declared routes of a server."""
 
     _routes: list[Route] = field(default_factory=list)
-    _of_handlers: dict[Handler, Route] = field(default_factory=dict)
+    _by_resource: dict[tuple[str, str], Route] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
@@ -110,29 +110,31 @@ class RouteTable:
     def add(self, routes: Iterable[Route], router: web.UrlDispatcher) -> None:
         """Declare routes and register their handlers."""
         for route in routes:
-            handler = _checked(route)
             self._routes.append(route)
-            self._of_handlers[handler] = route
             if route.method == "GET":
-                router.add_get(route.path, handler)
+                resource = router.add_get(route.path, route.handler).resource
             else:
-                router.add_route(route.method, route.path, handler)
+                resource = router.add_route(route.method, route.path, route.handler).resource
+            assert resource is not None
+            self._by_resource[resource.canonical, route.method] = route
 
-    def of(self, request: web.Request) -> Route | None:
-        """Return the declared route of a request."""
-        return self._of_handlers.get(request.match_info.handler)
+    def admit(self, request: web.Request) -> Route | None:
+        """Check role and query of a request for a declared route, and set its `QUERY`.
 
+        Returns:
+            The route; None for a path that is not declared.
 
-def _checked(route: Route) -> Handler:
-    """Return the handler that also checks role and query."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if route.role is not None:
-            require_role(request, route.role)
-        request[QUERY] = _read_query(request, route.query)
-        return await route.handler(request)
-
-    return handle
+        Raises:
+            RequestError: the user lacks the role, or the query is invalid.
+        """
+        resource = request.match_info.route.resource
+        method = "GET" if request.method == "HEAD" else request.method
+        route = None if resource is None else self._by_resource.get((resource.canonical, method))
+        if route is not None:
+            if route.role is not None:
+                require_role(request, route.role)
+            request[QUERY] = _read_query(request, route.query)
+        return route
 
 
 def _read_query(request: web.Request, parameters: tuple[QueryParameter, ...]) -> Mapping[str, Any]:

@@ -9,8 +9,10 @@ from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
 from bridge.core.clock import Clock, StallDetector
+from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError, shorten
 from bridge.net.listening import listen
+from bridge.web.api.changes import ChangeRoutes
 from bridge.web.api.log import LogRoutes
 from bridge.web.api.persons import PersonRoutes
 from bridge.web.api.presses import PressRoutes
@@ -31,8 +33,8 @@ and their presses arrive only when the client's kernel tries again."""
 _SEND_TIMEOUT_SECONDS = 30.0
 """Time in which a client must acknowledge some bytes of its response (TCP_USER_TIMEOUT)."""
 
-_STOP_PRESSES_SECONDS = 1.0
-"""Time that running presses have to end when the bridge stops; the whole bridge ends within five seconds."""
+_STOP_COMMANDS_SECONDS = 1.0
+"""Time that running commands have to end when the bridge stops; the whole bridge ends within five seconds."""
 _STOP_RESPONSES_SECONDS = 0.5
 """Time that clients then have to read their responses; aiohttp takes up to twice as long."""
 
@@ -63,7 +65,11 @@ class WebServer:
         self._stall = stall
         self._limits = limits or WebLimits()
         self._security = Security(settings, services.verify, clock)
-        self._presses = PressRoutes(services.presses, services.events, clock, self._limits)
+        replies = ReplyDispatcher(services.events, clock)
+        self._presses = PressRoutes(services.presses, replies, self._limits)
+        self._changes = ChangeRoutes(
+            services.person_commands, services.admission, services.registry, replies, self._limits
+        )
         self._health = HealthRoutes(status)
         app = web.Application(middlewares=[self._handle])
         self._router = app.router
@@ -71,6 +77,7 @@ class WebServer:
         for part in (
             TerminalRoutes(services.registry, services.person_service, services.admission),
             self._presses,
+            self._changes,
             PersonRoutes(services.registry, services.person_reader),
             LogRoutes(services.read_audit),
             self._health,
@@ -123,7 +130,9 @@ class WebServer:
         self._is_stopping = True
         for one in self._listening:
             one.close()
-        await self._presses.stop(_STOP_PRESSES_SECONDS)
+        async with asyncio.TaskGroup() as stopping:
+            stopping.create_task(self._presses.stop(_STOP_COMMANDS_SECONDS))
+            stopping.create_task(self._changes.stop(_STOP_COMMANDS_SECONDS))
         await self._health.stop()
         await self._runner.cleanup()
 
@@ -140,7 +149,7 @@ class WebServer:
         try:
             await self._security.check(request)
             if request.match_info.http_exception is None:
-                route = self._routes.of(request)
+                route = self._routes.admit(request)
                 body = None if route is None else route.body
                 admit_body(request, None if body is None else body.max_bytes)
             return await handler(request)

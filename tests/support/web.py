@@ -11,6 +11,7 @@ from bridge.config.settings import WebSettings
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.clock import Clock, StallDetector
 from bridge.core.event_bus import EventBus
+from bridge.core.person_commands import PersonCommands
 from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
@@ -115,6 +116,7 @@ class WebServerUnderTest:
                 registry=self.registry,
                 presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
                 admission=self.admission,
+                person_commands=PersonCommands(self.registry, self.events, self.clock, desired_persons),
                 person_service=desired_persons,
                 events=self.events,
                 verify=self._verify,

@@ -12,8 +12,14 @@ ENCODED_CHUNK_FACTOR = 8
 """How much longer a body can be with the encoding of chunks: each byte can be a chunk of six bytes."""
 
 
-async def read_json(request: web.Request, max_bytes: int, seconds: float) -> object:
+async def read_json(request: web.Request, max_bytes: int, seconds: float, *, accepted: str = JSON) -> object:
     """Return the JSON of a request's body; None for an empty one.
+
+    Args:
+        request: the request.
+        max_bytes: of the body.
+        seconds: for sending the body.
+        accepted: the content types that the route accepts, for a message.
 
     Raises:
         RequestError: the body is too large, too slow, incomplete, or of another type.
@@ -23,7 +29,7 @@ async def read_json(request: web.Request, max_bytes: int, seconds: float) -> obj
     if not body:
         return None
     if request.content_type != JSON:
-        raise RequestError(415, f"a body must be {JSON}", path=hdrs.CONTENT_TYPE)
+        raise RequestError(415, f"a body must be {accepted}", path=hdrs.CONTENT_TYPE)
     refuse_compressed(request)
     return decode_json(body, "body")
 

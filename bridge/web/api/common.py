@@ -7,9 +7,7 @@ from aiohttp import web
 from bridge.model.faults import FAULT_SCHEMA, InvalidError
 from bridge.model.json_schema import JsonSchema, output_schema, text
 from bridge.model.names import is_group_name, is_person_id, is_serial_number
-from bridge.model.origin import Origin
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, Outcome
-from bridge.web.authentication import USER
 from bridge.web.errors import RequestError
 from bridge.web.routes import QueryParameter, ResponseContent
 
@@ -51,11 +49,6 @@ def name_fault(part: str, name: str) -> str | None:
     """Return what is wrong with a variable part of a path; None if nothing is."""
     is_valid, rule = _NAME_RULES[part]
     return None if is_valid(name) else rule
-
-
-def origin_of(request: web.Request) -> Origin:
-    """Return the origin of a command that a request carries."""
-    return Origin(source=f"{request.method} {request.path}", user=request[USER].name)
 
 
 def text_parameter(name: str, description: str, *, longest: int = _MAX_SEARCH_LENGTH) -> QueryParameter:

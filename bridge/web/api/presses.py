@@ -1,34 +1,23 @@
 """`POST …/open` and `…/reboot` on a terminal or a group: a route for each urgent command of the core's table."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 
-from bridge.core.clock import Clock
 from bridge.core.command_definition import CommandDefinition, InvalidCommandError
 from bridge.core.commands import COMMANDS, OPEN
-from bridge.core.event_bus import EventBus
 from bridge.core.presses import Presses
-from bridge.core.replies import ReplyBuilder, ReplyDispatcher
-from bridge.core.tasks import BackgroundTasks
+from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import Open, Press, Reboot
-from bridge.model.faults import Fault
-from bridge.model.names import is_group_name, is_serial_number
-from bridge.model.origin import Origin
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary, Outcome, Reply
-from bridge.net.listening import wait_for_tasks
 from bridge.web.api.bodies import ENCODED_CHUNK_FACTOR, read_json
-from bridge.web.api.common import failure, origin_of, reply, summary
+from bridge.web.api.commands import CommandRequest, RunningCommands
+from bridge.web.api.common import failure, reply, summary
 from bridge.web.authentication import Role
 from bridge.web.connections import arrived_at
 from bridge.web.context import WebLimits
-from bridge.web.errors import RequestError, reply_response, summary_response
+from bridge.web.errors import reply_response, summary_response
 from bridge.web.routes import JSON, Handler, RequestBody, ResponseContent, Route
-
-_T = TypeVar("_T")
 
 MAX_BODY_BYTES = 4_096
 """As over MQTT. A `request_id` of 128 characters needs 1,536 bytes if every character is escaped."""
@@ -69,35 +58,22 @@ _GROUP_RESPONSES = {
 }
 """The responses to a press on a group, by status."""
 
-_NAME_RULE = "{} has 1 to 64 letters, digits, _ and -"
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The terminal or group in the path; neither if the path is malformed."""
-
-    sn: str | None = None
-    group: str | None = None
-
 
 class PressRoutes:
     """Routes that turn requests into presses, and the replies into responses."""
 
-    def __init__(self, presses: Presses, events: EventBus, clock: Clock, limits: WebLimits) -> None:
+    def __init__(self, presses: Presses, replies: ReplyDispatcher, limits: WebLimits) -> None:
         """Build the routes.
 
         Args:
             presses: carries presses out.
-            events: where replies to rejected presses are published, as other replies are.
-            clock: for the time of such replies.
+            replies: publishes replies to rejected presses, as other replies are.
             limits: of bodies and running presses.
         """
         self._presses = presses
-        self._replies = ReplyDispatcher(events, clock)
+        self._replies = replies
         self._limits = limits
-        self._tasks = BackgroundTasks()
-        self._running: set[asyncio.Task[Any]] = set()
-        self._stopping = False
+        self._running = RunningCommands(limits.max_running_presses, "presses")
 
     def routes(self) -> Iterator[Route]:
         """Return the routes."""
@@ -113,7 +89,7 @@ class PressRoutes:
                 yield Route(
                     method="POST",
                     path=f"/api/terminals/{{sn}}/{action}",
-                    handler=self._on_terminal(definition),
+                    handler=self._handler(definition),
                     summary=definition.description.partition(".")[0],
                     tag="terminals",
                     role=role,
@@ -123,7 +99,7 @@ class PressRoutes:
                 yield Route(
                     method="POST",
                     path=f"/api/groups/{{name}}/{action}",
-                    handler=self._on_group(definition),
+                    handler=self._handler(definition),
                     summary=f"{definition.description.partition('.')[0]} on every member at once",
                     tag="groups",
                     role=role,
@@ -133,92 +109,31 @@ class PressRoutes:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
-        self._stopping = True
-        await wait_for_tasks(self._running, grace_seconds)
-        await self._tasks.stop()
+        await self._running.stop(grace_seconds)
 
-    def _on_terminal(self, definition: CommandDefinition) -> Handler:
+    def _handler(self, definition: CommandDefinition) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            origin = origin_of(request)
-            sn = request.match_info["sn"]
-            if not is_serial_number(sn):
-                return self._invalid(definition, _Target(), origin, [Fault("sn", _NAME_RULE.format("an SN"))])
-            command = await self._read_command(request, definition, _Target(sn=sn), origin)
-            if isinstance(command, web.Response):
-                return command
-            press = self._presses.press(sn, command, origin, arrived_at(request))
-            return _response(await self._run(press, name=f"{definition.name} {sn}"))
+            target = CommandRequest.of(request, definition, self._replies)
+            press = await self._read(request, target)
+            return _response(await self._running.run(self._press(request, target, press), name=definition.name))
 
         return handle
 
-    def _on_group(self, definition: CommandDefinition) -> Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            origin = origin_of(request)
-            name = request.match_info["name"]
-            if not is_group_name(name):
-                faults = [Fault("group", _NAME_RULE.format("a group's name"))]
-                return self._invalid(definition, _Target(), origin, faults)
-            command = await self._read_command(request, definition, _Target(group=name), origin)
-            if isinstance(command, web.Response):
-                return command
-            press = self._presses.press_group(name, command, origin, arrived_at(request))
-            return _response(await self._run(press, name=f"{definition.name} group {name}"))
-
-        return handle
-
-    async def _read_command(
-        self, request: web.Request, definition: CommandDefinition, target: _Target, origin: Origin
-    ) -> Press | web.Response:
-        """Return the press of a request, or the response that rejects it.
-
-        Raises:
-            RequestError: the body cannot be read.
-        """
+    async def _read(self, request: web.Request, target: CommandRequest) -> Press:
+        """Return the press of a request. Raises RequestError if it is rejected."""
         try:
-            command = definition.build_from(
-                await read_json(request, MAX_BODY_BYTES, self._limits.body_seconds), target.sn or target.group or ""
-            )
+            value = await read_json(request, MAX_BODY_BYTES, self._limits.body_seconds)
         except InvalidCommandError as error:
-            return self._invalid(definition, target, origin, error.faults, error.request_id)
-        assert isinstance(command, Open | Reboot)
-        if self._stopping:
-            return self._unavailable(definition, target, origin, "the bridge is stopping", command.request_id)
-        if len(self._running) >= self._limits.max_running_presses:
-            message = f"{self._limits.max_running_presses} presses are running"
-            return self._unavailable(definition, target, origin, message, command.request_id)
-        return command
+            raise target.invalid(error.faults) from None
+        press = target.build(value)
+        assert isinstance(press, Open | Reboot)
+        self._running.check(target, press.request_id)
+        return press
 
-    async def _run(self, press: Coroutine[Any, Any, _T], *, name: str) -> _T:
-        # The press runs in its own task, because aiohttp cancels the handler when the client disconnects.
-        task = self._tasks.start(press, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        await asyncio.wait((task,))
-        if task.cancelled():
-            raise RequestError(503, "the bridge stopped before the terminal answered")
-        return task.result()
-
-    def _invalid(
-        self,
-        definition: CommandDefinition,
-        target: _Target,
-        origin: Origin,
-        faults: list[Fault] | tuple[Fault, ...],
-        request_id: str | None = None,
-    ) -> web.Response:
-        builder = self._builder(definition, target, request_id)
-        return reply_response(self._replies.publish(builder.invalid(faults, group=target.group), origin))
-
-    def _unavailable(
-        self, definition: CommandDefinition, target: _Target, origin: Origin, message: str, request_id: str | None
-    ) -> web.Response:
-        builder = self._builder(definition, target, request_id)
-        message += "; not carried out"
-        reply = builder.reply(Outcome.UNAVAILABLE, message=message, delivered=False, group=target.group)
-        return reply_response(self._replies.publish(reply, origin))
-
-    def _builder(self, definition: CommandDefinition, target: _Target, request_id: str | None) -> ReplyBuilder:
-        return self._replies.builder(definition.name, request_id, target.sn)
+    async def _press(self, request: web.Request, target: CommandRequest, press: Press) -> Reply | GroupSummary:
+        if target.group is not None:
+            return await self._presses.press_group(target.group, press, target.origin, arrived_at(request))
+        return await self._presses.press(target.target, press, target.origin, arrived_at(request))
 
 
 def _response(answer: Reply | GroupSummary) -> web.Response:
