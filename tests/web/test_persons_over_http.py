@@ -1,5 +1,6 @@
 """Persons over HTTP, with a real store: where they are, where not yet, and why."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import update
 
 from bridge.protocol.replies import TerminalReply
-from tests.persons.person_system import OTHER_PHOTO, PersonSystem, person, person_system, silent
+from bridge.store.tables import PHOTO as PHOTO_TABLE
+from tests.persons.person_system import OTHER_PHOTO, PHOTO, PersonSystem, person, person_system, silent
 from tests.support.web import WebServerUnderTest
 
 
@@ -116,3 +119,39 @@ async def test_what_does_not_exist_is_named(tmp_path: Path, path: str, status: i
     async with site(tmp_path) as (_, session):
         answer = await get(session, path, status)
     assert [one["path"] for one in answer["errors"]] == [fault]
+
+
+async def test_a_photo_is_sent_once_and_again_after_a_change(tmp_path: Path) -> None:
+    path = "/api/terminals/T1/persons/p1/photo"
+    async with site(tmp_path) as (system, session):
+        await system.set(person("p1"))
+        async with session.get(path) as response:
+            assert (response.status, response.content_type) == (200, "image/jpeg")
+            assert await response.read() == base64.b64decode(PHOTO)
+            assert response.headers["Cache-Control"] == "private, no-cache"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            etag = response.headers["ETag"]
+        for known, status in ((etag, 304), (f'"x", W/{etag}', 304), ("*", 304), ('"x"', 200), ("x", 200)):
+            async with session.get(path, headers={"If-None-Match": known}) as response:
+                assert response.status == status, known
+                assert response.headers["ETag"] == etag
+                assert (await response.read() == b"") == (status == 304)
+        async with session.head(path) as response:
+            assert (response.status, response.headers["ETag"]) == (200, etag)
+        await system.set(person("p1", photo=OTHER_PHOTO))
+        async with session.get(path, headers={"If-None-Match": etag}) as response:
+            assert (response.status, await response.read()) == (200, base64.b64decode(OTHER_PHOTO))
+            assert response.headers["ETag"] != etag
+
+
+async def test_a_photo_that_is_not_there_is_404(tmp_path: Path) -> None:
+    async with site(tmp_path) as (system, session):
+        await system.set(person("p1"))
+        await system.remove("p1")
+        for path, fault in (("T1/persons/p1", "id"), ("T1/persons/p9", "id"), ("T9/persons/p1", "sn")):
+            answer = await get(session, f"/api/terminals/{path}/photo", 404)
+            assert answer["errors"][0]["path"] == fault
+        await system.set(person("p2"))
+        await system.database.write(lambda connection: connection.execute(update(PHOTO_TABLE).values(key_id="lost")))
+        answer = await get(session, "/api/terminals/T1/persons/p2/photo", 404)
+        assert answer["errors"][0]["path"] == "photo"

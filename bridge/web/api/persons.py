@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.helpers import ETAG_ANY
 
 from bridge.core.registry import TerminalRegistry
 from bridge.model.json_schema import TIME, JsonSchema, count_schema, described, nullable, output_schema, text
@@ -135,6 +136,23 @@ class PersonRoutes:
             },
         )
 
+        yield Route(
+            method="GET",
+            path="/api/terminals/{sn}/persons/{id}/photo",
+            handler=self._photo,
+            summary="Return the photo that the terminal should have of a person",
+            tag="persons",
+            responses={
+                200: ResponseContent(
+                    description="the photo; its `ETag` changes with the photo",
+                    schema={"type": "string", "contentMediaType": "image/jpeg"},
+                    content_type="image/jpeg",
+                ),
+                304: ResponseContent(description="the photo is still that of `If-None-Match`", schema=None),
+                404: failure("the terminal, the person or the photo is not known"),
+            },
+        )
+
     async def _persons(self, request: web.Request) -> web.StreamResponse:
         query = request[QUERY]
         limit: int = query["limit"]
@@ -160,6 +178,12 @@ class PersonRoutes:
 
     async def _one_on_terminal(self, request: web.Request) -> web.StreamResponse:
         return json_response((await self._entry(request)).as_json())
+
+    async def _photo(self, request: web.Request) -> web.StreamResponse:
+        entry = await self._entry(request)
+        if entry.person is None:
+            raise RequestError(404, f"person {entry.person_id} is being removed and has no photo", path="id")
+        return await photo_response(request, self._reader, entry.person.photo)
 
     async def _entry(self, request: web.Request) -> PersonEntry:
         sn = self._known_sn(request)
@@ -199,6 +223,26 @@ class PersonRoutes:
             "online": known.connection is not None,
             "last_seen": None if known.last_seen is None else format_time(known.last_seen),
         }
+
+
+async def photo_response(request: web.Request, reader: PersonReader, sha256: str) -> web.StreamResponse:
+    """Return a photo, or 304 if the client has it already.
+
+    Raises:
+        RequestError: the photo is missing.
+        UnavailableError: the store cannot be read.
+    """
+    headers = {
+        hdrs.ETAG: f'"{sha256}"',
+        # A browser may keep it, and asks each time whether it is still this one. A proxy may not keep it.
+        hdrs.CACHE_CONTROL: "private, no-cache",
+    }
+    if any(etag.value in (sha256, ETAG_ANY) for etag in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    jpeg = await reader.photo(sha256)
+    if jpeg is None:
+        raise RequestError(404, "the photo is missing or damaged: set the person again with a photo", path="photo")
+    return web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
 
 
 def _state(entry: PersonEntry) -> dict[str, Any]:
