@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, select
 
 from bridge.model.faults import UnavailableError
 from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
-from bridge.store.errors import CommitUnknownError, describe, is_rolled_back, mapped_errors
+from bridge.store.errors import CommitUnknownError, is_rolled_back, mapped_errors
+from bridge.store.failure_messages import describe
 from bridge.store.tables import COUNTER
 from bridge.store.threads import call_on_loop, run_in_thread, settle, start_thread
 

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.model.faults import UnavailableError
+from bridge.store.failure_messages import describe, sqlite_code
 
 
 class StoreError(Exception):
@@ -72,17 +73,6 @@ class CommitUnknownError(UnavailableError):
         self.result = result
 
 
-_REASONS = {
-    "SQLITE_FULL": "the store is full: there is no space left on its disk",
-    "SQLITE_BUSY": "the store is locked by another program",
-    "SQLITE_LOCKED": "the store is locked by another program",
-    "SQLITE_IOERR": "the store's disk cannot be read or written",
-    "SQLITE_READONLY": "the store may not be written to",
-    "SQLITE_CANTOPEN": "the store's file or folder cannot be opened",
-    "SQLITE_PERM": "the store may not be opened",
-    "SQLITE_CORRUPT": "the store is damaged",
-    "SQLITE_NOTADB": "the store is damaged",
-}
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _CERTAINLY_NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -91,29 +81,20 @@ _CERTAINLY_NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
 def mapped_errors() -> Iterator[None]:
     """Raise UnavailableError in place of the errors of SQLAlchemy and the drivers.
 
-    The texts of those errors contain statements and values, so only the kind of the error is passed on.
+    The texts of those errors contain statements and values; `describe` leaves these out.
     """
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         # The errors of PostgreSQL contain the values of the statement, so they must not become the cause.
-        raise UnavailableError(describe(error)) from (error if _kind(error) else None)
+        raise UnavailableError(describe(error)) from (error if sqlite_code(error) else None)
     except OSError as error:
-        raise UnavailableError(f"the store cannot be reached ({error.strerror or type(error).__name__})") from error
-
-
-def describe(error: Exception) -> str:
-    """Return what failed, without statements and values."""
-    is_server_error = _kind(error) or getattr(_cause(error), "sqlstate", None)
-    if isinstance(error, OperationalError) and not is_server_error:
-        # The connection to the server broke, or none could be opened.
-        return f"the store cannot be reached ({_name(error)})"
-    return _REASONS.get(_kind(error), f"the store failed ({_name(error)})")
+        raise UnavailableError(describe(error)) from error
 
 
 def is_damage(error: BaseException | None) -> bool:
     """Return whether the cause of an UnavailableError is a damaged file."""
-    return isinstance(error, SQLAlchemyError | sqlite3.Error) and _kind(error) in _DAMAGED
+    return isinstance(error, SQLAlchemyError | sqlite3.Error) and sqlite_code(error) in _DAMAGED
 
 
 def is_rolled_back(error: Exception) -> bool:
@@ -123,18 +104,4 @@ def is_rolled_back(error: Exception) -> bool:
     error, such as a failed fsync, the file may contain a valid commit, which counts if the process dies now.
     PostgreSQL may have committed before the connection broke.
     """
-    return _kind(error) in _CERTAINLY_NOT_COMMITTED
-
-
-def _kind(error: Exception) -> str:
-    """Return SQLite's primary result code; the extended codes (`SQLITE_IOERR_WRITE`) only add the operation."""
-    name = getattr(_cause(error), "sqlite_errorname", None) or ""
-    return "_".join(name.split("_")[:2])
-
-
-def _name(error: Exception) -> str:
-    return type(_cause(error)).__name__
-
-
-def _cause(error: Exception) -> BaseException:
-    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return sqlite_code(error) in _CERTAINLY_NOT_COMMITTED

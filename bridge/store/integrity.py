@@ -209,7 +209,7 @@ class IntegrityCheck:
                 await asyncio.sleep(size / _BYTES_PER_SECOND)
         except UnavailableError as error:
             if is_damage(error.__cause__):
-                return str(error)
+                return "a part of its file cannot be read"
             raise
         return None
 
