@@ -1,5 +1,6 @@
 """The queries that show persons, in SQLite and in PostgreSQL."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,8 @@ PENDING, CONFIRMED, REFUSED = DeliveryState.PENDING, DeliveryState.CONFIRMED, De
 
 NAMES = {"1001": "Ada", "1002": "ÄNNE *", "1003": "J\\ürgen [x]?", "a.b": "x_y %"}
 
+P1, P2 = (hashlib.sha256(photo).hexdigest() for photo in (b"jpeg", b"other"))
+
 
 def entry(sn: str, person_id: str | None, revision: int, **details: Any) -> PersonEntry:
     name = NAMES.get(person_id or "")
@@ -27,7 +30,7 @@ def entry(sn: str, person_id: str | None, revision: int, **details: Any) -> Pers
         "sn": sn,
         "person_id": person_id,
         "revision": revision,
-        "person": None if name is None or person_id is None else Person(id=person_id, name=name, photo="p1"),
+        "person": None if name is None or person_id is None else Person(id=person_id, name=name, photo=P1),
         "delivery": PENDING,
         "confirmed_revision": None,
         "status": None,
@@ -38,7 +41,7 @@ def entry(sn: str, person_id: str | None, revision: int, **details: Any) -> Pers
 
 
 async def store(database: Database, *entries: PersonEntry) -> PersonReader:
-    await database.write(add_photos, PLAIN, {"p1": b"jpeg", "p2": b"other"})
+    await database.write(add_photos, PLAIN, {P1: b"jpeg", P2: b"other"})
     await database.write(person_queries.put_entries, entries)
     return PersonReader(database, PLAIN)
 
@@ -99,7 +102,7 @@ async def test_a_search_finds_parts_of_ids_and_names_in_any_case(database: Datab
 
 
 async def test_each_person_is_listed_once_with_the_newest_values(database: Database) -> None:
-    newest = Person(id="1001", name="Ada L.", photo="p2")
+    newest = Person(id="1001", name="Ada L.", photo=P2)
     reader = await store(
         database,
         entry("T1", "1001", 1, delivery=CONFIRMED),
