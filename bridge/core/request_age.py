@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bridge.core.clock import Clock
+from bridge.model.asked_at import CLOCKS_DIFFER
 from bridge.model.reply import format_time
+
+_CLOCK_TOLERANCE_SECONDS = 1.0
+"""Difference of two clocks from which a reply names them. Clocks that a time server sets differ by far less, and with
+the default deadline a press is `expired` if its sender's clock is 1.5 s behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class RequestAge:
     note: str
 
 
-def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | None, tolerance: float) -> RequestAge:
+def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | None, max_age: float) -> RequestAge:
     """Return the age of a request that the bridge handles now.
 
     Args:
@@ -28,7 +33,7 @@ def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | No
         measured_at: the earliest time (`Clock.boottime`) at which the request can have been made, as the bridge
             measured it; None if it could not.
         asked_at: the requester's time.
-        tolerance: the difference of the clocks in seconds from which the note names them.
+        max_age: seconds after which the request is not carried out.
     """
     if asked_at is None:
         return RequestAge(measured_at, "")
@@ -37,11 +42,11 @@ def request_age(clock: Clock, measured_at: float | None, asked_at: datetime | No
     # A time in the future counts as now: what the bridge measured is at least as old.
     requested_at = None if measured_at is None else min(measured_at, boottime - max(asked_seconds_ago, 0.0))
     measured_seconds_ago = 0.0 if measured_at is None else boottime - measured_at
-    if abs(asked_seconds_ago - measured_seconds_ago) <= tolerance:
+    if abs(asked_seconds_ago - measured_seconds_ago) <= min(_CLOCK_TOLERANCE_SECONDS, max_age):
         return RequestAge(requested_at, "")
     received = format_time(now - timedelta(seconds=measured_seconds_ago))
     note = (
-        f"asked_at is {format_time(asked_at)}, and the bridge's clock showed {received} when the broker took it: it "
-        "waited on the way, or the clocks differ"
+        f"asked_at is {format_time(asked_at)}, and the bridge's clock showed {received} when the request arrived: it"
+        f" waited on the way, or {CLOCKS_DIFFER}; set both with NTP, to within a second"
     )
     return RequestAge(requested_at, note)

@@ -10,7 +10,13 @@ from pathlib import Path
 from bridge import __version__
 from bridge.config.settings import Settings
 from bridge.doctor.broker import check_connection, check_protocol_5
-from bridge.doctor.clock import evaluate_audit_time, evaluate_clock, evaluate_timezone, is_synchronised
+from bridge.doctor.clock import (
+    evaluate_audit_time,
+    evaluate_clock,
+    evaluate_expired_presses,
+    evaluate_timezone,
+    is_synchronised,
+)
 from bridge.doctor.configuration import evaluate_configuration
 from bridge.doctor.findings import Area, Finding, make_finding
 from bridge.doctor.listening import Observations, listen
@@ -136,6 +142,7 @@ class DoctorRun:
         return [
             *evaluate_clock(synchronised=is_synchronised(), now=now, others=others),
             *evaluate_audit_time(now, newest_record),
+            *evaluate_expired_presses(inspection.differing_clocks if inspection is not None else 0),
             *evaluate_timezone(os.environ),
         ]
 

@@ -1,4 +1,4 @@
-"""The machine's clock and time zone. Persons' times and the audit depend on them; presses do not."""
+"""The machine's clock and time zone. Persons' times, the audit and presses with `asked_at` depend on them."""
 
 import ctypes
 import os
@@ -67,13 +67,26 @@ def evaluate_clock(*, synchronised: bool | None, now: datetime, others: Mapping[
         findings.append(
             make_finding(
                 "clock_unsynchronised",
-                "the kernel says that its clock is not synchronised: times in the audit, and persons' times, drift",
+                "the kernel says that its clock is not synchronised: times in the audit and persons' times drift, and"
+                " presses with asked_at are expired if their sender's clock is more than a second behind",
                 "run chrony or systemd-timesyncd (in a virtual machine or container: on its host)",
             )
         )
     if not findings:
         findings.append(make_finding("clock_ok", "the clock is synchronised"))
     return findings
+
+
+def evaluate_expired_presses(number: int) -> Iterator[Finding]:
+    """Report the presses that were `expired` and whose replies name two clocks."""
+    if number:
+        yield make_finding(
+            "clock_of_senders",
+            f"{number:,} presses of the last day were expired, and the time of their asked_at differs from this"
+            " machine's: the clocks of the senders (Home Assistant, Node-RED) differ, or the presses waited on the way",
+            "keep the clocks of the senders and of this machine within a second of each other with NTP; `facebridge"
+            " log` shows both times",
+        )
 
 
 def evaluate_audit_time(now: datetime, newest_record: datetime | None) -> Iterator[Finding]:

@@ -157,7 +157,13 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
     Area.CLOCK: {
         Level.OK: ["clock_ok"],
         Level.HINT: ["clock_unseen", "timezone_utc"],
-        Level.WARNING: ["clock_behind_audit", "clock_differs", "clock_unsynchronised", "timezone_unknown"],
+        Level.WARNING: [
+            "clock_behind_audit",
+            "clock_differs",
+            "clock_of_senders",
+            "clock_unsynchronised",
+            "timezone_unknown",
+        ],
     },
 }
 _ANY_AREA: Mapping[Level, Sequence[str]] = {Level.WARNING: ["check_failed", "check_unfinished"]}

@@ -31,6 +31,9 @@ ASKED_AT_SCHEMA: JsonSchema = {
 }
 """The schema of what `parse_asked_at` reads."""
 
+CLOCKS_DIFFER = "the clocks differ"
+"""In the message of an `expired` press that names two clocks; `facebridge doctor` counts such messages in the audit."""
+
 
 def parse_asked_at(value: object) -> datetime | None:
     """Return the time that decoded JSON holds, with an offset; None for null. Raises InvalidError."""

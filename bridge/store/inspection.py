@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, func, inspect, make_url, select
 
+from bridge.model.asked_at import CLOCKS_DIFFER
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
 from bridge.model.reply import Outcome
@@ -43,6 +44,7 @@ class StoreInspection:
         answered: the terminals that have ever answered, according to the audit and the persons.
         terminals: the known terminals that the configuration does not list.
         newest_record: the time of the audit's youngest record.
+        differing_clocks: the number of presses in the last day that were `expired` and whose reply names two clocks.
         server_time: the time of a database server.
     """
 
@@ -61,6 +63,7 @@ class StoreInspection:
     answered: frozenset[str] = frozenset()
     terminals: Sequence[Terminal] = ()
     newest_record: datetime | None = None
+    differing_clocks: int = 0
     server_time: datetime | None = None
 
 
@@ -135,8 +138,16 @@ def _inspect_content(connection: Connection, file: Path | None, cipher: PhotoCip
         answered=frozenset(sn for sn in answered if sn is not None),
         terminals=load_terminals(connection),
         newest_record=_aware(connection.execute(select(func.max(AUDIT.c.at))).scalar()),
+        differing_clocks=_differing_clocks(connection),
         server_time=None if file is not None else connection.execute(select(func.clock_timestamp())).scalar(),
     )
+
+
+def _differing_clocks(connection: Connection) -> int:
+    audit = AUDIT.c
+    query = select(func.count()).where(audit.at > datetime.now(UTC) - timedelta(days=1))
+    query = query.where(audit.outcome == Outcome.EXPIRED.value, audit.message.contains(CLOCKS_DIFFER))
+    return connection.execute(query).scalar_one()
 
 
 def _counts(connection: Connection, delivery: DeliveryState) -> dict[str, int]:

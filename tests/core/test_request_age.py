@@ -72,14 +72,18 @@ async def test_asked_at_makes_no_press_younger(system: PressSystem, measured: fl
     assert system.connection.frames == []
 
 
-@pytest.mark.parametrize(("asked", "measured"), [(3600.0, 0.0), (-3600.0, None), (-3600.0, DEADLINE + 1)])
-async def test_the_reply_names_both_clocks_if_they_differ_by_more_than_the_deadline(
+@pytest.mark.parametrize(
+    ("asked", "measured"),
+    [(3600.0, 0.0), (-3600.0, None), (-3600.0, DEADLINE + 1), (1.6, 0.0), (1.6, 0.5), (DEADLINE + 2.1, DEADLINE + 1)],
+)
+async def test_the_reply_names_both_clocks_if_they_differ_by_more_than_a_second(
     system: PressSystem, asked: float, measured: float | None
 ) -> None:
     reply = await system.press(asked_seconds_ago=asked, measured_seconds_ago=measured)
     assert reply.message is not None
     assert system.ago(asked).isoformat(timespec="milliseconds") in reply.message
     assert system.ago(measured or 0.0).isoformat(timespec="milliseconds") in reply.message
+    assert "within a second" in reply.message
 
 
 async def test_the_reply_names_no_clocks_if_they_agree(system: PressSystem) -> None:

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.clock import Clock
+from bridge.core.replies import ReplyBuilder
+from bridge.core.request_age import request_age
 from bridge.doctor.store import evaluate_filesystem, evaluate_store, filesystem_of
+from bridge.model.audit import AuditRecord
+from bridge.model.origin import Origin
+from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
+from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
 from tests.doctor.doctor_system import Findings, configuration_at, run_doctor
@@ -57,6 +64,18 @@ async def test_photos_that_are_known_to_be_damaged(tmp_path: Path) -> None:
     found = await inspect(url)
     assert found.codes == {"store_ok", "store_photos_damaged"}
     assert "2 photos" in found.of("store_photos_damaged").what
+
+
+async def test_presses_that_were_expired_because_the_clocks_differ_are_counted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    database = await Database.open(url)
+    clock = Clock()
+    note = request_age(clock, clock.boottime(), clock.now() - timedelta(seconds=2), 1.5).note
+    reply = ReplyBuilder("open", None, "T1", clock.boottime(), clock)
+    expired = [reply.reply(Outcome.EXPIRED, message=message) for message in (note, "reached the bridge too late")]
+    await StoredAudit(database).add([AuditRecord.of(one, Origin(source="test")) for one in expired])
+    await database.close()
+    assert (await inspect_store(url, [])).differing_clocks == 1
 
 
 async def test_an_older_schema_is_not_upgraded(tmp_path: Path) -> None:

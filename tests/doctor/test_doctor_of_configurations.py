@@ -10,7 +10,13 @@ import trustme
 import yaml
 
 from bridge.config.load import load_settings
-from bridge.doctor.clock import evaluate_audit_time, evaluate_clock, evaluate_timezone, is_synchronised
+from bridge.doctor.clock import (
+    evaluate_audit_time,
+    evaluate_clock,
+    evaluate_expired_presses,
+    evaluate_timezone,
+    is_synchronised,
+)
 from bridge.doctor.configuration import evaluate_configuration
 from bridge.net.passwords import hash_password
 from tests.support.bridge_process import configuration
@@ -139,6 +145,13 @@ def test_clocks() -> None:
     (ahead,) = evaluate_clock(synchronised=True, now=NOW, others={"the page": NOW - timedelta(seconds=90)})
     assert "90 s ahead of the clock of the page" in ahead.what
     assert is_synchronised() in (True, False, None)
+
+
+def test_presses_whose_senders_have_another_clock() -> None:
+    assert list(evaluate_expired_presses(0)) == []
+    (finding,) = evaluate_expired_presses(7)
+    assert finding.code == "clock_of_senders"
+    assert "7 presses" in finding.what
 
 
 def test_a_clock_set_back() -> None:
