@@ -50,6 +50,7 @@ from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
+from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.server import WebServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -352,6 +353,7 @@ def _build_web(
         verify=basis.verifier.verify,
         person_reader=PersonReader(store.database, store.cipher),
         read_audit=StoredAudit(store.database).page,
+        page=_build_page(basis, core, terminals),
     )
     status = BridgeStatus(
         broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
@@ -360,6 +362,18 @@ def _build_web(
     )
     limits = WebLimits(max_photo_bytes=basis.settings.photos.max_bytes)
     return WebServer(basis.settings.web, services, status, core.clock, stall_detector, limits)
+
+
+def _build_page(basis: _Basis, core: CoreServices, terminals: TerminalServer) -> PageServices:
+    settings = basis.settings.terminals
+    access = TerminalAccess(
+        port=lambda: terminals.port,
+        path=settings.path,
+        is_encrypted=settings.tls is not None,
+        username=settings.username,
+        password=settings.password,
+    )
+    return PageServices(core=core, terminal_access=access)
 
 
 def new_msgid() -> str:

@@ -13,6 +13,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.secret import Secret
 from bridge.persons.reading import PersonReader
+from bridge.web.page.context import PageServices
 
 Verify = Callable[[Secret, str], Awaitable[bool]]
 """Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
@@ -37,6 +38,7 @@ class WebServices:
         verify: verifies passwords and tokens in constant time.
         person_reader: reads the stored persons.
         read_audit: reads the log.
+        page: the services of the page; None: the server has only the API.
     """
 
     registry: TerminalRegistry
@@ -48,6 +50,7 @@ class WebServices:
     verify: Verify
     person_reader: PersonReader
     read_audit: ReadAudit
+    page: PageServices | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

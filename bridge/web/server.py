@@ -22,6 +22,7 @@ from bridge.web.connections import ConnectionFactory, add_common_headers, admit_
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.monitoring import HealthRoutes, MetricsRoutes
+from bridge.web.page.routes import PageRoutes
 from bridge.web.routes import Handler, RouteTable
 
 _LOGGER = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class WebServer:
             MetricsRoutes(services, status),
         ):
             self._routes.add(part.routes(), app.router)
+        self._page = None if services.page is None else PageRoutes(services.page, clock, app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
         self._connections: ConnectionFactory | None = None
         self._listening: list[asyncio.Server] = []
@@ -133,6 +135,8 @@ class WebServer:
         async with asyncio.TaskGroup() as stopping:
             stopping.create_task(self._presses.stop(_STOP_COMMANDS_SECONDS))
             stopping.create_task(self._changes.stop(_STOP_COMMANDS_SECONDS))
+            if self._page is not None:
+                stopping.create_task(self._page.stop(_STOP_COMMANDS_SECONDS))
         await self._health.stop()
         await self._runner.cleanup()
 
@@ -149,22 +153,31 @@ class WebServer:
         try:
             await self._security.check(request)
             if request.match_info.http_exception is None:
-                route = self._routes.admit(request)
-                body = None if route is None else route.body
-                admit_body(request, None if body is None else body.max_bytes)
+                admit_body(request, self._max_body_bytes(request))
             return await handler(request)
         except RequestError as error:
-            return error.response()
+            return self._error_response(request, error)
         except UnavailableError as error:
-            return RequestError(503, str(error)).response()
+            return self._error_response(request, RequestError(503, str(error)))
         except web.HTTPException as error:
-            return _route_error(request, error).response()
+            return self._error_response(request, _route_error(request, error))
         except ConnectionError:
             # The client has disconnected.
             raise
         except Exception:
             _LOGGER.exception("a request failed")
-            return RequestError(500, "the bridge failed; its log has the details").response()
+            return self._error_response(request, RequestError(500, "the bridge failed; its log has the details"))
+
+    def _max_body_bytes(self, request: web.Request) -> int | None:
+        """Return the size of the largest body that a route reads; None if it takes no body. Raises RequestError."""
+        route = self._routes.admit(request)
+        if route is not None:
+            return None if route.body is None else route.body.max_bytes
+        return None if self._page is None else self._page.max_body_bytes(request)
+
+    def _error_response(self, request: web.Request, error: RequestError) -> web.StreamResponse:
+        page = None if self._page is None else self._page.error(request, error)
+        return page or error.response()
 
 
 def _route_error(request: web.Request, error: web.HTTPException) -> RequestError:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -23,6 +23,17 @@ SECRETS = (
 """Files that users keep in a checkout, or could."""
 
 
+SOURCE = re.compile(r"bridge/.*\.py|bridge/web/page/.*\.(?:css|html|js|mo|svg)")
+"""The files of the package: the code, and what the page is made of."""
+
+
+def tracked(root: Path) -> list[str]:
+    """Return the files of the repository."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and (root / name).is_file()]
+
+
 def copied() -> set[str]:
     """Return what the Dockerfile uses of the context: files, and folders without a slash at the end."""
     text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
@@ -34,11 +45,9 @@ def copied() -> set[str]:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout in which a user has followed examples/broker, run the bridge and left more secrets."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in filter(None, tracked.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
+    for name in tracked(ROOT):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     broker = tmp_path / "examples" / "broker"
     subprocess.run(["./make-certificates", "broker", "192.0.2.7"], cwd=broker, check=True, capture_output=True)
     assert (broker / "authority" / "ca.key").is_file()
@@ -50,7 +59,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_a_build_gets_the_source_and_nothing_else(checkout: Path) -> None:
     files = {file.relative_to(checkout).as_posix() for file in checkout.rglob("*") if file.is_file()}
-    allowed = {name for name in files if name in copied() or re.fullmatch(r"bridge/.*\.py", name)}
+    allowed = {name for name in files if name in copied() or SOURCE.fullmatch(name)}
     assert set(sent_files(checkout)) == allowed
     assert not allowed & set(SECRETS)
     assert not [name for name in allowed if re.search(r"\.(?:key|pem|srl|csr|db|yaml)|passwords?$", name)]
@@ -59,9 +68,10 @@ def test_a_build_gets_the_source_and_nothing_else(checkout: Path) -> None:
 def test_the_build_gets_all_that_it_copies() -> None:
     rules = read_rules((ROOT / ".dockerignore").read_text())
     assert all(is_sent(name, rules) for name in copied())
-    package = [file for file in (ROOT / "bridge").rglob("*") if "__pycache__" not in file.parts]
+    package = {name for name in tracked(ROOT) if SOURCE.fullmatch(name)}
     # Folders too, for tools that skip excluded folders.
-    assert not [file for file in package if not is_sent(file.relative_to(ROOT).as_posix(), rules)]
+    package |= {str(parent) for name in package for parent in PurePosixPath(name).parents if parent.parts}
+    assert not [name for name in package if not is_sent(name, rules)]
 
 
 def test_the_wheel_contains_the_source_and_nothing_else(checkout: Path) -> None:
@@ -69,7 +79,8 @@ def test_the_wheel_contains_the_source_and_nothing_else(checkout: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."]
     subprocess.run([*command, "--wheel-dir", "made"], cwd=checkout, check=True, capture_output=True)
     (wheel,) = (checkout / "made").glob("*.whl")
-    package = {f"bridge/{file.relative_to(ROOT / 'bridge').as_posix()}" for file in (ROOT / "bridge").rglob("*.py")}
+    package = {name for name in tracked(ROOT) if SOURCE.fullmatch(name)}
+    assert {"bridge/web/page/templates/layout.html", "bridge/web/page/locale/zh_CN/LC_MESSAGES/page.mo"} <= package
     names = zipfile.ZipFile(wheel).namelist()
     metadata = re.compile(r"[^/]+\.dist-info/.+|[^/]+\.data/data/share/facebridge/requirements\.lock")
     assert {name for name in names if not metadata.fullmatch(name)} == package

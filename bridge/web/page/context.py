@@ -1,0 +1,39 @@
+"""The parts of the bridge that the page uses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.core.services import CoreServices
+from bridge.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalAccess:
+    """The settings to enter on a terminal so that it connects.
+
+    Attributes:
+        port: returns the port that the terminals' server listens on.
+        path: the path of its URL.
+        is_encrypted: whether it uses TLS.
+        username: the common user; None if each terminal has its own.
+        password: the common password, plain or as a hash.
+    """
+
+    port: Callable[[], int]
+    path: str
+    is_encrypted: bool
+    username: str | None
+    password: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageServices:
+    """The services behind the page.
+
+    Attributes:
+        core: the core's services: the same commands as over MQTT.
+        terminal_access: what a new terminal needs to connect.
+    """
+
+    core: CoreServices
+    terminal_access: TerminalAccess

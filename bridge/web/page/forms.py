@@ -1,0 +1,72 @@
+"""HTML forms: reading them with limits."""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from aiohttp import hdrs, web
+
+from bridge.web.errors import RequestError
+from bridge.web.routes import Handler
+
+MAX_FORM_BYTES = 16_384
+"""A form with every field of a person, without the photo, takes a few kilobytes."""
+
+_MAX_FIELDS = 200
+_BODY_SECONDS = 10.0
+
+
+class PageRouter:
+    """Adds the page's routes to a router, and knows which of them read a body."""
+
+    def __init__(self, router: web.UrlDispatcher) -> None:
+        self._router = router
+        self._max_bytes: dict[Handler, int] = {}
+
+    def get(self, path: str, handler: Handler) -> None:
+        """Add a route that reads no body."""
+        self._router.add_get(path, handler)
+
+    def post(self, path: str, handler: Handler, max_bytes: int = 8 * MAX_FORM_BYTES) -> None:
+        """Add a route that reads a body.
+
+        Args:
+            path: with variable parts as `{name}`.
+            handler: answers a request.
+            max_bytes: bytes that are parsed at most. With the encoding of chunks, each byte can take six.
+        """
+        self._max_bytes[handler] = max_bytes
+        self._router.add_post(path, handler)
+
+    def max_body_bytes(self, request: web.Request) -> int | None:
+        """Return the bytes that are parsed at most of a request's body; None if its route takes no body."""
+        return self._max_bytes.get(request.match_info.handler)
+
+
+async def read_form(request: web.Request) -> Mapping[str, str]:
+    """Return the fields of a form; of a repeated field, the values joined by commas.
+
+    Raises:
+        RequestError: the body is no form, is too large or too slow.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise RequestError(415, "a form must be application/x-www-form-urlencoded", path=hdrs.CONTENT_TYPE)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    raise RequestError(413, f"the form is too large: at most {MAX_FORM_BYTES} bytes are accepted")
+    except TimeoutError:
+        raise RequestError(408, f"the form did not arrive within {_BODY_SECONDS:.0f} s: send it again") from None
+    except web.RequestPayloadError:
+        raise RequestError(400, "the form is malformed") from None
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise RequestError(400, "the form is malformed") from None
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        fields[name] = f"{fields[name]},{value}" if name in fields else value
+    return fields

@@ -1,0 +1,199 @@
+"""Templates, and what they know of a request: language, theme, user and the relative path to the page's root."""
+
+import gzip
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from aiohttp import hdrs, web
+from markupsafe import Markup
+
+from bridge import __version__
+from bridge.core.clock import Clock
+from bridge.web.authentication import USER, User
+from bridge.web.page.assets import Assets, accepts_gzip
+from bridge.web.page.translations import LANGUAGES, choose_language, load_catalogs
+
+THEMES = ("auto", "light", "dark")
+
+LANGUAGE_COOKIE, THEME_COOKIE = "facebridge_language", "facebridge_theme"
+
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    # With no-referrer, browsers send `Origin: null` with forms, and the check of the origin refuses them.
+    "Referrer-Policy": "same-origin",
+    "Vary": "Accept, Accept-Encoding, Accept-Language, Cookie, HX-Request",
+}
+
+_MIN_COMPRESSED_BYTES = 1_000
+_COMPRESSION_LEVEL = 5
+"""A list of 50 terminals takes half a millisecond, and shrinks to a tenth."""
+
+CLOCK_HEADER = "X-Page-Clock"
+"""The bridge's clock (`Clock.boottime`) in milliseconds."""
+
+_ROOT_HEADER = "X-Page-Root"
+"""Scripts send the root of their page in it; the browser's address can have a prefix that the bridge does not know."""
+
+_ROOT = re.compile(r"\./|(?:\.\./){1,9}")
+
+_LOCAL_PATH = re.compile(r"(?:[A-Za-z0-9_.@-][A-Za-z0-9_.@/-]*)?(?:\?[A-Za-z0-9_.@~%&=+-]*)?")
+"""A path below the page's root, perhaps with a query. It cannot lead to another website."""
+
+
+class Renderer:
+    """Renders templates for requests."""
+
+    def __init__(self, assets: Assets, navigation: Sequence[tuple[str, str, str]], clock: Clock) -> None:
+        """Build the renderer.
+
+        Args:
+            assets: the static files.
+            navigation: name, path and label of each section.
+            clock: every response carries its time; with it scripts date presses.
+        """
+        self._clock = clock
+        self._assets = assets
+        self._navigation = navigation
+        self._environments = {language: self._environment(catalog) for language, catalog in load_catalogs().items()}
+
+    def page(self, request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
+        """Return a rendered template as a response.
+
+        Args:
+            request: the request.
+            template: the file's name in `templates`.
+            status: of the response.
+            values: variables of the template.
+        """
+        language = language_of(request)
+        root = root_of(request)
+        user: User | None = request.get(USER)
+        context = {
+            "root": root,
+            "language": language,
+            "languages": LANGUAGES,
+            "theme": theme_of(request),
+            "themes": THEMES,
+            "user": user,
+            "is_admin": user is not None and user.role == "admin",
+            "here": request.rel_url.raw_path.lstrip("/"),
+            "here_and_query": request.rel_url.raw_path_qs.lstrip("/"),
+            "navigation": self._navigation,
+            "version": __version__,
+            "is_partial": is_partial(request),
+            "url": lambda path="", **query: root + _path(path, query),
+            "asset": lambda name: root + self._assets.path(name),
+            **values,
+        }
+        text = self._environments[language].get_template(template).render(context)
+        return self._response(request, text, status)
+
+    def nothing(self) -> web.Response:
+        """Return an empty response, which shows that the bridge answers."""
+        return web.Response(status=204, headers={CLOCK_HEADER: self._time()})
+
+    def _response(self, request: web.Request, text: str, status: int) -> web.Response:
+        """Return HTML as a response, compressed if it is long and the client accepts that."""
+        body = text.encode()
+        headers = {**_HEADERS, CLOCK_HEADER: self._time()}
+        if len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(request):
+            body = gzip.compress(body, _COMPRESSION_LEVEL, mtime=0)
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=headers)
+
+    def _time(self) -> str:
+        return str(int(self._clock.boottime() * 1000))
+
+    def _environment(self, catalog: Any) -> jinja2.Environment:
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(str(files("bridge.web.page").joinpath("templates")))),
+            autoescape=True,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+            extensions=["jinja2.ext.i18n"],
+        )
+        environment.policies["ext.i18n.trimmed"] = True
+        # Methods of the extension, which jinja2's types do not show.
+        environment.install_gettext_translations(catalog, newstyle=True)  # type: ignore[attr-defined]
+        environment.filters["time"] = _time
+        environment.filters["segment"] = _segment
+        return environment
+
+
+def redirect(request: web.Request, path: str) -> web.Response:
+    """Return a redirect to a path below the page's root. It is relative, so it works behind any prefix."""
+    return web.Response(status=303, headers={**_HEADERS, hdrs.LOCATION: root_of(request) + path})
+
+
+def root_of(request: web.Request) -> str:
+    """Return the relative path to the page's root: `./`, `../` and so on.
+
+    It is relative to the request's path. In a part of a page it is relative to the page that the part is put into.
+    """
+    of_document = request.headers.get(_ROOT_HEADER, "")
+    if is_partial(request) and _ROOT.fullmatch(of_document):
+        return of_document
+    depth = request.rel_url.raw_path.count("/") - 1
+    return "../" * depth or "./"
+
+
+def is_partial(request: web.Request) -> bool:
+    """Return whether a script asks for a part of the page that it puts in place."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def language_of(request: web.Request) -> str:
+    """Return the language of the response to a request."""
+    return choose_language(request.cookies.get(LANGUAGE_COOKIE), request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+
+
+def theme_of(request: web.Request) -> str:
+    """Return the theme that the user has chosen, `auto` by default."""
+    theme = request.cookies.get(THEME_COOKIE, "auto")
+    return theme if theme in THEMES else "auto"
+
+
+def local_path(path: str) -> str:
+    """Return a path below the page's root, or the root for anything else."""
+    return path if _LOCAL_PATH.fullmatch(path) and ".." not in path and "//" not in path else ""
+
+
+def _path(path: str, query: Mapping[str, Any]) -> str:
+    pairs = [f"{quote(name)}={quote(str(value), safe='')}" for name, value in query.items() if value not in (None, "")]
+    return path + ("?" + "&".join(pairs) if pairs else "")
+
+
+def _segment(value: object) -> str:
+    """Return a value as one segment of a path."""
+    return quote(str(value), safe="")
+
+
+def _time(at: datetime | None) -> str:
+    """Return a time element: the server's local time, which a script turns into a relative time."""
+    if at is None:
+        return "–"
+    local = at.astimezone()
+    shown = local.strftime("%Y-%m-%d %H:%M:%S")
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), shown)

@@ -1,0 +1,87 @@
+"""The page's routes and its error pages."""
+
+from collections.abc import Mapping
+
+from aiohttp import hdrs, web
+
+from bridge.core.clock import Clock
+from bridge.web.authentication import USER
+from bridge.web.errors import RequestError
+from bridge.web.page.assets import Assets
+from bridge.web.page.buttons import Buttons
+from bridge.web.page.context import PageServices
+from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.pending import PendingPages
+from bridge.web.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Renderer, local_path, redirect
+from bridge.web.page.terminals import TerminalPages
+from bridge.web.page.translations import LANGUAGES, noop
+
+_NOT_PAGES = ("/api/", "/healthz", "/readyz", "/metrics")
+"""Paths for programs: their errors are JSON for everyone."""
+
+_COOKIE_SECONDS = 365 * 24 * 3600
+
+NAVIGATION = (("terminals", "", noop("Terminals")),)
+"""Name, path and label of each section."""
+
+_HEADINGS: Mapping[int, str] = {
+    400: noop("This request is not valid"),
+    401: noop("Sign in"),
+    403: noop("Not allowed"),
+    404: noop("Not found"),
+    429: noop("Too many wrong logins"),
+    503: noop("Not possible now"),
+}
+_OTHER_HEADING = noop("This did not work")
+
+
+class PageRoutes:
+    """All routes of the page."""
+
+    def __init__(self, services: PageServices, clock: Clock, router: web.UrlDispatcher) -> None:
+        """Build the page and add its routes."""
+        self._assets = Assets()
+        self._renderer = Renderer(self._assets, NAVIGATION, clock)
+        self._buttons = Buttons(clock)
+        self._router = PageRouter(router)
+        self._router.get("/live", self._live)
+        self._router.post("/preferences", self._set_preferences)
+        self._assets.add_to(self._router)
+        TerminalPages(services, self._renderer, self._buttons).add_to(self._router)
+        PendingPages(services, self._renderer).add_to(self._router)
+
+    def max_body_bytes(self, request: web.Request) -> int | None:
+        """Return the size of the largest body that a route reads; None if it takes no body."""
+        return self._router.max_body_bytes(request)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more presses, and cancel those that still run after `grace_seconds`."""
+        await self._buttons.stop(grace_seconds)
+
+    def error(self, request: web.Request, error: RequestError) -> web.Response | None:
+        """Return the page for an error; None if the client is a program, which reads JSON."""
+        if request.path.startswith(_NOT_PAGES) or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+            return None
+        heading = _HEADINGS.get(error.status, _OTHER_HEADING)
+        allow_back = request.method == hdrs.METH_GET and USER in request
+        response = self._renderer.page(
+            request, "error.html", error.status, heading=heading, message=error.message, allow_back=allow_back
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    async def _live(self, _request: web.Request) -> web.StreamResponse:
+        return self._renderer.nothing()
+
+    async def _set_preferences(self, request: web.Request) -> web.StreamResponse:
+        form = await read_form(request)
+        response = redirect(request, local_path(form.get("back", "")))
+        for name, value, allowed in (
+            (LANGUAGE_COOKIE, form.get("language"), tuple(LANGUAGES)),
+            (THEME_COOKIE, form.get("theme"), THEMES),
+        ):
+            if value in allowed:
+                # Without a path, the cookie holds for this path's folder: the page's root, behind any prefix.
+                cookie = f"{name}={value}; Max-Age={_COOKIE_SECONDS}; HttpOnly; SameSite=Lax"
+                response.headers.add(hdrs.SET_COOKIE, cookie)
+        return response

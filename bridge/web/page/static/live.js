@@ -1,0 +1,172 @@
+// Keeps the page current: says whether it is live, refreshes the parts marked with data-live, shows relative times,
+// and opens confirmations in the dialog. Without this script every link and form works too.
+
+const body = document.body;
+const language = document.documentElement.lang;
+const status = document.getElementById("live");
+const dialog = document.getElementById("dialog");
+
+// The bridge sends a heartbeat at least this often; without one the page is not live.
+const SILENCE_MS = 6000;
+const POLL_MS = 2000;
+const REFRESH_MS = 700;
+
+let contactAt = 0;
+let contactTime = null;
+let isLive = null;
+let source = null;
+let refreshAt = 0;
+let refreshTimer = 0;
+
+function contact() {
+  contactAt = performance.now();
+  contactTime = new Date();
+  showLive();
+}
+
+function showLive() {
+  const now = contactAt > 0 && performance.now() - contactAt < SILENCE_MS;
+  if (now !== isLive) {
+    isLive = now;
+    status.hidden = false;
+    status.dataset.state = now ? "yes" : contactTime ? "no" : "wait";
+    const time = contactTime && contactTime.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+    status.textContent = now ? body.dataset.textLive
+      : time ? body.dataset.textNotLive.replace("{time}", time) : body.dataset.textConnecting;
+  }
+  showPresses();
+}
+
+// Presses are possible only while the page is live: its state may be wrong otherwise.
+function showPresses() {
+  for (const element of document.querySelectorAll("[data-press]")) {
+    if (element instanceof HTMLButtonElement) {
+      if (!element.closest(".htmx-request")) element.disabled = !isLive || element.dataset.press === "used";
+    } else if (isLive) element.removeAttribute("aria-disabled");
+    else element.setAttribute("aria-disabled", "true");
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-press]");
+  if (link && !isLive) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+  if (event.target.closest("[data-close]") && dialog.open) {
+    event.preventDefault();
+    dialog.close();
+  }
+}, true);
+
+// The last text of each part, by URL: the same text changes nothing.
+const shown = new Map();
+
+// Refreshes the parts that show the bridge's state. A focused field and what is typed there stay.
+async function refresh() {
+  refreshTimer = 0;
+  refreshAt = performance.now();
+  let reached = false;
+  const parts = [...document.querySelectorAll("[data-live]")];
+  const urls = parts.map((part) => part.dataset.live || location.pathname + location.search);
+  if (!parts.length) { parts.push(null); urls.push(body.dataset.root + "live"); }
+  for (const [index, part] of parts.entries()) {
+    try {
+      const response = await fetch(urls[index], { headers: { "HX-Request": "true", "X-Page-Root": body.dataset.root } });
+      if (!response.ok) continue;
+      readClock(response.headers);
+      const text = await response.text();
+      reached = true;
+      if (part?.isConnected && shown.get(urls[index]) !== text) {
+        shown.set(urls[index], text);
+        await htmx.swap({ sourceElement: part, target: part, text, swap: "outerMorph" });
+      }
+    } catch { /* The bridge is away: `showLive` says so. */ }
+  }
+  if (reached) contact();
+}
+
+function refreshSoon() {
+  if (refreshTimer || document.hidden) return;
+  refreshTimer = setTimeout(refresh, Math.max(0, refreshAt + REFRESH_MS - performance.now()));
+}
+
+// Browsers allow six connections to a host, so a hidden tab closes its stream.
+function listen() {
+  source?.close();
+  source = null;
+  if (document.hidden) return;
+  refreshSoon();
+  if (!body.dataset.eventTypes) return;
+  source = new EventSource(body.dataset.events);
+  const heard = (event) => {
+    contact();
+    if (event.type !== "heartbeat") refreshSoon();
+  };
+  for (const type of body.dataset.eventTypes.split(" ")) source.addEventListener(type, heard);
+  source.addEventListener("heartbeat", heard);
+}
+
+setInterval(() => {
+  showLive();
+  showTimes();
+  // The stream is silent, because a proxy buffers it or the bridge is away: ask instead.
+  if (!document.hidden && performance.now() - Math.max(contactAt, refreshAt) >= POLL_MS) refreshSoon();
+}, 1000);
+
+document.addEventListener("visibilitychange", listen);
+addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+
+// Relative times, such as "5 minutes ago"; the exact time stays as the title.
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+
+function showTimes() {
+  for (const element of document.querySelectorAll("time[datetime]:not([data-exact])")) {
+    const at = new Date(element.dateTime);
+    const seconds = (at - Date.now()) / 1000;
+    const size = Math.abs(seconds);
+    const text = size < 60 ? relative.format(Math.round(seconds), "second")
+      : size < 3600 ? relative.format(Math.round(seconds / 60), "minute")
+      : size < 86400 ? relative.format(Math.round(seconds / 3600), "hour")
+      : size < 86400 * 30 ? relative.format(Math.round(seconds / 86400), "day") : exact.format(at);
+    if (element.textContent !== text) element.textContent = text;
+    element.title = exact.format(at);
+  }
+}
+
+// The bridge's clock minus the browser's, never more than that: each response was sent before it arrived here. The
+// largest difference is the best one. With it a press is never dated too late, so a delayed request opens no door.
+let clockDifference = -Infinity;
+
+function readClock(headers) {
+  const time = Number(headers.get("X-Page-Clock") || NaN);
+  if (time) clockDifference = Math.max(clockDifference, time - performance.now());
+}
+
+document.addEventListener("htmx:before:response", (event) => readClock(event.detail.ctx.response.headers));
+document.addEventListener("htmx:config:request", (event) => {
+  if (event.target.closest?.("form[data-dated]") && Number.isFinite(clockDifference)) {
+    event.detail.ctx.request.body.set("pressed", String(Math.floor(performance.now() + clockDifference)));
+  }
+});
+
+document.addEventListener("htmx:after:swap", (event) => {
+  if (event.detail.ctx?.target === dialog.firstElementChild && !dialog.open) dialog.showModal();
+  showTimes();
+  showPresses();
+});
+dialog.addEventListener("close", () => { dialog.firstElementChild.replaceChildren(); });
+
+// A request that failed is never repeated: the page says that the outcome is unknown.
+document.addEventListener("htmx:error", (event) => {
+  const form = event.target.closest?.("form[data-dated]");
+  if (!form) return;
+  form.querySelector("[data-unknown]").hidden = false;
+  for (const button of form.querySelectorAll("button[data-press]")) button.dataset.press = "used";
+  showPresses();
+});
+
+showLive();
+showTimes();
+listen();

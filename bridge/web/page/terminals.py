@@ -1,0 +1,281 @@
+"""The list of terminals, one terminal, and the buttons Open, Restart and Send again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from bridge.core.ports import PersonCommand
+from bridge.core.registry import KnownTerminal
+from bridge.model.commands import Forget, Open, Reboot, SyncPersons
+from bridge.model.origin import Origin
+from bridge.model.reply import Outcome, Reply
+from bridge.model.terminal import PersonCounts, TerminalOrigin
+from bridge.web.authentication import Role, require_role
+from bridge.web.connections import arrived_at
+from bridge.web.errors import RequestError
+from bridge.web.page.buttons import Buttons, UnusableButtonError
+from bridge.web.page.context import PageServices
+from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, describe_outcome, tone_of
+from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.translations import noop
+
+PAGE_SIZE = 50
+"""Terminals on a page. A single page of 10,000 rows took 24 s on a throttled phone."""
+
+_MAX_QUERY_CHARACTERS = 100
+
+STATES = {
+    "": noop("All"),
+    "online": noop("Online"),
+    "offline": noop("Offline"),
+    "pending": noop("With pending changes"),
+    "refused": noop("With refused changes"),
+}
+"""The filters of the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """A button of a terminal: who may press it, and the words of its confirmation."""
+
+    role: Role
+    title: str
+    question: str
+    button: str
+    busy: str
+    needs_connection: bool = True
+
+
+ACTIONS = {
+    "open": _Action(
+        "operator", noop("Open %(name)s?"), noop("The door opens at once."), noop("Open %(name)s"), noop("Opening…")
+    ),
+    "reboot": _Action(
+        "admin",
+        noop("Restart %(name)s?"),
+        noop("The terminal is offline while it restarts."),
+        noop("Restart %(name)s"),
+        noop("Restarting…"),
+    ),
+    "sync": _Action(
+        "admin",
+        noop("Send everything to %(name)s again?"),
+        noop("The bridge sends every person of this terminal again, refused changes included."),
+        noop("Send again"),
+        noop("Storing…"),
+        needs_connection=False,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalRow:
+    """A terminal as the list shows it."""
+
+    sn: str
+    title: str
+    area: str | None
+    groups: Sequence[str]
+    is_online: bool
+    address: str | None
+    since: datetime | None
+    last_seen: datetime | None
+    counts: PersonCounts
+    last_reply: Reply | None
+    is_configured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over all terminals."""
+
+    known: int
+    online: int
+    pending: int
+    refused: int
+
+
+class TerminalPages:
+    """Pages about terminals."""
+
+    def __init__(self, services: PageServices, renderer: Renderer, buttons: Buttons) -> None:
+        self._core = services.core
+        self._renderer = renderer
+        self._buttons = buttons
+
+    def add_to(self, router: PageRouter) -> None:
+        """Add the routes."""
+        router.get("/", self._list)
+        router.get("/terminals/{sn}", self._detail)
+        for name in ACTIONS:
+            router.get(f"/terminals/{{sn}}/{name}", self._confirmation(name))
+            router.post(f"/terminals/{{sn}}/{name}", self._press(name))
+        router.get("/terminals/{sn}/result", self._result)
+        router.get("/terminals/{sn}/forget", self._confirm_forget)
+        router.post("/terminals/{sn}/forget", self._forget)
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        state = request.query.get("state", "")
+        query = request.query.get("q", "").strip()[:_MAX_QUERY_CHARACTERS]
+        number = page_number(request)
+        if state not in STATES:
+            state = ""
+        found = self._matching(state, query.casefold())
+        last = max((len(found) - 1) // PAGE_SIZE + 1, 1)
+        number = min(number, last)
+        shown = found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        values: dict[str, Any] = {
+            "rows": [self.row(known) for known in shown],
+            "totals": self._totals(),
+            "pending": self._core.admission.pending,
+            "state": state,
+            "states": STATES,
+            "query": query,
+            "number": number,
+            "last": last,
+            "found": len(found),
+        }
+        template = "_terminals.html" if is_partial(request) else "terminals.html"
+        return self._renderer.page(request, template, **names(), **values)
+
+    async def _detail(self, request: web.Request) -> web.StreamResponse:
+        row = self.row(self.known(request))
+        template = "_terminal.html" if is_partial(request) else "terminal.html"
+        return self._renderer.page(request, template, row=row, **names())
+
+    def _confirmation(self, name: str) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            require_role(request, ACTIONS[name].role)
+            row = self.row(self.known(request))
+            return self._show_confirmation(request, name, row)
+
+        return handle
+
+    def _show_confirmation(self, request: web.Request, name: str, row: TerminalRow) -> web.Response:
+        template = "_confirm.html" if is_partial(request) else "confirm.html"
+        token = self._buttons.issue(f"{name} {row.sn}")
+        return self._renderer.page(request, template, row=row, action=ACTIONS[name], name=name, token=token)
+
+    def _press(self, name: str) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            user = require_role(request, ACTIONS[name].role)
+            row = self.row(self.known(request))
+            form = await read_form(request)
+            try:
+                press = self._buttons.read(f"{name} {row.sn}", form.get("token", ""), form.get("pressed", ""))
+            except UnusableButtonError:
+                return self._show_outcome(request, name, row, None)
+            origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+            requested_at = min(arrived_at(request), press.pressed_at)
+            reply = await self._buttons.run(press, lambda: self._carry_out(name, row.sn, origin, requested_at))
+            if is_partial(request):
+                return self._show_outcome(request, name, row, reply)
+            return redirect(request, f"terminals/{row.sn}/result?button={press.token}&name={name}")
+
+        return handle
+
+    async def _carry_out(self, name: str, sn: str, origin: Origin, requested_at: float) -> Reply:
+        if name == "sync":
+            command = PersonCommand(change=SyncPersons(), origin=origin, sn=sn)
+            (replies,) = await self._core.persons.change([command])
+            assert isinstance(replies, Sequence)
+            return replies[0]
+        press = Open() if name == "open" else Reboot()
+        return await self._core.presses.press(sn, press, origin, requested_at)
+
+    async def _result(self, request: web.Request) -> web.StreamResponse:
+        """Show what a button has done. Reloading the page does nothing again."""
+        row = self.row(self.known(request))
+        name = request.query.get("name", "")
+        if name not in ACTIONS:
+            raise RequestError(404, "unknown path")
+        result = self._buttons.result(request.query.get("button", ""))
+        return self._show_outcome(request, name, row, None if result is None else await result)
+
+    def _show_outcome(self, request: web.Request, name: str, row: TerminalRow, reply: Reply | None) -> web.Response:
+        template = "_outcome.html" if is_partial(request) else "outcome.html"
+        outcome = None if reply is None or reply.sn != row.sn else describe_outcome(reply)
+        return self._renderer.page(request, template, row=row, name=name, reply=reply, outcome=outcome)
+
+    async def _confirm_forget(self, request: web.Request) -> web.StreamResponse:
+        require_role(request, "admin")
+        return self._renderer.page(request, "forget.html", row=self.row(self.known(request)), message=None)
+
+    async def _forget(self, request: web.Request) -> web.StreamResponse:
+        user = require_role(request, "admin")
+        row = self.row(self.known(request))
+        await read_form(request)
+        origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+        reply = await self._core.admission.forget(Forget(sn=row.sn), origin)
+        if reply.outcome is Outcome.OK and reply.message is None:
+            return redirect(request, "")
+        return self._renderer.page(request, "forget.html", row=row, message=reply.message)
+
+    def known(self, request: web.Request) -> KnownTerminal:
+        """Return the terminal in a request's path. Raises RequestError."""
+        known = self._core.registry.get(request.match_info["sn"])
+        if known is None:
+            raise RequestError(404, noop("This terminal is not known."), path="sn")
+        return known
+
+    def row(self, known: KnownTerminal) -> TerminalRow:
+        """Return a terminal as pages show it."""
+        connection, terminal = known.connection, known.terminal
+        return TerminalRow(
+            sn=terminal.sn,
+            title=terminal.title,
+            area=terminal.area,
+            groups=terminal.groups,
+            is_online=connection is not None,
+            address=None if connection is None else connection.address,
+            since=known.last_seen if connection is None else connection.connected_at,
+            last_seen=known.last_seen,
+            counts=self._core.desired_persons.counts(terminal.sn),
+            last_reply=known.last_reply,
+            is_configured=terminal.origin is TerminalOrigin.CONFIGURED,
+        )
+
+    def _matching(self, state: str, query: str) -> list[KnownTerminal]:
+        """Return the terminals that a filter and a search text select, by name."""
+        found = [known for known in self._core.registry if self._has(known, state) and _contains(known, query)]
+        found.sort(key=lambda known: (known.terminal.title.casefold(), known.terminal.sn))
+        return found
+
+    def _has(self, known: KnownTerminal, state: str) -> bool:
+        if state in ("online", "offline"):
+            return (known.connection is not None) == (state == "online")
+        if state in ("pending", "refused"):
+            counts = self._core.desired_persons.counts(known.terminal.sn)
+            return bool(counts.pending if state == "pending" else counts.refused)
+        return True
+
+    def _totals(self) -> Totals:
+        known = list(self._core.registry)
+        counts = [self._core.desired_persons.counts(one.terminal.sn) for one in known]
+        return Totals(
+            known=len(known),
+            online=sum(one.connection is not None for one in known),
+            pending=sum(one.pending for one in counts),
+            refused=sum(one.refused for one in counts),
+        )
+
+
+def page_number(request: web.Request) -> int:
+    """Return the number of the page that a request asks for, at least 1."""
+    text = request.query.get("page", "1")
+    return max(int(text), 1) if text.isascii() and text.isdigit() and len(text) < 7 else 1
+
+
+def names() -> dict[str, Any]:
+    """Return what templates need to show replies."""
+    return {"command_names": COMMAND_NAMES, "outcome_names": OUTCOME_NAMES, "tone_of": tone_of}
+
+
+def _contains(known: KnownTerminal, query: str) -> bool:
+    terminal = known.terminal
+    texts = (terminal.title, terminal.sn, terminal.area or "", *terminal.groups)
+    return not query or any(query in text.casefold() for text in texts)

@@ -1,0 +1,149 @@
+"""The page over HTTP, without a browser: headers, caching, roles, forms, other websites."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.web.page.page_system import PageSystem
+
+HTML = {"Accept": "text/html"}
+ADMIN = {"Authorization": aiohttp.encode_basic_auth("admin", "secret"), **HTML}
+OPERATOR = {"Authorization": "Bearer guard-token", **HTML}
+
+
+@pytest.fixture
+async def session(system: PageSystem) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(system.url) as session:
+        yield session
+
+
+async def token_in(session: aiohttp.ClientSession, path: str, **headers: str) -> str:
+    async with session.get(path, headers={**HTML, **headers}) as response:
+        found = re.search(r'name="token" value="([^"]+)"', await response.text())
+    assert found is not None
+    return found[1]
+
+
+async def test_pages_are_not_cached_and_run_no_foreign_code(session: aiohttp.ClientSession) -> None:
+    async with session.get("/", headers=HTML) as response:
+        policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+        assert response.headers["Cache-Control"] == "no-store"
+        text = await response.text()
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
+    assert "unsafe" not in str(policy)
+    assert not re.findall(r'(?:href|src|action)="(?!\./|\.\./|#)[^"]*"', text)
+    assert " style=" not in text
+    assert not re.findall(r"<script(?![^>]*\bsrc=)", text)
+
+
+async def test_static_files_are_cached_for_their_content(session: aiohttp.ClientSession) -> None:
+    async with session.get("/", headers=HTML) as response:
+        paths = re.findall(r'"\./(static/[^"]+)"', await response.text())
+    assert len(set(paths)) >= 4
+    for path in paths:
+        async with session.get(f"/{path}", headers={"Accept-Encoding": "gzip"}) as response:
+            assert response.headers["Content-Encoding"] == "gzip"
+            assert "immutable" in response.headers["Cache-Control"]
+            assert len(await response.read()) > 100
+    other = re.sub(r"static/[^/]+/", "static/000000000000/", paths[0])
+    async with session.get(f"/{other}") as response:
+        assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
+    for wrong in ("/static/x/../context.py", "/static/x/nothing.js", "/static/x/%2e%2e/routes.py"):
+        async with session.get(wrong) as response:
+            assert response.status == 404
+
+
+async def test_people_get_error_pages_and_programs_get_json(session: aiohttp.ClientSession) -> None:
+    for path in ("/nothing", "/terminals/UNKNOWN", "/pending/UNKNOWN"):
+        async with session.get(path, headers=HTML) as response:
+            assert (response.status, response.content_type) == (404, "text/html")
+            assert "Not found" in await response.text()
+        async with session.get(path) as response:
+            assert (response.status, response.content_type) == (404, "application/json")
+    async with session.get("/api/nothing", headers=HTML) as response:
+        assert (response.status, response.content_type) == (404, "application/json")
+
+
+async def test_other_websites_can_press_nothing(system: PageSystem, session: aiohttp.ClientSession) -> None:
+    async with system.terminal("T1").running() as terminal:
+        await terminal.wait_connected()
+        token = await token_in(session, "/terminals/T1/open")
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
+            async with session.post(
+                "/terminals/T1/open", data={"token": token}, headers=headers, allow_redirects=False
+            ) as response:
+                assert response.status == 403
+        assert terminal.opened == 0
+        async with session.post("/terminals/T1/open", data={"token": token}, allow_redirects=False) as response:
+            assert response.status == 303
+            assert not response.headers["Location"].startswith(("/", "http"))
+        assert terminal.opened == 1
+
+
+@pytest.mark.parametrize(
+    "back", ["//evil.example", "https://evil.example", "/\\evil", "../../x", "a\r\nX: y", "javascript:a"]
+)
+async def test_redirects_stay_on_the_page(session: aiohttp.ClientSession, back: str) -> None:
+    form = {"back": back, "language": "xx\r\nSet-Cookie: a=b", "theme": "dark"}
+    async with session.post("/preferences", data=form, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (303, "./")
+        assert [value.split(";")[0] for value in response.headers.getall("Set-Cookie")] == ["facebridge_theme=dark"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("text/plain", b"token=x", 415),
+        ("application/x-www-form-urlencoded", b"a=" + b"x" * 20_000, 413),
+        ("application/x-www-form-urlencoded", b"&".join(b"a=b" for _ in range(300)), 400),
+        ("application/x-www-form-urlencoded", b"a=%ff", 400),
+        ("application/x-www-form-urlencoded", "a=ä".encode(), 400),
+    ],
+)
+async def test_unreadable_forms_are_refused(
+    session: aiohttp.ClientSession, content_type: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Type": content_type}
+    async with session.post("/terminals/T1/open", data=body, headers=headers) as response:
+        assert response.status == status
+
+
+async def test_operator_reads_and_opens_and_nothing_else(tmp_path: Path) -> None:
+    token = {"hash": "guard-token", "role": "operator"}
+    web = {"username": "admin", "password": "secret", "tokens": {"guard": token}}
+    async with (
+        PageSystem(tmp_path, web=web) as system,
+        system.terminal("T1").running() as terminal,
+        system.terminal("NEW1").running() as waiting,
+        aiohttp.ClientSession(system.url) as session,
+    ):
+        await terminal.wait_connected()
+        await waiting.wait_refused()
+        async with session.get("/", headers=HTML) as response:
+            assert (response.status, response.content_type) == (401, "text/html")
+            assert response.headers["WWW-Authenticate"].startswith("Basic")
+            assert "NEW1" not in await response.text()
+        for path in ("/", "/terminals/T1", "/terminals/T1/open", "/connect"):
+            async with session.get(path, headers=OPERATOR) as response:
+                assert response.status == 200, path
+                text = await response.text()
+                assert "pending/NEW1" not in text
+                assert "reboot" not in text
+                assert "Show the password" not in text
+        forbidden = ["/terminals/T1/reboot", "/terminals/T1/sync", "/pending/NEW1", "/terminals/T1/forget"]
+        for path in forbidden:
+            async with session.get(path, headers=OPERATOR) as response:
+                assert response.status == 403, path
+        for path in (*forbidden, "/pending/NEW1/refuse", "/terminals/T1/edit", "/connect"):
+            async with session.post(path, data={"token": "x"}, headers=OPERATOR) as response:
+                assert response.status == 403, path
+        button = await token_in(session, "/terminals/T1/open", **OPERATOR)
+        async with session.post("/terminals/T1/open", data={"token": button}, headers=OPERATOR) as response:
+            assert response.status == 200
+        assert terminal.opened == 1
+        async with session.get("/terminals/T1/reboot", headers=ADMIN) as response:
+            assert response.status == 200

@@ -1,0 +1,61 @@
+"""The page's translations: extracts messages, updates the catalogs and compiles them. `scripts/translate` runs it."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+PAGE = Path(__file__).parents[1] / "bridge" / "web" / "page"
+
+_METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
+_OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}
+_KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "noop": None}
+
+
+def extracted() -> Catalog:
+    """Return the messages of the templates and the code."""
+    catalog = Catalog(project="Facebridge", charset="utf-8")
+    found = extract_from_dir(PAGE, _METHODS, _OPTIONS, _KEYWORDS)
+    for file, line, message, comments, context in sorted(found, key=lambda one: (one[0], one[1])):
+        catalog.add(message, None, [(Path(file).as_posix(), line)], auto_comments=comments, context=context)
+    return catalog
+
+
+def catalog_files() -> Iterator[Path]:
+    """Return the catalog of each language but English."""
+    yield from sorted(PAGE.glob("locale/*/LC_MESSAGES/page.po"))
+
+
+def read(file: Path) -> Catalog:
+    """Return a stored catalog."""
+    with file.open("rb") as content:
+        return read_po(content, locale=file.parents[1].name)
+
+
+def compiled(catalog: Catalog) -> bytes:
+    """Return the content of the `.mo` file of a catalog."""
+    content = io.BytesIO()
+    write_mo(content, catalog)
+    return content.getvalue()
+
+
+def main() -> None:
+    """Update and compile every catalog."""
+    template = extracted()
+    for file in catalog_files():
+        catalog = read(file)
+        # Without fuzzy matching: a translation of another message would look right and be wrong.
+        catalog.update(template, no_fuzzy_matching=True)
+        catalog.obsolete.clear()
+        content = io.BytesIO()
+        write_po(content, catalog, width=120, omit_header=False, no_location=True, sort_output=True)
+        file.write_bytes(content.getvalue())
+        file.with_suffix(".mo").write_bytes(compiled(catalog))
+
+
+if __name__ == "__main__":
+    main()
