@@ -359,6 +359,7 @@ def _build_web(
         broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
         store_reachable=store.database.reachable,
         queue_lengths=lambda: _queue_lengths(mqtt, terminals),
+        summary=mqtt.summary,
     )
     limits = WebLimits(max_photo_bytes=basis.settings.photos.max_bytes)
     return WebServer(basis.settings.web, services, status, core.clock, stall_detector, limits)

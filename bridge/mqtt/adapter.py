@@ -15,6 +15,7 @@ from random import Random
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
 from bridge.core.replies import ReplyDispatcher
 from bridge.core.services import CoreServices
+from bridge.model.bridge_summary import BridgeSummary
 from bridge.mqtt.bridge_info import BridgeDescription, BridgeInfo
 from bridge.mqtt.client.connection import (
     ConnectionHandlers,
@@ -194,6 +195,10 @@ class MqttAdapter:
         self._live_is_connected = asyncio.Event()
         self._intake_ready = asyncio.Event()
         self._online = asyncio.Event()
+
+    def summary(self) -> BridgeSummary:
+        """Return what `B/bridge/info` contains."""
+        return self._info.summary()
 
     @property
     def is_online(self) -> bool:

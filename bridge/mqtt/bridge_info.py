@@ -86,7 +86,7 @@ class BridgeInfo:
     def publish(self) -> None:
         """Publish the present summary."""
         self._has_changed.clear()
-        self._retained.want(self._topics.bridge_info, orjson.dumps(self._summary().as_json()))
+        self._retained.want(self._topics.bridge_info, orjson.dumps(self.summary().as_json()))
 
     async def run(self) -> None:
         """Publish changes until cancelled."""
@@ -95,10 +95,8 @@ class BridgeInfo:
             self.publish()
             await asyncio.sleep(_INTERVAL_SECONDS)
 
-    def _changed(self, _event: Event) -> None:
-        self._has_changed.set()
-
-    def _summary(self) -> BridgeSummary:
+    def summary(self) -> BridgeSummary:
+        """Return the present summary."""
         known = online = pending = refused = 0
         for terminal in self._core.registry:
             known += 1
@@ -117,3 +115,6 @@ class BridgeInfo:
             refused=refused,
             warnings=self._warnings(),
         )
+
+    def _changed(self, _event: Event) -> None:
+        self._has_changed.set()

@@ -68,7 +68,8 @@ async def send(request: web.Request, response: web.StreamResponse, *, may_reuse:
     """
     connection = _connection_of(request)
     is_read = request.content.is_eof()
-    reuse = may_reuse and request.method in _REUSED_METHODS and is_read and not connection.has_waiting_bytes
+    may_reuse = may_reuse and request.method in _REUSED_METHODS and not response.prepared
+    reuse = may_reuse and is_read and not connection.has_waiting_bytes
     if not reuse:
         response.force_close()
     if reuse or not is_read:

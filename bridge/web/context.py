@@ -11,6 +11,7 @@ from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.model.audit import AuditFilter, AuditRecord
+from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.secret import Secret
 from bridge.persons.reading import PersonReader
 from bridge.web.page.context import PageServices
@@ -55,17 +56,19 @@ class WebServices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeStatus:
-    """Functions that return the state of the bridge's other parts, for `/readyz` and `/metrics`.
+    """Functions that return the state of the bridge's other parts.
 
     Attributes:
         broker_statuses: returns the problem of each connection to the broker, by name; None for no problem.
         store_reachable: returns within a few seconds whether the store answers.
         queue_lengths: returns the length of each queue, by name.
+        summary: returns the numbers about the whole bridge, as on `B/bridge/info`.
     """
 
     broker_statuses: Callable[[], Mapping[str, str | None]]
     store_reachable: Callable[[], Awaitable[bool]]
     queue_lengths: Callable[[], Mapping[str, int]]
+    summary: Callable[[], BridgeSummary]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,11 @@ class WebLimits:
         max_running_changes: changes of persons and terminals that may run at once.
         max_uploads: persons with a photo that are in the memory at once, each with up to 2.5 times `max_photo_bytes`.
         max_photo_bytes: of an incoming photo (`photos.max_bytes`).
+        max_listeners: streams of events that may be open at once: ten tabs of ten people, and some programs.
+        max_waiting_events: events that may wait for a stream: the state of every terminal in the largest installation,
+            twice. All streams share the events, so a slow one holds 160 KB of references.
+        heartbeat_seconds: between two heartbeats of a stream. A page that has received nothing for longer than two of
+            them is not live any more.
         upload_seconds: for sending a photo.
     """
 
@@ -91,4 +99,7 @@ class WebLimits:
     max_running_changes: int = 100
     max_uploads: int = 4
     max_photo_bytes: int = 10 * 1024 * 1024
+    max_listeners: int = 128
+    max_waiting_events: int = 20_000
+    heartbeat_seconds: float = 5.0
     upload_seconds: float = 60.0

@@ -13,6 +13,8 @@ from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError, shorten
 from bridge.net.listening import listen
 from bridge.web.api.changes import ChangeRoutes
+from bridge.web.api.event_hub import EventHub
+from bridge.web.api.events import EventRoutes
 from bridge.web.api.log import LogRoutes
 from bridge.web.api.persons import PersonRoutes
 from bridge.web.api.presses import PressRoutes
@@ -72,6 +74,8 @@ class WebServer:
             services.person_commands, services.admission, services.registry, replies, self._limits
         )
         self._health = HealthRoutes(status)
+        hub = EventHub(services.registry, services.person_service, services.events, clock, status.summary)
+        self._events = EventRoutes(hub, self._limits)
         app = web.Application(middlewares=[self._handle])
         self._router = app.router
         self._routes = RouteTable()
@@ -81,6 +85,7 @@ class WebServer:
             self._changes,
             PersonRoutes(services.registry, services.person_reader),
             LogRoutes(services.read_audit),
+            self._events,
             self._health,
             MetricsRoutes(services, status),
         ):
@@ -123,6 +128,7 @@ class WebServer:
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
         self._connections = ConnectionFactory(self._runner.server, silent, self._limits, self._stall.arrived_at)
+        self._events.start()
         loop = asyncio.get_running_loop()
         for listener in listeners:
             self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=_BACKLOG))
@@ -137,6 +143,7 @@ class WebServer:
             stopping.create_task(self._changes.stop(_STOP_COMMANDS_SECONDS))
             if self._page is not None:
                 stopping.create_task(self._page.stop(_STOP_COMMANDS_SECONDS))
+        await self._events.stop()
         await self._health.stop()
         await self._runner.cleanup()
 

@@ -17,6 +17,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditFilter, AuditRecord
+from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.secret import Secret
 from bridge.net.passwords import PasswordVerifier
 from bridge.persons.reading import PersonReader
@@ -55,6 +56,7 @@ class WebServerUnderTest:
         store_reachable: the check of the store for `/readyz`.
         verify: the verification of passwords and tokens.
         read_audit: the log.
+        warnings: the warnings about the bridge.
         persons: the counts of persons.
     """
 
@@ -108,6 +110,7 @@ class WebServerUnderTest:
         self.statuses: dict[str, str | None] = {"live": None, "intake": None}
         self.store_answers = True
         self.store_reachable: Callable[[], Awaitable[bool]] = self._store_answers
+        self.warnings: list[str] = []
         self.verify: Verify = self.verifier.verify
         self.read_audit: ReadAudit = _no_audit
         self.server = WebServer(
@@ -127,6 +130,7 @@ class WebServerUnderTest:
                 broker_statuses=lambda: self.statuses,
                 store_reachable=self._store_reachable,
                 queue_lengths=lambda: {"presses": 3},
+                summary=self._summary,
             ),
             self.clock,
             self.stall,
@@ -163,6 +167,19 @@ class WebServerUnderTest:
 
     async def _verify(self, stored: Secret, given: str) -> bool:
         return await self.verify(stored, given)
+
+    def _summary(self) -> BridgeSummary:
+        return BridgeSummary(
+            version="1",
+            started_at=self.clock.now(),
+            protocol="5",
+            known=len(self.registry),
+            online=sum(known.connection is not None for known in self.registry),
+            waiting=[(one.sn, one.address) for one in self.admission.pending],
+            pending=0,
+            refused=0,
+            warnings=self.warnings,
+        )
 
     async def _read_audit(
         self, wanted: AuditFilter, before_id: int | None, limit: int
