@@ -8,6 +8,7 @@ from bridge.core.command_definition import NOTHING, PRESS, CommandDefinition
 from bridge.core.commands import COMMANDS
 from bridge.model.json_schema import JsonSchema
 from bridge.model.names import ALL_TERMINALS, GROUP_NAME, SERIAL_NUMBER
+from bridge.model.schema_catalogue import Catalogue
 from bridge.mqtt.command_reader import MAXIMUM_CORRELATION_DATA_LENGTH
 from bridge.mqtt.topics import (
     BRIDGE_REPLY,
@@ -20,7 +21,6 @@ from bridge.mqtt.topics import (
     Topics,
     scopes,
 )
-from tools.catalogue import Catalogue
 
 _MQTT_BINDING = "0.2.0"
 

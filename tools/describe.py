@@ -1,7 +1,7 @@
 """Writes the documents that are derived from the code's own tables.
 
-`python -m tools.describe docs` writes the AsyncAPI document and the JSON Schemas, and renews the table of a person's
-fields in docs/mqtt.md. `scripts/describe` runs it.
+`python -m tools.describe docs` writes the AsyncAPI document, the OpenAPI document and the JSON Schemas, and renews the
+table of a person's fields in docs/mqtt.md. `scripts/describe` runs it.
 """
 
 import json
@@ -15,6 +15,7 @@ from bridge.core.commands import COMMANDS
 from bridge.mqtt.topics import PUBLICATIONS
 from bridge.persons.fields import FIELDS
 from bridge.persons.schema import PERSON_SCHEMA
+from tools import openapi
 from tools.asyncapi import asyncapi_document
 from tools.catalogue import catalogue
 
@@ -33,6 +34,7 @@ def documents() -> dict[str, str]:
     }
     return {
         "asyncapi.json": _text(asyncapi_document(schemas)),
+        "openapi.json": _text(openapi.document()),
         **{f"schemas/{_file_name(title)}": _text(schemas.document(title)) for title in sorted(titles)},
     }
 
@@ -92,7 +94,7 @@ def _text(document: dict[str, Any]) -> str:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def main(folder: Path) -> None:
-    """Write asyncapi.json, schemas/*.json and the table of a person's fields into FOLDER."""
+    """Write asyncapi.json, openapi.json, schemas/*.json and the table of a person's fields into FOLDER."""
     write_documents(folder)
 
 

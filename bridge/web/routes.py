@@ -76,7 +76,7 @@ class Route:
         handler: answers a request.
         summary: what it does, in one sentence without a full stop.
         tag: its chapter in the OpenAPI document.
-        responses: by status, without those of `COMMON_STATUSES`.
+        responses: by status, without those that every route can have (`bridge.web.api.openapi`).
         role: the role that a user needs; None: no login is needed.
         query: the accepted parameters of the query. Others are refused.
         body: the body it reads; None: a request with a body is refused.
@@ -102,21 +102,24 @@ class RouteTable:
     """The declared routes of a server."""
 
     _routes: list[Route] = field(default_factory=list)
-    _by_resource: dict[tuple[str, str], Route] = field(default_factory=dict)
+    _by_path: dict[tuple[str, str], Route] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def add(self, routes: Iterable[Route], router: web.UrlDispatcher) -> None:
-        """Declare routes and register their handlers."""
+    def declare(self, routes: Iterable[Route]) -> None:
+        """Add routes."""
         for route in routes:
             self._routes.append(route)
+            self._by_path[route.path, route.method] = route
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register the handlers of all routes."""
+        for route in self._routes:
             if route.method == "GET":
-                resource = router.add_get(route.path, route.handler).resource
+                router.add_get(route.path, route.handler)
             else:
-                resource = router.add_route(route.method, route.path, route.handler).resource
-            assert resource is not None
-            self._by_resource[resource.canonical, route.method] = route
+                router.add_route(route.method, route.path, route.handler)
 
     def admit(self, request: web.Request) -> Route | None:
         """Check role and query of a request for a declared route, and set its `QUERY`.
@@ -129,7 +132,7 @@ class RouteTable:
         """
         resource = request.match_info.route.resource
         method = "GET" if request.method == "HEAD" else request.method
-        route = None if resource is None else self._by_resource.get((resource.canonical, method))
+        route = None if resource is None else self._by_path.get((resource.canonical, method))
         if route is not None:
             if route.role is not None:
                 require_role(request, route.role)

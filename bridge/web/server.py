@@ -9,23 +9,15 @@ from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
 from bridge.core.clock import Clock, StallDetector
-from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError, shorten
 from bridge.net.listening import listen
-from bridge.web.api.changes import ChangeRoutes
-from bridge.web.api.event_hub import EventHub
-from bridge.web.api.events import EventRoutes
-from bridge.web.api.log import LogRoutes
-from bridge.web.api.persons import PersonRoutes
-from bridge.web.api.presses import PressRoutes
-from bridge.web.api.terminals import TerminalRoutes
+from bridge.web.api.api import Api
 from bridge.web.authentication import Security
 from bridge.web.connections import ConnectionFactory, add_common_headers, admit_body, send
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.errors import RequestError
-from bridge.web.monitoring import HealthRoutes, MetricsRoutes
 from bridge.web.page.routes import PageRoutes
-from bridge.web.routes import Handler, RouteTable
+from bridge.web.routes import Handler
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -68,28 +60,10 @@ class WebServer:
         self._stall = stall
         self._limits = limits or WebLimits()
         self._security = Security(settings, services.verify, clock)
-        replies = ReplyDispatcher(services.events, clock)
-        self._presses = PressRoutes(services.presses, replies, self._limits)
-        self._changes = ChangeRoutes(
-            services.person_commands, services.admission, services.registry, replies, self._limits
-        )
-        self._health = HealthRoutes(status)
-        hub = EventHub(services.registry, services.person_service, services.events, clock, status.summary)
-        self._events = EventRoutes(hub, self._limits)
+        self._api = Api(services, status, clock, self._limits)
         app = web.Application(middlewares=[self._handle])
         self._router = app.router
-        self._routes = RouteTable()
-        for part in (
-            TerminalRoutes(services.registry, services.person_service, services.admission),
-            self._presses,
-            self._changes,
-            PersonRoutes(services.registry, services.person_reader),
-            LogRoutes(services.read_audit),
-            self._events,
-            self._health,
-            MetricsRoutes(services, status),
-        ):
-            self._routes.add(part.routes(), app.router)
+        self._api.routes.add_to(app.router)
         self._page = None if services.page is None else PageRoutes(services.page, clock, app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
         self._connections: ConnectionFactory | None = None
@@ -128,7 +102,7 @@ class WebServer:
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
         self._connections = ConnectionFactory(self._runner.server, silent, self._limits, self._stall.arrived_at)
-        self._events.start()
+        self._api.start()
         loop = asyncio.get_running_loop()
         for listener in listeners:
             self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=_BACKLOG))
@@ -139,12 +113,9 @@ class WebServer:
         for one in self._listening:
             one.close()
         async with asyncio.TaskGroup() as stopping:
-            stopping.create_task(self._presses.stop(_STOP_COMMANDS_SECONDS))
-            stopping.create_task(self._changes.stop(_STOP_COMMANDS_SECONDS))
+            stopping.create_task(self._api.stop(_STOP_COMMANDS_SECONDS))
             if self._page is not None:
                 stopping.create_task(self._page.stop(_STOP_COMMANDS_SECONDS))
-        await self._events.stop()
-        await self._health.stop()
         await self._runner.cleanup()
 
     @web.middleware
@@ -177,7 +148,7 @@ class WebServer:
 
     def _max_body_bytes(self, request: web.Request) -> int | None:
         """Return the size of the largest body that a route reads; None if it takes no body. Raises RequestError."""
-        route = self._routes.admit(request)
+        route = self._api.routes.admit(request)
         if route is not None:
             return None if route.body is None else route.body.max_bytes
         return None if self._page is None else self._page.max_body_bytes(request)

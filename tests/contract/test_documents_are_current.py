@@ -11,11 +11,12 @@ from bridge.core.commands import COMMANDS
 from bridge.model.events import PUBLIC_EVENTS, Event, PublicEvent
 from bridge.model.json_schema import Vocabulary, reference
 from bridge.model.reply import Outcome
+from bridge.model.schema_catalogue import Catalogue
 from bridge.mqtt.topics import PUBLICATIONS, Topics
 from bridge.persons.fields import FIELDS_BY_KEY
 from tests.support.contract import validator
 from tools.asyncapi import asyncapi_document
-from tools.catalogue import Catalogue, catalogue
+from tools.catalogue import catalogue
 from tools.describe import PAGE_WITH_PERSON_FIELDS, documents, main, with_person_fields, write_documents
 
 DOCS = Path(__file__).parents[2] / "docs"

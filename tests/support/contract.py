@@ -39,8 +39,12 @@ _Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # type: i
 @cache
 def validator(title: str, *, closed: bool = False) -> Validator:
     """Return the validator of a schema; `closed` also refuses undeclared keys, which consumers should ignore."""
-    document = catalogue().document(title)
-    made: Validator = _Validator(_closed(document) if closed else document, format_checker=_FORMATS)
+    return validator_of(catalogue().document(title), closed=closed)
+
+
+def validator_of(schema: Any, *, closed: bool = False) -> Validator:
+    """Return the validator of a schema that contains all it refers to; `closed` as in `validator`."""
+    made: Validator = _Validator(_closed(schema) if closed else schema, format_checker=_FORMATS)
     return made
 
 

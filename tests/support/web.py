@@ -27,6 +27,7 @@ from bridge.web.context import BridgeStatus, ReadAudit, Verify, WebLimits, WebSe
 from bridge.web.server import WebServer
 from tests.persons.person_system import PersonSystem
 from tests.support.core import RecordingConnection, known_terminal, msgids
+from tests.support.http_contract import HttpContractWatch
 from tests.support.persons import NoPersons
 from tests.support.terminals import InMemoryTerminals
 from tests.support.waiting import TIMEOUT_SECONDS
@@ -146,8 +147,10 @@ class WebServerUnderTest:
         self._tasks.start(self.stall.run(), name="stall detector")
         await self.server.start()
         try:
-            async with aiohttp.ClientSession(self.url) as session:
+            watch = HttpContractWatch()
+            async with aiohttp.ClientSession(self.url, middlewares=(watch,)) as session:
                 yield session
+            watch.check()
         finally:
             await self.server.stop()
             await self._tasks.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -69,6 +69,13 @@ _GROUP_RESPONSES = {
 }
 
 
+_REPEATED = {
+    200: "the last known reply to a change whose `asked_at` arrived before: `ok` or `superseded`",
+    502: "the last known reply to a change whose `asked_at` arrived before: `refused`",
+}
+"""The further responses to a change with a body."""
+
+
 class ChangeRoutes:
     """Routes that turn requests into changes of persons and terminals."""
 
@@ -99,8 +106,10 @@ class ChangeRoutes:
 
     def routes(self) -> Iterator[Route]:
         """Return the routes."""
-        yield from self._person_routes("/api/terminals/{sn}", "on a terminal", "persons", _RESPONSES)
-        yield from self._person_routes("/api/groups/{name}", "on every member of a group", "groups", _GROUP_RESPONSES)
+        yield from self._person_routes("/api/terminals/{sn}", "on a terminal", "persons", _RESPONSES, reply)
+        yield from self._person_routes(
+            "/api/groups/{name}", "on every member of a group", "groups", _GROUP_RESPONSES, summary
+        )
         yield Route(
             method="POST",
             path="/api/pending/{sn}/admit",
@@ -126,8 +135,18 @@ class ChangeRoutes:
         await self._running.stop(grace_seconds)
 
     def _person_routes(
-        self, prefix: str, where: str, tag: Tag, responses: Mapping[int, ResponseContent]
+        self,
+        prefix: str,
+        where: str,
+        tag: Tag,
+        responses: Mapping[int, ResponseContent],
+        repeated: Callable[[str], ResponseContent],
     ) -> Iterator[Route]:
+        with_body = {
+            **responses,
+            **_BODY_FAILURES,
+            **{status: repeated(description) for status, description in _REPEATED.items()},
+        }
         yield Route(
             method="PUT",
             path=f"{prefix}/persons/{{id}}",
@@ -143,7 +162,7 @@ class ChangeRoutes:
                 max_bytes=self._max_person_bytes + _MAX_FIELD_BYTES,
                 is_required=True,
             ),
-            responses={**responses, **_BODY_FAILURES},
+            responses=with_body,
         )
         yield Route(
             method="DELETE",
@@ -167,7 +186,7 @@ class ChangeRoutes:
                 max_bytes=ENCODED_CHUNK_FACTOR * _MAX_COMMAND_BYTES,
                 is_required=False,
             ),
-            responses={**responses, **_BODY_FAILURES},
+            responses=with_body,
         )
 
     @property

@@ -1,0 +1,199 @@
+"""The OpenAPI document, derived from the declared routes and the schemas that validate (docs/openapi.json)."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from bridge import __version__
+from bridge.core.commands import COMMAND_NAME_SCHEMA
+from bridge.model.json_schema import JsonSchema
+from bridge.model.names import GROUP_NAME_SCHEMA, PERSON_ID_SCHEMA, SERIAL_NUMBER_SCHEMA
+from bridge.model.schema_catalogue import Catalogue
+from bridge.persons.schema import PERSON_ENTRY_SCHEMA, PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
+from bridge.web.api.common import REQUEST_FAILED_SCHEMA, failure
+from bridge.web.api.events import SNAPSHOT_SCHEMA
+from bridge.web.errors import json_response
+from bridge.web.routes import JSON, ResponseContent, Route
+
+_PREFIX = "#/components/schemas/"
+
+_PATH_PARAMETERS: Mapping[str, JsonSchema] = {
+    "sn": SERIAL_NUMBER_SCHEMA,
+    "name": GROUP_NAME_SCHEMA,
+    "id": PERSON_ID_SCHEMA,
+}
+
+_OF_EVERY_ROUTE: Mapping[int, ResponseContent] = {
+    400: failure("the request is invalid: a part of the path, the query, or a body where the path takes none"),
+    403: failure("the request comes from another website, or the role of the login does not allow it"),
+    500: failure("the bridge failed; its log has the details"),
+}
+_WITH_LOGIN: Mapping[int, ResponseContent] = {
+    401: failure("missing or wrong login"),
+    429: failure("too many wrong logins from this address; `Retry-After` says when to try again"),
+    503: failure("the store cannot be read now, or too many logins are being verified"),
+}
+"""The responses that every route can have, and those of every route that needs a login."""
+
+_TAGS = {
+    "terminals": "terminals, presses, and terminals that wait for approval",
+    "groups": "groups of terminals",
+    "persons": "persons, on terminals and over all terminals",
+    "log": "commands, their senders and their outcomes",
+    "events": "the stream of changes",
+    "monitoring": "health, readiness, metrics, and this document",
+}
+
+_DESCRIPTION = """\
+Terminals, persons and doors over HTTP. docs/http.md is the description for people.
+
+A GET route also answers HEAD. Lists are paged: pass `next` as `cursor`. No login is needed on a loopback address as \
+long as none is configured. A press is carried out within `commands.deadline`, counted from the first byte of its \
+request, or not at all. Objects in responses can get further keys in later versions."""
+
+
+class OpenApiRoute:
+    """`GET /api/openapi.json`."""
+
+    def __init__(self, declared: Iterable[Route]) -> None:
+        self._declared = declared
+        self._document: dict[str, Any] | None = None
+
+    def routes(self) -> Iterator[Route]:
+        """Return the route."""
+        yield Route(
+            method="GET",
+            path="/api/openapi.json",
+            handler=self._answer,
+            summary="Return this document",
+            tag="monitoring",
+            responses={200: ResponseContent(description="an OpenAPI 3.1 document", schema={"type": "object"})},
+        )
+
+    async def _answer(self, _request: web.Request) -> web.StreamResponse:
+        if self._document is None:
+            self._document = openapi_document(self._declared)
+        return json_response(self._document)
+
+
+def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of declared routes."""
+    routes = list(routes)
+    catalogue = _catalogue(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, catalogue)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Facebridge",
+            "version": __version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        # Relative to the place of this document, also behind a path prefix.
+        "servers": [{"url": "..", "description": "the bridge that serves this document at /api/openapi.json"}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
+        "security": [{"basic": []}, {"bearer": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": {title: catalogue.schema(title, _PREFIX) for title in catalogue},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic", "description": "`web.username` and `web.password`"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "one of `web.tokens`"},
+            },
+        },
+    }
+
+
+def responses_of(route: Route) -> dict[int, ResponseContent]:
+    """Return all responses of a route by status, with those that every route can have."""
+    common = {**_OF_EVERY_ROUTE, **({} if route.role is None else _WITH_LOGIN)}
+    responses = dict(route.responses)
+    for status, response in common.items():
+        own = responses.get(status)
+        if own is None:
+            responses[status] = response
+        elif own.schema != response.schema:
+            assert own.schema is not None
+            schemas = [*own.schema["anyOf"]] if set(own.schema) == {"anyOf"} else [own.schema]
+            schema = {"anyOf": [*schemas, REQUEST_FAILED_SCHEMA]}
+            responses[status] = ResponseContent(
+                description=f"{own.description}; or {response.description}", schema=schema
+            )
+    return dict(sorted(responses.items()))
+
+
+def _catalogue(routes: Iterable[Route]) -> Catalogue:
+    schemas: list[JsonSchema] = [
+        COMMAND_NAME_SCHEMA,
+        PERSON_SCHEMA,
+        SINGLE_PERSON_SCHEMA,
+        PERSON_ENTRY_SCHEMA,
+        SNAPSHOT_SCHEMA,
+    ]
+    for route in routes:
+        schemas += [parameter.schema for parameter in route.query]
+        schemas += [response.schema for response in responses_of(route).values() if response.schema is not None]
+        if route.body is not None:
+            schemas += route.body.content.values()
+    return Catalogue(schemas)
+
+
+def _operation(route: Route, catalogue: Catalogue) -> dict[str, Any]:
+    needs = "No login is needed." if route.role is None else f"Needs the role `{route.role}`."
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "description": needs,
+        "tags": [route.tag],
+        "parameters": [
+            *(
+                {"name": name, "in": "path", "required": True, **_described(_PATH_PARAMETERS[name], catalogue)}
+                for name in re.findall(r"{(\w+)}", route.path)
+            ),
+            *(
+                {"name": one.name, "in": "query", "required": False, **_described(one.schema, catalogue)}
+                for one in route.query
+            ),
+        ],
+        "responses": {str(status): _response(response, catalogue) for status, response in responses_of(route).items()},
+    }
+    if route.role is None:
+        operation["security"] = []
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": route.body.is_required,
+            "content": {
+                content_type: {"schema": catalogue.rewritten(schema, _PREFIX)}
+                for content_type, schema in route.body.content.items()
+            },
+        }
+    return operation
+
+
+def _described(schema: JsonSchema, catalogue: Catalogue) -> dict[str, Any]:
+    """Return schema and description of a parameter."""
+    described = dict(schema)
+    description = described.pop("description", "")
+    if "title" in described:
+        return {"description": description, "schema": catalogue.rewritten(schema, _PREFIX)}
+    return {"description": description, "schema": catalogue.rewritten(described, _PREFIX)}
+
+
+def _response(response: ResponseContent, catalogue: Catalogue) -> dict[str, Any]:
+    if response.schema is None:
+        return {"description": response.description}
+    schema = catalogue.rewritten(response.schema, _PREFIX)
+    content_type = response.content_type
+    if content_type != JSON and schema.get("contentMediaType") == content_type:
+        # OpenAPI describes a binary body by its content type alone.
+        return {"description": response.description, "content": {content_type: {}}}
+    return {"description": response.description, "content": {content_type: {"schema": schema}}}
+
+
+def _operation_id(route: Route) -> str:
+    words = re.findall(r"\w+", route.path.removeprefix("/api"))
+    return route.method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
