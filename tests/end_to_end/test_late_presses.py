@@ -125,6 +125,29 @@ async def test_presses_queued_in_a_frozen_bridge(
         await press_until_the_door_opens(client, terminal)
 
 
+@pytest.mark.parametrize("first", ["broker", "bridge"])
+async def test_presses_queued_while_broker_and_bridge_are_frozen_together(
+    bridge: BridgeProcess, mosquitto: Mosquitto, first: str
+) -> None:
+    """As on one machine that is suspended, or whose virtual machine is paused."""
+    async with terminal_and_client(bridge, mosquitto) as (terminal, client), aiohttp.ClientSession() as session:
+        bridge.freeze()
+        mosquitto.freeze()
+        loop = asyncio.get_running_loop()
+        presses = [loop.create_task(client.publish(OPEN, {"request_id": f"late {number}"})) for number in range(20)]
+        over_http = loop.create_task(session.post(f"{bridge.web_url}/api/terminals/T1/open"))
+        await asyncio.sleep(DEADLINE_SECONDS + 1)
+        frozen: list[Mosquitto | BridgeProcess] = [mosquitto, bridge] if first == "broker" else [bridge, mosquitto]
+        for one in frozen:
+            one.thaw()
+        await asyncio.gather(*presses)
+        assert (await over_http).status == 504
+        replies = await replies_to_late_presses(client, 20)
+        assert {one.json["outcome"] for one in replies} == {"expired"}
+        assert terminal.opened == 0
+        await press_until_the_door_opens(client, terminal)
+
+
 async def test_presses_queued_on_a_frozen_link_to_the_broker(tmp_path: Path, mosquitto: Mosquitto) -> None:
     async with (
         FreezingProxy(mosquitto.port).running() as link,

@@ -10,6 +10,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 IMAGES = ("Dockerfile", "ha_addon/Dockerfile", "examples/broker/compose.yaml")
+PARTS = ("bridge", "docs", "examples", "ha_addon", "scripts", "tools")
+"""Folders that users get or that make what users get."""
 DIGEST = r"@sha256:[0-9a-f]{64}"
 
 
@@ -29,6 +31,17 @@ def test_a_workflow_has_only_the_permissions_that_its_jobs_name(workflow: Path) 
     for job in content["jobs"].values():
         for image in job.get("strategy", {}).get("matrix", {}).get("debian", []):
             assert re.fullmatch(rf"\w+{DIGEST}", image)
+
+
+def test_every_file_that_names_an_image_is_checked() -> None:
+    files = [ROOT / "Dockerfile", *(file for part in PARTS for file in (ROOT / part).rglob("*") if file.is_file())]
+    naming = {
+        str(file.relative_to(ROOT))
+        for file in files
+        if re.match(r"Dockerfile|.*\.ya?ml$", file.name)
+        and re.search(r"^(?:FROM|    image:) \S+", file.read_text(), re.MULTILINE)
+    }
+    assert naming == set(IMAGES)
 
 
 @pytest.mark.parametrize("file", IMAGES)
