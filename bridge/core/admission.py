@@ -208,7 +208,16 @@ class Admission:
         await self._services.terminals.save(terminal)
         known = self._registry.get(terminal.sn)
         before = known.terminal if known is not None else None
+        # The registry comes first: a change for a group reaches every terminal that is a member by then.
         known = self._registry.put(terminal)
+        try:
+            await self._services.persons.follow_groups(terminal.sn)
+        except UnavailableError:
+            if before is None:
+                self._registry.remove(terminal.sn)
+            else:
+                self._registry.put(before)
+            raise
         self._drop_pending(terminal.sn)
         if (
             before is not None

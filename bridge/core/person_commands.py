@@ -9,7 +9,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.ports import DesiredPersons, PersonCommand
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
-from bridge.model.commands import GetPersons
+from bridge.model.commands import GetPersons, RemovePersons
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
@@ -37,9 +37,13 @@ class PersonCommands:
         """
         now = self._clock.boottime()
         commands = [replace(command, sns=self._terminals(command), received_at=now) for command in commands]
-        addressed = [command for command in commands if command.sns]
+        known = [self._is_known(command) for command in commands]
+        addressed = [command for command, is_known in zip(commands, known, strict=True) if is_known]
         replies = iter(await self._desired_persons.change(addressed) if addressed else [])
-        return [self._publish(command, next(replies) if command.sns else ()) for command in commands]
+        return [
+            self._publish(command, next(replies) if is_known else None)
+            for command, is_known in zip(commands, known, strict=True)
+        ]
 
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
@@ -62,9 +66,15 @@ class PersonCommands:
             return tuple(known.terminal.sn for known in self._registry.members(command.group))
         return (command.sn,) if command.sn is not None and command.sn in self._registry else ()
 
-    def _publish(self, command: PersonCommand, replies: Sequence[Reply]) -> Sequence[Reply] | GroupSummary:
+    def _is_known(self, command: PersonCommand) -> bool:
+        """Return whether a command has an addressee. A group that keeps persons needs no members for a removal."""
+        if command.sns or command.group is None:
+            return bool(command.sns)
+        return isinstance(command.change, RemovePersons) and self._desired_persons.group_size(command.group) > 0
+
+    def _publish(self, command: PersonCommand, replies: Sequence[Reply] | None) -> Sequence[Reply] | GroupSummary:
         request_id = command.change.request_id
-        if not command.sns:
+        if replies is None:
             builder = self._replies.builder(command.name, request_id, command.sn)
             reply = builder.unknown_terminal() if command.group is None else builder.unknown_group(command.group)
             return [self._replies.publish(reply, command.origin)]

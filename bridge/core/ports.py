@@ -211,6 +211,14 @@ class DesiredPersons(Protocol):
         """Return the numbers of a terminal's persons by delivery state; all zero for one without persons."""
         ...
 
+    def group_size(self, group: str) -> int:
+        """Return the number of persons that a group keeps."""
+        ...
+
+    async def follow_groups(self, sn: str) -> None:
+        """Let the persons of a known terminal follow its present groups. Raises UnavailableError."""
+        ...
+
     async def forget(self, sn: str) -> None:
         """Delete everything that is stored for a terminal. Raises UnavailableError."""
         ...

@@ -11,6 +11,11 @@ from bridge.model.person import Person
 from bridge.model.reply import Reply, format_time
 from bridge.model.terminal import PersonCounts
 
+OWN_SCOPE = ""
+"""The scope of a terminal's own changes in `PersonEntry.access`; the name of a group is never empty."""
+
+_SHOWN_OWN_SCOPE = "terminal"
+
 
 class DeliveryState(Vocabulary):
     """The state of a change; the `delivery` of a person (docs/mqtt.md)."""
@@ -42,6 +47,7 @@ class RequestContext:
         received_at: when the bridge received it, in seconds of `Clock.boottime`.
         boot_id: identifies the start of the machine that `received_at` counts from.
         message_id: of the message that it came with, as stored; None if it did not come over MQTT.
+        note: put before the message of the final reply; None for nothing.
         unknown: stored fields that this version does not know.
     """
 
@@ -51,6 +57,7 @@ class RequestContext:
     received_at: float
     boot_id: str
     message_id: int | None = None
+    note: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def as_stored(self) -> dict[str, Any]:
@@ -63,6 +70,7 @@ class RequestContext:
             "received_at": self.received_at,
             "boot_id": self.boot_id,
             "message_id": self.message_id,
+            "note": self.note,
         }
 
     @classmethod
@@ -87,6 +95,8 @@ class PersonEntry:
         status: the terminal's answer to this revision, 0 for success.
         message: the answer's text.
         request: the request that waits for the final reply on this revision.
+        access: the scopes through which the terminal holds the person, sorted: `OWN_SCOPE` and names of groups; empty
+            for a removal.
     """
 
     sn: str
@@ -99,6 +109,7 @@ class PersonEntry:
     status: int | None = None
     message: str | None = None
     request: RequestContext | None = None
+    access: tuple[str, ...] = ()
 
     @property
     def held(self) -> bool:
@@ -121,6 +132,7 @@ class PersonEntry:
             "status": self.status,
             "message": self.message,
             "changed_at": format_time(self.changed_at),
+            "access": [scope or _SHOWN_OWN_SCOPE for scope in self.access],
         }
 
     @property
@@ -170,6 +182,52 @@ class PersonJob:
     send_below: int | None = None
     send_after: int = -1
     send_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPerson:
+    """A person that a group keeps for terminals that join it.
+
+    Attributes:
+        group: the group.
+        revision: of the last change in this group, in the order of all changes.
+        person: the person.
+        changed_at: when the person was last changed in this group.
+    """
+
+    group: str
+    revision: int
+    person: Person
+    changed_at: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the person without the photo, for lists."""
+        return {**self.person.as_json(), "changed_at": format_time(self.changed_at)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipJob:
+    """A change of a terminal's groups that is not applied to every person yet.
+
+    Attributes:
+        id: the revision at which the groups changed. Later changes of a joined group reach the terminal directly.
+        sn: the terminal.
+        left: the groups that it left.
+        joined: the groups that it joined.
+        left_after: the person up to which leaving is done, by id; None if it is done for all.
+        joined_after: the revision of the groups' persons up to which joining is done.
+    """
+
+    id: int
+    sn: str
+    left: frozenset[str]
+    joined: frozenset[str]
+    left_after: str | None = ""
+    joined_after: int = -1
+
+    def has_left(self, person_id: str) -> bool:
+        """Return whether leaving is done for a person."""
+        return not self.left or self.left_after is None or person_id <= self.left_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

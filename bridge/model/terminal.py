@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.model.json_schema import JsonSchema, count_schema, output_schema
+from bridge.model.names import ALL_TERMINALS
 from bridge.model.secret import Secret
 
 
@@ -46,6 +47,11 @@ class Terminal:
     def title(self) -> str:
         """The name, or a name made of the serial number."""
         return self.name or f"Terminal {self.sn}"
+
+    @property
+    def memberships(self) -> frozenset[str]:
+        """All groups that it belongs to, `all` included."""
+        return frozenset((*self.groups, ALL_TERMINALS))
 
 
 @dataclass(frozen=True, slots=True)

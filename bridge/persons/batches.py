@@ -1,4 +1,4 @@
-"""Removals of everyone, forgotten terminals and syncs: accepted in one short transaction, applied in batches.
+"""Removals of everyone, forgotten terminals, syncs, memberships: accepted in one short transaction, done in batches.
 
 100,000 entries in one transaction would hold up every other change for a minute. The accepting transaction therefore
 stores a `PersonJob`, with the revision below which the change applies. Entries that are removed but not deleted yet are
@@ -8,29 +8,36 @@ interrupted one continues after a restart.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
+from sqlalchemy import Connection
+
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import DeliveryState, PersonJob
+from bridge.model.person_entry import DeliveryState, MembershipJob, PersonJob
+from bridge.persons.effects import Committed
 from bridge.persons.transaction_runner import TransactionRunner
-from bridge.persons.transactions import BATCH, Committed, PersonTransaction
+from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.store import group_queries
 from bridge.store import person_queries as queries
 
 _LOGGER = logging.getLogger(__name__)
 
+MEMBERSHIP_ROWS = 25
+"""Persons between two looks at the clock. Joining and leaving costs some 0.2 ms a person."""
+
 _DROPPED_ROWS = 50
 """Entries that one transaction deletes. SQLite overwrites a photo with each: some 5 MB."""
 
-_BATCH_SECONDS = 0.03
+BATCH_SECONDS = 0.03
 """Time after which a transaction ends that marks entries to be sent again."""
 
-_LEAST_PAUSE_SECONDS = 0.005
+LEAST_PAUSE_SECONDS = 0.005
 """Pause between two batches, in which other programs get the writer's lock. It is at least as long as the batch took,
 so that a job takes at most half of the writer's time."""
 
@@ -49,6 +56,8 @@ def remove_below(transaction: PersonTransaction, sn: str, revision: int, message
         revision: the limit.
         message: of the final replies `superseded` to the requests of these entries.
     """
+    # What the terminal got by joining groups is removed, too.
+    transaction.kept.drop_jobs(transaction.kept.jobs(sn))
     rows = transaction.reserve_rows(BATCH)
     # Everything that a sync would send again is removed.
     job = replace(transaction.job(sn), send_below=None, send_after=-1, send_all=False)
@@ -84,7 +93,7 @@ def advance(transaction: PersonTransaction, sn: str) -> None:
         if transaction.drop_below(sn, job.drop_below, job.drop_message or "", _DROPPED_ROWS) < _DROPPED_ROWS:
             job = replace(job, drop_below=None, drop_message=None)
     else:
-        until = perf_counter() + _BATCH_SECONDS
+        until = perf_counter() + BATCH_SECONDS
         while job.send_below is not None and perf_counter() < until:
             job = _marked(transaction, job, BATCH)
     transaction.put_job(job)
@@ -95,6 +104,42 @@ def _marked(transaction: PersonTransaction, job: PersonJob, rows: int) -> Person
     if after is None:
         return replace(job, send_below=None, send_after=-1, send_all=False)
     return replace(job, send_after=after)
+
+
+def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Collection[str]]) -> list[MembershipJob]:
+    """Let the persons of terminals follow their groups: compare these with the stored ones, and store them.
+
+    Args:
+        transaction: the transaction; jobs change the persons afterwards.
+        memberships: by terminal all groups that it is in now, `all` included.
+
+    Returns:
+        The changes that can change a terminal's persons.
+    """
+    stored = transaction.kept.memberships(memberships)
+    jobs: list[MembershipJob] = []
+    for sn, groups in memberships.items():
+        before, now = frozenset(stored.get(sn, ())), frozenset(groups)
+        if before != now:
+            job = MembershipJob(id=transaction.next_revisions(1), sn=sn, left=before - now, joined=now - before)
+            if transaction.start_membership(job):
+                jobs.append(job)
+    return jobs
+
+
+def advance_membership(transaction: PersonTransaction, job_id: int) -> None:
+    """Apply the next batch of a change of memberships: leaving first, then joining in the order of the last changes."""
+    job = next((one for one in transaction.kept.jobs() if one.id == job_id), None)
+    until = perf_counter() + BATCH_SECONDS
+    while job is not None:
+        job = transaction.continue_membership(job, MEMBERSHIP_ROWS)
+        if perf_counter() >= until:
+            return
+
+
+def advance_group_removal(transaction: PersonTransaction) -> None:
+    """Delete the next rows of persons who were removed from a group together."""
+    transaction.drop_removed_from_groups(_DROPPED_ROWS)
 
 
 class PersonJobs:
@@ -122,13 +167,28 @@ class PersonJobs:
 
     async def _run_batches(self) -> bool:
         """Run one batch for each terminal; return whether there was any."""
-        jobs = await self._transactions.context.database.read(queries.jobs)
+        batches = await self._transactions.context.database.read(_next_batches)
         time = asyncio.get_running_loop().time
-        for job in jobs:
+        for batch in batches:
             since = time()
-            await self._transactions.run(partial(advance, sn=job.sn))
-            await asyncio.sleep(max(time() - since, _LEAST_PAUSE_SECONDS))
-        return bool(jobs)
+            await self._transactions.run(batch)
+            await asyncio.sleep(max(time() - since, LEAST_PAUSE_SECONDS))
+        return bool(batches)
+
+
+def _next_batches(connection: Connection) -> list[Callable[[PersonTransaction], None]]:
+    """Return the next batch of each terminal and of each kind of job."""
+    batches: list[Callable[[PersonTransaction], None]] = [
+        partial(advance, sn=job.sn) for job in queries.jobs(connection)
+    ]
+    # A terminal's changes of memberships follow one another.
+    oldest: dict[str, int] = {}
+    for job in group_queries.membership_jobs(connection):
+        oldest.setdefault(job.sn, job.id)
+    batches += [partial(advance_membership, job_id=job_id) for job_id in oldest.values()]
+    if group_queries.group_removals(connection):
+        batches.append(advance_group_removal)
+    return batches
 
 
 class RefusedRemovals:
@@ -172,7 +232,7 @@ class RefusedRemovals:
             try:
                 if await self._transactions.run(partial(retry_refused_removals, sn=sn)) < BATCH:
                     del self._due[sn]
-                await asyncio.sleep(_LEAST_PAUSE_SECONDS)
+                await asyncio.sleep(LEAST_PAUSE_SECONDS)
             except UnavailableError as error:
                 _LOGGER.warning("refused removals cannot be tried again now: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)

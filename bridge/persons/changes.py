@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bridge.model.faults import Fault, InvalidError
-from bridge.model.person import Person
-from bridge.model.person_entry import OpenSync, PersonEntry, RequestContext
+from bridge.model.person_entry import OWN_SCOPE, GroupPerson, OpenSync, PersonEntry, RequestContext
 from bridge.persons import batches
+from bridge.persons.membership import GrantedPerson
 from bridge.persons.preparation import PreparedPerson, PreparedPhoto
-from bridge.persons.schema import merge
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.schema import merge, replacing
+from bridge.persons.transactions import BATCH, SUPERSEDED, PersonTransaction
 
-_SUPERSEDED = "a later change took its place"
 _FORGOTTEN = "the terminal was forgotten"
 
 
@@ -36,9 +35,19 @@ def set_persons(
     persons: Sequence[PreparedPerson],
     request: RequestContext,
     *,
+    scope: str = OWN_SCOPE,
     differing_only: bool = False,
 ) -> list[SetResult]:
-    """Merge each person into the stored one and mark it to be sent; with `differing_only` only if that changes it."""
+    """Merge each person into the stored one and mark it to be sent.
+
+    Args:
+        transaction: the transaction.
+        sn: the terminal.
+        persons: the persons.
+        request: the request.
+        scope: through what the terminal will hold a person that is set with name and photo: `OWN_SCOPE` or a group.
+        differing_only: whether to send only persons that change.
+    """
     results: list[SetResult] = []
     for start in range(0, len(persons), BATCH):
         batch = persons[start : start + BATCH]
@@ -49,21 +58,89 @@ def set_persons(
                 results.append(SetResult(person.person_id, person.faults))
                 continue
             before = entries.get(person.person_id)
+            stored = None if before is None else before.person
             try:
-                wanted = merge(person.patch, before.person if before is not None else None, person.photo_sha256)
+                wanted = merge(person.patch, stored, person.photo_sha256)
             except InvalidError as error:
                 results.append(SetResult(person.person_id, person.located(error.faults)))
                 continue
-            if differing_only and before is not None and before.person == wanted:
+            access = () if before is None else before.access
+            if person.patch.is_complete:
+                access = tuple(sorted({*access, scope}))
+            if differing_only and before is not None and stored == wanted:
+                if access != before.access:
+                    transaction.grant(before, access)
+                    entries[person.person_id] = replace(before, access=access)
                 results.append(SetResult(person.person_id))
                 continue
-            transaction.supersede(before, _SUPERSEDED)
-            after = _entry(transaction, sn, person.person_id, revision, request, wanted)
+            transaction.supersede(before)
+            after = _entry(transaction, sn, person.person_id, revision, request, GrantedPerson(wanted, access))
             # The same person may come again further down the list.
             entries[person.person_id] = _put(transaction, before, after, person.photo)
             revision += 1
             results.append(SetResult(person.person_id, changed=True))
     return results
+
+
+def set_group_persons(
+    transaction: PersonTransaction,
+    group: str,
+    sns: Sequence[str],
+    persons: Sequence[PreparedPerson],
+    request: RequestContext,
+    *,
+    differing_only: bool = False,
+) -> dict[str, list[SetResult]]:
+    """Set persons on each member of a group; let the group keep complete persons, and change those that it keeps.
+
+    A person that the group cannot keep, because its fields contradict what the group keeps, is changed nowhere.
+
+    Returns:
+        The results by terminal.
+    """
+    persons, kept = _merged_into_group(transaction, group, persons)
+    results = {
+        sn: set_persons(transaction, sn, persons, request, scope=group, differing_only=differing_only) for sn in sns
+    }
+    # After the members: one that joined a moment ago must get the earlier state first.
+    for before, after, photo in kept:
+        if not differing_only or before is None or before.person != after.person:
+            transaction.replace_kept(group, before, after, photo)
+    return results
+
+
+def _merged_into_group(
+    transaction: PersonTransaction, group: str, persons: Sequence[PreparedPerson]
+) -> tuple[Sequence[PreparedPerson], Sequence[tuple[GroupPerson | None, GroupPerson, PreparedPhoto | None]]]:
+    """Return the persons with those that fail marked as invalid, and before and after of those that the group keeps."""
+    checked: list[PreparedPerson] = []
+    first: dict[str, GroupPerson | None] = {}
+    merged: dict[str, tuple[GroupPerson, PreparedPhoto | None]] = {}
+    for start in range(0, len(persons), BATCH):
+        batch = persons[start : start + BATCH]
+        ids = {person.person_id for person in batch if person.person_id is not None}
+        known = transaction.kept.persons(group, ids)
+        revision = transaction.next_revisions(len(batch))
+        for number, person in enumerate(batch):
+            checked.append(person)
+            if person.patch is None or person.person_id is None:
+                continue
+            person_id = person.person_id
+            stored = first.setdefault(person_id, known.get(person_id))
+            photo: PreparedPhoto | None = None
+            if person_id in merged:
+                # The same person comes again further down the list.
+                stored, photo = merged[person_id]
+            if stored is None and not person.patch.is_complete:
+                continue
+            try:
+                wanted = merge(person.patch, None if stored is None else stored.person, person.photo_sha256)
+            except InvalidError as error:
+                checked[-1] = replace(person, patch=None, photo=None, faults=person.located(error.faults))
+                continue
+            after = GroupPerson(group=group, revision=revision + number, person=wanted, changed_at=transaction.now())
+            merged[person_id] = (after, person.photo or photo)
+    return checked, [(first[person_id], after, photo) for person_id, (after, photo) in merged.items()]
 
 
 def copy_persons(
@@ -81,13 +158,18 @@ def copy_persons(
             if original is None or original.person is None:
                 continue
             present = None if before is None else before.person
-            had_rule = present is not None and (present.weekly is not None or present.weekly_taken_back)
-            taken_back = original.person.weekly is None and (had_rule or original.person.weekly_taken_back)
-            wanted = replace(original.person, weekly_taken_back=taken_back)
-            if present == wanted:
+            wanted = replacing(original.person, present)
+            access = tuple(sorted({*(() if before is None else before.access), OWN_SCOPE}))
+            if before is not None and present == wanted:
+                if access != before.access:
+                    transaction.grant(before, access)
                 continue
-            transaction.supersede(before, _SUPERSEDED)
-            _put(transaction, before, _entry(transaction, sn, person_id, revision, request, wanted))
+            transaction.supersede(before)
+            _put(
+                transaction,
+                before,
+                _entry(transaction, sn, person_id, revision, request, GrantedPerson(wanted, access)),
+            )
             revision += 1
             changed.append(person_id)
     return changed
@@ -102,17 +184,27 @@ def remove_persons(transaction: PersonTransaction, sn: str, person_ids: Sequence
         first = transaction.next_revisions(len(batch))
         for revision, person_id in enumerate(batch, first):
             before = entries.get(person_id)
-            transaction.supersede(before, _SUPERSEDED)
+            transaction.supersede(before)
             _put(transaction, before, _entry(transaction, sn, person_id, revision, request))
+
+
+def remove_group_persons(
+    transaction: PersonTransaction, group: str, sns: Sequence[str], person_ids: Sequence[str], request: RequestContext
+) -> None:
+    """Remove persons from every member of a group, however they got there, and from the group."""
+    for sn in sns:
+        remove_persons(transaction, sn, person_ids, request)
+    for kept in transaction.kept.persons(group, person_ids).values():
+        transaction.replace_kept(group, kept, None)
 
 
 def remove_everyone(transaction: PersonTransaction, sn: str, request: RequestContext) -> None:
     """Remove all entries of a terminal, and let it remove everyone."""
     before = transaction.entries(sn, [None]).get(None)
-    transaction.supersede(before, _SUPERSEDED)
+    transaction.supersede(before)
     revision = transaction.next_revisions(1)
     _put(transaction, before, _entry(transaction, sn, None, revision, request))
-    batches.remove_below(transaction, sn, revision, _SUPERSEDED)
+    batches.remove_below(transaction, sn, revision, SUPERSEDED)
 
 
 def sync(transaction: PersonTransaction, sn: str, request: RequestContext, *, clear: bool) -> None:
@@ -139,6 +231,7 @@ def forget_person(transaction: PersonTransaction, sn: str, person_id: str) -> No
 
 def forget(transaction: PersonTransaction, sn: str) -> None:
     """Remove everything that is stored for a terminal; requests that wait get the final reply `superseded`."""
+    transaction.kept.forget_memberships(sn)
     batches.remove_below(transaction, sn, transaction.next_revisions(1), _FORGOTTEN)
     transaction.drop_syncs(sn, _FORGOTTEN)
 
@@ -149,11 +242,17 @@ def _entry(
     person_id: str | None,
     revision: int,
     request: RequestContext | None,
-    person: Person | None = None,
+    held: GrantedPerson | None = None,
 ) -> PersonEntry:
     """Return a change that is pending from now on; without a person it is a removal."""
     return PersonEntry(
-        sn=sn, person_id=person_id, revision=revision, person=person, changed_at=transaction.now(), request=request
+        sn=sn,
+        person_id=person_id,
+        revision=revision,
+        person=None if held is None else held.person,
+        changed_at=transaction.now(),
+        request=request,
+        access=() if held is None else held.access,
     )
 
 

@@ -15,8 +15,9 @@ from bridge.model.person_entry import PersonEntry, RequestContext
 from bridge.model.reply import Outcome
 from bridge.persons import changes
 from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
+from bridge.persons.effects import Committed
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
-from bridge.persons.transactions import BATCH, Committed, PersonTransaction
+from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import person_queries as queries
 from bridge.store import received_messages
 from bridge.store.database import Database

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from bridge.model.person_entry import FinalReply
-from bridge.persons.transactions import Committed
+from bridge.persons.effects import Committed
 from bridge.store import person_queries as queries
 from bridge.store.database import Database
 

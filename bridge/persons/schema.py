@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.model.asked_at import ASKED_AT_SCHEMA
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
-from bridge.model.json_schema import TIME, described, input_schema, nullable, output_schema
+from bridge.model.json_schema import TIME, described, input_schema, nullable, output_schema, text
 from bridge.model.names import PERSON_ID_SCHEMA, REQUEST_ID_SCHEMA
 from bridge.model.person import Person, PhotoReference
 from bridge.model.person_entry import DeliveryState, Wanted
@@ -43,6 +43,11 @@ class PersonPatch:
     id: str
     changes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     photo_source: PhotoSource | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all that a new person needs: a name and a photo."""
+        return "name" in self.changes and self.photo_source is not None
 
 
 def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
@@ -116,6 +121,17 @@ def merge(patch: PersonPatch, stored: Person | None, photo: PhotoReference | Non
     return person
 
 
+def replacing(person: Person, stored: Person | None) -> Person:
+    """Return a person as they must be stored in place of another state of the same person.
+
+    Args:
+        person: the person with all values.
+        stored: the person so far on the terminal; None for none.
+    """
+    had_rule = stored is not None and (stored.weekly is not None or stored.weekly_taken_back)
+    return replace(person, weekly_taken_back=person.weekly is None and (had_rule or person.weekly_taken_back))
+
+
 def _new_person(person_id: str, changes: Mapping[str, Any]) -> Person:
     faults = []
     if "name" not in changes:
@@ -177,6 +193,11 @@ PERSON_ENTRY_SCHEMA = output_schema(
         "status": STATUS_SCHEMA,
         "message": MESSAGE_SCHEMA,
         "changed_at": described(TIME, "when the change was requested, or last answered"),
+        "access": {
+            "type": "array",
+            "items": text("`terminal`: the terminal's own changes; else the name of a group"),
+            "description": "through what the terminal holds the person; empty for a removal",
+        },
     },
     title="PersonEntry",
     sometimes=[one.name for one in SHOWN_FIELDS if one.name != "id"],

@@ -1,9 +1,11 @@
 """The persons of all terminals: accepted changes are stored and delivered; none is lost (docs/promises.md)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import partial
 
 import orjson
 from sqlalchemy import Connection
@@ -13,24 +15,29 @@ from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import RemovePersons, SetPersons, SyncPersons
-from bridge.model.faults import Fault, UnavailableError
-from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.model.faults import UnavailableError
+from bridge.model.person_entry import MembershipJob, PersonEntry, RequestContext
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
-from bridge.persons import changes
+from bridge.persons import batches, changes
 from bridge.persons.batches import PersonJobs, RefusedRemovals
+from bridge.persons.changes import SetResult
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
+from bridge.persons.membership import describe_memberships
 from bridge.persons.outbox import Outbox
 from bridge.persons.preparation import PhotoPreparer, Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
-from bridge.store import received_messages
 from bridge.store.errors import CommitUnknownError
+from bridge.store.person_queries import batches as store_batches
+
+_LOGGER = logging.getLogger(__name__)
 
 _NOT_ASSURED = "stored; it came with QoS 0, which the broker may drop on the way: publish persons with QoS 1"
 
@@ -85,6 +92,7 @@ class PersonService:
             new_msgid: returns an id that was never used before.
             random: returns a number from 0 up to 1, for the jitter of repeats.
         """
+        self._registry = registry
         self._transactions = transactions
         self._database = transactions.context.database
         self._preparation = Preparation(photos, options.timezone)
@@ -115,8 +123,9 @@ class PersonService:
         """Load what an earlier process left, and continue with it. Raises UnavailableError."""
         await self._transactions.load()
         await self._outbox.load()
+        await self._follow_all_groups()
         self._delivery.start()
-        self._tasks.start(self._jobs.run(), name="syncs and removals of everyone")
+        self._tasks.start(self._jobs.run(), name="syncs, removals of everyone, memberships")
         self._tasks.start(self._refused_removals.run(), name="refused removals")
         self._tasks.start(ExternalChangesJob(self._transactions).run(), name="external changes of persons")
         self._tasks.start(MessageExpiryJob(self._transactions.context).run(), name="expiry of received messages")
@@ -150,7 +159,7 @@ class PersonService:
 
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self._prepare(commands))
-            async with self._order.reserve(sn for command in commands for sn in command.sns):
+            async with self._order.reserve(place for command in commands for place in _places(command)):
                 prepared, failure = await preparing
                 stored = None if failure is not None else self._transactions.run(apply)
         try:
@@ -203,6 +212,45 @@ class PersonService:
         """Return the counts of a terminal; all zero for one without persons."""
         return self._transactions.counts(sn)
 
+    def group_size(self, group: str) -> int:
+        """Return the number of persons that a group keeps."""
+        return self._transactions.group_sizes.get(group, 0)
+
+    async def follow_groups(self, sn: str) -> None:
+        """Let the persons of a known terminal follow its present groups. Raises UnavailableError."""
+        known = self._registry.get(sn)
+        if known is None:
+            return
+        async with self._order.reserve([sn]):
+            memberships = {sn: known.terminal.memberships}
+            followed = self._transactions.run(lambda transaction: batches.follow_groups(transaction, memberships))
+        for job in await followed:
+            _LOGGER.info("persons follow a change of groups: %s", describe_memberships([job]), extra={"sn": sn})
+
+    async def _follow_all_groups(self) -> None:
+        """Compare the groups of all terminals with the stored ones: the configuration may have changed."""
+        stored = await self._database.read(group_queries.memberships)
+        # A terminal that is not known any more has left its groups: it must not keep persons that they remove later.
+        current: dict[str, Collection[str]] = dict.fromkeys(stored, ())
+        current |= {known.terminal.sn: known.terminal.memberships for known in self._registry}
+        changed = {sn: groups for sn, groups in current.items() if stored.get(sn, set()) != set(groups)}
+        jobs: list[MembershipJob] = []
+        for sns in store_batches(list(changed)):
+            memberships = {sn: changed[sn] for sn in sns}
+            jobs += await self._transactions.run(partial(batches.follow_groups, memberships=memberships))
+        if jobs:
+            _LOGGER.info("persons follow changes of groups since the last start: %s", describe_memberships(jobs))
+        sizes = self._transactions.group_sizes
+        if not stored and not sizes and any(self.counts(known.terminal.sn).desired for known in self._registry):
+            _LOGGER.info(
+                "groups keep no persons yet: what terminals hold was set on each terminal. To let a group keep persons "
+                "for terminals that join it later, use `facebridge persons import --group` or `persons copy --to-group`"
+            )
+        members = {group for groups in current.values() for group in groups}
+        for group in sorted(sizes.keys() - members):
+            persons = f"{sizes[group]:,} person{'' if sizes[group] == 1 else 's'}"
+            _LOGGER.warning("group %s keeps %s and has no members", group, persons)
+
     async def forget(self, sn: str) -> None:
         """Delete everything that is stored for a terminal. Raises UnavailableError."""
         async with self._order.reserve([sn]):
@@ -249,20 +297,31 @@ def _apply(
         boot_id=context.boot_id,
         message_id=message_id,
     )
+    group = command.group
+    results: Mapping[str, Sequence[SetResult]] = {}
+    if isinstance(change, SetPersons):
+        if group is not None:
+            results = changes.set_group_persons(transaction, group, command.sns, persons, request)
+        else:
+            results = {sn: changes.set_persons(transaction, sn, persons, request) for sn in command.sns}
+    elif isinstance(change, SyncPersons):
+        for sn in command.sns:
+            changes.sync(transaction, sn, request, clear=change.clear)
+    elif change.ids is None:
+        for sn in command.sns:
+            changes.remove_everyone(transaction, sn, request)
+        if group is not None:
+            transaction.remove_everyone_from_group(group)
+    elif group is not None:
+        changes.remove_group_persons(transaction, group, command.sns, change.ids, request)
+    else:
+        for sn in command.sns:
+            changes.remove_persons(transaction, sn, change.ids, request)
     message = "stored" if command.origin.assured else _NOT_ASSURED
     replies: list[Reply] = []
     for sn in command.sns:
         builder = _reply_builder(command, sn, context)
-        invalid: Mapping[int, Sequence[Fault]] = {}
-        if isinstance(change, SetPersons):
-            results = changes.set_persons(transaction, sn, persons, request)
-            invalid = {number: result.faults for number, result in enumerate(results) if result.faults}
-        elif isinstance(change, SyncPersons):
-            changes.sync(transaction, sn, request, clear=change.clear)
-        elif change.ids is None:
-            changes.remove_everyone(transaction, sn, request)
-        else:
-            changes.remove_persons(transaction, sn, change.ids, request)
+        invalid = {number: result.faults for number, result in enumerate(results.get(sn, ())) if result.faults}
         replies += [
             builder.invalid(invalid[number], person_id=person_id)
             if number in invalid
@@ -280,6 +339,12 @@ def _unavailable(
         for sn in command.sns
         for person_id in _person_ids(command, persons)
     ]
+
+
+def _places(command: PersonCommand) -> list[str]:
+    """Return the keys of the order of a command's changes: its terminals, and the group whose persons it changes."""
+    # The SN of a terminal has no space.
+    return [*command.sns, *([] if command.group is None else [f"group {command.group}"])]
 
 
 def _person_ids(command: PersonCommand, persons: Sequence[PreparedPerson]) -> Sequence[str | None]:

@@ -5,7 +5,7 @@ It runs on the event loop; the transactions run on the store's writer thread.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -17,10 +17,12 @@ from bridge.core.event_bus import EventBus
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import PersonsChanged, PersonSettled
 from bridge.model.terminal import PersonCounts
-from bridge.persons.transactions import NO_PERSONS, Committed, PersonTransaction, added
+from bridge.persons.effects import NO_PERSONS, Committed, added
+from bridge.persons.transactions import PersonTransaction
 from bridge.store import person_queries as queries
 from bridge.store.database import Database
 from bridge.store.errors import CommitUnknownError
+from bridge.store.group_queries import group_sizes
 from bridge.store.photos import PhotoCipher
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class TransactionRunner:
         self.context = context
         self._is_external = is_external
         self._counts: dict[str, PersonCounts] = {}
+        self._group_sizes: dict[str, int] = {}
         self._uncertain: set[str] = set()
         self._listeners: list[Callable[[Committed], None]] = []
         self._running: set[asyncio.Future[Any]] = set()
@@ -81,6 +84,11 @@ class TransactionRunner:
         """Return the counts of a terminal; all zero for one without persons."""
         return self._counts.get(sn, NO_PERSONS)
 
+    @property
+    def group_sizes(self) -> Mapping[str, int]:
+        """The number of persons of each group that keeps any."""
+        return self._group_sizes
+
     def is_uncertain(self, sn: str) -> bool:
         """Return whether the state of a terminal is unknown after a failed COMMIT."""
         return sn in self._uncertain
@@ -88,6 +96,7 @@ class TransactionRunner:
     async def load(self) -> None:
         """Read the counts from the store. Raises UnavailableError."""
         self._counts = await self.context.database.read(queries.counts)
+        self._group_sizes = await self.context.database.read(group_sizes)
 
     def listen(self, listener: Callable[[Committed], None]) -> None:
         """Call `listener` after each commit, before the events are published; it must not block."""
@@ -189,6 +198,13 @@ class TransactionRunner:
                 self._counts[sn] = added(self._counts.get(sn, NO_PERSONS), counts)
             if self._counts.get(sn) == NO_PERSONS:
                 del self._counts[sn]
+        if committed.are_totals:
+            self._group_sizes = dict(committed.group_sizes)
+            return
+        for group, number in committed.group_sizes.items():
+            self._group_sizes[group] = self._group_sizes.get(group, 0) + number
+            if not self._group_sizes[group]:
+                del self._group_sizes[group]
 
     def _announce(self, committed: Committed) -> None:
         self._call_listeners(committed)
@@ -211,12 +227,13 @@ def _run(
     result = work(transaction)
     committed = transaction.finish()
     if is_external:
-        queries.note_external_changes(connection, committed.counts)
+        # A group without members changes no terminal's counts.
+        queries.note_external_changes(connection, committed.counts or ([""] if committed.group_sizes else []))
     return result, committed
 
 
 def _take_external_changes(connection: Connection) -> tuple[None, Committed]:
-    sns = queries.take_external_changes(connection)
+    sns = [sn for sn in queries.take_external_changes(connection) if sn]
     return None, _state(connection, sns)
 
 
@@ -235,6 +252,7 @@ def _state(connection: Connection, sns: Collection[str]) -> Committed:
     return Committed(
         counts={sn: counts.get(sn, NO_PERSONS) for sn in sns},
         are_totals=True,
+        group_sizes=group_sizes(connection),
         changed=sns,
         last_final_reply_id=queries.last_final_reply_id(connection),
         # Another program's deletions are in a log that only the last one that closes the store clears.

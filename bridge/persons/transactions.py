@@ -1,7 +1,7 @@
 """A transaction on persons: what a change reads and writes; it runs on the store's writer thread."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,9 +9,23 @@ from typing import Any
 from sqlalchemy import Connection
 
 from bridge.core.clock import Clock
-from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
+from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
+from bridge.model.origin import Origin
+from bridge.model.person_entry import (
+    DeliveryState,
+    FinalReply,
+    GroupPerson,
+    MembershipJob,
+    OpenSync,
+    PersonEntry,
+    PersonJob,
+    RequestContext,
+)
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
+from bridge.persons.effects import NO_PERSONS, Committed, TerminalAnswer, added
+from bridge.persons.kept_persons import KeptPersons
+from bridge.persons.membership import GrantedPerson, after_membership_change
 from bridge.persons.message_log import MessageLog
 from bridge.persons.preparation import PreparedPhoto
 from bridge.store import person_queries as queries
@@ -20,56 +34,8 @@ from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
 BATCH = 100
 """Entries that are read, changed and written together: few enough for the memory, enough to share the cost."""
 
-NO_PERSONS = PersonCounts()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TerminalAnswer:
-    """A terminal's answer to a change.
-
-    Attributes:
-        sn: the terminal.
-        person_id: the person; None for everyone.
-        revision: the change's.
-        status: the terminal's, 0 for success; None if the change could not even be sent.
-        message: its text.
-        msgid: of the frame that it answers.
-    """
-
-    sn: str
-    person_id: str | None
-    revision: int
-    status: int | None
-    message: str
-    msgid: str | None = None
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the terminal carried out the change."""
-        return self.status == 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
-    """The effects of a transaction.
-
-    Attributes:
-        counts: what it adds to the counts of each terminal that it touched, or their new totals.
-        are_totals: whether `counts` are totals.
-        changed: the terminals that must be sent something else than before.
-        final_replies: those that it added to the outbox.
-        last_final_reply_id: the newest id in the outbox; 0 if it added none.
-        photos_dropped: whether a photo was deleted.
-        has_jobs: whether it left something to `bridge.persons.batches`.
-    """
-
-    counts: Mapping[str, PersonCounts]
-    are_totals: bool = False
-    changed: Collection[str]
-    final_replies: Sequence[FinalReply] = ()
-    last_final_reply_id: int = 0
-    photos_dropped: bool = False
-    has_jobs: bool = False
+SUPERSEDED = "a later change took its place"
+"""The message of the final reply `superseded`."""
 
 
 @dataclass(slots=True)
@@ -89,6 +55,7 @@ class PersonTransaction:
 
     Attributes:
         messages: the messages whose changes are stored.
+        kept: the persons that groups keep.
     """
 
     def __init__(self, connection: Connection, cipher: PhotoCipher, clock: Clock, boot_id: str) -> None:
@@ -108,6 +75,9 @@ class PersonTransaction:
         self._has_jobs = False
         self._job_rows = BATCH
         self.messages = MessageLog(connection, clock.now)
+        self.kept = KeptPersons(connection)
+        # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
+        self._running_job: tuple[int, int] | None = None
 
     def now(self) -> datetime:
         """Return the time for what is recorded."""
@@ -123,7 +93,10 @@ class PersonTransaction:
         return first
 
     def entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
-        """Return a terminal's entries, including the changes of this transaction."""
+        """Return a terminal's entries, including the changes of this transaction.
+
+        Unfinished jobs of the terminal are applied to these persons first.
+        """
         if self._unwritten.length >= BATCH:
             self._write()
         found = {entry.person_id: entry for entry in queries.entries(self._connection, sn, person_ids)}
@@ -141,7 +114,63 @@ class PersonTransaction:
             for entry in [entry for entry in found.values() if entry.revision < job.drop_below]:
                 self._drop(entry, job.drop_message or "")
                 del found[entry.person_id]
+        for membership_job in self.kept.jobs(sn):
+            self._change_membership(membership_job, [one for one in person_ids if one is not None], found)
         return found
+
+    def start_membership(self, job: MembershipJob) -> bool:
+        """Store that a terminal left and joined groups; return whether a job must change its persons."""
+        has_job = self.kept.change_memberships(job)
+        self._has_jobs |= has_job
+        return has_job
+
+    def continue_membership(self, job: MembershipJob, limit: int) -> MembershipJob | None:
+        """Apply a change of memberships to the next persons; return the job as it is then, None if it is done.
+
+        Every access to a terminal's entries applies its jobs first, so to read the entries is enough.
+        """
+        self._write()
+        self._has_jobs = True
+        if job.left_after is not None:
+            leaving = self.kept.next_leaving(job, limit)
+            self._running_job = (job.id, job.joined_after)
+            self.entries(job.sn, leaving)
+            self._running_job = None
+            job = replace(job, left_after=leaving[-1] if leaving and job.left else None)
+        else:
+            joining = self.kept.next_joining(job, limit)
+            if not joining:
+                self.kept.drop_jobs([job])
+                return None
+            last = max(joining.values())
+            self._running_job = (job.id, last)
+            self.entries(job.sn, list(joining))
+            self._running_job = None
+            job = replace(job, joined_after=last)
+        self.kept.put_progress(job)
+        return job
+
+    def drop_removed_from_groups(self, limit: int) -> None:
+        """Delete up to `limit` rows of persons who were removed from a group together."""
+        self._has_jobs |= self.kept.drop_removed(limit)
+
+    def replace_kept(
+        self, group: str, before: GroupPerson | None, after: GroupPerson | None, photo: PreparedPhoto | None = None
+    ) -> None:
+        """Replace a person of a group, as `replace` does for a terminal."""
+        self._add_photo(photo)
+        for job in self.kept.jobs():
+            person = after or before
+            if group in job.joined and person is not None:
+                # The terminal joined before this change, and may have left since: it gets the earlier state.
+                self.entries(job.sn, [person.person.id])
+        self.kept.replace(group, before, after)
+
+    def remove_everyone_from_group(self, group: str) -> None:
+        """Remove all persons that a group keeps."""
+        self._write()
+        self.kept.remove_everyone(group, self.next_revisions(1))
+        self._has_jobs = True
 
     def job(self, sn: str) -> PersonJob:
         """Return a terminal's job; one without anything to do if there is none."""
@@ -212,12 +241,14 @@ class PersonTransaction:
         for entry in (before, after):
             if entry is not None:
                 self._changed.add(entry.sn)
-        # One photo may be for many terminals.
-        if photo is not None and photo.sha256 not in self._written_photos:
-            self._unwritten.photos[photo.sha256] = photo.jpeg
+        self._add_photo(photo)
         self._put(before, after)
 
-    def supersede(self, before: PersonEntry | None, message: str) -> None:
+    def grant(self, entry: PersonEntry, access: tuple[str, ...]) -> None:
+        """Change the scopes through which a terminal holds a person; nothing is sent."""
+        self._put(entry, replace(entry, access=access))
+
+    def supersede(self, before: PersonEntry | None, message: str = SUPERSEDED) -> None:
         """Send the final reply `superseded` for `before`, if its request still waits for one."""
         if before is not None and before.request is not None and before.delivery is DeliveryState.PENDING:
             self._reply(before.sn, before.person_id, before.request, Outcome.SUPERSEDED, message=message)
@@ -271,16 +302,75 @@ class PersonTransaction:
         self._end_syncs()
         self._write()
         self.messages.finish()
-        photos_dropped = drop_unused_photos(self._connection, self._released_photos)
+        photos_dropped = drop_unused_photos(self._connection, self._released_photos | self.kept.released_photos)
         if self._reserved_revisions:
             queries.next_revisions(self._connection, self._reserved_revisions)
         return Committed(
             counts=self._counts,
+            group_sizes=self.kept.sizes,
             changed=self._changed,
             final_replies=self._final_replies,
             last_final_reply_id=queries.last_final_reply_id(self._connection) if self._final_replies else 0,
             photos_dropped=photos_dropped,
             has_jobs=self._has_jobs,
+        )
+
+    def _change_membership(
+        self, job: MembershipJob, person_ids: Sequence[str], found: dict[str | None, PersonEntry]
+    ) -> None:
+        """Apply a change of memberships to persons; `found` has their entries before and after."""
+        done = self.kept.done(job, person_ids)
+        joining = self.kept.to_join(job, person_ids)
+        for person_id in person_ids:
+            if person_id in done:
+                continue
+            # Leaving is not repeated: a later job may have joined the group again.
+            left = () if job.has_left(person_id) else job.left
+            entry, joined = found.get(person_id), joining.get(person_id, ())
+            before = None if entry is None or entry.person is None else GrantedPerson(entry.person, entry.access)
+            after = after_membership_change(before, left, joined)
+            if after == before:
+                continue
+            has_same_value = before is not None and after is not None and before.person == after.person
+            if entry is not None and has_same_value and entry.delivery is not DeliveryState.REFUSED:
+                assert after is not None
+                self.grant(entry, after.access)
+                found[person_id] = replace(entry, access=after.access)
+                continue
+            self.supersede(entry)
+            changed = PersonEntry(
+                sn=job.sn,
+                person_id=person_id,
+                revision=self.next_revisions(1),
+                person=None if after is None else after.person,
+                changed_at=self.now(),
+                confirmed_revision=None if entry is None else entry.confirmed_revision,
+                request=self._membership_request(job, joined),
+                access=() if after is None else after.access,
+            )
+            self.replace(entry, changed)
+            found[person_id] = changed
+        is_running, covered = False, job.joined_after
+        if self._running_job is not None and self._running_job[0] == job.id:
+            is_running, covered = True, self._running_job[1]
+        early = [
+            person_id
+            for person_id in person_ids
+            if (not is_running and not job.has_left(person_id))
+            or any(one.revision > covered for one in joining.get(person_id, ()))
+        ]
+        self.kept.note_done(job, early)
+
+    def _membership_request(self, job: MembershipJob, joined: Sequence[GroupPerson]) -> RequestContext:
+        groups = sorted({kept.group for kept in joined} or job.left)
+        names = f"group{'' if len(groups) == 1 else 's'} {', '.join(groups)}"
+        return RequestContext(
+            command=(SET_PERSONS if joined else REMOVE_PERSONS).name,
+            request_id=None,
+            origin=Origin(source=f"membership of {names}"),
+            received_at=self._clock.boottime(),
+            boot_id=self._boot_id,
+            note=f"{'joined' if joined else 'left'} {names}",
         )
 
     def _removed_everyone(self, sn: str) -> None:
@@ -296,6 +386,11 @@ class PersonTransaction:
     def _drop(self, entry: PersonEntry, message: str) -> None:
         self.supersede(entry, message)
         self.replace(entry, None)
+
+    def _add_photo(self, photo: PreparedPhoto | None) -> None:
+        # One photo may be for many terminals.
+        if photo is not None and photo.sha256 not in self._written_photos:
+            self._unwritten.photos[photo.sha256] = photo.jpeg
 
     def _put(self, before: PersonEntry | None, after: PersonEntry | None) -> None:
         changed = after or before
@@ -332,10 +427,13 @@ class PersonTransaction:
         self._written_photos |= unwritten.photos.keys()
         queries.put_entries(self._connection, list(unwritten.put.values()))
         queries.drop_entries(self._connection, list(unwritten.drop.values()))
+        self.kept.write()
         queries.add_final_replies(self._connection, unwritten.final_replies)
 
     def _reply(self, sn: str, person_id: str | None, request: RequestContext, outcome: Outcome, **details: Any) -> None:
         is_same_boot = request.boot_id == self._boot_id
+        if request.note is not None:
+            details["message"] = ": ".join(part for part in (request.note, details.get("message")) if part)
         reply = Reply(
             command=request.command,
             request_id=request.request_id,
@@ -351,13 +449,3 @@ class PersonTransaction:
         final_reply = FinalReply(reply=reply, origin=request.origin)
         self._unwritten.final_replies.append(final_reply)
         self._final_replies.append(final_reply)
-
-
-def added(counts: PersonCounts, gained: PersonCounts = NO_PERSONS, lost: PersonCounts = NO_PERSONS) -> PersonCounts:
-    """Return `counts` plus one entry's share minus another's."""
-    return PersonCounts(
-        desired=counts.desired + gained.desired - lost.desired,
-        confirmed=counts.confirmed + gained.confirmed - lost.confirmed,
-        pending=counts.pending + gained.pending - lost.pending,
-        refused=counts.refused + gained.refused - lost.refused,
-    )

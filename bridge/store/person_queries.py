@@ -31,7 +31,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.model.origin import Origin
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, FinalReply, OpenSync, PersonEntry, PersonJob, RequestContext
+from bridge.model.person_entry import (
+    OWN_SCOPE,
+    DeliveryState,
+    FinalReply,
+    OpenSync,
+    PersonEntry,
+    PersonJob,
+    RequestContext,
+)
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
@@ -45,6 +53,8 @@ from bridge.store.tables import (
     PERSON_SYNC,
     REVISION,
 )
+
+_OWN_ACCESS = (OWN_SCOPE,)
 
 _TRUSTED_TIME = "trusted_time"
 """The name of a counter: seconds since 1970."""
@@ -454,6 +464,7 @@ def _entry_row(entry: PersonEntry) -> dict[str, Any]:
         "status": entry.status,
         "message": entry.message,
         "changed_at": entry.changed_at,
+        "access": _stored_access(entry),
         "asked": None if entry.request is None else entry.request.as_stored(),
     }
 
@@ -470,7 +481,13 @@ def _read_entry(row: RowMapping) -> PersonEntry:
         message=row["message"],
         changed_at=row["changed_at"],
         request=None if row["asked"] is None else RequestContext.from_stored(row["asked"]),
+        access=() if row["desired"] is None else tuple(row["access"] or _OWN_ACCESS),
     )
+
+
+def _stored_access(entry: PersonEntry) -> list[str] | None:
+    """Return the column `access`; null for the value of all rows before there were groups."""
+    return None if entry.person is None or entry.access == _OWN_ACCESS else list(entry.access)
 
 
 def _person_key(person_id: str | None) -> str:

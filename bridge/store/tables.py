@@ -97,6 +97,7 @@ PERSON_ENTRY = Table(
     Column("status", BigInteger, comment="what the terminal said of this revision"),
     Column("message", Text),
     Column("changed_at", UtcDateTime, nullable=False),
+    Column("access", _Json, comment="scopes through which the person is held; null: the terminal's own changes"),
     Column("asked", _Json, comment="the request that receives the final reply"),
     CheckConstraint("delivery IN ('pending', 'confirmed', 'refused')", name="delivery"),
     # Finds the next changes of a terminal, removals and others, each in their order, and the oldest one.
@@ -132,6 +133,61 @@ PERSON_JOB = Table(
     Column("send_after", BigInteger, comment="the revision up to which that is done"),
     Column("send_all", Boolean, nullable=False, comment="also those that are pending and those confirmed"),
     comment="Removals of everyone and syncs that are accepted, but not applied to every entry yet.",
+)
+
+GROUP_PERSON = Table(
+    "group_person",
+    METADATA,
+    Column("group_name", String(64), primary_key=True),
+    Column("person_id", String(64), primary_key=True),
+    Column("revision", BigInteger, nullable=False, comment="of the last change in this group"),
+    Column("desired", _Json, nullable=False, comment="the person as terminals get them that join the group"),
+    Column("photo_sha256", ForeignKey(PHOTO.c.sha256), nullable=False),
+    Column("valid_until", UtcDateTime, comment="of desired, where there is a limit"),
+    Column("changed_at", UtcDateTime, nullable=False),
+    # Finds the persons that a terminal gets which joins, in the order in which they were changed.
+    Index(None, "group_name", "revision"),
+    Index(None, "photo_sha256"),
+    Index(None, "valid_until"),
+    Index(None, "person_id"),
+    comment="The persons that groups keep for terminals that join later.",
+)
+
+GROUP_REMOVAL = Table(
+    "group_removal",
+    METADATA,
+    Column("group_name", String(64), primary_key=True),
+    Column("below", BigInteger, primary_key=True, autoincrement=False, comment="lower revisions are removed"),
+    comment="Groups from which everyone was removed, until all rows are deleted.",
+)
+
+GROUP_MEMBER = Table(
+    "group_member",
+    METADATA,
+    Column("sn", String(64), primary_key=True),
+    Column("group_name", String(64), primary_key=True),
+    comment="The groups of each terminal, as its persons follow them.",
+)
+
+MEMBERSHIP_JOB = Table(
+    "membership_job",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="the revision at which the groups changed"),
+    Column("sn", String(64), nullable=False),
+    Column("left_groups", _Json, nullable=False),
+    Column("joined_groups", _Json, nullable=False),
+    Column("left_after", String(64), comment="the person up to which leaving is done; null: all"),
+    Column("joined_after", BigInteger, nullable=False, comment="the revision up to which joining is done"),
+    Index(None, "sn"),
+    comment="Changes of a terminal's groups that are not applied to every person yet.",
+)
+
+MEMBERSHIP_DONE = Table(
+    "membership_done",
+    METADATA,
+    Column("job_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("person_id", String(64), primary_key=True),
+    comment="Persons to which a membership job was applied before their turn.",
 )
 
 OUTBOX = Table(

@@ -20,6 +20,7 @@ from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncP
 from bridge.model.origin import Origin
 from bridge.model.person_entry import FinalReply, Wanted
 from bridge.model.reply import Outcome, Reply
+from bridge.model.terminal import Terminal
 from bridge.persons.delivery.worker import DeliveryTimes
 from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
@@ -71,6 +72,7 @@ class PersonSystem:
         clock: Clock | None = None,
         boot_id: str = "this boot",
         sns: Sequence[str] = ("T1", "T2"),
+        terminals: Sequence[Terminal] | None = None,
         remove_expired: int | None = None,
         photos: PhotoPreparer | None = None,
     ) -> None:
@@ -78,8 +80,8 @@ class PersonSystem:
         self.clock = clock or ManualClock()
         self.events = EventBus()
         self.registry = TerminalRegistry(self.events, self.clock)
-        for sn in sns:
-            self.registry.put(known_terminal(sn))
+        for terminal in [known_terminal(sn) for sn in sns] if terminals is None else terminals:
+            self.registry.put(terminal)
         self.photos = photos or PhotoPreparer(folders=(), max_bytes=1_000_000, size=None)
         self.transactions = TransactionRunner(
             PersonContext(database=database, cipher=PLAIN, events=self.events, clock=self.clock, boot_id=boot_id)

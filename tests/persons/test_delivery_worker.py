@@ -18,8 +18,9 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
 from bridge.persons.delivery.manager import AnswerRecorder
 from bridge.persons.delivery.worker import WINDOW, DeliveryTimes
+from bridge.persons.effects import TerminalAnswer
 from bridge.persons.transaction_runner import TransactionRunner
-from bridge.persons.transactions import PersonTransaction, TerminalAnswer
+from bridge.persons.transactions import PersonTransaction
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
 from bridge.store.person_queries import pending_window

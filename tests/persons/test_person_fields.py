@@ -86,6 +86,7 @@ def test_a_value_is_stored_shown_exported_and_imported(field: PersonField, tmp_p
         "status": None,
         "message": None,
         "changed_at": "2026-11-24T08:00:00.123+00:00",
+        "access": ["terminal"],
     }
     validator("PersonEntry", closed=True).validate(entry)
     assert merge(parse_person(shown, timezone=UTC), person, None) == person

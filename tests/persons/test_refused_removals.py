@@ -39,7 +39,7 @@ async def test_removals_that_are_not_confirmed_are_listed(tmp_path: Path) -> Non
             ("p1", "present", "pending", None, None),
         ]
         (gone,) = await system.persons("T1", "gone")
-        assert set(gone) == {"id", "wanted", "delivery", "status", "message", "changed_at"}
+        assert set(gone) == {"id", "wanted", "delivery", "status", "message", "changed_at", "access"}
         system.connect(answer=refuse)
         await refused(system, 3)
         assert await shown(system) == [

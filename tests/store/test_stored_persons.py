@@ -60,6 +60,7 @@ async def test_entries_come_back_as_they_were_put(database: Database) -> None:
         status=-3,
         message="no face",
         request=REQUEST,
+        access=("", "staff"),
     )
     removal = entry(2, None)
 

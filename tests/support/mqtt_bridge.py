@@ -95,6 +95,13 @@ class InMemoryPersons:
     def counts(self, sn: str) -> PersonCounts:
         return self.counted.get(sn, PersonCounts())
 
+    def group_size(self, group: str) -> int:
+        return 0
+
+    async def follow_groups(self, sn: str) -> None:
+        if self.full:
+            raise UnavailableError("the store is full")
+
     async def forget(self, sn: str) -> None:
         if self.full:
             raise UnavailableError("the store is full")

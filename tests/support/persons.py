@@ -13,6 +13,7 @@ class NoPersons:
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
+        self.followed: list[str] = []
         self.numbers: dict[str, PersonCounts] = {}
 
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
@@ -26,6 +27,12 @@ class NoPersons:
 
     def counts(self, sn: str) -> PersonCounts:
         return self.numbers.get(sn, PersonCounts())
+
+    def group_size(self, group: str) -> int:
+        return 0
+
+    async def follow_groups(self, sn: str) -> None:
+        self.followed.append(sn)
 
     async def forget(self, sn: str) -> None:
         self.forgotten.append(sn)

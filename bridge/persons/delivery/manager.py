@@ -14,8 +14,9 @@ from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter
 from bridge.persons.delivery.worker import DeliveryContext, DeliveryTimes, DeliveryWorker
+from bridge.persons.effects import Committed, TerminalAnswer
 from bridge.persons.transaction_runner import TransactionRunner
-from bridge.persons.transactions import Committed, PersonTransaction, TerminalAnswer
+from bridge.persons.transactions import PersonTransaction
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError
 from bridge.store.photos import read_intact_photo
 

@@ -11,8 +11,8 @@ from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter, UnsendableError
 from bridge.persons.delivery.plan import Attempts, Send, Wait, is_finished, next_start, next_step, repeat_seconds
+from bridge.persons.effects import TerminalAnswer
 from bridge.persons.transaction_runner import TransactionRunner
-from bridge.persons.transactions import TerminalAnswer
 from bridge.protocol.replies import TerminalReply
 from bridge.store import person_queries as queries
 

@@ -1,0 +1,138 @@
+"""The persons that groups keep, and unfinished changes of memberships, as one transaction reads and writes them."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from bridge.model.person_entry import GroupPerson, MembershipJob
+from bridge.store import group_queries as queries
+
+
+class KeptPersons:
+    """The part of a `PersonTransaction` that belongs to groups.
+
+    Attributes:
+        sizes: what the transaction adds to the number of persons of each group.
+        released_photos: photos that groups may have referred to for the last time.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._unwritten: dict[tuple[str, str], GroupPerson | None] = {}
+        self._jobs: list[MembershipJob] | None = None
+        self.sizes: defaultdict[str, int] = defaultdict(int)
+        self.released_photos: set[str] = set()
+
+    def persons(self, group: str, person_ids: Collection[str]) -> dict[str, GroupPerson]:
+        """Return those of the persons that a group keeps, including the changes of this transaction."""
+        found = queries.kept_persons(self._connection, group, person_ids)
+        for person_id in person_ids:
+            if (group, person_id) in self._unwritten:
+                found.pop(person_id, None)
+                if (unwritten := self._unwritten[group, person_id]) is not None:
+                    found[person_id] = unwritten
+        return found
+
+    def replace(self, group: str, before: GroupPerson | None, after: GroupPerson | None) -> None:
+        """Replace a person of a group by another state of the person; None stands for no person."""
+        person = after or before
+        if person is None:
+            return
+        self._unwritten[group, person.person.id] = after
+        self.sizes[group] += int(after is not None) - int(before is not None)
+        if before is not None and (after is None or after.person.photo != before.person.photo):
+            self.released_photos.add(before.person.photo)
+
+    def write(self) -> None:
+        """Write what is collected; the photos must be stored."""
+        unwritten, self._unwritten = self._unwritten, {}
+        queries.put_kept(self._connection, [one for one in unwritten.values() if one is not None])
+        dropped: defaultdict[str, list[str]] = defaultdict(list)
+        for (group, person_id), one in unwritten.items():
+            if one is None:
+                dropped[group].append(person_id)
+        for group, person_ids in dropped.items():
+            queries.drop_kept(self._connection, group, person_ids)
+
+    def remove_everyone(self, group: str, below: int) -> None:
+        """Remove all persons of a group whose revision is lower; their rows are deleted in batches.
+
+        Everything that is collected must be written.
+        """
+        removed = queries.group_sizes(self._connection, [group]).get(group, 0)
+        if removed:
+            self.sizes[group] -= removed
+            queries.add_group_removal(self._connection, group, below)
+
+    def drop_removed(self, limit: int) -> bool:
+        """Delete up to `limit` rows of removed persons; return whether there may be more."""
+        for group, below in queries.group_removals(self._connection):
+            if any(group in job.joined and job.id < below for job in self.jobs()):
+                # A terminal that joined before the removal, and has left since, gets these persons for that time.
+                continue
+            photos = queries.drop_removed(self._connection, group, below, limit)
+            self.released_photos.update(photos)
+            if len(photos) < limit:
+                queries.drop_group_removal(self._connection, group, below)
+            return True
+        return False
+
+    def memberships(self, sns: Collection[str]) -> dict[str, set[str]]:
+        """Return the stored groups of terminals."""
+        return queries.memberships(self._connection, sns)
+
+    def change_memberships(self, job: MembershipJob) -> bool:
+        """Store that a terminal left and joined groups; return whether that can change its persons."""
+        queries.change_memberships(self._connection, job.sn, job.left, job.joined)
+        gains = bool(job.joined) and bool(queries.group_sizes(self._connection, job.joined))
+        if gains or self.jobs(job.sn) or (job.left and queries.has_group_access(self._connection, job.sn)):
+            queries.add_membership_job(self._connection, job)
+            self._jobs = [*self.jobs(), job]
+            return True
+        return False
+
+    def forget_memberships(self, sn: str) -> None:
+        """Delete the groups of a terminal."""
+        queries.change_memberships(self._connection, sn, self.memberships([sn]).get(sn, ()), ())
+
+    def jobs(self, sn: str | None = None) -> Sequence[MembershipJob]:
+        """Return the unfinished changes of memberships, oldest first, of all terminals or of one."""
+        if self._jobs is None:
+            self._jobs = queries.membership_jobs(self._connection)
+        return [job for job in self._jobs if sn is None or job.sn == sn]
+
+    def put_progress(self, job: MembershipJob) -> None:
+        """Store how far a change of memberships is applied."""
+        queries.put_membership_progress(self._connection, job)
+        self._jobs = [job if one.id == job.id else one for one in self.jobs()]
+
+    def drop_jobs(self, jobs: Collection[MembershipJob]) -> None:
+        """Delete changes of memberships that are applied to every person, or no longer needed."""
+        ids = {job.id for job in jobs}
+        if ids:
+            queries.drop_membership_jobs(self._connection, ids)
+            self._jobs = [one for one in self.jobs() if one.id not in ids]
+
+    def to_join(self, job: MembershipJob, person_ids: Collection[str]) -> Mapping[str, Sequence[GroupPerson]]:
+        """Return, for those of the persons that the terminal has yet to get, what the joined groups keep of them."""
+        if not job.joined:
+            return {}
+        # What this transaction has changed in these groups is newer than the job.
+        return queries.joining(self._connection, job, person_ids)
+
+    def next_leaving(self, job: MembershipJob, limit: int) -> list[str]:
+        """Return the next persons that the terminal may hold through the groups that it left, by id."""
+        return queries.to_leave(self._connection, job, limit) if job.left else []
+
+    def next_joining(self, job: MembershipJob, limit: int) -> dict[str, int]:
+        """Return the next persons of the joined groups, with the revisions of their last change, in this order."""
+        return dict(queries.to_join(self._connection, job, limit)) if job.joined else {}
+
+    def done(self, job: MembershipJob, person_ids: Collection[str]) -> set[str]:
+        """Return those of the persons to which a change of memberships was applied before their turn."""
+        return queries.done(self._connection, job, person_ids)
+
+    def note_done(self, job: MembershipJob, person_ids: Collection[str]) -> None:
+        """Note that a change of memberships was applied to persons before their turn."""
+        queries.add_done(self._connection, job, person_ids)
