@@ -140,7 +140,7 @@ class CommandReader:
         size = len(message.payload) if payload_bytes is None else payload_bytes
         fault = self._find_fault(message, context.address, size)
         if fault is not None:
-            self.reply_invalid(context, [fault])
+            self.reply_invalid(context, [fault], self._request_id(message, context.address, size))
             return None
         try:
             return context.address.definition.parse(message.payload, context.address.name)
@@ -162,6 +162,15 @@ class CommandReader:
     def reply_again(self, context: CommandContext, reply: Reply | GroupSummary) -> None:
         """Publish the last known reply to a command that arrived again and is not carried out again."""
         self._replies.publish_again(reply, context.origin)
+
+    def _request_id(self, message: Message, address: Address, size: int) -> str | None:
+        """Return the request id of a message that is invalid for another reason; None if it cannot be read."""
+        if size > self.rules.max_bytes:
+            return None
+        try:
+            return address.definition.parse(message.payload, address.name).request_id
+        except InvalidCommandError as error:
+            return error.request_id
 
     def _builder(self, context: CommandContext, request_id: str | None) -> ReplyBuilder:
         address = context.address

@@ -13,12 +13,16 @@ _MAX_PRESSES = 10_000
 _MAX_SECONDS = 7 * 24 * 3600.0
 """The longest time for which a press with a time in the future is remembered."""
 
+_MIN_SECONDS = 600.0
+"""A press is remembered for at least this time. A publisher that loses its connection sends a message again when it is
+connected again, often after the deadline. `expired` would then say that a press was not carried out that was."""
+
 
 class RepeatedPresses:
     """The presses with `asked_at` that were started lately, by the digest of topic and payload.
 
-    A press is remembered for as long as its `asked_at` alone does not make it too old. Without `asked_at` two equal
-    payloads are two presses.
+    A press is remembered until its `asked_at` alone makes it too old, and for ten minutes at least. Without
+    `asked_at` two equal payloads are two presses.
     """
 
     def __init__(self, clock: Clock, deadline: float) -> None:
@@ -45,7 +49,7 @@ class RepeatedPresses:
         """Remember a press that starts now; `find` must not know its digest."""
         now = self._clock.boottime()
         seconds_ahead = (asked_at - self._clock.now()).total_seconds()
-        forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + self._deadline
+        forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + max(self._deadline, _MIN_SECONDS)
         self._presses[digest] = press
         heapq.heappush(self._forget_at, (forget_at, digest))
         self._forget(now)

@@ -175,8 +175,10 @@ async def test_a_retained_press_is_rejected(mosquitto: Mosquitto) -> None:
         answer = await client.wait_for(REPLY)
         assert answer.json["outcome"] == "invalid"
         assert "retain" in answer.json["errors"][0]["message"]
+        await client.publish("facebridge/terminal/T1/open/set", {"request_id": "r1"}, retain=True)
+        await client.wait_for("facebridge/terminal/T1/reply", lambda one: one.json["request_id"] == "r1")
         await client.publish("facebridge/terminal/T1/open/set", b"", retain=True)
-        cleared = (await client.wait_for_all(REPLY, 2))[1]
+        cleared = (await client.wait_for_all(REPLY, 3))[2]
         assert cleared.json["outcome"] == "invalid"
         assert connection.frames == []
 
