@@ -1,6 +1,5 @@
 """The bridge as a process of its own: tests can freeze it, kill it and connect to its real ports."""
 
-import os
 import re
 import signal
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.environment import program_environment
 from tests.support.logged_process import LoggedProcess
 
 _READY = re.compile(r"ready: terminals wss?://[^ ]+:(\d+)/devs/, .*web http://[^ ]+:(\d+)")
@@ -37,7 +37,7 @@ class BridgeProcess(LoggedProcess):
         """Start it, and wait for its ready line."""
         await self._start(
             sys.executable, "-m", self._module, "run", "-c", str(self.folder / "config.yaml"),
-            environment={**_environment(), "PYTHONUNBUFFERED": "1"},
+            environment={**program_environment(), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         await self.wait_log("ready: ")
         ready = _READY.search(self.log)
@@ -51,11 +51,6 @@ class BridgeProcess(LoggedProcess):
     def thaw(self) -> None:
         """Continue it."""
         self._send_signal(signal.SIGCONT)
-
-
-def _environment() -> dict[str, str]:
-    # The bridge would take the tests' seed for a configuration key.
-    return {name: value for name, value in os.environ.items() if name != "FACEBRIDGE_SEED"}
 
 
 def configuration(mqtt_port: int, **sections: Any) -> dict[str, Any]:

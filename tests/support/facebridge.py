@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from bridge.cli.main import main
 from bridge.simulator.faces import sample_photo
+from tests.support.environment import program_environment
 from tests.support.waiting import TIMEOUT_SECONDS
 
 
@@ -66,7 +67,7 @@ async def python_process(
 
 def command_environment() -> dict[str, str]:
     """Return the environment for a process that imports `bridge` from outside the checkout."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {**program_environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def write(folder: Path, text: str, name: str = "persons.csv") -> str:

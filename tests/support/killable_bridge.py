@@ -12,6 +12,7 @@ from random import SystemRandom
 from typing import Any
 
 from tests.support.bridge_process import BridgeProcess, configuration
+from tests.support.environment import program_environment
 from tests.support.waiting import TIMEOUT_SECONDS
 
 
@@ -47,7 +48,9 @@ class KillableBridge(BridgeProcess):
     async def start_and_fail(self) -> str:
         """Start the process where it cannot run, and return its log after it has exited with code 1."""
         command = (sys.executable, "-m", "bridge", "run", "-c", str(self.folder / "config.yaml"))
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command, stderr=asyncio.subprocess.PIPE, env=program_environment()
+        )
         async with asyncio.timeout(TIMEOUT_SECONDS):
             _, log = await process.communicate()
         assert process.returncode == 1, log

@@ -67,12 +67,23 @@ class PersonStream:
         made: number of changes so far.
     """
 
-    def __init__(self, random: Random, sns: Sequence[str], persons: int, *, base: str = "facebridge") -> None:
+    def __init__(
+        self,
+        random: Random,
+        sns: Sequence[str],
+        persons: int,
+        *,
+        base: str = "facebridge",
+        group: str = GROUP,
+        prefix: str = "r",
+    ) -> None:
         self.expected: dict[str, dict[str, ExpectedPerson]] = {sn: {} for sn in sns}
         self.made = 0
         self._random = random
         self._ids = [str(1000 + number) for number in range(persons)]
         self._base = base
+        self._group = group
+        self._prefix = prefix
         self._kinds: tuple[tuple[Callable[[], Change | None], int], ...] = (
             (self._set, 40),
             (self._rename, 15),
@@ -172,8 +183,8 @@ class PersonStream:
     def _change(self, sn: str | None, verb: str, payload: dict[str, Any], ids: Sequence[str | None]) -> Change:
         """Build a change of one terminal, or of the group if `sn` is None."""
         self.made += 1
-        request_id = f"r{self.made}"
-        where = f"group/{GROUP}" if sn is None else f"terminal/{sn}"
+        request_id = f"{self._prefix}{self.made}"
+        where = f"group/{self._group}" if sn is None else f"terminal/{sn}"
         return Change(
             request_id=request_id,
             topic=f"{self._base}/{where}/person/{verb}",
