@@ -11,10 +11,13 @@ from bridge.simulator.behaviour import Garbage
 from tests.support.mosquitto import Mosquitto
 from tests.support.soak import mqtt_packets
 from tests.support.soak.bridge import SoakBridge
-from tests.support.soak.mqtt_link import MqttLink
+from tests.support.soak.mqtt_link import PUBACK, PUBLISH, LinkPacket, MqttLink
 from tests.support.soak.terminals import TerminalHost
 
 _BACKLOG_PACKETS = 3000
+
+_CHANGE_SECONDS = 5.0
+"""Wait this long for a change to kill the bridge at; it cannot come while the broker or the link is faulty."""
 
 _Fault = tuple[Callable[[Random], Awaitable[None]], float]
 """A fault and its weight."""
@@ -50,7 +53,11 @@ class Faults:
         self._broker_killed = broker_killed
         self._stopped = asyncio.Event()
         self._busy = {name: asyncio.Lock() for name in ("bridge", "broker", "link")}
-        self._bridge_faults: Sequence[_Fault] = ((self._freeze_bridge, 5), (self._kill_bridge, 3))
+        self._bridge_faults: Sequence[_Fault] = (
+            (self._freeze_bridge, 4),
+            (self._kill_bridge, 3),
+            (self._kill_bridge_at_change, 3),
+        )
         self._broker_faults: Sequence[_Fault] = (
             (self._freeze_broker, 4),
             (self._stall_broker, 3),
@@ -67,7 +74,7 @@ class Faults:
     async def running(self) -> AsyncIterator["Faults"]:
         """Run the lanes; at the end of the block wait until the last faults are over."""
         lanes = [
-            self._system_lane(Random(self._random.random()), quiet_seconds=(3, 15)),
+            self._system_lane(Random(self._random.random()), quiet_seconds=(2, 10)),
             self._system_lane(Random(self._random.random()), quiet_seconds=(15, 45)),
             *(self._terminal_lane(terminal, Random(self._random.random())) for terminal in self._parts.terminals),
         ]
@@ -82,7 +89,7 @@ class Faults:
     async def _system_lane(self, random: Random, quiet_seconds: tuple[float, float]) -> None:
         faults = {"bridge": self._bridge_faults, "broker": self._broker_faults, "link": self._link_faults}
         while not await self._quiet(random.uniform(*quiet_seconds)):
-            part = random.choice(list(faults))
+            (part,) = random.choices(list(faults), (3, 2, 2))
             fault = _draw(random, faults[part])
             # Another lane has nothing to do with a part that is already faulty.
             if not self._busy[part].locked():
@@ -123,6 +130,20 @@ class Faults:
         away = random.choice((0.0, random.uniform(0, 3), random.uniform(3, 8)))
         # The broker must answer at the start of the bridge, or it takes five seconds; both cases occur.
         await self._parts.bridge.kill_for(away, start_and_kill_after=again)
+
+    async def _kill_bridge_at_change(self, random: Random) -> None:
+        """Kill the bridge just after it has received or acknowledged a change."""
+        packet_type, longest_seconds = random.choice(((PUBLISH, 0.03), (PUBACK, 0.002)))
+        seconds = random.uniform(0, longest_seconds)
+
+        def matches(packet: LinkPacket) -> bool:
+            is_from_sender = packet.to_bridge == (packet_type == PUBLISH)
+            return "-intake-" in packet.client_id and packet.type == packet_type and is_from_sender
+
+        if await self._parts.link.next_packet(matches, _CHANGE_SECONDS):
+            await asyncio.sleep(seconds)
+            self._count("bridge killed at a change")
+            await self._parts.bridge.kill_for(random.uniform(0, 3))
 
     async def _freeze_broker(self, random: Random) -> None:
         self._count("broker frozen")

@@ -45,7 +45,7 @@ class MqttLink:
     def __init__(self, target_port: int, forwarded: Callable[[LinkPacket], None]) -> None:
         self.port = 0
         self._target_port = target_port
-        self._forwarded = forwarded
+        self._observers = [forwarded]
         self._to_broker = asyncio.Event()
         self._to_bridge = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -70,6 +70,23 @@ class MqttLink:
             writer.transport.abort()
         self.release()
 
+    async def next_packet(self, matches: Callable[[LinkPacket], bool], within: float) -> bool:
+        """Wait until the proxy has forwarded a packet that matches; return whether it has within this time."""
+        seen = asyncio.Event()
+
+        def observe(packet: LinkPacket) -> None:
+            if matches(packet):
+                seen.set()
+
+        self._observers.append(observe)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await seen.wait()
+        finally:
+            self._observers.remove(observe)
+        return seen.is_set()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["MqttLink"]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -88,12 +105,16 @@ class MqttLink:
             return
         ends = {writer, far_writer}
         self._writers |= ends
-        parser = _PacketParser(next(self._numbers), self._forwarded)
+        parser = _PacketParser(next(self._numbers), self._notify)
         await asyncio.gather(
             self._forward(reader, far_writer, self._to_broker, lambda data: parser.feed(data, to_bridge=False)),
             self._forward(far_reader, writer, self._to_bridge, lambda data: parser.feed(data, to_bridge=True)),
         )
         self._writers -= ends
+
+    def _notify(self, packet: LinkPacket) -> None:
+        for observe in tuple(self._observers):
+            observe(packet)
 
     async def _forward(
         self,
