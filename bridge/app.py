@@ -179,6 +179,7 @@ class _Basis:
         events: publishes the events of all parts.
         registry: the known terminals.
         verifier: verifies and hashes passwords.
+        photos: converts incoming pictures.
         warnings: the promises that do not hold now.
     """
 
@@ -189,6 +190,7 @@ class _Basis:
     events: EventBus
     registry: TerminalRegistry
     verifier: PasswordVerifier
+    photos: PhotoPreparer
     warnings: BridgeWarnings
 
 
@@ -253,6 +255,8 @@ def _build_basis(settings: Settings, stack: AsyncExitStack) -> _Basis:
     clock, events = Clock(), EventBus()
     verifier = PasswordVerifier()
     stack.callback(verifier.close)
+    photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
+    stack.callback(photos.close)
     return _Basis(
         settings=settings,
         stack=stack,
@@ -261,6 +265,7 @@ def _build_basis(settings: Settings, stack: AsyncExitStack) -> _Basis:
         events=events,
         registry=TerminalRegistry(events, clock),
         verifier=verifier,
+        photos=photos,
         warnings=BridgeWarnings(events, clock),
     )
 
@@ -290,13 +295,12 @@ def _start_audit(basis: _Basis, store: _Store) -> None:
 
 def _build_persons(basis: _Basis, store: _Store) -> PersonService:
     settings = basis.settings
-    photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
-    basis.stack.callback(photos.close)
     context = PersonContext(
         database=store.database, cipher=store.cipher, events=basis.events, clock=basis.clock, boot_id=read_boot_id()
     )
     options = PersonOptions(timezone=LocalTimezone(), remove_expired_days=settings.persons.remove_expired)
-    return PersonService(basis.registry, TransactionRunner(context), photos, options, new_msgid, basis.random.random)
+    transactions = TransactionRunner(context)
+    return PersonService(basis.registry, transactions, basis.photos, options, new_msgid, basis.random.random)
 
 
 def _build_core(basis: _Basis, store: _Store, person_service: PersonService) -> CoreServices:
@@ -353,7 +357,7 @@ def _build_web(
         verify=basis.verifier.verify,
         person_reader=PersonReader(store.database, store.cipher),
         read_audit=StoredAudit(store.database).page,
-        page=_build_page(basis, core, terminals),
+        page=_build_page(basis, store, core, terminals),
     )
     status = BridgeStatus(
         broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
@@ -365,7 +369,7 @@ def _build_web(
     return WebServer(basis.settings.web, services, status, core.clock, stall_detector, limits)
 
 
-def _build_page(basis: _Basis, core: CoreServices, terminals: TerminalServer) -> PageServices:
+def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: TerminalServer) -> PageServices:
     settings = basis.settings.terminals
     access = TerminalAccess(
         port=lambda: terminals.port,
@@ -374,7 +378,14 @@ def _build_page(basis: _Basis, core: CoreServices, terminals: TerminalServer) ->
         username=settings.username,
         password=settings.password,
     )
-    return PageServices(core=core, terminal_access=access)
+    return PageServices(
+        core=core,
+        terminal_access=access,
+        person_reader=PersonReader(store.database, store.cipher),
+        prepare_photo=basis.photos.prepare,
+        max_photo_bytes=basis.settings.photos.max_bytes,
+        timezone=LocalTimezone(),
+    )
 
 
 def new_msgid() -> str:

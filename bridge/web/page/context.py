@@ -1,10 +1,14 @@
 """The parts of the bridge that the page uses."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from bridge.core.services import CoreServices
 from bridge.model.secret import Secret
+from bridge.persons.photos.sources import PhotoSource
+from bridge.persons.preparation import PreparedPhoto
+from bridge.persons.reading import PersonReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,16 @@ class PageServices:
     Attributes:
         core: the core's services: the same commands as over MQTT.
         terminal_access: what a new terminal needs to connect.
+        person_reader: reads the stored persons.
+        prepare_photo: converts a picture as every incoming picture is converted. Raises InvalidError with the reason
+            if it cannot be used, and UnavailableError.
+        max_photo_bytes: of an incoming picture.
+        timezone: of times without an offset.
     """
 
     core: CoreServices
     terminal_access: TerminalAccess
+    person_reader: PersonReader
+    prepare_photo: Callable[[PhotoSource], Awaitable[PreparedPhoto]]
+    max_photo_bytes: int
+    timezone: tzinfo

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from bridge.model.origin import Origin
+from bridge.web.authentication import USER
 from bridge.web.errors import RequestError
 from bridge.web.routes import Handler
 
@@ -43,6 +47,12 @@ class PageRouter:
         return self._max_bytes.get(request.match_info.handler)
 
 
+def origin_of(request: web.Request) -> Origin:
+    """Return the origin of the commands that a request carries."""
+    user = request.get(USER)
+    return Origin(source=f"page: {request.method} {request.path}", user=None if user is None else user.name)
+
+
 async def read_form(request: web.Request) -> Mapping[str, str]:
     """Return the fields of a form; of a repeated field, the values joined by commas.
 
@@ -70,3 +80,68 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     for name, value in pairs:
         fields[name] = f"{fields[name]},{value}" if name in fields else value
     return fields
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Limits of a form with files.
+
+    Attributes:
+        max_file_bytes: of all files together.
+        seconds: for sending the form.
+    """
+
+    max_file_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A form with files.
+
+    Attributes:
+        fields: the fields that are text.
+        files: the chosen files by field: name and content.
+    """
+
+    fields: Mapping[str, str]
+    files: Mapping[str, tuple[str, bytes]]
+
+
+async def read_upload(request: web.Request, limits: UploadLimits) -> Upload:
+    """Return the fields and files of a form of multipart/form-data. Raises RequestError."""
+    if request.content_type != "multipart/form-data":
+        raise RequestError(415, "the form must be multipart/form-data", path=hdrs.CONTENT_TYPE)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await _read_parts(request, limits)
+    except TimeoutError:
+        raise RequestError(408, f"the form did not arrive within {limits.seconds:.0f} s: send it again") from None
+    except (web.RequestPayloadError, HttpProcessingError, ValueError, RuntimeError, AssertionError):
+        # aiohttp's reader raises the last four for parts whose headers, boundaries or encodings are wrong.
+        raise RequestError(400, "the form is malformed") from None
+
+
+async def _read_parts(request: web.Request, limits: UploadLimits) -> Upload:
+    fields: dict[str, str] = {}
+    files: dict[str, tuple[str, bytes]] = {}
+    text_left, file_left = MAX_FORM_BYTES, limits.max_file_bytes
+    parts = await request.multipart()
+    while (part := await parts.next()) is not None:
+        if not isinstance(part, BodyPartReader) or part.name is None or len(fields) + len(files) >= _MAX_FIELDS:
+            raise RequestError(400, "the form is malformed")
+        is_file = part.filename is not None
+        content = bytearray()
+        while chunk := await part.read_chunk():
+            content += chunk
+            if len(content) > (file_left if is_file else text_left):
+                limit = f"{limits.max_file_bytes / 1e6:.1f} MB" if is_file else f"{MAX_FORM_BYTES} bytes"
+                raise RequestError(413, f"the form is too large: at most {limit} are accepted")
+        if is_file:
+            file_left -= len(content)
+            if content:
+                files[part.name] = (part.filename or "", bytes(content))
+        else:
+            text_left -= len(content)
+            fields[part.name] = content.decode()
+    return Upload(fields, files)

@@ -11,13 +11,12 @@ from bridge.core.commands import ADMIT
 from bridge.model.commands import Admit, Forget
 from bridge.model.faults import InvalidError
 from bridge.model.names import is_serial_number
-from bridge.model.origin import Origin
 from bridge.model.reply import Outcome
 from bridge.net.passwords import is_hash
 from bridge.web.authentication import require_role
 from bridge.web.errors import RequestError
 from bridge.web.page.context import PageServices
-from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.rendering import Renderer, is_partial, redirect
 from bridge.web.page.translations import noop
 from bridge.web.same_origin import host_of
@@ -53,10 +52,10 @@ class PendingPages:
         return await self._admit(request, self._pending_sn(request), is_new=True)
 
     async def _refuse(self, request: web.Request) -> web.StreamResponse:
-        user = require_role(request, "admin")
+        require_role(request, "admin")
         await read_form(request)
         sn = _serial_number(request)
-        origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+        origin = origin_of(request)
         # It was handled meanwhile if it is known now: only a waiting terminal is refused here.
         if sn not in self._core.registry:
             await self._core.admission.forget(Forget(sn=sn), origin)
@@ -79,7 +78,7 @@ class PendingPages:
         return await self._admit(request, sn, is_new=False)
 
     async def _admit(self, request: web.Request, sn: str, *, is_new: bool) -> web.StreamResponse:
-        user = require_role(request, "admin")
+        require_role(request, "admin")
         form = await read_form(request)
         groups = [one.strip() for one in form.get("groups", "").replace("，", ",").split(",") if one.strip()]
         payload = {
@@ -94,7 +93,7 @@ class PendingPages:
             faults = {fault.path.partition("[")[0].partition(".")[0]: fault.message for fault in error.faults}
             return self._form(request, sn, form, faults, is_new=is_new, status=400)
         assert isinstance(command, Admit)
-        origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+        origin = origin_of(request)
         reply = await self._core.admission.admit(command, origin)
         if reply.outcome is not Outcome.OK:
             return self._form(request, sn, form, {"": reply.message or ""}, is_new=is_new, status=400)

@@ -10,8 +10,10 @@ from bridge.web.errors import RequestError
 from bridge.web.page.assets import Assets
 from bridge.web.page.buttons import Buttons
 from bridge.web.page.context import PageServices
+from bridge.web.page.editing import PersonEditing
 from bridge.web.page.forms import PageRouter, read_form
 from bridge.web.page.pending import PendingPages
+from bridge.web.page.persons import PersonPages
 from bridge.web.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Renderer, local_path, redirect
 from bridge.web.page.terminals import TerminalPages
 from bridge.web.page.translations import LANGUAGES, noop
@@ -21,7 +23,10 @@ _NOT_PAGES = ("/api/", "/healthz", "/readyz", "/metrics")
 
 _COOKIE_SECONDS = 365 * 24 * 3600
 
-NAVIGATION = (("terminals", "", noop("Terminals")),)
+NAVIGATION = (
+    ("terminals", "", noop("Terminals")),
+    ("persons", "persons", noop("Persons")),
+)
 """Name, path and label of each section."""
 
 _HEADINGS: Mapping[int, str] = {
@@ -49,6 +54,8 @@ class PageRoutes:
         self._assets.add_to(self._router)
         TerminalPages(services, self._renderer, self._buttons).add_to(self._router)
         PendingPages(services, self._renderer).add_to(self._router)
+        PersonPages(services, self._renderer).add_to(self._router)
+        PersonEditing(services, self._renderer).add_to(self._router)
 
     def max_body_bytes(self, request: web.Request) -> int | None:
         """Return the size of the largest body that a route reads; None if it takes no body."""

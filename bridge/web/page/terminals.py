@@ -18,7 +18,7 @@ from bridge.web.connections import arrived_at
 from bridge.web.errors import RequestError
 from bridge.web.page.buttons import Buttons, UnusableButtonError
 from bridge.web.page.context import PageServices
-from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, describe_outcome, tone_of
 from bridge.web.page.rendering import Renderer, is_partial, redirect
 from bridge.web.page.translations import noop
@@ -162,14 +162,14 @@ class TerminalPages:
 
     def _press(self, name: str) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
-            user = require_role(request, ACTIONS[name].role)
+            require_role(request, ACTIONS[name].role)
             row = self.row(self.known(request))
             form = await read_form(request)
             try:
                 press = self._buttons.read(f"{name} {row.sn}", form.get("token", ""), form.get("pressed", ""))
             except UnusableButtonError:
                 return self._show_outcome(request, name, row, None)
-            origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+            origin = origin_of(request)
             requested_at = min(arrived_at(request), press.pressed_at)
             reply = await self._buttons.run(press, lambda: self._carry_out(name, row.sn, origin, requested_at))
             if is_partial(request):
@@ -206,10 +206,10 @@ class TerminalPages:
         return self._renderer.page(request, "forget.html", row=self.row(self.known(request)), message=None)
 
     async def _forget(self, request: web.Request) -> web.StreamResponse:
-        user = require_role(request, "admin")
+        require_role(request, "admin")
         row = self.row(self.known(request))
         await read_form(request)
-        origin = Origin(source=f"page: {request.method} {request.path}", user=user.name)
+        origin = origin_of(request)
         reply = await self._core.admission.forget(Forget(sn=row.sn), origin)
         if reply.outcome is Outcome.OK and reply.message is None:
             return redirect(request, "")

@@ -18,6 +18,9 @@ from tests.support.mosquitto import Mosquitto
 
 _CHROMIUM = Path("/usr/bin/chromium")
 
+_FAKE_CAMERA = ["--use-fake-device-for-media-stream"]
+"""Chromium's own test picture instead of a camera."""
+
 TIMEOUT_MS = 20_000.0
 """A page takes a tenth of a second on an idle machine."""
 
@@ -99,6 +102,11 @@ class PageBrowser:
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
         return context
 
+    async def close_pages(self) -> None:
+        """Close every page, before the server that it asks stops."""
+        for context in self._chromium.contexts:
+            await context.close()
+
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.errors.append(f"{message.type}: {message.text} ({message.location.get('url')})")
@@ -110,7 +118,7 @@ async def page_browser() -> AsyncIterator[PageBrowser]:
     assert _CHROMIUM.exists(), f"{_CHROMIUM} is missing: run scripts/test --all, which installs it"
     expect.set_options(timeout=TIMEOUT_MS)
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=_CHROMIUM)
+        chromium = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_FAKE_CAMERA)
         try:
             yield PageBrowser(chromium)
         finally:

@@ -101,6 +101,7 @@ async def test_everything_works_under_a_path_prefix(busy_system: PageSystem, bro
         await page.locator("form.card button").click()
         await expect(page).to_have_url(f"{url}/terminals/NEW1")
         await wait_live(page)
+        await browser.close_pages()
         assert requested
         assert not [one for one in requested if not one.startswith(url)]
 

@@ -77,6 +77,7 @@ async def test_silent_terminal_leaves_the_outcome_open(tmp_path: Path, browser: 
         dialog = await open_door(await browser.open(system.url))
         await expect(dialog.get_by_role("status").last).to_contain_text("Perhaps opened: look at the door.")
         assert terminal.opened == 1
+        await browser.close_pages()
 
 
 async def test_open_is_disabled_for_an_offline_terminal(system: PageSystem, browser: PageBrowser) -> None:
@@ -242,6 +243,7 @@ async def test_first_connection_shows_what_to_enter_and_lights_up(tmp_path: Path
             await expect(page.locator("#terminal")).to_contain_text("Online")
             await page.goto(f"{system.url}/connect")
             await expect(page.get_by_text("Terminal NEW1 is connected")).to_be_visible()
+            await browser.close_pages()
 
 
 async def test_restart_and_sync_ask_first(system: PageSystem, browser: PageBrowser) -> None:
@@ -269,6 +271,7 @@ async def test_long_list_has_pages(tmp_path: Path, browser: PageBrowser) -> None
         await page.get_by_role("link", name="Next").click()
         await expect(page.locator(".rows.terminals > li")).to_have_count(20)
         await expect(page.get_by_text("Page 3 of 3")).to_be_visible()
+        await browser.close_pages()
 
 
 async def test_names_stay_text(tmp_path: Path, browser: PageBrowser) -> None:
@@ -280,3 +283,4 @@ async def test_names_stay_text(tmp_path: Path, browser: PageBrowser) -> None:
         dialog = await open_door(page)
         await expect(dialog.get_by_role("heading")).to_have_text(name)
         assert await page.locator("img[src=x]").count() == 0
+        await browser.close_pages()

@@ -6,12 +6,13 @@ const language = document.documentElement.lang;
 const status = document.getElementById("live");
 const dialog = document.getElementById("dialog");
 
-// The bridge sends a heartbeat at least this often; without one the page is not live.
-const SILENCE_MS = 6000;
+// The bridge sends a heartbeat every 5 s. If none arrives, the page asks. If that fails too, it is not live.
+const HEARTBEAT_MS = 6500;
+const SILENCE_MS = 10000;
 const POLL_MS = 2000;
 const REFRESH_MS = 700;
 
-let contactAt = 0;
+let contactAt = -Infinity;
 let contactTime = null;
 let isLive = null;
 let source = null;
@@ -25,7 +26,7 @@ function contact() {
 }
 
 function showLive() {
-  const now = contactAt > 0 && performance.now() - contactAt < SILENCE_MS;
+  const now = performance.now() - contactAt < SILENCE_MS;
   if (now !== isLive) {
     isLive = now;
     status.hidden = false;
@@ -84,6 +85,7 @@ async function refresh() {
     } catch { /* The bridge is away: `showLive` says so. */ }
   }
   if (reached) contact();
+  if (source && source.url_ !== streamOf()) listen();
 }
 
 function refreshSoon() {
@@ -91,27 +93,30 @@ function refreshSoon() {
   refreshTimer = setTimeout(refresh, Math.max(0, refreshAt + REFRESH_MS - performance.now()));
 }
 
+// What this page listens to; a part that shows a list names its terminals. Without a part, only for the heartbeat.
+const streamOf = () => document.querySelector("[data-stream]")?.dataset.stream ?? body.dataset.events;
+const TYPES = ["snapshot", "bridge", "terminal", "terminal_removed", "persons", "reply", "group_reply", "event"];
+
 // Browsers allow six connections to a host, so a hidden tab closes its stream.
 function listen() {
   source?.close();
   source = null;
   if (document.hidden) return;
-  refreshSoon();
-  if (!body.dataset.eventTypes) return;
-  source = new EventSource(body.dataset.events);
-  const heard = (event) => {
-    contact();
-    if (event.type !== "heartbeat") refreshSoon();
-  };
-  for (const type of body.dataset.eventTypes.split(" ")) source.addEventListener(type, heard);
-  source.addEventListener("heartbeat", heard);
+  source = new EventSource(streamOf());
+  source.url_ = streamOf();
+  for (const type of TYPES) source.addEventListener(type, () => { contact(); refreshSoon(); });
+  source.addEventListener("heartbeat", contact);
 }
 
 setInterval(() => {
   showLive();
   showTimes();
-  // The stream is silent, because a proxy buffers it or the bridge is away: ask instead.
-  if (!document.hidden && performance.now() - Math.max(contactAt, refreshAt) >= POLL_MS) refreshSoon();
+  if (document.hidden) return;
+  const silent = performance.now() - contactAt;
+  // A proxy holds the stream back, or the bridge is away: ask instead.
+  if (silent > HEARTBEAT_MS && performance.now() - refreshAt > POLL_MS) refreshSoon();
+  // After some errors browsers do not connect again by themselves.
+  if (source?.readyState === EventSource.CLOSED) listen();
 }, 1000);
 
 document.addEventListener("visibilitychange", listen);
