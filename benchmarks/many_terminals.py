@@ -19,7 +19,7 @@ import orjson
 
 from benchmarks.measuring import TIMEOUT_SECONDS, Rounds, mqtt_client, run, shown
 from benchmarks.open_round_trip import times_of
-from bridge.mqtt.client.connection import Message
+from bridge.mqtt.client.connection import Message, Publication
 from bridge.simulator.fleet import simulated_sn
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto
@@ -143,7 +143,7 @@ async def open_all(pid: int, broker_port: int, count: int) -> None:
 
     async with mqtt_client(broker_port, "benchmark-all", ["facebridge/group/all/reply"], received) as client:
         before, began = Usage(pid), perf_counter()
-        client.publish_nowait("facebridge/group/all/open/set", b"PRESS", qos=1)
+        client.publish_nowait(Publication("facebridge/group/all/open/set", b"PRESS"))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await replied.wait()
         elapsed, each = perf_counter() - began, (Usage(pid).processor - before.processor) / count * 1000

@@ -14,7 +14,7 @@ import uvloop
 
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
-from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, SessionOptions
+from bridge.mqtt.client.connection import ConnectionHandlers, Message, MqttConnection, Publication, SessionOptions
 
 TIMEOUT_SECONDS = 60.0
 """Time after which a step that takes milliseconds has failed."""
@@ -101,7 +101,7 @@ class Rounds:
     async def go(self, client: MqttConnection, topic: str, request_id: str, payload: bytes | None = None) -> None:
         """Publish a payload that contains the request id, and return when the response has come."""
         waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
-        client.publish_nowait(topic, payload or orjson.dumps({"request_id": request_id}), qos=1)
+        client.publish_nowait(Publication(topic, payload or orjson.dumps({"request_id": request_id})))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await waiting
 

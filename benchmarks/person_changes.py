@@ -36,7 +36,7 @@ from PIL import Image
 
 from benchmarks.measuring import TIMEOUT_SECONDS, Rounds, mqtt_client, run, shown
 from benchmarks.quick_terminals import quick_terminals
-from bridge.mqtt.client.connection import Message, MqttConnection
+from bridge.mqtt.client.connection import Message, MqttConnection, Publication
 from bridge.simulator.faces import sample_photo
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.mosquitto import Mosquitto
@@ -125,7 +125,7 @@ class Upserts:
         ends = asyncio.gather(*self._ended.values())
         began = perf_counter()
         for payload in payloads:
-            client.publish_nowait(topic, payload, qos=1)
+            client.publish_nowait(Publication(topic, payload))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             accepted, confirmed = await ends
         return accepted - began, confirmed - began

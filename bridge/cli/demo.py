@@ -28,6 +28,7 @@ from bridge.mqtt.client.connection import (
     Message,
     MqttConnection,
     NotConnectedError,
+    Publication,
     SessionOptions,
 )
 from bridge.simulator.faces import sample_photo
@@ -208,7 +209,7 @@ class _MqttClient:
         payload = orjson.dumps(value)
         self._console.print(f"  [cyan]→[/] {topic}  {escape(shown or payload.decode())}")
         try:
-            await self._connection.publish(topic, payload)
+            await self._connection.publish(Publication(topic, payload))
         except NotConnectedError:
             raise _StepFailedError("the connection to the embedded broker is lost") from None
 

@@ -9,7 +9,7 @@ from typing import Self
 from bridge.config.settings import MqttSettings
 from bridge.core.clock import Clock
 from bridge.mqtt.client.errors import NotConnectedError
-from bridge.mqtt.client.messages import ConnackInfo, Message, SessionOptions
+from bridge.mqtt.client.messages import ConnackInfo, Message, Publication, SessionOptions
 from bridge.mqtt.client.session import MqttSession
 
 _ECHO_TIMEOUT_SECONDS = 5.0
@@ -79,7 +79,7 @@ class Probe:
             PacketTooLargeError: the message is larger than the broker's limit.
         """
         async with _answer_timeout():
-            return await self._session.publish(topic, payload, qos=1, retain=retain)
+            return await self._session.publish(Publication(topic, payload, retain=retain))
 
     async def next(self, timeout_seconds: float) -> Message | None:
         """Return the next message, or None if none arrives in time.

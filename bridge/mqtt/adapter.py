@@ -23,6 +23,7 @@ from bridge.mqtt.client.connection import (
     Message,
     MqttConnection,
     NotConnectedError,
+    Publication,
     SessionOptions,
     SubscriptionRefusedError,
     Will,
@@ -264,7 +265,7 @@ class MqttAdapter:
             _LOGGER.warning("stopping before the broker has acknowledged every terminal's offline")
         try:
             async with asyncio.timeout(_BRIDGE_GRACE_SECONDS):
-                await self._live.publish(self._topics.bridge_availability, OFFLINE, retain=True)
+                await self._live.publish(Publication(self._topics.bridge_availability, OFFLINE, retain=True))
         except (TimeoutError, NotConnectedError):
             _LOGGER.warning("stopping before the broker has acknowledged the bridge's offline")
 
@@ -304,7 +305,7 @@ class MqttAdapter:
                 await self._intake_ready.wait()
         except TimeoutError:
             _LOGGER.warning("accepting presses without the intake: person changes wait at the broker")
-        await self._live.publish(self._topics.bridge_availability, ONLINE, retain=True)
+        await self._live.publish(Publication(self._topics.bridge_availability, ONLINE, retain=True))
         self._online.set()
         self._info.refresh()
 

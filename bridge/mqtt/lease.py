@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bridge.core.clock import Clock
-from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import Message, MqttConnection, NotConnectedError, Publication
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -185,4 +185,4 @@ class Heartbeat:
             # QoS 1 like the presses: at QoS 0, Mosquitto lets the echo overtake presses that wait behind its inflight
             # window.
             with suppress(NotConnectedError):
-                self._connection.publish_nowait(self._topic, payload, qos=1)
+                self._connection.publish_nowait(Publication(self._topic, payload, qos=1))

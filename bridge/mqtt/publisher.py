@@ -24,7 +24,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.person_entry import FinalReply
 from bridge.model.reply import Outcome, Reply
-from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import MqttConnection, NotConnectedError, Publication
 from bridge.mqtt.command_reader import RetriedOrigin
 from bridge.mqtt.topics import Topics
 from bridge.persons.outbox import Outbox
@@ -117,10 +117,10 @@ class Publisher:
     def _publish_reply(self, topic: str, public: bytes, origin: Origin, payload: bytes) -> None:
         """Publish `public` on the public topic, and `payload` on the Response Topic if there is one."""
         try:
-            self._connection.publish_nowait(topic, public, qos=1)
+            self._connection.publish_nowait(Publication(topic, public, qos=1))
             if origin.response_topic is not None:
                 self._connection.publish_nowait(
-                    origin.response_topic, payload, qos=1, correlation_data=origin.correlation_data
+                    Publication(origin.response_topic, payload, qos=1, correlation_data=origin.correlation_data)
                 )
         except NotConnectedError:
             _LOGGER.debug("the broker is not connected: a reply for %s is not published", topic)
@@ -136,7 +136,7 @@ class Publisher:
             return
         try:
             acknowledged = self._connection.publish_nowait(
-                reply.topic, reply.payload, qos=1, correlation_data=reply.correlation_data
+                Publication(reply.topic, reply.payload, qos=1, correlation_data=reply.correlation_data)
             )
         except NotConnectedError:
             self._keep(reply)
@@ -164,7 +164,9 @@ class Publisher:
         if self._events_this_second > MAXIMUM_EVENTS_A_SECOND:
             return
         try:
-            self._connection.publish_nowait(self._topics.bridge_event, orjson.dumps(event.as_json()))
+            self._connection.publish_nowait(
+                Publication(self._topics.bridge_event, orjson.dumps(event.as_json()), qos=0)
+            )
         except NotConnectedError:
             _LOGGER.debug("the broker is not connected: a %s event is not published", event.type)
 
@@ -236,12 +238,12 @@ class OutboxPublisher:
         """Publish a final reply; return whether the broker has acknowledged it."""
         payload = orjson.dumps(entry.reply.as_json())
         try:
-            await self._connection.publish(self._topics.reply(entry.reply), payload, qos=1)
+            await self._connection.publish(Publication(self._topics.reply(entry.reply), payload, qos=1))
             response_topic = entry.origin.response_topic
             # Checked again: `base_topic` may have changed since the request.
             if response_topic is not None and self._topics.allows_response_topic(response_topic):
                 await self._connection.publish(
-                    response_topic, payload, qos=1, correlation_data=entry.origin.correlation_data
+                    Publication(response_topic, payload, qos=1, correlation_data=entry.origin.correlation_data)
                 )
         except NotConnectedError:
             return False

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from bridge.mqtt.client.connection import MqttConnection, NotConnectedError
+from bridge.mqtt.client.connection import MqttConnection, NotConnectedError, Publication
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class RetainedTopics:
     async def _send(self, topic: str) -> bool:
         payload = self._wanted[topic]
         try:
-            await self._connection.publish(topic, payload, qos=1, retain=True)
+            await self._connection.publish(Publication(topic, payload, qos=1, retain=True))
         except NotConnectedError:
             return False
         if not payload and not self._wanted[topic]:

@@ -6,7 +6,7 @@ from random import Random
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.events import CommandReplied, Event
 from bridge.model.reply import Outcome
-from bridge.mqtt.client.connection import Message, MqttConnection
+from bridge.mqtt.client.connection import Message, MqttConnection, Publication
 from bridge.mqtt.command_reader import CommandReader
 from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Lease
@@ -101,15 +101,14 @@ async def test_only_messages_of_qos_0_stay_after_a_disconnection() -> None:
 
 
 async def test_events_per_second_are_bounded() -> None:
-    published: list[bytes] = []
+    published: list[Publication] = []
 
     class CountingConnection(MqttConnection):
         def __init__(self) -> None:
             """Connect to no broker."""
 
-        def publish_nowait(self, topic: str, payload: bytes | str, **_: object) -> None:
-            assert isinstance(payload, bytes)
-            published.append(payload)
+        def publish_nowait(self, publication: Publication) -> None:
+            published.append(publication)
 
     bridge = Bridge(NO_BROKER, "5")
     Publisher(TOPICS, CountingConnection(), bridge.events, bridge.clock)

@@ -12,7 +12,7 @@ import trustme
 
 from bridge.config.settings import MqttTlsSettings
 from bridge.model.secret import Secret
-from bridge.mqtt.client.connection import NotConnectedError, Will
+from bridge.mqtt.client.connection import NotConnectedError, Publication, Will
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.mqtt_connection import Client, Protocol, settings_for
 from tests.support.waiting import until
@@ -20,8 +20,8 @@ from tests.support.waiting import until
 
 async def test_a_published_message_is_received(mosquitto: Mosquitto, protocol: Protocol) -> None:
     async with Client(settings_for(mosquitto.port, protocol), topics=("a/+", "b")).running() as client:
-        await client.connection.publish("a/1", b"one")
-        client.connection.publish_nowait("b", b"two", qos=0)
+        await client.connection.publish(Publication("a/1", b"one"))
+        client.connection.publish_nowait(Publication("b", b"two", qos=0))
         first, second = await client.next(), await client.next()
     assert (first.topic, first.payload, first.qos, first.retain) == ("a/1", b"one", 1, False)
     assert (second.topic, second.payload, second.qos) == ("b", b"two", 0)
@@ -49,9 +49,9 @@ async def test_the_sockets_send_at_once(mosquitto: Mosquitto) -> None:
 
 async def test_stored_messages_are_not_delivered_and_retained_ones_are_marked(mosquitto: Mosquitto) -> None:
     async with Client(settings_for(mosquitto.port), "publisher").running() as publisher:
-        await publisher.connection.publish("a/stored", b"old", retain=True)
+        await publisher.connection.publish(Publication("a/stored", b"old", retain=True))
         async with Client(settings_for(mosquitto.port), topics=("a/+",)).running() as client:
-            await publisher.connection.publish("a/live", b"new", retain=True)
+            await publisher.connection.publish(Publication("a/live", b"new", retain=True))
             message = await client.next()
             assert (message.topic, message.retain) == ("a/live", True)
 
@@ -71,8 +71,8 @@ async def test_no_will_is_published_for_a_clean_stop(mosquitto: Mosquitto, proto
     settings = settings_for(mosquitto.port, protocol)
     async with Client(settings, "watcher", ("will", "end")).running() as watcher:
         async with Client(settings, will=Will(topic="will", payload=b"gone")).running() as client:
-            client.connection.publish_nowait("end", b"published just before", qos=1)
-        await watcher.connection.publish("end", b"after")
+            client.connection.publish_nowait(Publication("end", b"published just before", qos=1))
+        await watcher.connection.publish(Publication("end", b"after"))
         assert [(await watcher.next()).payload for _ in range(2)] == [b"published just before", b"after"]
 
 
@@ -81,19 +81,19 @@ async def test_it_reconnects_after_a_restart_of_the_broker(mosquitto: Mosquitto,
         await mosquitto.stop()
         await client.wait_lost()
         with pytest.raises(NotConnectedError):
-            client.connection.publish_nowait("a", b"never")
+            client.connection.publish_nowait(Publication("a", b"never", qos=0))
         assert not client.connection.status.connected
         await until(lambda: "nothing listens" in client.problem)
         await mosquitto.start()
         await client.wait_ready()
-        await client.connection.publish("a", b"again")
+        await client.connection.publish(Publication("a", b"again"))
         assert (await client.next()).payload == b"again", "and no message from before"
 
 
 async def test_a_waiting_publish_fails_when_the_broker_ends(mosquitto: Mosquitto) -> None:
     async with Client(settings_for(mosquitto.port)).running() as client:
         mosquitto.freeze()
-        waiting = asyncio.get_running_loop().create_task(client.connection.publish("a", b"one"))
+        waiting = asyncio.get_running_loop().create_task(client.connection.publish(Publication("a", b"one")))
         await asyncio.sleep(0)
         await mosquitto.kill()
         with pytest.raises(NotConnectedError):
@@ -103,14 +103,14 @@ async def test_a_waiting_publish_fails_when_the_broker_ends(mosquitto: Mosquitto
 async def test_a_persistent_session_keeps_unacknowledged_messages(mosquitto: Mosquitto, protocol: Protocol) -> None:
     settings = settings_for(mosquitto.port, protocol)
     async with Client(settings, "keeper", ("a",), persistent=True).running() as first:
-        await first.connection.publish("a", b"1")
-        await first.connection.publish("a", b"2")
+        await first.connection.publish(Publication("a", b"1"))
+        await first.connection.publish(Publication("a", b"2"))
         first_message = await first.next()
         await first.next()
         first.connection.acknowledge(first_message)
-        await first.connection.publish("elsewhere", b"sent after the acknowledgement")
+        await first.connection.publish(Publication("elsewhere", b"sent after the acknowledgement"))
     async with Client(settings, "publisher").running() as publisher:
-        await publisher.connection.publish("a", b"3")
+        await publisher.connection.publish(Publication("a", b"3"))
     async with Client(settings, "keeper", ("a",), persistent=True).running() as second:
         assert [(await second.next()).payload for _ in range(2)] == [b"2", b"3"]
 
@@ -118,7 +118,7 @@ async def test_a_persistent_session_keeps_unacknowledged_messages(mosquitto: Mos
 async def test_an_acknowledgement_of_an_earlier_connection_is_dropped(mosquitto: Mosquitto) -> None:
     settings = settings_for(mosquitto.port)
     async with Client(settings, "keeper", ("a",), persistent=True).running() as client:
-        await client.connection.publish("a", b"1")
+        await client.connection.publish(Publication("a", b"1"))
         old = await client.next()
         client.connection.abort("broken by the test")
         await client.wait_lost()
@@ -126,7 +126,7 @@ async def test_an_acknowledgement_of_an_earlier_connection_is_dropped(mosquitto:
         again = await client.next()
         assert (again.payload, again.mid) == (b"1", old.mid), "the same packet id on another connection"
         client.connection.acknowledge(old)
-        await client.connection.publish("elsewhere", b"sent after an acknowledgement")
+        await client.connection.publish(Publication("elsewhere", b"sent after an acknowledgement"))
     async with Client(settings, "keeper", ("a",), persistent=True).running() as client:
         assert (await client.next()).payload == b"1"
 
@@ -175,7 +175,7 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
         Client(settings_for(broker.port, tls=tls), topics=("a",)).running() as client,
     ):
         large = b"x" * 500_000
-        await client.connection.publish("a", large)
+        await client.connection.publish(Publication("a", large))
         assert (await client.next()).payload == large
 
 

@@ -12,7 +12,7 @@ import trustme
 import uvloop
 
 from bridge.config.settings import MqttTlsSettings
-from bridge.mqtt.client.connection import Message, NotConnectedError, SubscriptionRefusedError, Will
+from bridge.mqtt.client.connection import Message, NotConnectedError, Publication, SubscriptionRefusedError, Will
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_connection import (
     CONNACK_3,
@@ -263,7 +263,7 @@ async def test_thousands_of_topics_are_subscribed(mosquitto: Mosquitto, protocol
     topics = tuple(f"terminal/T{number}/open/set" for number in range(2_500))
     async with Client(settings_for(mosquitto.port, protocol), topics=topics).running() as client:
         for topic in (topics[0], topics[-1]):
-            await client.connection.publish(topic, b"PRESS")
+            await client.connection.publish(Publication(topic, b"PRESS"))
             assert (await client.next()).topic == topic
 
 
@@ -274,7 +274,7 @@ async def test_a_refused_publish_is_logged_once(tmp_path: Path, caplog: pytest.L
         Client(settings_for(broker.port)).running() as client,
     ):
         for topic in ("allowed", "forbidden", "forbidden"):
-            await client.connection.publish(topic, b"x")
+            await client.connection.publish(Publication(topic, b"x"))
     assert warnings_of(caplog) == ["the broker refuses messages on forbidden: Not authorized"]
 
 
@@ -289,8 +289,8 @@ async def test_the_receive_maximum_of_the_broker_is_kept() -> None:
 
     async with scripted_broker(script) as port, Client(settings_for(port)).running() as client:
         for number in range(5):
-            client.connection.publish_nowait("a", b"%d" % number, qos=1)
-        client.connection.publish_nowait("a", b"x", qos=0)
+            client.connection.publish_nowait(Publication("a", b"%d" % number, qos=1))
+        client.connection.publish_nowait(Publication("a", b"x", qos=0))
         payloads = b""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(payloads) < 6:
@@ -313,8 +313,8 @@ async def test_a_packet_above_the_maximum_of_the_broker_is_not_sent(
         Mosquitto(tmp_path, ["max_packet_size 2000"]) as broker,
         Client(settings_for(broker.port), topics=("a",)).running() as client,
     ):
-        await client.connection.publish("a", b"x" * 3_000)
-        await client.connection.publish("a", b"small")
+        await client.connection.publish(Publication("a", b"x" * 3_000))
+        await client.connection.publish(Publication("a", b"small"))
         assert (await client.next()).payload == b"small"
         assert not client.lost.is_set()
     assert "the message on a was not published" in warnings_of(caplog)[0]
@@ -333,7 +333,7 @@ async def test_unacknowledged_publishes_are_not_sent_on_the_next_connection() ->
 
     async with scripted_broker(script) as port, Client(settings_for(port), persistent=True).running() as client:
         with pytest.raises(NotConnectedError):
-            await client.connection.publish("a", b"late")
+            await client.connection.publish(Publication("a", b"late"))
         await client.wait_lost()
         await client.wait_ready()
     assert visits == [[PUBLISH], [DISCONNECT]]
@@ -342,8 +342,8 @@ async def test_unacknowledged_publishes_are_not_sent_on_the_next_connection() ->
 async def test_all_waiting_calls_fail_when_the_connection_ends() -> None:
     async with scripted_broker(answering(CONNACK_5)) as port, Client(settings_for(port)).running() as client:
         waiting = [
-            asyncio.get_running_loop().create_task(client.connection.publish("a", b"x")),
-            asyncio.get_running_loop().create_task(client.connection.publish("a", b"y")),
+            asyncio.get_running_loop().create_task(client.connection.publish(Publication("a", b"x"))),
+            asyncio.get_running_loop().create_task(client.connection.publish(Publication("a", b"y"))),
             asyncio.get_running_loop().create_task(client.connection.subscribe(["a"])),
         ]
         await asyncio.sleep(0)
@@ -391,7 +391,7 @@ async def test_queued_publishes_are_sent_before_the_disconnect(mosquitto: Mosqui
     async with Client(settings, "watcher", ("last",)).running() as watcher:
         async with Client(settings).running() as client:
             for number in range(200):
-                client.connection.publish_nowait("last", b"%d" % number, qos=1)
+                client.connection.publish_nowait(Publication("last", b"%d" % number, qos=1))
         assert [int((await watcher.next()).payload) for _ in range(200)] == list(range(200))
 
 
@@ -407,8 +407,8 @@ async def test_a_failing_handler_is_logged_and_the_next_message_is_handled(
 
     settings = settings_for(mosquitto.port)
     async with Client(settings, "handler", ("a/b",), on_message=handle).running() as client:
-        await client.connection.publish("a/b", b"bad")
-        await client.connection.publish("a/b", b"good")
+        await client.connection.publish(Publication("a/b", b"bad"))
+        await client.connection.publish(Publication("a/b", b"good"))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             assert await handled.get() == b"good"
     assert warnings_of(caplog) == ["handler could not handle a message on a/b"]
@@ -448,12 +448,12 @@ def test_it_runs_on_uvloop(tmp_path: Path) -> None:
             Client(settings_for(broker.port), topics=("a",)).running() as client,
         ):
             large = b"x" * 3_000_000
-            await client.connection.publish("a", large)
+            await client.connection.publish(Publication("a", large))
             assert (await client.next()).payload == large
             client.connection.abort("broken by the test")
             await client.wait_lost()
             await client.wait_ready()
-            await client.connection.publish("a", b"again")
+            await client.connection.publish(Publication("a", b"again"))
             assert (await client.next()).payload == b"again"
 
     uvloop.run(echo())

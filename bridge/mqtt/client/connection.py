@@ -17,7 +17,7 @@ from bridge.mqtt.client.errors import (
     PacketTooLargeError,
     SubscriptionRefusedError,
 )
-from bridge.mqtt.client.messages import Message, SessionOptions, Will
+from bridge.mqtt.client.messages import Message, Publication, SessionOptions, Will
 from bridge.mqtt.client.session import MqttSession
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Message",
     "MqttConnection",
     "NotConnectedError",
+    "Publication",
     "SessionOptions",
     "SubscriptionRefusedError",
     "Will",
@@ -161,37 +162,30 @@ class MqttConnection:
             if refusal is not None:
                 raise SubscriptionRefusedError(topic)
 
-    def publish_nowait(
-        self,
-        topic: str,
-        payload: bytes | str,
-        *,
-        qos: int = 0,
-        retain: bool = False,
-        correlation_data: bytes | None = None,
-    ) -> "asyncio.Future[str | None] | None":
+    def publish_nowait(self, publication: Publication) -> "asyncio.Future[str | None] | None":
         """Publish now or not at all, without waiting for an acknowledgement. Raise NotConnectedError if offline.
 
         Returns:
             The future of `MqttSession.publish`; None if the broker does not accept a message of this size.
         """
-        return self._publish(topic, payload, qos, retain, correlation_data)
+        session = self._connected()
+        try:
+            return session.publish(publication)
+        except PacketTooLargeError as error:
+            _LOGGER.warning(
+                "the message on %s was not published: %d bytes, more than the broker accepts",
+                shorten(publication.topic),
+                error.size,
+            )
+            return None
 
-    async def publish(
-        self,
-        topic: str,
-        payload: bytes | str,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        correlation_data: bytes | None = None,
-    ) -> None:
+    async def publish(self, publication: Publication) -> None:
         """Publish, and wait until the broker has acknowledged the message.
 
         Raises:
             NotConnectedError: there is no connection, or it ended first; the broker may have the message nevertheless.
         """
-        acknowledged = self._publish(topic, payload, qos, retain, correlation_data)
+        acknowledged = self.publish_nowait(publication)
         if acknowledged is not None:
             await acknowledged
 
@@ -214,20 +208,6 @@ class MqttConnection:
         if self._session is None or not self._session.connected:
             raise NotConnectedError
         return self._session
-
-    def _publish(
-        self, topic: str, payload: bytes | str, qos: int, retain: bool, correlation_data: bytes | None
-    ) -> "asyncio.Future[str | None] | None":
-        session = self._connected()
-        try:
-            return session.publish(topic, payload, qos=qos, retain=retain, correlation_data=correlation_data)
-        except PacketTooLargeError as error:
-            _LOGGER.warning(
-                "the message on %s was not published: %d bytes, more than the broker accepts",
-                shorten(topic),
-                error.size,
-            )
-            return None
 
     async def _connect_once(self) -> tuple[str, float]:
         """Make one connection and wait until it ends; return the problem, and how many seconds it lasted."""

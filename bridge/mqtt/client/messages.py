@@ -37,6 +37,25 @@ class Message:
     mid: int = field(default=0, repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to publish.
+
+    Attributes:
+        topic: its topic.
+        payload: its payload; text is sent as UTF-8.
+        qos: 0 or 1.
+        retain: whether the broker stores it for later subscribers.
+        correlation_data: the Correlation Data of MQTT 5; not sent over 3.1.1.
+    """
+
+    topic: str
+    payload: bytes | str
+    qos: int = field(default=1, kw_only=True)
+    retain: bool = field(default=False, kw_only=True)
+    correlation_data: bytes | None = field(default=None, kw_only=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
     """The message that the broker publishes when the connection ends without a DISCONNECT."""

@@ -30,7 +30,7 @@ from bridge.mqtt.client.errors import (
     describe_failure,
     describe_refusal,
 )
-from bridge.mqtt.client.messages import ConnackInfo, Message, SessionOptions
+from bridge.mqtt.client.messages import ConnackInfo, Message, Publication, SessionOptions
 from bridge.mqtt.client.transport import (
     PahoSocket,
     build_client,
@@ -62,13 +62,18 @@ _DEFAULT_RECEIVE_MAXIMUM = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class _Publication:
-    """A message being published. `acknowledged` is the future that `MqttSession.publish` returns."""
+class _Outgoing:
+    """A message being published.
 
-    topic: str
+    Attributes:
+        publication: the message.
+        payload: its payload as bytes.
+        properties: those of MQTT 5.
+        acknowledged: the future that `MqttSession.publish` returns.
+    """
+
+    publication: Publication
     payload: bytes
-    qos: int
-    retain: bool
     properties: Properties | None
     acknowledged: asyncio.Future[str | None]
 
@@ -103,8 +108,8 @@ class MqttSession:
         self._connack: asyncio.Future[ConnackInfo] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._keepalive_timer: asyncio.TimerHandle | None = None
-        self._published: dict[int, _Publication] = {}
-        self._queued: deque[_Publication] = deque()
+        self._published: dict[int, _Outgoing] = {}
+        self._queued: deque[_Outgoing] = deque()
         self._receive_maximum = _DEFAULT_RECEIVE_MAXIMUM
         self._maximum_packet: int | None = None
         self._subscribed: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
@@ -156,7 +161,7 @@ class MqttSession:
                 CONNECT asked for (MQTT 5).
         """
         if self.connected and (outstanding := [*self._published.values(), *self._queued]):
-            await asyncio.wait([publication.acknowledged for publication in outstanding], timeout=_CLOSE_STEP_SECONDS)
+            await asyncio.wait([one.acknowledged for one in outstanding], timeout=_CLOSE_STEP_SECONDS)
         if self.connected and self._socket.connection is not None:
             properties = None
             if session_expiry_seconds is not None and self.protocol5:
@@ -177,15 +182,7 @@ class MqttSession:
         self._end(reason)
         self._socket.close()
 
-    def publish(
-        self,
-        topic: str,
-        payload: bytes | str,
-        *,
-        qos: int = 0,
-        retain: bool = False,
-        correlation_data: bytes | None = None,
-    ) -> "asyncio.Future[str | None]":
+    def publish(self, publication: Publication) -> "asyncio.Future[str | None]":
         """Publish.
 
         Returns:
@@ -199,21 +196,21 @@ class MqttSession:
         """
         if not self.connected:
             raise self._not_connected()
-        payload = payload.encode() if isinstance(payload, str) else payload
+        payload = publication.payload.encode() if isinstance(publication.payload, str) else publication.payload
         properties = None
-        size = len(topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
-        if correlation_data is not None and self.protocol5:
+        size = len(publication.topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
+        if publication.correlation_data is not None and self.protocol5:
             properties = packet_properties(PacketTypes.PUBLISH)
-            properties.CorrelationData = correlation_data
-            size += len(correlation_data)
+            properties.CorrelationData = publication.correlation_data
+            size += len(publication.correlation_data)
         if self._maximum_packet is not None and size > self._maximum_packet:
             raise PacketTooLargeError(size)
-        publication = _Publication(topic, payload, qos, retain, properties, self._loop.create_future())
-        if qos > 0 and len(self._published) >= self._receive_maximum:
-            self._queued.append(publication)
+        outgoing = _Outgoing(publication, payload, properties, self._loop.create_future())
+        if publication.qos > 0 and len(self._published) >= self._receive_maximum:
+            self._queued.append(outgoing)
         else:
-            self._send(publication)
-        return publication.acknowledged
+            self._send(outgoing)
+        return outgoing.acknowledged
 
     async def subscribe(
         self, topics: Sequence[str], *, qos: int = 1, stored_messages: bool = False
@@ -243,18 +240,18 @@ class MqttSession:
             self._client.ack(message.mid, message.qos)
             self._socket.flush()
 
-    def _send(self, publication: _Publication) -> None:
-        one = publication
-        published = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
+    def _send(self, outgoing: _Outgoing) -> None:
+        one = outgoing.publication
+        published = self._client.publish(one.topic, outgoing.payload, one.qos, one.retain, outgoing.properties)
         self._socket.flush()
         if published.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or self._ended.done():
             error = self._not_connected()
-            _fail(one.acknowledged, error)
+            _fail(outgoing.acknowledged, error)
             raise error
         if one.qos > 0:
-            self._published[published.mid] = one
+            self._published[published.mid] = outgoing
         else:
-            one.acknowledged.set_result(None)
+            outgoing.acknowledged.set_result(None)
 
     async def _subscribe(self, topics: Sequence[str], qos: int, stored_messages: bool) -> Sequence[ReasonCode]:
         if not self.connected:
@@ -290,8 +287,8 @@ class MqttSession:
         self._ended.set_result(reason)
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
-        for publication in (*self._published.values(), *self._queued):
-            _fail(publication.acknowledged, self._not_connected())
+        for outgoing in (*self._published.values(), *self._queued):
+            _fail(outgoing.acknowledged, self._not_connected())
         for answered in self._subscribed.values():
             _fail(answered, self._not_connected())
         self._published.clear()
@@ -346,13 +343,13 @@ class MqttSession:
     def _publish_acknowledged(
         self, _client: paho.Client, _userdata: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        publication = self._published.pop(mid, None)
-        if publication is None:
+        outgoing = self._published.pop(mid, None)
+        if outgoing is None:
             return
         refusal = reason.getName() if reason.is_failure else None
         if refusal is not None and self._on_publish_refused is not None:
-            self._on_publish_refused(publication.topic, refusal)
-        _settle(publication.acknowledged, refusal)
+            self._on_publish_refused(outgoing.publication.topic, refusal)
+        _settle(outgoing.acknowledged, refusal)
         while self._queued and len(self._published) < self._receive_maximum:
             with suppress(NotConnectedError):
                 self._send(self._queued.popleft())
