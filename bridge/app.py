@@ -16,6 +16,7 @@ from random import SystemRandom
 from uuid import uuid4
 
 from bridge import __version__
+from bridge.cli.store_session import open_store
 from bridge.config.settings import MqttSettings, Settings
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
@@ -51,6 +52,7 @@ from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.page.context import PageServices, TerminalAccess
+from bridge.web.page.import_jobs import ImportTools
 from bridge.web.server import WebServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -385,7 +387,22 @@ def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: Ter
         prepare_photo=basis.photos.prepare,
         max_photo_bytes=basis.settings.photos.max_bytes,
         timezone=LocalTimezone(),
+        open_import_tools=lambda: _import_tools(basis.settings),
+        spool_folder=basis.settings.store.folder,
     )
+
+
+@asynccontextmanager
+async def _import_tools(settings: Settings) -> AsyncIterator[ImportTools]:
+    """Open the tools of an import. It works beside the bridge, as the command line does. Raises UnavailableError."""
+    photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
+    try:
+        async with open_store(settings, "page") as store:
+            yield ImportTools(context=store.context, photos=photos)
+    except StoreError as error:
+        raise UnavailableError(str(error)) from None
+    finally:
+        photos.close()
 
 
 def new_msgid() -> str:

@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "import_export": {"model", "core", "persons", "store"},
     "terminals": {"model", "protocol", "core", "config", "net"},
     "mqtt": {"model", "core", "config", "persons"},
-    "web": {"model", "core", "config", "net", "persons"},
+    "web": {"model", "core", "config", "net", "persons", "import_export"},
     "simulator": {"protocol"},
     "doctor": {"model", "core", "config", "net", "store", "mqtt", "terminals"},
     "home_assistant_app": {"model", "config", "store", "app", "cli"},

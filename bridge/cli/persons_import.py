@@ -63,7 +63,7 @@ async def import_persons(store: OpenStore, sns: Sequence[str], settings: Setting
     os.nice(_NICENESS)
     preparer = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
     try:
-        with progress_bars() as progress, PhotoSpool(_spool_folder(settings)) as spool:
+        with progress_bars() as progress, PhotoSpool(settings.store.folder) as spool:
             with open_person_file(options.file, options.photos) as opened:
                 checked = await check_file(opened, preparer, spool, store.context.timezone, progress)
             differences = await find_differences(
@@ -95,12 +95,6 @@ async def import_persons(store: OpenStore, sns: Sequence[str], settings: Setting
         "another program changed these persons during the import; the other rows were imported."
         " Correct these rows and import the file again",
     )
-
-
-def _spool_folder(settings: Settings) -> Path | None:
-    """Return the folder of an SQLite store: it has room for the photos, which the system's own folder may not have."""
-    scheme, _, file = settings.store.url.reveal().partition(":///")
-    return Path(file).parent if scheme == "sqlite" else None
 
 
 def _fail_on(faults: Sequence[RowFault], result: str = "nothing was changed") -> None:

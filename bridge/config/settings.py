@@ -113,6 +113,12 @@ class StoreSettings:
     photo_key: tuple[Secret, ...]
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of an SQLite database, which has room for photos too; None for another database."""
+        scheme, _, file = self.url.reveal().partition(":///")
+        return Path(file).parent if scheme == "sqlite" else None
+
+    @property
     def shown_url(self) -> str:
         """The URL for logs, without its password and without its options, which can contain one too."""
         scheme, _, rest = self.url.reveal().partition("://")

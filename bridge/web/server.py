@@ -64,7 +64,7 @@ class WebServer:
         app = web.Application(middlewares=[self._handle])
         self._router = app.router
         self._api.routes.add_to(app.router)
-        self._page = None if services.page is None else PageRoutes(services.page, clock, app.router)
+        self._page = None if services.page is None else PageRoutes(services, services.page, status, clock, app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
         self._connections: ConnectionFactory | None = None
         self._listening: list[asyncio.Server] = []

@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import tzinfo
+from pathlib import Path
 
 from bridge.core.services import CoreServices
 from bridge.model.secret import Secret
 from bridge.persons.photos.sources import PhotoSource
 from bridge.persons.preparation import PreparedPhoto
 from bridge.persons.reading import PersonReader
+from bridge.web.page.import_jobs import OpenImportTools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class PageServices:
             if it cannot be used, and UnavailableError.
         max_photo_bytes: of an incoming picture.
         timezone: of times without an offset.
+        open_import_tools: opens what an import works with.
+        spool_folder: for uploaded files, on a disk with enough space; None for the folder of temporary files.
     """
 
     core: CoreServices
@@ -50,3 +54,5 @@ class PageServices:
     prepare_photo: Callable[[PhotoSource], Awaitable[PreparedPhoto]]
     max_photo_bytes: int
     timezone: tzinfo
+    open_import_tools: OpenImportTools
+    spool_folder: Path | None

@@ -6,12 +6,16 @@ from aiohttp import hdrs, web
 
 from bridge.core.clock import Clock
 from bridge.web.authentication import USER
+from bridge.web.context import BridgeStatus, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.page.assets import Assets
 from bridge.web.page.buttons import Buttons
 from bridge.web.page.context import PageServices
 from bridge.web.page.editing import PersonEditing
 from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.import_jobs import ImportJobs
+from bridge.web.page.importing import ImportPages
+from bridge.web.page.log import LogPages
 from bridge.web.page.pending import PendingPages
 from bridge.web.page.persons import PersonPages
 from bridge.web.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Renderer, local_path, redirect
@@ -26,6 +30,8 @@ _COOKIE_SECONDS = 365 * 24 * 3600
 NAVIGATION = (
     ("terminals", "", noop("Terminals")),
     ("persons", "persons", noop("Persons")),
+    ("log", "log", noop("Log")),
+    ("health", "health", noop("Health")),
 )
 """Name, path and label of each section."""
 
@@ -43,8 +49,23 @@ _OTHER_HEADING = noop("This did not work")
 class PageRoutes:
     """All routes of the page."""
 
-    def __init__(self, services: PageServices, clock: Clock, router: web.UrlDispatcher) -> None:
-        """Build the page and add its routes."""
+    def __init__(
+        self,
+        web_services: WebServices,
+        services: PageServices,
+        status: BridgeStatus,
+        clock: Clock,
+        router: web.UrlDispatcher,
+    ) -> None:
+        """Build the page and add its routes.
+
+        Args:
+            web_services: the services that the API uses too.
+            services: the page's own services.
+            status: the state of the bridge's other parts.
+            clock: dates presses.
+            router: gets the routes.
+        """
         self._assets = Assets()
         self._renderer = Renderer(self._assets, NAVIGATION, clock)
         self._buttons = Buttons(clock)
@@ -56,6 +77,9 @@ class PageRoutes:
         PendingPages(services, self._renderer).add_to(self._router)
         PersonPages(services, self._renderer).add_to(self._router)
         PersonEditing(services, self._renderer).add_to(self._router)
+        self._imports = ImportJobs(services.open_import_tools)
+        ImportPages(services, self._renderer, self._imports).add_to(self._router)
+        LogPages(web_services, status, self._renderer).add_to(self._router)
 
     def max_body_bytes(self, request: web.Request) -> int | None:
         """Return the size of the largest body that a route reads; None if it takes no body."""
@@ -63,6 +87,7 @@ class PageRoutes:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
+        await self._imports.stop()
         await self._buttons.stop(grace_seconds)
 
     def error(self, request: web.Request, error: RequestError) -> web.Response | None:
