@@ -11,6 +11,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import GetPersons, RemovePersons
 from bridge.model.faults import UnavailableError
+from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
 
@@ -44,6 +45,19 @@ class PersonCommands:
             self._publish(command, next(replies) if is_known else None)
             for command, is_known in zip(commands, known, strict=True)
         ]
+
+    def must_wait(self, command: PersonCommand) -> bool:
+        """Return whether `change` would wait, because another change of one of the terminals is in progress."""
+        return self._desired_persons.is_changing(self._terminals(command))
+
+    def is_member(self, sn: str, group: str) -> bool:
+        """Return whether a known terminal is in a group."""
+        known = self._registry.get(sn)
+        return known is not None and (group == ALL_TERMINALS or group in known.terminal.groups)
+
+    def have_common_member(self, first: str, second: str) -> bool:
+        """Return whether two groups have a terminal in common."""
+        return any(self.is_member(known.terminal.sn, second) for known in self._registry.members(first))
 
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""

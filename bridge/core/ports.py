@@ -3,7 +3,7 @@
 Each has a fake in the tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -193,6 +193,10 @@ class DesiredPersons(Protocol):
             the `ok` to an accepted `SyncPersons` that finds nothing to send again. A command whose message is known
             from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
         """
+        ...
+
+    def is_changing(self, sns: Collection[str]) -> bool:
+        """Return whether a change of one of these terminals is in progress: `change` would wait for it."""
         ...
 
     async def forget_deliveries(self) -> None:

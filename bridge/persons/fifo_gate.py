@@ -12,6 +12,10 @@ class FifoGate:
     def __init__(self) -> None:
         self._queues: dict[str, deque[_Place]] = {}
 
+    def is_reserved(self, sns: Iterable[str]) -> bool:
+        """Return whether there is a place in the queue of one of these terminals."""
+        return not self._queues.keys().isdisjoint(sns)
+
     @asynccontextmanager
     async def reserve(self, sns: Iterable[str]) -> AsyncIterator[None]:
         """Take a place in the queues of these terminals now; enter the body when it is the first in all of them.

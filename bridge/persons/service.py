@@ -186,6 +186,10 @@ class PersonService:
         except UnavailableError as error:
             return [unprepared(command.change) for command in commands], error
 
+    def is_changing(self, sns: Collection[str]) -> bool:
+        """Return whether a change of one of these terminals is in progress: `change` would wait for it."""
+        return self._order.is_reserved(sns)
+
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
         await self._database.write(received_messages.forget_deliveries)

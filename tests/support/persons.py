@@ -1,6 +1,6 @@
 """A persons' service without persons, for tests of other parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bridge.core.ports import PersonCommand
@@ -18,6 +18,9 @@ class NoPersons:
 
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
         raise AssertionError(f"no person change was expected, got {len(commands)}")
+
+    def is_changing(self, sns: Collection[str]) -> bool:
+        return False
 
     async def forget_deliveries(self) -> None:
         raise AssertionError("no session of the broker was expected")
