@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.support.bridge_system import PHOTO, BridgeSystem, bridge_system
+from tests.support.facebridge import facebridge_process
+from tests.support.one_way_link import OneWayLink
 
 ADMIT = "facebridge/bridge/admit/set"
 
@@ -50,3 +52,38 @@ async def test_a_slow_picture_holds_up_only_its_terminal(tmp_path: Path, protoco
         await system.client.wait_for("facebridge/bridge/reply", lambda one: one.json["request_id"] == "admission")
         await system.wait_reply("behind the slow one", "accepted")
         assert accepted(system) == ["quick", "removal", "slow", "behind the slow one"]
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["bridge killed", "link broken"])
+async def test_a_change_stored_before_an_earlier_slow_one_is_not_applied_again(tmp_path: Path, is_killed: bool) -> None:
+    """Its acknowledgement waits for the slow one, so the broker delivers both again."""
+    async with (
+        OneWayLink().running() as link,
+        bridge_system(tmp_path, link=link) as system,
+        system.terminal_connected() as terminal,
+    ):
+        await admit(system, "T2")
+        await system.set_person("p0")
+        await system.wait_reply("set p0", "ok")
+        persons = [{"id": f"s{number}", "name": "Ada", "photo": SLOW} for number in range(12)]
+        slow = {"persons": persons, "request_id": "slow"}
+        await system.client.publish("facebridge/terminal/T2/person/set", slow)
+        await system.set_person("p0", "rename", name="Ada")
+        await system.wait_reply("rename", "ok")
+        (tmp_path / "newer.json").write_text('[{"id": "p0", "name": "Eve"}]')
+        words = ("persons", "import", "newer.json", "--terminal", "T1", "-c", "config.yaml")
+        imported = await facebridge_process(tmp_path, *words)
+        assert imported.code == 0, imported.stderr
+        assert "slow" not in accepted(system)
+        system.client.heard.clear()
+        if is_killed:
+            await system.bridge.kill()
+        link.reset()
+        if is_killed:
+            await system.bridge.start()
+        await system.wait_reply("rename", "ok")
+        await system.remove_person("p1", "last")
+        await system.wait_reply("last", "ok")
+        assert {person.name for person in terminal.persons.values()} == {"Eve"}
+        assert [person["name"] for person in (await system.list_persons("all")).values()] == ["Eve"]
+        assert "slow" not in accepted(system), "the test must be quicker than the slow pictures"
