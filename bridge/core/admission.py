@@ -13,7 +13,7 @@ from bridge.core.commands import ADMIT, FORGET
 from bridge.core.event_bus import EventBus
 from bridge.core.ports import DesiredPersons, PasswordHasher, TerminalStore
 from bridge.core.registry import KnownTerminal, TerminalRegistry
-from bridge.core.replies import ReplyDispatcher
+from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.commands import Admit, Forget
 from bridge.model.events import (
     PendingChanged,
@@ -25,6 +25,7 @@ from bridge.model.events import (
 )
 from bridge.model.faults import Fault, InvalidError, UnavailableError
 from bridge.model.origin import Origin
+from bridge.model.received_message import AnsweredMessage, ReceivedMessage
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import Terminal, TerminalOrigin
 
@@ -124,45 +125,76 @@ class Admission:
         _LOGGER.warning("refused %s from %s: %s", sn, address, reason, extra={"sn": sn, "address": address})
         self._events.publish(TerminalRefused(at=self._clock.now(), sn=sn, address=address, reason=reason))
 
-    async def admit(self, command: Admit, origin: Origin) -> Reply:
+    async def admit(self, command: Admit, origin: Origin, message: ReceivedMessage | None = None) -> Reply:
         """Approve a terminal, connected before or not, or change an approved one; publish the reply.
 
-        A change of credentials closes the connection that was made with the old ones.
+        A change of credentials closes the connection that was made with the old ones. If the command of the message was
+        carried out before, only publish its reply again.
         """
         reply_builder = self._replies.builder(ADMIT.name, command.request_id, command.sn)
         try:
             async with self._changing:
-                await self._register(await self._changed_terminal(command))
-        except InvalidError as error:
-            return self._replies.publish(reply_builder.invalid(error.faults), origin)
+                reply = await self._earlier_reply(message)
+                if reply is None:
+                    reply = await self._admit(command, reply_builder, message)
         except UnavailableError as error:
-            return self._replies.publish(reply_builder.unavailable(error), origin)
-        return self._replies.publish(reply_builder.reply(Outcome.OK), origin)
+            reply = reply_builder.unavailable(error)
+        return self._replies.publish(reply, origin)
 
-    async def forget(self, command: Forget, origin: Origin) -> Reply:
-        """Close a terminal's connection, drop its persons and clear its topics; publish the reply."""
+    async def forget(self, command: Forget, origin: Origin, message: ReceivedMessage | None = None) -> Reply:
+        """Close a terminal's connection, drop its persons and clear its topics; publish the reply.
+
+        If the command of the message was carried out before, only publish its reply again.
+        """
         reply_builder = self._replies.builder(FORGET.name, command.request_id, command.sn)
-        async with self._changing:
-            known = self._registry.get(command.sn)
-            if known is None and command.sn not in self._pending:
-                return self._replies.publish(reply_builder.unknown_terminal(), origin)
-            if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
-                return self._replies.publish(reply_builder.invalid([_configured_fault(command.sn)]), origin)
-            remaining = self._services.persons.counts(command.sn).possibly_held
-            try:
-                await self._forget(command.sn, known)
-            except UnavailableError as error:
-                return self._replies.publish(reply_builder.unavailable(error), origin)
-        self._drop_pending(command.sn)
-        if known is not None:
-            self._events.publish(TerminalForgotten(at=self._clock.now(), sn=command.sn))
-        message = None
+        try:
+            async with self._changing:
+                reply = await self._earlier_reply(message)
+                if reply is None:
+                    reply = await self._forget(command.sn, reply_builder, message)
+        except UnavailableError as error:
+            reply = reply_builder.unavailable(error)
+        return self._replies.publish(reply, origin)
+
+    async def _earlier_reply(self, message: ReceivedMessage | None) -> Reply | None:
+        """Return the reply to a message whose command was answered before."""
+        reply = None if message is None else await self._services.terminals.reply_to(message)
+        return None if reply is None else replace(reply, is_repeated=True)
+
+    async def _admit(self, command: Admit, reply_builder: ReplyBuilder, message: ReceivedMessage | None) -> Reply:
+        try:
+            terminal = await self._changed_terminal(command)
+        except InvalidError as error:
+            return await self._answered(reply_builder.invalid(error.faults), message)
+        reply = reply_builder.reply(Outcome.OK)
+        await self._register(terminal, _answered_message(message, reply))
+        return reply
+
+    async def _forget(self, sn: str, reply_builder: ReplyBuilder, message: ReceivedMessage | None) -> Reply:
+        known = self._registry.get(sn)
+        if known is None and sn not in self._pending:
+            return await self._answered(reply_builder.unknown_terminal(), message)
+        if known is not None and known.terminal.origin is TerminalOrigin.CONFIGURED:
+            return await self._answered(reply_builder.invalid([_configured_fault(sn)]), message)
+        remaining = self._services.persons.counts(sn).possibly_held
+        text = None
         if remaining:
             persons = f"{remaining:,} person{'' if remaining == 1 else 's'}"
-            message = f"the device may still hold {persons}: delete them on the device itself, or reset it"
-        return self._replies.publish(reply_builder.reply(Outcome.OK, message=message), origin)
+            text = f"the device may still hold {persons}: delete them on the device itself, or reset it"
+        reply = reply_builder.reply(Outcome.OK, message=text)
+        await self._remove(sn, known, _answered_message(message, reply))
+        self._drop_pending(sn)
+        if known is not None:
+            self._events.publish(TerminalForgotten(at=self._clock.now(), sn=sn))
+        return reply
 
-    async def _forget(self, sn: str, known: KnownTerminal | None) -> None:
+    async def _answered(self, reply: Reply, message: ReceivedMessage | None) -> Reply:
+        """Store the reply to a command that changes nothing, and return it."""
+        if message is not None:
+            await self._services.terminals.add_answered(AnsweredMessage(message, reply))
+        return reply
+
+    async def _remove(self, sn: str, known: KnownTerminal | None, answered: AnsweredMessage | None) -> None:
         """Remove a terminal from the registry and the store. If the store is unavailable, only its connection ends.
 
         The registry comes first: a change of persons that came after them would be stored for an unknown terminal. The
@@ -178,7 +210,7 @@ class Admission:
                 connection.reset("the terminal was forgotten")
         try:
             await self._services.persons.forget(sn)
-            await self._services.terminals.delete(sn)
+            await self._services.terminals.delete(sn, answered)
         except UnavailableError as error:
             if known is not None:
                 self._registry.restore(known)
@@ -204,8 +236,8 @@ class Admission:
             after = replace(after, password=await self._services.hasher.hash(after.password))
         return after
 
-    async def _register(self, terminal: Terminal) -> None:
-        await self._services.terminals.save(terminal)
+    async def _register(self, terminal: Terminal, answered: AnsweredMessage | None = None) -> None:
+        await self._services.terminals.save(terminal, answered)
         known = self._registry.get(terminal.sn)
         before = known.terminal if known is not None else None
         # The registry comes first: a change for a group reaches every terminal that is a member by then.
@@ -245,6 +277,10 @@ class Admission:
     def _drop_pending(self, sn: str) -> None:
         if self._pending.pop(sn, None) is not None:
             self._events.publish(PendingChanged(at=self._clock.now()))
+
+
+def _answered_message(message: ReceivedMessage | None, reply: Reply) -> AnsweredMessage | None:
+    return None if message is None else AnsweredMessage(message, reply)
 
 
 def _configured_fault(sn: str) -> Fault:

@@ -13,7 +13,7 @@ from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
 from bridge.model.audit import AuditRecord
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.origin import Origin
-from bridge.model.received_message import ReceivedMessage
+from bridge.model.received_message import AnsweredMessage, ReceivedMessage
 from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal
@@ -115,12 +115,30 @@ class TerminalStore(Protocol):
         """Return all of them. Raises UnavailableError."""
         ...
 
-    async def save(self, terminal: Terminal) -> None:
-        """Add or replace a terminal, whose password is already hashed. Raises UnavailableError."""
+    async def save(self, terminal: Terminal, answered: AnsweredMessage | None = None) -> None:
+        """Add or replace a terminal, whose password is already hashed. Raises UnavailableError.
+
+        Args:
+            terminal: the terminal.
+            answered: the message whose command this is; it is stored in the same transaction.
+        """
         ...
 
-    async def delete(self, sn: str) -> None:
-        """Delete a terminal if it is stored. Raises UnavailableError."""
+    async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
+        """Delete a terminal if it is stored. Raises UnavailableError.
+
+        Args:
+            sn: the terminal.
+            answered: the message whose command this is; it is stored in the same transaction.
+        """
+        ...
+
+    async def reply_to(self, message: ReceivedMessage) -> Reply | None:
+        """Return the reply to a message whose command was answered before. Raises UnavailableError."""
+        ...
+
+    async def add_answered(self, answered: AnsweredMessage) -> None:
+        """Store the reply to a message whose command changes nothing. Raises UnavailableError."""
         ...
 
 

@@ -1,6 +1,8 @@
-"""A message with a change, as far as it must be recognised when it arrives again."""
+"""A message with a command, as far as it must be recognised when it arrives again."""
 
 from dataclasses import dataclass, field
+
+from bridge.model.reply import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,3 +23,16 @@ class ReceivedMessage:
     is_redelivered: bool = False
     is_dated: bool = False
     possible_ids: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredMessage:
+    """A message and the reply to its command, which is stored when the command is carried out.
+
+    Attributes:
+        message: the message.
+        reply: the reply.
+    """
+
+    message: ReceivedMessage
+    reply: Reply

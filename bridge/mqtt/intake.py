@@ -12,7 +12,7 @@ from random import Random
 
 from bridge.core.admission import Admission
 from bridge.core.person_commands import PersonCommands
-from bridge.model.commands import Admit, DatedCommand, Forget, GetPersons
+from bridge.model.commands import Admit, Command, DatedCommand, Forget, GetPersons
 from bridge.model.faults import Fault, UnavailableError, shorten
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import GroupSummary, Outcome, Reply
@@ -173,7 +173,7 @@ class Intake:
             if queued.command is None:
                 self._queue.done(queued)
             elif not isinstance(queued.command, GetPersons):
-                queued.received = _received_message(queued)
+                queued.received = _received_message(queued.message, queued.command)
             if queued.payload_bytes >= _LARGE_BYTES:
                 await asyncio.sleep(0)
         self._acknowledge_done()
@@ -235,9 +235,11 @@ class Intake:
             queued.context.origin.published.start_attempt()
         command, origin = left[0].command, left[0].context.origin
         if isinstance(command, Admit):
-            results: Sequence[Sequence[Reply] | GroupSummary] = [[await self._admission.admit(command, origin)]]
+            results: Sequence[Sequence[Reply] | GroupSummary] = [
+                [await self._admission.admit(command, origin, left[0].received)]
+            ]
         elif isinstance(command, Forget):
-            results = [[await self._admission.forget(command, origin)]]
+            results = [[await self._admission.forget(command, origin, left[0].received)]]
         elif isinstance(command, GetPersons):
             # It changes nothing, so nothing is lost without a second attempt.
             await self._persons.get(left[0].context.address.name, command, origin)
@@ -274,13 +276,17 @@ class Intake:
         self._may_continue.set()
 
 
-def _received_message(queued: QueuedMessage) -> ReceivedMessage:
-    message = queued.message
+def _received_message(message: Message, command: Command) -> ReceivedMessage:
+    if isinstance(command, Admit):
+        # `repr` hides password and key. The digest is stored, and would let them be guessed quickly.
+        digest = message_digest(replace(message, payload=repr(command).encode()))
+    else:
+        digest = message_digest(message)
     return ReceivedMessage(
-        digest=message_digest(message),
+        digest=digest,
         packet_id=message.mid if message.qos > 0 else None,
         is_redelivered=message.dup and message.session_present,
-        is_dated=isinstance(queued.command, DatedCommand) and queued.command.asked_at is not None,
+        is_dated=isinstance(command, DatedCommand) and command.asked_at is not None,
     )
 
 

@@ -1,24 +1,14 @@
-"""Recognises messages whose changes are stored already; part of a transaction on persons.
+"""The messages whose changes are stored, as part of a transaction on persons (bridge/store/received_messages.py)."""
 
-A broker that did not get the acknowledgement of a message sends it again, and a publisher may too. A message that is
-applied again would overwrite newer changes: a person that was removed in between would come back.
-"""
-
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Outcome, Reply
+from bridge.model.reply import Reply
 from bridge.store import received_messages
-
-KEPT_DELIVERIES = 1000
-"""Messages without `asked_at` that are remembered. The broker sends at most a hundred before it waits for an
-acknowledgement (Receive Maximum); over MQTT 3.1.1 its own limit applies, with Mosquitto 20 by default."""
-
-REMEMBERED = timedelta(days=7)
-"""How long an equal message with `asked_at` counts as the same command."""
 
 
 class MessageLog:
@@ -27,7 +17,7 @@ class MessageLog:
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
         self._connection = connection
         self._now = now
-        self._final_replies: list[tuple[int, Reply]] = []
+        self._final_replies: defaultdict[int, list[Reply]] = defaultdict(list)
         self._has_added = False
 
     def replies_to(self, message: ReceivedMessage) -> list[Reply] | None:
@@ -43,28 +33,19 @@ class MessageLog:
             message: the message.
             replies: to the change.
         """
-        if message.packet_id is not None:
-            received_messages.release_packet_id(self._connection, message.packet_id)
-        is_accepted = any(reply.outcome is Outcome.ACCEPTED for reply in replies)
-        if message.is_dated and not is_accepted:
-            # It was not carried out, so the same message may be carried out later.
-            return
-        if message.is_dated or message.packet_id is not None:
-            expires_at = self._now() + REMEMBERED if message.is_dated else None
-            received_messages.add_message(self._connection, message_id, message, expires_at, replies)
-            self._has_added = True
+        self._has_added |= received_messages.add_message(self._connection, message_id, message, replies, self._now())
 
     def note_final_reply(self, message_id: int, reply: Reply) -> None:
-        """Remember the final reply to a message that has no other; with several, `accepted` remains."""
-        self._final_replies.append((message_id, reply))
+        """Remember a final reply to a message, in place of the earlier reply for the same terminal and person."""
+        self._final_replies[message_id].append(reply)
 
     def finish(self) -> None:
         """Write what is left, and forget the oldest messages."""
         self._write()
         if self._has_added:
-            received_messages.drop_undated_messages(self._connection, KEPT_DELIVERIES)
+            received_messages.drop_undated_messages(self._connection, received_messages.KEPT_DELIVERIES)
 
     def _write(self) -> None:
-        for message_id, reply in self._final_replies:
-            received_messages.note_final_reply(self._connection, message_id, reply)
+        for message_id, replies in self._final_replies.items():
+            received_messages.note_final_replies(self._connection, message_id, replies)
         self._final_replies.clear()

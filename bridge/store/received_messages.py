@@ -1,17 +1,33 @@
-"""Queries about the messages whose changes are stored: plain functions that take a connection."""
+"""The messages whose commands are carried out: plain functions that take a connection.
+
+A broker that did not get the acknowledgement of a message sends it again, and a publisher may too. A command that is
+carried out again would undo newer ones: a person that was removed in between would come back.
+"""
 
 import zlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Reply
+from bridge.model.reply import Outcome, Reply
+from bridge.store.person_queries import next_revisions
 from bridge.store.tables import RECEIVED_MESSAGE
 
 _COLUMN = RECEIVED_MESSAGE.c
+
+KEPT_DELIVERIES = 1000
+"""Messages without `asked_at` that are remembered. The broker sends at most a hundred before it waits for an
+acknowledgement (Receive Maximum); over MQTT 3.1.1 its own limit applies, with Mosquitto 20 by default."""
+
+REMEMBERED = timedelta(days=7)
+"""How long an equal message with `asked_at` counts as the same command."""
+
+_MAX_UPDATED_REPLIES = 100
+"""The most replies to a message that are kept up to date. Each final reply reads and writes all of them: 0.3 ms for 100
+replies, but 30 ms for 10,000."""
 
 
 def replies_to(connection: Connection, message: ReceivedMessage, now: datetime) -> list[Reply] | None:
@@ -35,42 +51,66 @@ def replies_to(connection: Connection, message: ReceivedMessage, now: datetime) 
     return None
 
 
-def release_packet_id(connection: Connection, packet_id: int) -> None:
-    """Forget that a packet id belonged to an earlier message; the broker has used it again."""
-    connection.execute(update(RECEIVED_MESSAGE).where(_COLUMN.packet_id == packet_id).values(packet_id=None))
-
-
 def add_message(
-    connection: Connection,
-    message_id: int,
-    message: ReceivedMessage,
-    expires_at: datetime | None,
-    replies: Sequence[Reply],
-) -> None:
-    """Store that the change of a message is stored.
+    connection: Connection, message_id: int, message: ReceivedMessage, replies: Sequence[Reply], now: datetime
+) -> bool:
+    """Store that the command of a message is carried out, or why it is not; call `drop_undated_messages` afterwards.
 
     Args:
         connection: a connection.
-        message_id: a number, ascending.
+        message_id: a new revision.
         message: the message.
-        expires_at: until when an equal one counts as the same; None: only the same delivery of the broker does.
-        replies: to the change.
+        replies: to the command.
+        now: the present time.
+
+    Returns:
+        Whether the message must be remembered. One with `asked_at` is not, if nothing was carried out: an equal message
+        may be carried out later. One with QoS 0 and without `asked_at` cannot arrive again.
     """
+    if message.packet_id is not None:
+        # The broker uses it again: it does not belong to an earlier message any more.
+        earlier = update(RECEIVED_MESSAGE).where(_COLUMN.packet_id == message.packet_id)
+        connection.execute(earlier.values(packet_id=None))
+    is_carried_out = any(reply.outcome in (Outcome.ACCEPTED, Outcome.OK) for reply in replies)
+    if not (is_carried_out if message.is_dated else message.packet_id is not None):
+        return False
     row = {
         "id": message_id,
         "digest": message.digest,
         "packet_id": message.packet_id,
-        "expires_at": expires_at,
+        "expires_at": now + REMEMBERED if message.is_dated else None,
         "replies": _compressed(replies),
-        "has_one_reply": len(replies) == 1,
+        "has_few_replies": len(replies) <= _MAX_UPDATED_REPLIES,
     }
     connection.execute(insert(RECEIVED_MESSAGE), [row])
+    return True
 
 
-def note_final_reply(connection: Connection, message_id: int, reply: Reply) -> None:
-    """Replace the reply to a message that has only this one."""
-    statement = update(RECEIVED_MESSAGE).where(_COLUMN.id == message_id, _COLUMN.has_one_reply)
-    connection.execute(statement.values(replies=_compressed([reply])))
+def add_command(connection: Connection, message: ReceivedMessage, reply: Reply, now: datetime) -> int:
+    """Store the reply to the command of a message; return the id under which it is stored."""
+    message_id = next_revisions(connection, 1)
+    if add_message(connection, message_id, message, [reply], now):
+        drop_undated_messages(connection, KEPT_DELIVERIES)
+    return message_id
+
+
+def note_final_replies(connection: Connection, message_id: int, replies: Sequence[Reply]) -> None:
+    """Put final replies in the place of `accepted` for the same terminal and person, in this order.
+
+    If a message has more than `_MAX_UPDATED_REPLIES` replies, its first ones stay.
+    """
+    condition = (_COLUMN.id == message_id) & _COLUMN.has_few_replies
+    known = _replies(connection, condition)
+    if known is None:
+        return
+    for reply in replies:
+        for index, earlier in enumerate(known):
+            # A list can name a person twice: its first change is superseded by its second.
+            is_same = (earlier.sn, earlier.person_id) == (reply.sn, reply.person_id)
+            if is_same and earlier.outcome is Outcome.ACCEPTED:
+                known[index] = reply
+                break
+    connection.execute(update(RECEIVED_MESSAGE).where(condition).values(replies=_compressed(known)))
 
 
 def drop_undated_messages(connection: Connection, keep: int) -> None:

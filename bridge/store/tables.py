@@ -216,7 +216,7 @@ RECEIVED_MESSAGE = Table(
     Column("packet_id", Integer, comment="in the broker's session; null: QoS 0, or used again since"),
     Column("expires_at", UtcDateTime, comment="of the recognition of an equal message; null: without asked_at"),
     Column("replies", LargeBinary, nullable=False, comment="the last known ones: a JSON list, compressed with zlib"),
-    Column("has_one_reply", Boolean, nullable=False),
+    Column("has_one_reply", Boolean, key="has_few_replies", nullable=False),
     Index(None, "digest"),
     Index(None, "packet_id"),
     # Finds those that can be deleted.

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
+from bridge.model.received_message import AnsweredMessage, ReceivedMessage
+from bridge.model.reply import Reply
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal, TerminalOrigin
+from bridge.store import received_messages
 from bridge.store.database import Database
+from bridge.store.errors import CommitUnknownError
 from bridge.store.tables import TERMINAL
 
 
@@ -22,19 +27,51 @@ class StoredTerminals:
         """Return all, in the order in which they became known. Raises UnavailableError."""
         return await self._database.read(load_terminals)
 
-    async def save(self, terminal: Terminal) -> None:
+    async def save(self, terminal: Terminal, answered: AnsweredMessage | None = None) -> None:
         """Add or replace one, its credentials already hashed. Raises UnavailableError."""
-        await self._database.write(_save, terminal, self._now())
+        await self._write(partial(_save, terminal=terminal, now=self._now()), answered)
 
-    async def delete(self, sn: str) -> None:
+    async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         """Delete one; no error if there is none. Raises UnavailableError."""
-        await self._database.write(_delete, sn)
+        await self._write(partial(_delete, sn=sn), answered)
+
+    async def reply_to(self, message: ReceivedMessage) -> Reply | None:
+        """Return the reply to a message whose command was answered before. Raises UnavailableError."""
+        replies = await self._database.read(received_messages.replies_to, message, self._now())
+        return replies[0] if replies else None
+
+    async def add_answered(self, answered: AnsweredMessage) -> None:
+        """Store the reply to a message whose command changes nothing. Raises UnavailableError."""
+        await self._write(None, answered)
+
+    async def _write(self, change: Callable[[Connection], None] | None, answered: AnsweredMessage | None) -> None:
+        """Change a terminal, and store in the same transaction that the command of the message is carried out."""
+        try:
+            await self._database.write(_write, change, answered, self._now())
+        except CommitUnknownError as error:
+            if answered is not None and error.result is not None:
+                answered.message.possible_ids.append(error.result)
+            raise
 
 
 def load_terminals(connection: Connection) -> list[Terminal]:
     """Return all stored terminals, in the order in which they became known."""
     rows = connection.execute(select(TERMINAL).order_by(TERMINAL.c.created_at, TERMINAL.c.sn)).mappings()
     return [_read(row) for row in rows]
+
+
+def _write(
+    connection: Connection,
+    change: Callable[[Connection], None] | None,
+    answered: AnsweredMessage | None,
+    now: datetime,
+) -> int | None:
+    """Write both; return the id under which the message is stored."""
+    if change is not None:
+        change(connection)
+    if answered is None:
+        return None
+    return received_messages.add_command(connection, answered.message, answered.reply, now)
 
 
 def _save(connection: Connection, terminal: Terminal, now: datetime) -> None:

@@ -8,9 +8,17 @@ from bridge.core.admission import MAXIMUM_PENDING, Admission, AdmissionServices
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import Admit, Forget
-from bridge.model.events import PendingChanged, TerminalAdmitted, TerminalForgotten, TerminalPending
+from bridge.model.events import (
+    CommandReplied,
+    PendingChanged,
+    ReplyRepeated,
+    TerminalAdmitted,
+    TerminalForgotten,
+    TerminalPending,
+)
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
+from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts, Terminal, TerminalOrigin
@@ -170,3 +178,50 @@ async def test_a_pending_terminal_can_be_forgotten_an_unknown_one_cannot(system:
     assert (await system.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.OK
     assert system.admission.pending == ()
     assert (await system.admission.forget(Forget(sn="T1"), ORIGIN)).outcome is Outcome.INVALID
+
+
+# -- messages that arrive again
+
+
+def delivery(digest: str, *, again: bool = False) -> ReceivedMessage:
+    return ReceivedMessage(digest=digest, packet_id=1, is_redelivered=again)
+
+
+async def test_a_redelivered_forget_does_not_drop_what_was_approved_since(system: AdmissionSystem) -> None:
+    await system.admission.admit(Admit(sn="T1"), ORIGIN)
+    first = await system.admission.forget(Forget(sn="T1", request_id="r"), ORIGIN, delivery("forget"))
+    await system.admission.admit(Admit(sn="T1", changes={"name": "Gate"}), ORIGIN)
+    published = collect(system.events, CommandReplied, ReplyRepeated, TerminalForgotten)
+    again = await system.admission.forget(Forget(sn="T1"), ORIGIN, delivery("forget", again=True))
+    assert (again.as_json(), again.is_repeated) == (first.as_json(), True)
+    assert [type(event) for event in published] == [ReplyRepeated]
+    assert "T1" in system.registry
+    assert system.persons.forgotten == ["T1"]
+
+
+async def test_a_redelivered_admit_does_not_undo_a_newer_one(system: AdmissionSystem) -> None:
+    await system.admission.admit(Admit(sn="T1", changes={"name": "old"}), ORIGIN, delivery("old"))
+    await system.admission.admit(Admit(sn="T1", changes={"name": "new"}), ORIGIN, delivery("new"))
+    again = await system.admission.admit(Admit(sn="T1", changes={"name": "old"}), ORIGIN, delivery("old", again=True))
+    assert again.is_repeated
+    assert system.store.terminals["T1"].name == "new"
+
+
+async def test_a_redelivered_command_that_was_invalid_is_invalid_again(system: AdmissionSystem) -> None:
+    forget = Forget(sn="T1")
+    assert (await system.admission.forget(forget, ORIGIN, delivery("forget"))).outcome is Outcome.INVALID
+    await system.admission.admit(Admit(sn="T1"), ORIGIN)
+    again = await system.admission.forget(forget, ORIGIN, delivery("forget", again=True))
+    assert (again.outcome, again.is_repeated) == (Outcome.INVALID, True)
+    assert "T1" in system.registry
+
+
+async def test_a_command_that_could_not_be_stored_is_carried_out_when_it_is_redelivered(
+    system: AdmissionSystem,
+) -> None:
+    system.store.full = True
+    admit = Admit(sn="T1")
+    assert (await system.admission.admit(admit, ORIGIN, delivery("x"))).outcome is Outcome.UNAVAILABLE
+    system.store.full = False
+    again = await system.admission.admit(admit, ORIGIN, delivery("x", again=True))
+    assert (again.outcome, again.is_repeated) == (Outcome.OK, False)

@@ -154,6 +154,35 @@ async def test_redelivery_does_not_undo_the_removal_of_everyone(tmp_path: Path) 
         assert set(await system.list_persons("all")) == {"p2", "p3"}
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("is_killed", [True, False], ids=["bridge killed", "link broken"])
+async def test_a_redelivered_forget_does_not_drop_what_came_after_it(
+    tmp_path: Path, protocol: str, is_killed: bool
+) -> None:
+    """The persons of the terminal that was approved again are recognised, so they would not come back."""
+    async with OneWayLink().running() as link, bridge_system(tmp_path, link=link, protocol=protocol) as system:
+        bridge = "facebridge/bridge"
+        await system.client.publish(f"{bridge}/admit/set", {"sn": "T2", "name": "Old", "request_id": "first"})
+        await system.wait_reply("first", "ok", topic=f"{bridge}/reply")
+        link.hold_back()
+        await system.client.publish(f"{bridge}/forget/set", {"sn": "T2", "request_id": "forget"})
+        await system.client.publish(f"{bridge}/admit/set", {"sn": "T2", "name": "New", "request_id": "admit"})
+        change = {"id": "p1", "name": "Ada", "photo": PHOTO, "request_id": "set"}
+        await system.client.publish("facebridge/terminal/T2/person/set", change)
+        # The bridge's replies are held back too.
+        await until(lambda: "set on T2: accepted" in system.bridge.log.replace("setPerson", "set"))
+        if is_killed:
+            await kill_before_acknowledgements_arrive(system, link)
+        else:
+            system.client.heard.clear()
+            link.reset()
+        for request_id in ("forget", "admit"):
+            await system.wait_reply(request_id, "ok", topic=f"{bridge}/reply")
+        await system.client.publish("facebridge/terminal/T2/person/get", {"request_id": "get"})
+        listed = await system.wait_reply("get", "ok", topic="facebridge/terminal/T2/reply")
+        assert [person["id"] for person in listed.json["persons"]] == ["p1"]
+
+
 async def test_link_to_the_broker_breaks_after_the_commit(tmp_path: Path) -> None:
     """The bridge goes on running: an acknowledgement of the broken connection must not count on the next one."""
     async with (

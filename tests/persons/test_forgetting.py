@@ -10,6 +10,7 @@ from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.person_commands import PersonCommands
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import Admit, Forget, SetPersons
+from bridge.model.received_message import AnsweredMessage
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.person_queries import counts
@@ -26,10 +27,10 @@ class SlowTerminals(InMemoryTerminals):
         self.deletes = asyncio.Event()
         self.may_delete = asyncio.Event()
 
-    async def delete(self, sn: str) -> None:
+    async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         self.deletes.set()
         await self.may_delete.wait()
-        await super().delete(sn)
+        await super().delete(sn, answered)
 
 
 class ForgettingSystem:

@@ -9,15 +9,17 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from bridge.core.ports import PersonCommand
-from bridge.model.commands import PersonChange, RemovePersons, SetPersons
+from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply
 from bridge.persons.maintenance import MessageExpiryJob
-from bridge.persons.message_log import KEPT_DELIVERIES, REMEMBERED
+from bridge.protocol.replies import TerminalReply
+from bridge.store.received_messages import KEPT_DELIVERIES, REMEMBERED
 from bridge.store.tables import RECEIVED_MESSAGE
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, sent
 from tests.support.failing_commit import failing_commit
 from tests.support.postgresql import PostgreSQL
+from tests.support.waiting import until
 
 SET_P1 = SetPersons(persons=[person("p1")], request_id="r")
 
@@ -89,6 +91,48 @@ async def test_each_person_of_a_list_gets_its_reply_again(system: PersonSystem) 
     again = await receive(system, delivery(1, again=True), change)
     assert outcomes(again) == [("accepted", True), ("invalid", True), ("accepted", True)]
     assert [reply.as_json() for reply in again] == [reply.as_json() for reply in first]
+
+
+async def test_a_list_gets_the_last_known_reply_of_each_person_again(system: PersonSystem) -> None:
+    change = SetPersons(persons=[person("p1"), {"id": "p2", "name": "no photo"}, person("p3"), person("p1")])
+    first = await receive(system, delivery(1), change, ("T1", "T2"))
+    system.connect("T1", lambda msgid: TerminalReply(msgid, None, 0, "ok"))
+    await system.settled("T1")
+    again = await receive(system, delivery(1, again=True), change, ("T1", "T2"))
+    assert [(reply.sn, reply.person_id, reply.outcome.value) for reply in again] == [
+        ("T1", "p1", "superseded"),
+        ("T1", "p2", "invalid"),
+        ("T1", "p3", "ok"),
+        ("T1", "p1", "ok"),
+        ("T2", "p1", "superseded"),
+        ("T2", "p2", "invalid"),
+        ("T2", "p3", "accepted"),
+        ("T2", "p1", "accepted"),
+    ]
+    assert [first[index].as_json() for index in (1, 6)] == [again[index].as_json() for index in (1, 6)]
+    final = {entry.reply.at: entry.reply.as_json() for entry in await system.final_replies(4)}
+    assert again[2].as_json() in final.values()
+    assert all(reply.is_repeated for reply in again)
+
+
+async def test_a_sync_of_several_terminals_gets_ok_again(system: PersonSystem) -> None:
+    await system.set(person("p1"))
+    system.connect()
+    await system.settled()
+    sync = SyncPersons()
+    assert outcomes(await receive(system, delivery(1), sync, ("T1", "T2"))) == [("accepted", False)] * 2
+    await system.settled()
+    await until(lambda: not system.transactions.running)
+    assert outcomes(await receive(system, delivery(1, again=True), sync, ("T1", "T2"))) == [("ok", True)] * 2
+
+
+async def test_a_long_list_gets_its_first_replies_again(system: PersonSystem) -> None:
+    """Each final reply would read and write all of them."""
+    change = RemovePersons(ids=tuple(f"p{number}" for number in range(101)))
+    await receive(system, delivery(1), change)
+    await system.set(person("p7"))
+    again = await receive(system, delivery(1, again=True), change)
+    assert {reply.outcome for reply in again} == {Outcome.ACCEPTED}
 
 
 @pytest.mark.parametrize(
