@@ -29,11 +29,12 @@ class StoredTerminals:
 
     async def save(self, terminal: Terminal, answered: AnsweredMessage | None = None) -> None:
         """Add or replace one, its credentials already hashed. Raises UnavailableError."""
-        await self._write(partial(_save, terminal=terminal, now=self._now()), answered)
+        now = self._now()
+        await self._write(partial(_save, terminal=terminal, now=now), answered, now)
 
     async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         """Delete one; no error if there is none. Raises UnavailableError."""
-        await self._write(partial(_delete, sn=sn), answered)
+        await self._write(partial(_delete, sn=sn), answered, self._now())
 
     async def reply_to(self, message: ReceivedMessage) -> Reply | None:
         """Return the reply to a message whose command was answered before. Raises UnavailableError."""
@@ -42,12 +43,14 @@ class StoredTerminals:
 
     async def add_answered(self, answered: AnsweredMessage) -> None:
         """Store the reply to a message whose command changes nothing. Raises UnavailableError."""
-        await self._write(None, answered)
+        await self._write(None, answered, self._now())
 
-    async def _write(self, change: Callable[[Connection], None] | None, answered: AnsweredMessage | None) -> None:
+    async def _write(
+        self, change: Callable[[Connection], None] | None, answered: AnsweredMessage | None, now: datetime
+    ) -> None:
         """Change a terminal, and store in the same transaction that the command of the message is carried out."""
         try:
-            await self._database.write(_write, change, answered, self._now())
+            await self._database.write(_write, change, answered, now)
         except CommitUnknownError as error:
             if answered is not None and error.result is not None:
                 answered.message.possible_ids.append(error.result)
