@@ -89,6 +89,8 @@ class Admission:
         self._admit_any = admit == "any"
         self._replies = ReplyDispatcher(events, clock)
         self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
+        # Terminals that were stored, but whose persons could not follow their groups.
+        self._unfinished: set[str] = set()
         # A terminal that is being forgotten must not be approved or registered meanwhile.
         self._changing = asyncio.Lock()
 
@@ -134,7 +136,7 @@ class Admission:
         reply_builder = self._replies.builder(ADMIT.name, command.request_id, command.sn)
         try:
             async with self._changing:
-                reply = await self._earlier_reply(message)
+                reply = await self._earlier_reply(command.sn, message)
                 if reply is None:
                     reply = await self._admit(command, reply_builder, message)
         except UnavailableError as error:
@@ -149,16 +151,18 @@ class Admission:
         reply_builder = self._replies.builder(FORGET.name, command.request_id, command.sn)
         try:
             async with self._changing:
-                reply = await self._earlier_reply(message)
+                reply = await self._earlier_reply(command.sn, message)
                 if reply is None:
                     reply = await self._forget(command.sn, reply_builder, message)
         except UnavailableError as error:
             reply = reply_builder.unavailable(error)
         return self._replies.publish(reply, origin)
 
-    async def _earlier_reply(self, message: ReceivedMessage | None) -> Reply | None:
+    async def _earlier_reply(self, sn: str, message: ReceivedMessage | None) -> Reply | None:
         """Return the reply to a message whose command was answered before."""
-        reply = None if message is None else await self._services.terminals.reply_to(message)
+        if message is None or sn in self._unfinished:
+            return None
+        reply = await self._services.terminals.reply_to(message)
         return None if reply is None else replace(reply, is_repeated=True)
 
     async def _admit(self, command: Admit, reply_builder: ReplyBuilder, message: ReceivedMessage | None) -> Reply:
@@ -245,11 +249,13 @@ class Admission:
         try:
             await self._services.persons.follow_groups(terminal.sn)
         except UnavailableError:
+            self._unfinished.add(terminal.sn)
             if before is None:
                 self._registry.remove(terminal.sn)
             else:
                 self._registry.put(before)
             raise
+        self._unfinished.discard(terminal.sn)
         self._drop_pending(terminal.sn)
         if (
             before is not None

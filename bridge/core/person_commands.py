@@ -48,7 +48,7 @@ class PersonCommands:
 
     def must_wait(self, command: PersonCommand) -> bool:
         """Return whether `change` would wait, because another change of one of the terminals is in progress."""
-        return self._desired_persons.is_changing(self._terminals(command))
+        return self._desired_persons.must_wait(replace(command, sns=self._terminals(command)))
 
     def is_member(self, sn: str, group: str) -> bool:
         """Return whether a known terminal is in a group."""

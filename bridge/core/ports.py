@@ -3,7 +3,7 @@
 Each has a fake in the tests.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -213,8 +213,8 @@ class DesiredPersons(Protocol):
         """
         ...
 
-    def is_changing(self, sns: Collection[str]) -> bool:
-        """Return whether a change of one of these terminals is in progress: `change` would wait for it."""
+    def must_wait(self, command: PersonCommand) -> bool:
+        """Return whether `change` would wait, because another change of one of the terminals is in progress."""
         ...
 
     async def forget_deliveries(self) -> None:

@@ -186,9 +186,9 @@ class PersonService:
         except UnavailableError as error:
             return [unprepared(command.change) for command in commands], error
 
-    def is_changing(self, sns: Collection[str]) -> bool:
-        """Return whether a change of one of these terminals is in progress: `change` would wait for it."""
-        return self._order.is_reserved(sns)
+    def must_wait(self, command: PersonCommand) -> bool:
+        """Return whether `change` would wait, because another change of one of the terminals is in progress."""
+        return self._order.is_reserved(_places(command))
 
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""

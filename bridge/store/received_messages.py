@@ -71,7 +71,8 @@ def add_message(
         # The broker uses it again: it does not belong to an earlier message any more.
         earlier = update(RECEIVED_MESSAGE).where(_COLUMN.packet_id == message.packet_id)
         connection.execute(earlier.values(packet_id=None))
-    is_carried_out = any(reply.outcome in (Outcome.ACCEPTED, Outcome.OK) for reply in replies)
+    # A removal from a group without members has no replies.
+    is_carried_out = not replies or any(reply.outcome in (Outcome.ACCEPTED, Outcome.OK) for reply in replies)
     if not (is_carried_out if message.is_dated else message.packet_id is not None):
         return False
     row = {

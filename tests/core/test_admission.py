@@ -225,3 +225,16 @@ async def test_a_command_that_could_not_be_stored_is_carried_out_when_it_is_rede
     system.store.full = False
     again = await system.admission.admit(admit, ORIGIN, delivery("x", again=True))
     assert (again.outcome, again.is_repeated) == (Outcome.OK, False)
+
+
+async def test_a_redelivered_admit_finishes_what_was_stored_only_in_part(system: AdmissionSystem) -> None:
+    """The terminal is stored, but its persons could not follow its groups."""
+    system.persons.full = True
+    admit = Admit(sn="T1", changes={"groups": ("lobby",)})
+    assert (await system.admission.admit(admit, ORIGIN, delivery("x"))).outcome is Outcome.UNAVAILABLE
+    assert "T1" not in system.registry
+    system.persons.full = False
+    again = await system.admission.admit(admit, ORIGIN, delivery("x", again=True))
+    assert (again.outcome, again.is_repeated) == (Outcome.OK, False)
+    assert "T1" in system.registry
+    assert system.persons.followed == ["T1"]

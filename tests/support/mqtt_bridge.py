@@ -1,7 +1,7 @@
 """The core and its MQTT adapter against a real broker, with a real outbox; terminals and persons are in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -66,7 +66,7 @@ class InMemoryPersons:
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
         self.attempts += 1
         self.attempted.set()
-        if not self.slow or any(self.is_changing(command.sns) for command in commands):
+        if not self.slow or any(map(self.must_wait, commands)):
             await self.may_go_on.wait()
         if self.defect is not None and any(_id_of(command) == "defect" for command in commands):
             raise self.defect
@@ -74,8 +74,8 @@ class InMemoryPersons:
             self.batches.append(len(commands))
         return [self._replies(command) for command in commands]
 
-    def is_changing(self, sns: Collection[str]) -> bool:
-        return not self.slow.isdisjoint(sns)
+    def must_wait(self, command: PersonCommand) -> bool:
+        return not self.slow.isdisjoint(command.sns)
 
     async def forget_deliveries(self) -> None:
         self.sessions += 1

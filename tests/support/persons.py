@@ -1,9 +1,10 @@
 """A persons' service without persons, for tests of other parts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.core.ports import PersonCommand
+from bridge.model.faults import UnavailableError
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 
@@ -13,13 +14,14 @@ class NoPersons:
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
+        self.full = False
         self.followed: list[str] = []
         self.numbers: dict[str, PersonCounts] = {}
 
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
         raise AssertionError(f"no person change was expected, got {len(commands)}")
 
-    def is_changing(self, sns: Collection[str]) -> bool:
+    def must_wait(self, command: PersonCommand) -> bool:
         return False
 
     async def forget_deliveries(self) -> None:
@@ -35,6 +37,8 @@ class NoPersons:
         return 0
 
     async def follow_groups(self, sn: str) -> None:
+        if self.full:
+            raise UnavailableError("the store is full")
         self.followed.append(sn)
 
     async def forget(self, sn: str) -> None:
