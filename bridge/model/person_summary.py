@@ -8,7 +8,7 @@ from typing import Any
 from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
 from bridge.model.names import PERSON_ID_SCHEMA
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.model.person_entry import DeliveryState, GroupPerson, PersonEntry
 from bridge.model.reply import format_time
 from bridge.model.terminal import PERSON_COUNTS_SCHEMA, PersonCounts
 
@@ -35,7 +35,8 @@ class PersonSummary:
 
     Attributes:
         id: the id.
-        person: the values of the newest change on any terminal; None if every terminal is to remove the person.
+        person: the values of the newest change on any terminal, or else in any group; None if every terminal is to
+            remove the person.
         counts: the terminals that should hold the person, and the states of the changes.
         changed_at: the newest time at which a change was requested or answered.
     """
@@ -70,16 +71,18 @@ PERSON_SUMMARY_SCHEMA: JsonSchema = output_schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonEverywhere:
-    """One person with the terminals that hold the person or have to remove the person.
+    """One person with the terminals that hold the person or have to remove the person, and the groups.
 
     Attributes:
         summary: over all terminals.
         entries: a page of the terminals, by SN.
         total: the number of the terminals.
         more: whether there are terminals after this page.
+        groups: the groups that keep the person, by name.
     """
 
     summary: PersonSummary
     entries: Sequence[PersonEntry]
     total: int
     more: bool
+    groups: Sequence[GroupPerson] = ()

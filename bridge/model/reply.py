@@ -252,8 +252,9 @@ GROUP_SUMMARY_SCHEMA: JsonSchema = output_schema(
         "group": described(GROUP_NAME_SCHEMA, f"the group; `{ALL_TERMINALS}` is every known terminal"),
         "total": {
             "type": "integer",
-            "minimum": 1,
-            "description": "members; for persons, members times persons",
+            "minimum": 0,
+            "description": "members; for persons, members times persons; 0 for persons removed from a group without "
+            "members",
         },
         "outcomes": {
             "type": "object",

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from bridge.model.person_entry import PersonEntry
+from bridge.model.person_entry import GroupPerson, PersonEntry
 from bridge.model.person_summary import EVERY_PERSON, PersonEverywhere, PersonFilter, PersonSummary
-from bridge.store import person_queries, person_reading
+from bridge.store import group_queries, person_queries, person_reading
 from bridge.store.database import Database
 from bridge.store.photos import PhotoCipher, read_photo
 
@@ -59,6 +59,27 @@ class PersonReader:
             after: the SN after which the page begins.
         """
         return await self.database.read(person_reading.person_everywhere, person_id, after, limit)
+
+    async def group_sizes(self) -> dict[str, int]:
+        """Return the number of persons of each group that keeps any."""
+        return await self.database.read(group_queries.group_sizes)
+
+    async def in_group(
+        self, group: str, limit: int, *, after: str = "", q: str | None = None
+    ) -> tuple[list[GroupPerson], int]:
+        """Return persons that a group keeps by id, and the number of all that match.
+
+        Args:
+            group: the group.
+            limit: the maximum number of persons.
+            after: the id after which the page begins.
+            q: only those whose id or name contains this text, in upper or lower case.
+        """
+        return await self.database.read(person_reading.group_page, group, q, after, limit)
+
+    async def one_in_group(self, group: str, person_id: str) -> GroupPerson | None:
+        """Return a person that a group keeps; None if it does not."""
+        return (await self.database.read(group_queries.kept_persons, group, [person_id])).get(person_id)
 
     async def photo(self, sha256: str) -> bytes | None:
         """Return a photo's JPEG by `Person.photo`; None if it is missing or damaged."""

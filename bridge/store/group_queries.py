@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, exists, func, insert, select, update
 
 from bridge.model.person import Person
 from bridge.model.person_entry import GroupPerson, MembershipJob
@@ -101,6 +102,16 @@ def drop_kept(connection: Connection, group: str, person_ids: Collection[str]) -
         connection.execute(
             delete(GROUP_PERSON).where(GROUP_PERSON.c.group_name == group, GROUP_PERSON.c.person_id.in_(ids))
         )
+
+
+def group_persons_of(connection: Connection, query: Select[Any]) -> list[GroupPerson]:
+    """Return the persons that a query of the groups' persons selects."""
+    return [_read(row) for row in connection.execute(query).mappings()]
+
+
+def is_kept_by_group() -> ColumnElement[bool]:
+    """Return the condition that leaves out the persons that a removal of everyone has yet to delete."""
+    return _is_kept()
 
 
 # The removal of everyone from a group

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, exists, func, or_, select
 
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, PersonEntry
+from bridge.model.person_entry import DeliveryState, GroupPerson, PersonEntry
 from bridge.model.person_summary import PersonEverywhere, PersonFilter, PersonSummary
 from bridge.model.terminal import PersonCounts
+from bridge.store.group_queries import group_persons_of, groups_of_person, is_kept_by_group
 from bridge.store.person_queries import batches, entries_of
-from bridge.store.tables import EVERYONE, PERSON_ENTRY, PERSON_JOB
+from bridge.store.tables import EVERYONE, GROUP_PERSON, PERSON_ENTRY, PERSON_JOB
 
 _ENTRY = PERSON_ENTRY.c
 
@@ -55,22 +56,43 @@ def person_page(
     conditions = [*_kept(connection), *_wanted(connection, wanted)]
     column = _ENTRY.person_id
     after = EVERYONE if after is None else after
+    only_in_groups = [] if wanted.delivery is not None else _only_in_groups(connection, wanted.q)
+    query = select(column).where(column != EVERYONE, *conditions).distinct()
     if wanted.q is not None:
-        # A search reads every row. It must do so once, for the page and for the number of persons.
-        found = connection.execute(select(column).where(column != EVERYONE, *conditions).distinct().order_by(column))
-        ids = list(found.scalars())
+        # A search reads every row. It does so once, for the page and for the number of persons.
+        ids = list(connection.execute(query).scalars())
         total = len(ids)
-        ids = [one for one in ids if one > after][:limit]
+        ids = [one for one in ids if one > after]
     else:
         count = select(func.count(column.distinct())).where(column != EVERYONE, *conditions)
         total = connection.execute(count).scalar_one()
-        query = select(column).where(column > after, *conditions).distinct().order_by(column).limit(limit)
-        ids = list(connection.execute(query).scalars())
-    return _summaries(connection, ids), total
+        ids = list(connection.execute(query.where(column > after).order_by(column).limit(limit)).scalars())
+    ids = sorted([*ids, *(one for one in only_in_groups if one > after)])[:limit]
+    return _summaries(connection, ids), total + len(only_in_groups)
+
+
+def group_page(
+    connection: Connection, group: str, q: str | None, after: str, limit: int
+) -> tuple[list[GroupPerson], int]:
+    """Return persons that a group keeps by id, and the number of all that match.
+
+    Args:
+        connection: a connection.
+        group: the group.
+        q: only those whose id or name contains this text, in upper or lower case.
+        after: the id after which the page begins.
+        limit: the maximum number of persons.
+    """
+    conditions = [GROUP_PERSON.c.group_name == group, is_kept_by_group()]
+    if q is not None:
+        conditions.append(_matches(connection, GROUP_PERSON, q))
+    total = connection.execute(select(func.count()).select_from(GROUP_PERSON).where(*conditions)).scalar_one()
+    query = select(GROUP_PERSON).where(*conditions, GROUP_PERSON.c.person_id > after)
+    return group_persons_of(connection, query.order_by(GROUP_PERSON.c.person_id).limit(limit)), total
 
 
 def person_everywhere(connection: Connection, person_id: str, after: str, limit: int) -> PersonEverywhere | None:
-    """Return a person with a page of the terminals by SN; None if no terminal holds, or has to remove, the person.
+    """Return a person with a page of the terminals by SN; None if no terminal and no group has the person.
 
     Args:
         connection: a connection.
@@ -85,7 +107,13 @@ def person_everywhere(connection: Connection, person_id: str, after: str, limit:
     total = connection.execute(select(func.count()).select_from(PERSON_ENTRY).where(*conditions)).scalar_one()
     query = select(PERSON_ENTRY).where(*conditions, _ENTRY.sn > after).order_by(_ENTRY.sn).limit(limit + 1)
     entries = entries_of(connection, query)
-    return PersonEverywhere(summary=summary, entries=entries[:limit], total=total, more=len(entries) > limit)
+    return PersonEverywhere(
+        summary=summary,
+        entries=entries[:limit],
+        total=total,
+        more=len(entries) > limit,
+        groups=groups_of_person(connection, person_id),
+    )
 
 
 def _summaries(connection: Connection, ids: Sequence[str]) -> list[PersonSummary]:
@@ -113,7 +141,22 @@ def _summaries(connection: Connection, ids: Sequence[str]) -> list[PersonSummary
                 counts=PersonCounts(row.desired, row.confirmed, row.pending, row.refused),
                 changed_at=row.changed_at,
             )
+    for person_id in ids:
+        if person_id not in found and (groups := groups_of_person(connection, person_id)):
+            newest = max(groups, key=lambda kept: kept.revision)
+            found[person_id] = PersonSummary(
+                id=person_id, person=newest.person, counts=PersonCounts(), changed_at=newest.changed_at
+            )
     return [found[one] for one in ids if one in found]
+
+
+def _only_in_groups(connection: Connection, q: str | None) -> list[str]:
+    """Return the persons that groups keep and no terminal has: those of groups without members."""
+    has_entry = exists().where(_ENTRY.person_id == GROUP_PERSON.c.person_id, *_kept(connection))
+    query = select(GROUP_PERSON.c.person_id).where(is_kept_by_group(), ~has_entry)
+    if q is not None:
+        query = query.where(_matches(connection, GROUP_PERSON, q))
+    return list(connection.execute(query.distinct()).scalars())
 
 
 def _newest_values(
@@ -147,11 +190,18 @@ def _wanted(connection: Connection, wanted: PersonFilter) -> list[ColumnElement[
     if wanted.delivery is not None:
         conditions.append(_ENTRY.delivery == wanted.delivery.value)
     if wanted.q is not None:
-        # Neither SQLite nor PostgreSQL with every collation knows the upper and lower case of other letters than ASCII.
-        operator, pattern = ("GLOB", _glob) if connection.dialect.name == "sqlite" else ("~", _regular_expression)
-        name = _ENTRY.desired["name"].as_string()
-        conditions.append(or_(_ENTRY.person_id.op(operator)(pattern(wanted.q)), name.op(operator)(pattern(wanted.q))))
+        conditions.append(_matches(connection, PERSON_ENTRY, wanted.q))
     return conditions
+
+
+def _matches(connection: Connection, table: Table, q: str) -> ColumnElement[bool]:
+    """Return the condition that the id or the name in a table of persons contains a text.
+
+    Neither SQLite nor PostgreSQL with every collation knows the upper and lower case of other letters than ASCII.
+    """
+    operator, pattern = ("GLOB", _glob(q)) if connection.dialect.name == "sqlite" else ("~", _regular_expression(q))
+    name = table.c.desired["name"].as_string()
+    return or_(table.c.person_id.op(operator)(pattern), name.op(operator)(pattern))
 
 
 def _cases(character: str) -> str:

@@ -71,6 +71,9 @@ def reply_response(reply: Reply, status: int | None = None) -> web.Response:
 
 
 def summary_response(summary: GroupSummary) -> web.Response:
-    """Return the response for a group's summary; its status is that of the worst outcome."""
-    worst = next(outcome for outcome in WORST_FIRST if summary.outcomes.get(outcome))
+    """Return the response for a group's summary; its status is that of the worst outcome.
+
+    A group without members has no outcome: removing its persons is done at once.
+    """
+    worst = next((outcome for outcome in WORST_FIRST if summary.outcomes.get(outcome)), Outcome.OK)
     return json_response(summary.as_json(), STATUS[worst])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from bridge.model.person import Person
-from bridge.model.person_entry import DeliveryState, PersonEntry, PersonJob
+from bridge.model.person_entry import DeliveryState, GroupPerson, PersonEntry, PersonJob
 from bridge.model.person_summary import PersonFilter
 from bridge.model.terminal import PersonCounts
 from bridge.persons.reading import PersonReader
-from bridge.store import person_queries
+from bridge.store import group_queries, person_queries
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN, add_photos
 
@@ -161,3 +161,47 @@ async def test_a_photo_is_read_by_its_name(database: Database) -> None:
     assert await reader.photo(one.person.photo) == b"jpeg"
     assert await reader.photo("missing") is None
     assert await reader.one_on_terminal("T2", "1001") is None
+
+
+def kept(group: str, person_id: str, revision: int, **details: Any) -> GroupPerson:
+    values: dict[str, Any] = {
+        "group": group,
+        "revision": revision,
+        "person": Person(id=person_id, name=NAMES[person_id], photo=P1),
+        "changed_at": AT + timedelta(minutes=revision),
+    }
+    return GroupPerson(**{**values, **details})
+
+
+async def test_persons_of_groups_are_read_and_found(database: Database) -> None:
+    reader = await store(database, entry("T1", "1001", 1))
+    other = Person(id="1002", name="Newest", photo=P2)
+    await database.write(
+        group_queries.put_kept,
+        [kept("a", "1001", 2), kept("a", "1002", 3), kept("b", "1002", 4, person=other), kept("b", "1003", 5)],
+    )
+    persons, total = await reader.in_group("a", 1)
+    assert ([one.person.id for one in persons], total) == (["1001"], 2)
+    persons, total = await reader.in_group("a", 5, after="1001")
+    assert ([one.person.id for one in persons], total) == (["1002"], 2)
+    persons, total = await reader.in_group("a", 5, q="ÄNN")
+    assert ([one.person.id for one in persons], total) == (["1002"], 1)
+    assert await reader.group_sizes() == {"a": 2, "b": 2}
+    assert await reader.one_in_group("a", "1003") is None
+    # Persons that no terminal has are found too, with the newest values.
+    summaries, total = await reader.persons(2)
+    assert [(one.id, one.person and one.person.name, one.counts.desired) for one in summaries] == [
+        ("1001", "Ada", 1),
+        ("1002", "Newest", 0),
+    ]
+    assert total == 3
+    assert [one.id for one in (await reader.persons(2, after="1002"))[0]] == ["1003"]
+    assert [one.id for one in (await reader.persons(5, wanted=PersonFilter(q="ÄNN")))[0]] == ["1002"]
+    assert (await reader.persons(5, wanted=PersonFilter(delivery=PENDING)))[1] == 1
+    found = await reader.everywhere("1002", 5)
+    assert found is not None
+    assert ([one.group for one in found.groups], found.entries, found.total) == (["a", "b"], [], 0)
+    assert found.summary.person == other
+    await database.write(group_queries.add_group_removal, "b", 9)
+    assert await reader.in_group("b", 5) == ([], 0)
+    assert (await reader.persons(5))[1] == 2

@@ -55,7 +55,9 @@ async def test_a_picture_of_ten_megabytes_is_accepted_and_a_larger_one_is_not(tm
                         assert "10.5 MB" in str(answer) or "bytes are accepted" in str(answer)
 
 
-@pytest.mark.parametrize("path", [*LISTS, "/api/persons/p1", "/api/events", "/api/terminals/T1/persons/p1/photo"])
+@pytest.mark.parametrize(
+    "path", [*LISTS, "/api/groups/all/persons", "/api/persons/p1", "/api/events", "/api/terminals/T1/persons/p1/photo"]
+)
 @pytest.mark.parametrize(
     "headers",
     [

@@ -85,19 +85,6 @@ async def test_a_terminal_shows_its_settings_but_no_secret() -> None:
     assert not {"key", "username", "password"} & set(shown)
 
 
-async def test_groups_count_their_members() -> None:
-    site = WebServerUnderTest()
-    site.registry.put(known_terminal("T3", groups=("lobby", "yard")))
-    async with site.open() as session:
-        found = await pages(session, "/api/groups", limit=2)
-        assert [(one["name"], one["members"]) for page in found for one in page] == [
-            ("all", 3),
-            ("lobby", 3),
-            ("yard", 1),
-        ]
-        assert len(found) == 2
-
-
 async def test_terminals_that_wait_are_listed() -> None:
     site = WebServerUnderTest()
     async with site.open() as session:

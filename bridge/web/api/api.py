@@ -7,6 +7,7 @@ from bridge.core.replies import ReplyDispatcher
 from bridge.web.api.changes import ChangeRoutes
 from bridge.web.api.event_hub import EventHub
 from bridge.web.api.events import EventRoutes
+from bridge.web.api.groups import GroupRoutes
 from bridge.web.api.log import LogRoutes
 from bridge.web.api.openapi import OpenApiRoute
 from bridge.web.api.persons import PersonRoutes
@@ -45,6 +46,7 @@ class Api:
             self._presses,
             self._changes,
             PersonRoutes(services.registry, services.person_reader),
+            GroupRoutes(services.registry, services.person_reader),
             LogRoutes(services.read_audit),
             self._events,
             self._health,

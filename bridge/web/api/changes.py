@@ -56,6 +56,7 @@ _RESPONSES = {
 }
 
 _GROUP_RESPONSES = {
+    200: summary("the group has no members: the persons are removed from the group"),
     202: summary("`accepted` for every member"),
     400: ResponseContent(
         description="`invalid`; a summary if only some members could not accept it",

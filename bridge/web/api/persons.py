@@ -8,7 +8,7 @@ from aiohttp.helpers import ETAG_ANY
 
 from bridge.core.registry import TerminalRegistry
 from bridge.model.json_schema import TIME, JsonSchema, count_schema, described, nullable, output_schema, text
-from bridge.model.names import PERSON_ID_SCHEMA, SERIAL_NUMBER_SCHEMA
+from bridge.model.names import GROUP_NAME_SCHEMA, PERSON_ID_SCHEMA, SERIAL_NUMBER_SCHEMA
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.model.person_summary import PERSON_SUMMARY_SCHEMA, PersonEverywhere, PersonFilter, PersonSummary
 from bridge.model.reply import format_time
@@ -32,16 +32,16 @@ _DELIVERY = choice_parameter(
     "delivery", {state.value: state.meaning for state in DeliveryState}, "only persons with a change in this state"
 )
 
+_STATE_KEYS = ("wanted", "delivery", "status", "message", "changed_at", "access")
+"""The keys of a person on a terminal that are not the person's own values."""
+
 PERSON_ON_TERMINAL_SCHEMA: JsonSchema = output_schema(
     {
         "sn": SERIAL_NUMBER_SCHEMA,
         "name": nullable(text("the terminal's display name; null if the terminal is not known any more")),
         "online": {"type": "boolean", "description": "whether the terminal is connected"},
         "last_seen": described(nullable(TIME), "when the terminal's last frame arrived since the bridge started"),
-        **{
-            key: PERSON_ENTRY_SCHEMA["properties"][key]
-            for key in ("wanted", "delivery", "status", "message", "changed_at")
-        },
+        **{key: PERSON_ENTRY_SCHEMA["properties"][key] for key in _STATE_KEYS},
         "differs": {
             "type": "boolean",
             "description": "whether this terminal should hold other values or another photo than `person` shows",
@@ -57,9 +57,21 @@ _PERSON_EVERYWHERE_SCHEMA = output_schema(
         "id": PERSON_ID_SCHEMA,
         "person": described(
             nullable(output_schema({one.name: one.output_schema for one in SHOWN_FIELDS})),
-            "the values of the newest change on any terminal; null if every terminal is to remove the person",
+            "the values of the newest change on any terminal, or else in any group; null if every terminal is to "
+            "remove the person",
         ),
         "terminals": described(PERSON_COUNTS_SCHEMA, "the terminals that should hold the person, and their changes"),
+        "groups": {
+            "type": "array",
+            "items": output_schema(
+                {
+                    "name": GROUP_NAME_SCHEMA,
+                    "changed_at": described(TIME, "when the person was last changed in this group"),
+                    "differs": {"type": "boolean", "description": "whether the group keeps other values or photo"},
+                }
+            ),
+            "description": "the groups that keep the person for terminals that join them",
+        },
         "items": {
             "type": "array",
             "items": PERSON_ON_TERMINAL_SCHEMA,
@@ -106,7 +118,7 @@ class PersonRoutes:
             query=(LIMIT, cursor_parameter(1)),
             responses={
                 200: ResponseContent(description="the person", schema=_PERSON_EVERYWHERE_SCHEMA),
-                404: failure("no terminal holds, or has to remove, the person"),
+                404: failure("no terminal and no group has the person"),
             },
         )
         yield Route(
@@ -165,7 +177,7 @@ class PersonRoutes:
         person_id = name_in_path(request, "id")
         found = await self._reader.everywhere(person_id, query["limit"], after=_after(query) or "")
         if found is None:
-            raise RequestError(404, f"no terminal holds person {person_id}: check the id", path="id")
+            raise RequestError(404, f"no terminal and no group has person {person_id}: check the id", path="id")
         return json_response(self._everywhere_json(found))
 
     async def _on_terminal(self, request: web.Request) -> web.StreamResponse:
@@ -205,6 +217,14 @@ class PersonRoutes:
             "id": found.summary.id,
             "person": None if person is None else person.as_json(),
             "terminals": found.summary.counts.as_json(),
+            "groups": [
+                {
+                    "name": kept.group,
+                    "changed_at": format_time(kept.changed_at),
+                    "differs": person is not None and kept.person != person,
+                }
+                for kept in found.groups
+            ],
             "items": [
                 {**self._terminal(entry.sn), **_state(entry), "differs": entry.person not in (None, person)}
                 for entry in found.entries
@@ -246,13 +266,8 @@ async def photo_response(request: web.Request, reader: PersonReader, sha256: str
 
 
 def _state(entry: PersonEntry) -> dict[str, Any]:
-    return {
-        "wanted": entry.wanted.value,
-        "delivery": entry.delivery.value,
-        "status": entry.status,
-        "message": entry.message,
-        "changed_at": format_time(entry.changed_at),
-    }
+    shown = entry.as_json()
+    return {key: shown[key] for key in _STATE_KEYS}
 
 
 def _wanted(query: Mapping[str, Any]) -> PersonFilter:

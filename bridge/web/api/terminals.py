@@ -1,7 +1,5 @@
-"""Routes that show terminals: the known ones, their groups, and those that wait for approval."""
+"""Routes that show terminals: the known ones, and those that wait for approval."""
 
-import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ from bridge.core.ports import DesiredPersons
 from bridge.core.registry import KnownTerminal, TerminalRegistry
 from bridge.core.terminal_state import TERMINAL_STATE_SCHEMA, terminal_state
 from bridge.model.faults import InvalidError
-from bridge.model.json_schema import TIME, JsonSchema, count_schema, described, nullable, output_schema, text
+from bridge.model.json_schema import TIME, JsonSchema, described, nullable, output_schema, text
 from bridge.model.names import ALL_TERMINALS, GROUP_NAME_SCHEMA, SERIAL_NUMBER_SCHEMA, is_group_name
 from bridge.model.reply import format_time
 from bridge.model.terminal import TerminalOrigin
@@ -26,9 +24,6 @@ from bridge.web.api.common import (
 from bridge.web.api.paging import LIMIT, Key, Page, cursor_parameter, page_of, page_schema
 from bridge.web.errors import json_response
 from bridge.web.routes import QUERY, QueryParameter, ResponseContent, Route
-
-_TERMINALS_AT_ONCE = 500
-"""Terminals whose groups are counted, in a few tenths of a millisecond, before other tasks run."""
 
 TERMINAL_STATES = {
     "online": "it is connected",
@@ -56,15 +51,6 @@ TERMINAL_SCHEMA: JsonSchema = output_schema(
     description="A terminal as the bridge sees it: its state as over MQTT, and its settings.",
 )
 """The schema of what `terminal_json` returns."""
-
-_GROUP_SCHEMA = output_schema(
-    {
-        "name": GROUP_NAME_SCHEMA,
-        "members": count_schema("terminals in the group; `GET /api/terminals?group=` lists them"),
-    },
-    title="Group",
-    description=f"A group of terminals. `{ALL_TERMINALS}` is the group of every known terminal.",
-)
 
 _PENDING_SCHEMA = output_schema(
     {
@@ -126,15 +112,6 @@ class TerminalReader:
 
         return await page_of(self._registry, _terminal_key, after, limit, matches)
 
-    async def members_of_groups(self) -> Counter[str]:
-        """Return the number of members of each group that has any, `all` included."""
-        members = Counter({ALL_TERMINALS: len(self._registry)})
-        for number, known in enumerate(self._registry, start=1):
-            members.update(known.terminal.groups)
-            if number % _TERMINALS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return members
-
     def _is(self, state: str, known: KnownTerminal) -> bool:
         if state in ("online", "offline"):
             return (known.connection is not None) == (state == "online")
@@ -153,7 +130,7 @@ def _parse_group(value: str) -> str:
 
 
 class TerminalRoutes:
-    """Routes that show terminals and groups."""
+    """Routes that show terminals."""
 
     def __init__(self, registry: TerminalRegistry, persons: DesiredPersons, admission: Admission) -> None:
         self._registry = registry
@@ -212,20 +189,6 @@ class TerminalRoutes:
                 )
             },
         )
-        yield Route(
-            method="GET",
-            path="/api/groups",
-            handler=self._groups,
-            summary="List the groups in the order of their names",
-            tag="groups",
-            query=(LIMIT, cursor_parameter(1)),
-            responses={
-                200: ResponseContent(
-                    description="a page of groups",
-                    schema=page_schema(_GROUP_SCHEMA, "GroupPage", "A page of groups."),
-                )
-            },
-        )
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         query = request[QUERY]
@@ -245,12 +208,6 @@ class TerminalRoutes:
         query = request[QUERY]
         page = await page_of(self._admission.pending, lambda one: (one.sn,), query["cursor"], query["limit"])
         return json_response(await page.as_json(_pending_json))
-
-    async def _groups(self, request: web.Request) -> web.StreamResponse:
-        query = request[QUERY]
-        members = await self._reader.members_of_groups()
-        page = await page_of(members, lambda name: (name,), query["cursor"], query["limit"])
-        return json_response(await page.as_json(lambda name: {"name": name, "members": members[name]}))
 
 
 def _pending_json(pending: PendingTerminal) -> dict[str, Any]:
