@@ -21,8 +21,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bridge.cli.main import main
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import Heard
+from tests.support.ports import free_port
 from tests.support.waiting import TIMEOUT_SECONDS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "broker"

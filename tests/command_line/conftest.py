@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.support.bridge_process import configuration
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture

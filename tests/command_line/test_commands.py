@@ -15,8 +15,9 @@ from bridge.cli.simulate import BEHAVIOURS, names
 from bridge.net.passwords import is_hash
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.facebridge import facebridge, facebridge_process, python_process
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 CREDENTIALS = "terminals: {username: dev, password: secret}"

@@ -9,8 +9,9 @@ import yaml
 from tests.command_line.simulated import connected_terminals
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.facebridge import facebridge, pictures, write
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 

@@ -19,7 +19,7 @@ from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
 from tests.doctor.doctor_system import Findings, configuration_at, run_doctor
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.small_disk import SmallDisk
 

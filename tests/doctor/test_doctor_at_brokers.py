@@ -21,9 +21,10 @@ from bridge.model.secret import Secret
 from bridge.mqtt.client.messages import ConnackInfo
 from bridge.simulator.broker import EmbeddedBroker
 from tests.doctor.doctor_system import broker_access, broker_without_delay, configuration_at, run_doctor
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
 from tests.support.mqtt_connection import Protocol, answering, scripted_broker, settings_for
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 

@@ -17,8 +17,9 @@ from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.doctor.doctor_system import configuration_at, run_doctor
 from tests.support.bridge_process import BridgeProcess
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 

@@ -12,7 +12,8 @@ from bridge.doctor.checks import run_check
 from bridge.doctor.findings import KINDS, Area, Finding, Level
 from tests.doctor.doctor_system import configuration_at
 from tests.support.facebridge import facebridge
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 
 DOCS = (Path(__file__).parents[2] / "docs" / "operation.md").read_text()
 

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.logged_process import LoggedProcess
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import TIMEOUT_SECONDS
 
 TOKEN = "f00d" * 16

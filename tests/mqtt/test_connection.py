@@ -13,8 +13,9 @@ import trustme
 from bridge.config.settings import MqttTlsSettings
 from bridge.model.secret import Secret
 from bridge.mqtt.client.connection import NotConnectedError, Publication, Will
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_connection import Client, Protocol, settings_for
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 

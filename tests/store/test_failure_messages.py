@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from bridge.model.faults import UnavailableError
 from bridge.store.database import Database
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL, postgresql_server
 from tests.support.small_disk import SmallDisk
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import TIMEOUT_SECONDS
 
 SHIPPED = Path(__file__).parents[2] / "examples" / "haproxy" / "haproxy.cfg"

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 _START_TIMEOUT_SECONDS = 120.0
 """Home Assistant starts in about seven seconds on an idle machine."""

@@ -4,31 +4,15 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
-from itertools import cycle
 from pathlib import Path
 from typing import Self
 
+from tests.support.ports import free_port
+
 _TIMEOUT_SECONDS = 10.0
 """Time to start or stop; the broker needs a tenth of a second."""
-
-
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-_PORTS = cycle(range(10_000 + 2_500 * _WORKER, 10_000 + 2_500 * (_WORKER + 1)))
-"""Below the ports that the kernel gives to outgoing connections (from 32768 on), and others for each worker. A port
-that the kernel chose was sometimes in use again before the program under test could listen on it."""
-
-
-def free_port() -> int:
-    """Return a free port; it stays free until a program of this test listens on it."""
-    for port in _PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            return port
-    raise AssertionError("unreachable: the ports are a cycle")
 
 
 class Mosquitto:

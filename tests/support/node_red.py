@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 _TIMEOUT_SECONDS = 120.0
 """Node-RED starts in about three seconds on an idle machine."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import trustme
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 _NUMBERS = count(1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 _TIMEOUT_SECONDS = 30.0
 """In tests Prometheus scrapes five times a second."""
