@@ -1,5 +1,6 @@
 """Read commands from the messages of a connection: addressee, origin, limits and payload."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -39,11 +40,15 @@ def message_digest(message: Message) -> str:
 
 
 class PublishedReplies:
-    """The replies that earlier attempts at a message have published, so that each is published once."""
+    """The replies that earlier attempts at a message have published, so that each is published once.
+
+    Replies are compared by terminal, person and outcome: the reason can change from one attempt to the next. A COMMIT
+    on a failing disk, for example, fails in several ways.
+    """
 
     def __init__(self) -> None:
-        self._earlier: set[object] = set()
-        self._current: set[object] = set()
+        self._earlier: Counter[object] = Counter()
+        self._current: Counter[object] = Counter()
 
     def start_attempt(self) -> None:
         """Begin the next attempt."""
@@ -54,11 +59,11 @@ class PublishedReplies:
         """Record a reply of this attempt; return False if an earlier attempt has published it."""
         key: object
         if isinstance(reply, Reply):
-            key = (reply.sn, reply.person_id, reply.outcome, reply.message)
+            key = (reply.sn, reply.person_id, reply.outcome)
         else:
             key = (reply.group, tuple(sorted(reply.outcomes.items())))
-        self._current.add(key)
-        return key not in self._earlier
+        self._current[key] += 1
+        return self._current[key] > self._earlier[key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,3 +130,17 @@ def test_a_retry_publishes_only_new_replies() -> None:
     published.start_attempt()
     assert not published.is_new(full)
     assert published.is_new(accepted)
+
+
+def test_a_retry_does_not_publish_the_same_outcome_with_another_reason() -> None:
+    at = ManualClock().now()
+
+    def unavailable(reason: str) -> Reply:
+        return Reply(command="setPerson", outcome=Outcome.UNAVAILABLE, at=at, sn="T1", person_id="1", message=reason)
+
+    published = PublishedReplies()
+    assert published.is_new(unavailable("the store's disk cannot be read or written"))
+    published.start_attempt()
+    again = unavailable("the store's disk cannot be read or written; the change may be stored or not")
+    assert not published.is_new(again)
+    assert published.is_new(again), "this attempt gives the reply to two persons, the attempt before gave it to one"
