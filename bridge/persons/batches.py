@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import DeliveryState, MembershipJob, PersonJob
+from bridge.model.person_entry import MembershipJob, PersonJob
 from bridge.persons.effects import Committed
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
@@ -245,10 +245,5 @@ def retry_refused_removals(transaction: PersonTransaction, sn: str) -> int:
         Their number; if it is `BATCH`, there may be more.
     """
     person_ids = transaction.refused_removals(sn, BATCH)
-    first = transaction.next_revisions(len(person_ids))
-    entries = transaction.entries(sn, person_ids)
-    for revision, person_id in enumerate(person_ids, first):
-        entry = entries[person_id]
-        again = replace(entry, revision=revision, delivery=DeliveryState.PENDING, status=None, message=None)
-        transaction.replace(entry, again)
+    transaction.retry(sn, person_ids)
     return len(person_ids)

@@ -69,6 +69,8 @@ class PersonTransaction:
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
         self._written_photos: set[str] = set()
+        # The part of the written photos that the store did not have, or only damaged.
+        self._new_photos: set[str] = set()
         self._released_photos: set[str] = set()
         self._final_replies: list[FinalReply] = []
         self._jobs: dict[str, PersonJob] | None = None
@@ -198,6 +200,17 @@ class PersonTransaction:
         self._write()
         return queries.refused_removals(self._connection, sn, limit)
 
+    def retry(self, sn: str, person_ids: Sequence[str | None]) -> None:
+        """Mark the refused changes of these persons as pending."""
+        first = self.next_revisions(len(person_ids))
+        entries = self.entries(sn, person_ids)
+        for revision, person_id in enumerate(person_ids, first):
+            entry = entries.get(person_id)
+            # A job of the terminal may have changed or removed it a moment ago.
+            if entry is not None and entry.delivery is DeliveryState.REFUSED:
+                again = replace(entry, revision=revision, delivery=DeliveryState.PENDING, status=None, message=None)
+                self.replace(entry, again)
+
     def drop_below(self, sn: str, revision: int, message: str, limit: int) -> int:
         """Delete up to `limit` entries of lower revisions; requests that wait get the final reply `superseded`.
 
@@ -299,6 +312,7 @@ class PersonTransaction:
     def finish(self) -> Committed:
         """Write all that is left, and return the effects; nothing may be changed afterwards."""
         self._write()
+        self._send_repaired_photos()
         self._end_syncs()
         self._write()
         self.messages.finish()
@@ -408,6 +422,12 @@ class PersonTransaction:
         lost = before.counts if before is not None else NO_PERSONS
         self._counts[changed.sn] = added(self._counts[changed.sn], gained, lost)
 
+    def _send_repaired_photos(self) -> None:
+        """Mark changes as pending that the bridge refused to send because their photo was missing or damaged."""
+        for sn, person_ids in queries.unsent_with_photos(self._connection, self._new_photos).items():
+            self.retry(sn, person_ids)
+        self._write()
+
     def _end_syncs(self) -> None:
         ended: list[int] = []
         first_pending: dict[str, int | None] = {}
@@ -423,7 +443,7 @@ class PersonTransaction:
 
     def _write(self) -> None:
         unwritten, self._unwritten = self._unwritten, _Unwritten()
-        add_photos(self._connection, self._cipher, unwritten.photos)
+        self._new_photos.update(add_photos(self._connection, self._cipher, unwritten.photos))
         self._written_photos |= unwritten.photos.keys()
         queries.put_entries(self._connection, list(unwritten.put.values()))
         queries.drop_entries(self._connection, list(unwritten.drop.values()))

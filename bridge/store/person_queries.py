@@ -4,6 +4,7 @@ Those that only read run with `Database.read`, the others within a transaction o
 of their own (`bridge.store.photos`).
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -285,6 +286,19 @@ def refused_removals(connection: Connection, sn: str, limit: int) -> list[str | 
     )
     keys = connection.execute(query.order_by(PERSON_ENTRY.c.revision).limit(limit)).scalars()
     return [None if key == EVERYONE else key for key in keys]
+
+
+def unsent_with_photos(connection: Connection, photos: Collection[str]) -> dict[str, list[str]]:
+    """Return by terminal the persons with one of these photos whose change the bridge itself has refused to send."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for sha256s in batches(sorted(photos)):
+        entry = PERSON_ENTRY.c
+        query = select(entry.sn, entry.person_id).where(
+            entry.photo_sha256.in_(sha256s), _is(DeliveryState.REFUSED), entry.status.is_(None), _is_kept()
+        )
+        for row in connection.execute(query.order_by(entry.revision)):
+            found[row.sn].append(row.person_id)
+    return found
 
 
 def first_pending(connection: Connection, sn: str) -> int | None:

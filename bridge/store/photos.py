@@ -116,10 +116,13 @@ def read_intact_photo(connection: Connection, cipher: PhotoCipher, sha256: str) 
     return jpeg
 
 
-def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> None:
+def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> Collection[str]:
     """Store photos by their SHA-256, also in place of those that are stored and damaged.
 
     A photo that is stored and intact stays as it is: to read it costs less than to write it again.
+
+    Returns:
+        The photos that were missing or damaged.
     """
     missing = photos.keys() - _intact(connection, cipher, photos)
     if missing:
@@ -133,6 +136,7 @@ def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str,
                 for sha256 in sorted(missing)
             ],
         )
+    return missing
 
 
 def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> set[str]:

@@ -15,6 +15,7 @@ from bridge.model.origin import Origin
 from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
 from bridge.protocol.encoding import escape_photo
+from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import SetPersonRequest
 from bridge.simulator.faces import sample_photo
 from bridge.store.tables import PHOTO as PHOTO_TABLE
@@ -358,3 +359,28 @@ async def test_setting_the_same_picture_again_repairs_a_damaged_photo(system: Pe
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert request.person.photo == escape_photo(PHOTO)
+
+
+async def test_a_repaired_photo_is_sent_where_the_bridge_refused_it(tmp_path: Path) -> None:
+    def refuse(msgid: str) -> TerminalReply:
+        return TerminalReply(msgid, None, 7, "no face")
+
+    sns = ["T1", "T2", "T3"]
+    async with person_system(tmp_path, sns=sns) as system:
+        for sn in sns:
+            await system.set(person("p1"), person("p2", photo=OTHER_PHOTO), sn=sn)
+        system.connect("T3", refuse)
+        await until(lambda: system.person_service.counts("T3").refused == 2)
+    # A new process has no photos in its cache.
+    async with person_system(tmp_path, sns=sns) as system:
+        await system.database.write(lambda connection: connection.execute(update(PHOTO_TABLE).values(jpeg=b"damaged")))
+        refusing = system.connect("T3", refuse)
+        other = system.connect("T2")
+        await until(lambda: system.person_service.counts("T2").refused == 2)
+        connection = system.connect("T1")
+        await until(lambda: system.person_service.counts("T1").refused == 2)
+        await system.set(person("p1"))
+        await until(lambda: sent(connection) == sent(other) == ["set p1"])
+        await until(lambda: system.person_service.counts("T2") == PersonCounts(desired=2, confirmed=1, refused=1))
+        assert await system.delivery("T2") == {"p1": "confirmed", "p2": "refused"}
+        assert sent(refusing) == [], "the terminal itself has refused them, and would do so again"
