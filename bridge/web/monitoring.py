@@ -59,7 +59,7 @@ class HealthRoutes:
             method="GET",
             path="/readyz",
             handler=self._readyz,
-            summary="Tell whether broker and store are reachable",
+            summary="Check whether broker and store are reachable",
             tag="monitoring",
             role=None,
             responses={
