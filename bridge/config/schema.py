@@ -292,6 +292,7 @@ def configuration_schema(folder: Path) -> Section:
             password=(Nullable(secret), None),
             tokens=(_TOKENS, {}),
             trusted_proxies=(list_of(network, "addresses"), []),
+            ingress=(Nullable(network), None),
         ),
         logging=section(
             level=(one_of("debug", "info", "warning", "error"), "info"),

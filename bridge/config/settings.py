@@ -146,7 +146,7 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
-    """The HTTP server."""
+    """The HTTP server; `ingress` is the address of Home Assistant's Supervisor, which has checked its users' logins."""
 
     host: str
     port: int
@@ -155,6 +155,7 @@ class WebSettings:
     password: Secret | None
     tokens: Mapping[str, TokenSettings]
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    ingress: IPv4Network | IPv6Network | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

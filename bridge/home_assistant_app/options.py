@@ -14,6 +14,10 @@ from bridge.config.faults import ConfigurationError, ConfigurationFault
 from bridge.home_assistant_app.supervisor import MqttService
 from bridge.model.faults import shorten, unknown_key
 
+_SUPERVISOR = "172.30.32.2"
+"""The Supervisor's address in the network of the apps. Its ingress passes on requests of users that are logged in to
+Home Assistant (developers.home-assistant.io, "Presenting your app")."""
+
 KEYS: Mapping[str, str] = {
     **{
         same: same
@@ -191,6 +195,7 @@ def configuration_of(options: AppOptions, container: Container, service: MqttSer
     _set(document, "store.url", container.store_url)
     _set(document, "web.host", "0.0.0.0")  # noqa: S104  the watchdog connects from outside the container
     _set(document, "web.port", container.web_port)
+    _set(document, "web.ingress", _SUPERVISOR)
     if "web.username" not in options and "web.password" not in options:
         # Every other app can reach this port. Health needs no login; a random password closes the rest.
         _set(document, "web.username", "nobody")

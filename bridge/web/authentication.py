@@ -7,6 +7,7 @@ import math
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal
 
 from aiohttp import hdrs, web
@@ -56,6 +57,12 @@ USER: web.RequestKey[User] = web.RequestKey("user", User)
 """Set on every request with a login, and on every request if no login is needed."""
 
 
+VIA_INGRESS: web.RequestKey[bool] = web.RequestKey("via_ingress", bool)
+"""Whether Home Assistant's Supervisor passed the request on."""
+
+_MAX_USER_CHARACTERS = 128
+
+
 def require_role(request: web.Request, role: Role) -> User:
     """Return the request's user if the user has a role. Raises RequestError."""
     user = request[USER]
@@ -69,15 +76,21 @@ class Security:
     """The checks that every request passes before a handler runs."""
 
     def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
+        self._ingress = settings.ingress
         self._same_origin = SameOriginCheck(settings)
         self._logins = _Logins(settings, verify, clock) if _needs_login(settings) else None
 
     async def check(self, request: web.Request) -> None:
         """Set the request's `USER`. Raises RequestError for a request that is not allowed."""
-        self._same_origin.check(request)
+        via_ingress = self._ingress is not None and _is_in(request.remote, self._ingress)
+        self._same_origin.check(request, via_ingress=via_ingress)
+        request[VIA_INGRESS] = via_ingress
         if request.path == _PATH_WITHOUT_LOGIN:
             return
-        if self._logins is None:
+        if via_ingress:
+            # The Supervisor has checked the login.
+            request[USER] = User(_home_assistant_user(request), "admin")
+        elif self._logins is None:
             request[USER] = User(None, "admin")
         elif request.path != _PATH_WITH_OPTIONAL_LOGIN:
             request[USER] = await self._logins.user_of(request)
@@ -188,6 +201,23 @@ def _check(throttle: LoginThrottle[str], address: str) -> None:
     seconds = throttle.seconds_blocked(address)
     if seconds > 0:
         raise RequestError(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(math.ceil(seconds))})
+
+
+def _is_in(address: str | None, network: IPv4Network | IPv6Network) -> bool:
+    try:
+        found = ip_address(address or "")
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found) in network
+
+
+def _home_assistant_user(request: web.Request) -> str:
+    """Return the name of the user of Home Assistant, for the log."""
+    for header in ("X-Remote-User-Display-Name", "X-Remote-User-Name", "X-Remote-User-Id"):
+        name = request.headers.get(header, "").strip()
+        if name and name.isprintable():
+            return name[:_MAX_USER_CHARACTERS]
+    return "Home Assistant"
 
 
 def _needs_login(settings: WebSettings) -> bool:

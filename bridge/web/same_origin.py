@@ -27,25 +27,47 @@ class SameOriginCheck:
         if settings.url is not None:
             self._names.add(host_of(settings.url) or "")
 
-    def check(self, request: web.Request) -> None:
-        """Raise RequestError for a request that a website may have sent."""
+    def check(self, request: web.Request, *, via_ingress: bool = False) -> None:
+        """Check that no website can have sent a request.
+
+        Args:
+            request: the request.
+            via_ingress: whether Home Assistant's Supervisor passed it on. `Host` then names Home Assistant as the
+                browser knows it, and TLS may end there.
+
+        Raises:
+            RequestError: a website may have sent it.
+        """
         hosts = request.headers.getall(hdrs.HOST, [])
         host = host_of(f"//{hosts[0]}") if len(hosts) == 1 else None
-        if host is None or not self._is_own(host):
+        if host is None or not (via_ingress or self._is_own(host)):
             message = "unknown host name of this server; set web.url to the address that people use"
             raise RequestError(403, message, path=hdrs.HOST)
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _follows_link(request):
             # "same-site" is not enough: another port of this host is another website.
             raise RequestError(403, "requests from other websites are not allowed", path="Sec-Fetch-Site")
         own = (authority_of(f"{request.scheme}://{hosts[0]}"), self._url_authority)
         for origin in request.headers.getall(hdrs.ORIGIN, []):
             authority = authority_of(origin)
-            if authority is None or authority not in own:
+            is_own = host_of(origin) == host if via_ingress else authority in own
+            if authority is None or not is_own:
                 message = "requests from other websites are not allowed; set web.url if this is the bridge's own page"
                 raise RequestError(403, message, path=hdrs.ORIGIN)
 
     def _is_own(self, host: str) -> bool:
         return host in self._names or is_loopback(host) or (self._any_address and _is_address(host))
+
+
+def _follows_link(request: web.Request) -> bool:
+    """Return whether a user follows a link to the page. A navigation changes nothing, and the website cannot read it.
+
+    A frame is no link: its destination is `iframe`.
+    """
+    return (
+        request.method == hdrs.METH_GET
+        and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        and request.headers.get("Sec-Fetch-Dest") == "document"
+    )
 
 
 def host_of(url: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 KEYS = {
     "name", "version", "slug", "description", "arch", "url", "image", "stage", "homeassistant", "startup", "init",
     "apparmor", "services", "watchdog", "ports", "ports_description", "map", "backup", "backup_pre", "backup_post",
-    "backup_exclude", "options", "schema",
+    "backup_exclude", "options", "schema", "ingress", "ingress_port", "ingress_stream", "panel_icon", "panel_title",
 }  # fmt: skip
 """The keys that this app uses; the Supervisor silently drops unknown ones."""
 

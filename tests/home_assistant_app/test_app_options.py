@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ WITHOUT_OPTION = {
     "store.url": "in /data, which Home Assistant backs up",
     "web.host": "set by the container",
     "web.port": "used by the watchdog; the Network section maps it",
+    "web.ingress": "the Supervisor's address, which is always the same",
     "web.tokens": "options cannot have names that users choose; programs can use the login",
 }
 
@@ -210,6 +212,13 @@ def test_without_a_login_the_api_is_closed(container: Container) -> None:
     assert one.password is not None
     assert one.password != other.password
     assert len(one.password.reveal()) >= 40
+
+
+def test_only_the_supervisor_passes_requests_of_home_assistants_users_on(container: Container) -> None:
+    web = load({"terminals.username": "dev", "terminals.password": "123"}, container, SERVICE).web
+    assert web.ingress == ip_network("172.30.32.2")
+    assert CONFIG["ingress"] is True
+    assert CONFIG["ingress_port"] == 8099
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bridge import __version__
 from bridge.core.clock import Clock
-from bridge.web.authentication import USER, User
+from bridge.web.authentication import USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
 from bridge.web.page.translations import LANGUAGES, choose_language, load_catalogs
 
@@ -36,6 +36,8 @@ _CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+_FRAMED = ("frame-ancestors 'none'", "frame-ancestors 'self'")
 
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
@@ -116,6 +118,9 @@ class Renderer:
         """Return HTML as a response, compressed if it is long and the client accepts that."""
         body = text.encode()
         headers = {**_HEADERS, CLOCK_HEADER: self._time()}
+        if request.get(VIA_INGRESS):
+            # Home Assistant shows the page in a frame, under its own address.
+            headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY.replace(*_FRAMED)
         if len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(request):
             body = gzip.compress(body, _COMPRESSION_LEVEL, mtime=0)
             headers[hdrs.CONTENT_ENCODING] = "gzip"

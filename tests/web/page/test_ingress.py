@@ -1,0 +1,89 @@
+"""The page inside Home Assistant: requests of the Supervisor, and no others, are believed."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.web.page.page_system import PageSystem
+
+BROWSER = {
+    "Accept": "text/html",
+    "Host": "ha.example.org",
+    "X-Ingress-Path": "/api/hassio_ingress/token",
+    "X-Remote-User-Id": "0123",
+    "X-Remote-User-Name": "ada",
+    "X-Remote-User-Display-Name": "Ada Lovelace",
+}
+"""What the Supervisor passes on from a browser at https://ha.example.org."""
+
+
+@pytest.fixture(params=["127.0.0.1", "127.0.0.9"])
+async def ingress(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[PageSystem, bool]]:
+    """A bridge, and whether this machine is its `web.ingress`."""
+    web = {"ingress": request.param, "username": "nobody", "password": "secret"}
+    async with PageSystem(tmp_path, web=web) as system:
+        yield system, request.param == "127.0.0.1"
+
+
+async def status(session: aiohttp.ClientSession, headers: Mapping[str, str], *, post: bool = False) -> int:
+    method = "POST" if post else "GET"
+    data = {"theme": "dark"} if post else None
+    path = "/preferences" if post else "/"
+    async with session.request(method, path, headers=headers, data=data, allow_redirects=False) as response:
+        return response.status
+
+
+async def test_only_the_supervisor_is_believed(ingress: tuple[PageSystem, bool]) -> None:
+    system, is_supervisor = ingress
+    async with aiohttp.ClientSession(system.url) as session:
+        assert await status(session, BROWSER) == (200 if is_supervisor else 403)
+        # With the server's own name, another client still has to log in.
+        own = {name: value for name, value in BROWSER.items() if name != "Host"}
+        assert await status(session, own) == (200 if is_supervisor else 401)
+        for origin, allowed in (("https://ha.example.org", True), ("https://evil.example.org", False)):
+            got = await status(session, {**BROWSER, "Origin": origin}, post=True)
+            assert got == (303 if is_supervisor and allowed else 403)
+        cross_site = {**BROWSER, "Sec-Fetch-Site": "cross-site"}
+        assert await status(session, cross_site, post=True) == 403
+
+
+async def test_the_users_name_is_logged_and_home_assistant_may_frame_the_page(
+    ingress: tuple[PageSystem, bool],
+) -> None:
+    system, is_supervisor = ingress
+    if not is_supervisor:
+        async with (
+            aiohttp.ClientSession(system.url) as session,
+            session.get("/", headers={"Accept": "text/html"}) as got,
+        ):
+            assert "frame-ancestors 'none'" in got.headers["Content-Security-Policy"]
+        return
+    async with aiohttp.ClientSession(system.url) as session:
+        async with session.get("/", headers=BROWSER) as got:
+            assert "frame-ancestors 'self'" in got.headers["Content-Security-Policy"]
+            assert "Ada Lovelace" in await got.text()
+        async with session.post("/api/terminals/T1/open", headers=BROWSER) as got:
+            assert got.status == 409
+        async with session.get("/api/log", headers=BROWSER) as got:
+            assert [one["user"] for one in (await got.json())["items"]] == ["Ada Lovelace"]
+
+
+@pytest.mark.parametrize(
+    ("method", "mode", "destination", "allowed"),
+    [
+        ("GET", "navigate", "document", True),
+        ("GET", "navigate", "iframe", False),
+        ("GET", "no-cors", "image", False),
+        ("POST", "navigate", "document", False),
+    ],
+)
+async def test_links_to_the_page_are_allowed_and_nothing_else(
+    system: PageSystem, method: str, mode: str, destination: str, allowed: bool
+) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": destination}
+    async with aiohttp.ClientSession(system.url) as session:
+        path = "/" if method == "GET" else "/terminals/T1/open"
+        async with session.request(method, path, headers=headers) as response:
+            assert response.status == (200 if allowed else 403)
