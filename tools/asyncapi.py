@@ -14,9 +14,9 @@ from bridge.mqtt.topics import (
     BRIDGE_REPLY,
     GROUP_REPLY,
     MAXIMUM_RESPONSE_TOPIC_LENGTH,
-    PUBLICATIONS,
+    PUBLISHED_TOPICS,
     TERMINAL_REPLY,
-    Publication,
+    PublishedTopic,
     Scope,
     Topics,
     scopes,
@@ -75,7 +75,7 @@ def asyncapi_document(catalogue: Catalogue) -> dict[str, Any]:
         "press": _plain_message("The payload of Home Assistant's buttons.", PRESS),
         "nothing": _plain_message("An empty payload; for `open` and `reboot` only with MQTT 5.", NOTHING),
     }
-    for publication in PUBLICATIONS:
+    for publication in PUBLISHED_TOPICS:
         key = _key(publication.scope, publication.level)
         for payload in publication.payloads:
             messages[_lower(payload["title"])] = _output_message(payload, is_json=publication.is_json)
@@ -159,7 +159,7 @@ def _security(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/securitySchemes/{name}"}
 
 
-def _topic(topics: Topics, publication: Publication) -> str:
+def _topic(topics: Topics, publication: PublishedTopic) -> str:
     return topics.of(publication, f"{{{_NAMES.get(publication.scope)}}}")
 
 
@@ -251,7 +251,7 @@ _REPLY_PROPERTIES = {
 }
 
 
-def _message_keys(publication: Publication) -> list[str]:
+def _message_keys(publication: PublishedTopic) -> list[str]:
     return [_lower(payload["title"]) for payload in publication.payloads]
 
 

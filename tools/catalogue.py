@@ -2,7 +2,7 @@
 
 from bridge.core.commands import COMMAND_NAME_SCHEMA, COMMANDS
 from bridge.model.schema_catalogue import Catalogue
-from bridge.mqtt.topics import PUBLICATIONS
+from bridge.mqtt.topics import PUBLISHED_TOPICS
 from bridge.persons.schema import PERSON_ENTRY_SCHEMA, PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
 
 
@@ -15,6 +15,6 @@ def catalogue() -> Catalogue:
             PERSON_ENTRY_SCHEMA,
             COMMAND_NAME_SCHEMA,
             *(definition.payload_schema for definition in COMMANDS),
-            *(payload for publication in PUBLICATIONS for payload in publication.payloads),
+            *(payload for publication in PUBLISHED_TOPICS for payload in publication.payloads),
         )
     )

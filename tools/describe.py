@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bridge.core.commands import COMMANDS
-from bridge.mqtt.topics import PUBLICATIONS
+from bridge.mqtt.topics import PUBLISHED_TOPICS
 from bridge.persons.fields import FIELDS
 from bridge.persons.schema import PERSON_SCHEMA
 from tools import openapi
@@ -30,7 +30,7 @@ def documents() -> dict[str, str]:
     titles = {
         PERSON_SCHEMA["title"],
         *(definition.payload_schema["title"] for definition in COMMANDS),
-        *(payload["title"] for publication in PUBLICATIONS for payload in publication.payloads),
+        *(payload["title"] for publication in PUBLISHED_TOPICS for payload in publication.payloads),
     }
     return {
         "asyncapi.json": _text(asyncapi_document(schemas)),

@@ -27,7 +27,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class PublishedTopic:
     """What the bridge publishes on one kind of topic.
 
     Attributes:
@@ -53,7 +53,7 @@ AVAILABILITY_SCHEMA = choice(
     {"online": "it is there", "offline": "it is not"}, title="Availability", description="Whether something is there."
 )
 
-BRIDGE_AVAILABILITY = Publication(
+BRIDGE_AVAILABILITY = PublishedTopic(
     scope=Scope.BRIDGE,
     level="availability",
     description="Whether the bridge is ready: `online` after all its subscriptions; `offline` is also its will.",
@@ -61,14 +61,14 @@ BRIDGE_AVAILABILITY = Publication(
     retain=True,
     is_json=False,
 )
-BRIDGE_INFO = Publication(
+BRIDGE_INFO = PublishedTopic(
     scope=Scope.BRIDGE,
     level="info",
     description="A summary of the bridge, at most once a second.",
     payloads=(BRIDGE_SUMMARY_SCHEMA,),
     retain=True,
 )
-BRIDGE_HEARTBEAT = Publication(
+BRIDGE_HEARTBEAT = PublishedTopic(
     scope=Scope.BRIDGE,
     level="heartbeat",
     description="Published and read by the bridge only: it measures the way through the broker. Others must not "
@@ -76,20 +76,20 @@ BRIDGE_HEARTBEAT = Publication(
     payloads=({"title": "Heartbeat", **text("a nonce")},),
     is_json=False,
 )
-BRIDGE_EVENT = Publication(
+BRIDGE_EVENT = PublishedTopic(
     scope=Scope.BRIDGE,
     level="event",
     description="Events, at most 50 a second.",
     payloads=(PUBLIC_EVENT_SCHEMA,),
     qos=0,
 )
-BRIDGE_REPLY = Publication(
+BRIDGE_REPLY = PublishedTopic(
     scope=Scope.BRIDGE,
     level="reply",
     description="Replies to commands for the bridge, and to commands for invalid names of terminals or groups.",
     payloads=(REPLY_SCHEMA,),
 )
-TERMINAL_AVAILABILITY = Publication(
+TERMINAL_AVAILABILITY = PublishedTopic(
     scope=Scope.TERMINAL,
     level="availability",
     description="Whether the terminal is connected. Cleared when it is forgotten.",
@@ -97,27 +97,27 @@ TERMINAL_AVAILABILITY = Publication(
     retain=True,
     is_json=False,
 )
-TERMINAL_STATE = Publication(
+TERMINAL_STATE = PublishedTopic(
     scope=Scope.TERMINAL,
     level="state",
     description="The terminal, the numbers of its persons and its last reply. Cleared when it is forgotten.",
     payloads=(TERMINAL_STATE_SCHEMA,),
     retain=True,
 )
-TERMINAL_REPLY = Publication(
+TERMINAL_REPLY = PublishedTopic(
     scope=Scope.TERMINAL,
     level="reply",
     description="Replies to the commands for one terminal, also to those for its groups.",
     payloads=(REPLY_SCHEMA,),
 )
-GROUP_REPLY = Publication(
+GROUP_REPLY = PublishedTopic(
     scope=Scope.GROUP,
     level="reply",
     description="The summary of a command after the last member's reply; a reply if the command was not accepted.",
     payloads=(GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA),
 )
 
-PUBLICATIONS = (
+PUBLISHED_TOPICS = (
     BRIDGE_AVAILABILITY,
     BRIDGE_INFO,
     BRIDGE_HEARTBEAT,
@@ -172,7 +172,7 @@ class Topics:
         self.bridge_reply = self.of(BRIDGE_REPLY)
         self._named = {(scope, definition.topic): definition for definition in COMMANDS for scope in scopes(definition)}
 
-    def of(self, publication: Publication, name: str = "") -> str:
+    def of(self, publication: PublishedTopic, name: str = "") -> str:
         """Return the topic of a publication; `name` is the terminal's SN or the group's name."""
         return self._topic(publication.scope, name, publication.level)
 

@@ -12,7 +12,7 @@ from bridge.model.events import PUBLIC_EVENTS, Event, PublicEvent
 from bridge.model.json_schema import Vocabulary, reference
 from bridge.model.reply import Outcome
 from bridge.model.schema_catalogue import Catalogue
-from bridge.mqtt.topics import PUBLICATIONS, Topics
+from bridge.mqtt.topics import PUBLISHED_TOPICS, Topics
 from bridge.persons.fields import FIELDS_BY_KEY
 from tests.support.contract import validator
 from tools.asyncapi import asyncapi_document
@@ -87,7 +87,7 @@ def test_every_command_topic_and_event_is_in_the_asyncapi_document() -> None:
     filters = {*topics.urgent_commands, *topics.lasting_commands}
     shown = {address.replace("{sn}", "+").replace("{group}", "+") for address in addresses if address is not None}
     assert filters < shown
-    assert len(shown) == len(filters) + len(PUBLICATIONS)
+    assert len(shown) == len(filters) + len(PUBLISHED_TOPICS)
     received = [one for one in DOCUMENT["operations"].values() if one["action"] == "receive"]
     assert len(received) == len(filters)
     assert all("reply" in one for one in received)

@@ -15,7 +15,7 @@ from jsonschema.validators import extend
 from bridge.core.command_definition import CommandDefinition
 from bridge.core.commands import SET_PERSONS
 from bridge.model.reply import Outcome
-from bridge.mqtt.topics import PUBLICATIONS, Address, Publication, Topics
+from bridge.mqtt.topics import PUBLISHED_TOPICS, Address, PublishedTopic, Topics
 from tools.catalogue import catalogue
 
 
@@ -69,7 +69,7 @@ class ContractWatch:
         names = re.escape("NAME"), "[A-Za-z0-9_-]{1,64}"
         self._publications = [
             (re.compile(re.escape(self._topics.of(publication, "NAME")).replace(*names)), publication)
-            for publication in PUBLICATIONS
+            for publication in PUBLISHED_TOPICS
         ]
         self._commands: dict[str, tuple[Address, bytes] | None] = {}
 
@@ -133,7 +133,7 @@ def _accepts_person(command: Mapping[str, Any], person_id: str) -> bool:
     return any(kind.is_valid(one) for one in same)
 
 
-def _fault_of_payload(publication: Publication, topic: str, payload: bytes) -> str | None:
+def _fault_of_payload(publication: PublishedTopic, topic: str, payload: bytes) -> str | None:
     value: object
     try:
         value = orjson.loads(payload) if publication.is_json else payload.decode()
