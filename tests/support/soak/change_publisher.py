@@ -73,7 +73,7 @@ class ChangePublisher:
         since = now() - _ROLLBACK_SECONDS
         for message in self._messages:
             accepted_at = self._replies.accepted_at.get(message.request_id)
-            if accepted_at is None or accepted_at > since:
+            if (accepted_at is None or accepted_at > since) and not self._is_safe(message):
                 message.is_acknowledged = False
 
     @asynccontextmanager
@@ -98,6 +98,7 @@ class ChangePublisher:
         self._waiting = deque(self._messages)
         while self._waiting and self._waiting[0].is_acknowledged:
             self._waiting.popleft()
+        self._waiting = deque(message for message in self._waiting if not self._is_safe(message))
         self._in_flight.clear()
         self._writer = writer
         try:
@@ -123,6 +124,10 @@ class ChangePublisher:
             self._packet_id = self._packet_id % 65535 + 1
             self._in_flight.append(message)
             self._writer.write(mqtt_packets.publish(message.topic, message.payload, qos=1, packet_id=self._packet_id))
+
+    def _is_safe(self, message: _Message) -> bool:
+        """Return whether the bridge has the message, and recognises it if the broker delivers it again as a new one."""
+        return self._is_dated and self._replies.is_acknowledged(message.request_id)
 
     def _forget_settled(self) -> None:
         since = now() - 2 * _ROLLBACK_SECONDS

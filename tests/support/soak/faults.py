@@ -56,7 +56,7 @@ class Faults:
         self._bridge_faults: Sequence[_Fault] = (
             (self._freeze_bridge, 4),
             (self._kill_bridge, 3),
-            (self._kill_bridge_at_change, 3),
+            (self._kill_bridge_at_change, 5),
         )
         self._broker_faults: Sequence[_Fault] = (
             (self._freeze_broker, 4),
@@ -132,14 +132,19 @@ class Faults:
         await self._parts.bridge.kill_for(away, start_and_kill_after=again)
 
     async def _kill_bridge_at_change(self, random: Random) -> None:
-        """Kill the bridge just after it has received or acknowledged a change."""
-        packet_type, longest_seconds = random.choice(((PUBLISH, 0.03), (PUBACK, 0.002)))
+        """Let changes wait on the link, and kill the bridge just after it has received or acknowledged one of them."""
+        packet_type, longest_seconds = random.choice(((PUBLISH, 0.03), (PUBACK, 0.0), (PUBACK, 0.005)))
         seconds = random.uniform(0, longest_seconds)
 
         def matches(packet: LinkPacket) -> bool:
             is_from_sender = packet.to_bridge == (packet_type == PUBLISH)
             return "-intake-" in packet.client_id and packet.type == packet_type and is_from_sender
 
+        if not self._busy["link"].locked():
+            async with self._busy["link"]:
+                self._parts.link.hold(to_broker=False, to_bridge=True)
+                await asyncio.sleep(random.uniform(0.2, 3))
+                self._parts.link.release()
         if await self._parts.link.next_packet(matches, _CHANGE_SECONDS):
             await asyncio.sleep(seconds)
             self._count("bridge killed at a change")

@@ -35,6 +35,7 @@ class ChangeReplies:
         self.outcomes: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self.changes = 0
+        self._acknowledged: set[str] = set()
         self._unaccepted: dict[str, set[tuple[str, str | None]]] = {}
         self._published: set[tuple[str, str, str | None]] = set()
         self._repeated: set[str] = set()
@@ -58,6 +59,14 @@ class ChangeReplies:
     def is_accepted(self, request_id: str) -> bool:
         """Return whether the bridge has accepted all of a change."""
         return request_id not in self._unaccepted
+
+    def acknowledged(self, request_id: str) -> None:
+        """Note that the bridge has acknowledged a change to the broker: from now on it must not get lost."""
+        self._acknowledged.add(request_id)
+
+    def is_acknowledged(self, request_id: str) -> bool:
+        """Return whether the bridge has acknowledged a change to the broker."""
+        return request_id in self._acknowledged
 
     def received(self, topic: str, payload: bytes) -> None:
         """Note a reply that a subscriber has received."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
+
 from tests.support.bridge_process import configuration
 from tests.support.facebridge import facebridge_process
 from tests.support.killable_bridge import unused_fixed_port
@@ -17,7 +19,7 @@ from tests.support.soak.change_publisher import ChangePublisher
 from tests.support.soak.clock import DEADLINE_SECONDS
 from tests.support.soak.faults import REFUSING, Faults, FaultyParts
 from tests.support.soak.mixed_changes import MixedChanges
-from tests.support.soak.mqtt_link import LinkPacket, MqttLink
+from tests.support.soak.mqtt_link import PUBACK, PUBLISH, LinkPacket, MqttLink
 from tests.support.soak.press_record import PressRecord
 from tests.support.soak.press_senders import PressSenders
 from tests.support.soak.replies import ChangeReplies
@@ -65,6 +67,7 @@ class SoakRun:
         self._broker_kills = 0
         self._ended = asyncio.Event()
         self._faults: list[str] = []
+        self._unacknowledged: dict[tuple[int, int], str] = {}
         self._streams = {
             "lobby": PersonStream(self._random("lobby"), _GROUPS["lobby"], _PERSONS, group="lobby", prefix="lobby "),
             "hall": PersonStream(self._random("hall"), _GROUPS["hall"], _PERSONS, group="hall", prefix="hall "),
@@ -186,8 +189,18 @@ class SoakRun:
 
     def _forwarded(self, packet: LinkPacket) -> None:
         self._record.forwarded(packet)
+        self._note_acknowledgement(packet)
         if not packet.to_bridge and packet.topic:
             self._replies.published(packet.topic, packet.payload)
+
+    def _note_acknowledgement(self, packet: LinkPacket) -> None:
+        if packet.packet_id is None:
+            return
+        key = packet.connection, packet.packet_id
+        if packet.to_bridge and packet.type == PUBLISH and "/person/" in packet.topic:
+            self._unacknowledged[key] = orjson.loads(packet.payload)["request_id"]
+        elif not packet.to_bridge and packet.type == PUBACK and key in self._unacknowledged:
+            self._replies.acknowledged(self._unacknowledged.pop(key))
 
     def _sending(self, sn: str, msgid: str, request_id: str | None) -> None:
         self._record.sending(sn, msgid, request_id)
