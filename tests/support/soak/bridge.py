@@ -12,6 +12,7 @@ from tests.support.killable_bridge import KillableBridge
 from tests.support.soak.clock import now
 
 _SENDING = "sending "
+_ACCEPTED = ": accepted"
 
 
 class SoakBridge(KillableBridge):
@@ -27,10 +28,15 @@ class SoakBridge(KillableBridge):
         folder: for its files.
         configuration: its configuration; the log's level and format are added.
         sending: is called with serial number, msgid and request id of each press that is about to be written.
+        accepted: is called with request id, serial number and person of each change that is stored.
     """
 
     def __init__(
-        self, folder: Path, configuration: dict[str, Any], sending: Callable[[str, str, str | None], None]
+        self,
+        folder: Path,
+        configuration: dict[str, Any],
+        sending: Callable[[str, str, str | None], None],
+        accepted: Callable[[str, str, str | None], None],
     ) -> None:
         super().__init__(folder, {**configuration, "logging": {"level": "debug", "format": "json"}})
         self.killed: list[tuple[float, float]] = []
@@ -38,6 +44,7 @@ class SoakBridge(KillableBridge):
         self.tracebacks: list[str] = []
         self.levels: Counter[str] = Counter()
         self._sending = sending
+        self._accepted = accepted
         self._file = folder / "bridge.log"
 
     async def kill_for(self, seconds: float, *, start_and_kill_after: float | None = None) -> None:
@@ -84,6 +91,8 @@ class SoakBridge(KillableBridge):
                     self.tracebacks.append(line.decode())
                 if entry["message"].startswith(_SENDING) and "msgid" in entry:
                     self._sending(entry["sn"], entry["msgid"], entry.get("request_id"))
+                if _ACCEPTED in entry["message"] and "request_id" in entry:
+                    self._accepted(entry["request_id"], entry["sn"], entry.get("person_id"))
                 if entry["message"].startswith("ready: "):
                     self.log += line.decode()
                     self._more.set()

@@ -210,7 +210,7 @@ class Faults:
         """Let the bridge commit changes, and cut the link before its acknowledgements arrive."""
         self._count("redeliveries")
         self._parts.link.hold(to_broker=True, to_bridge=False)
-        await asyncio.sleep(random.uniform(0.05, 3))
+        await asyncio.sleep(random.uniform(0.05, 6))
         if random.random() < 0.4 and not self._busy["bridge"].locked():
             async with self._busy["bridge"]:
                 restart = asyncio.get_running_loop().create_task(self._kill_bridge(random))

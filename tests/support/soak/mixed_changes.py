@@ -105,6 +105,7 @@ class MixedChanges:
         self._requests = 0
         self._losses = 0
         self._losses_repaired = 0
+        self._last_published: str | None = None
         self._published_at: dict[str, float] = {}
         self._publisher = LivePublisher(f"mixed-{sn}", broker_port, self.lose)
 
@@ -135,9 +136,12 @@ class MixedChanges:
         random = self._random
         self._number += 1
         person_id = f"{self._sn[1:]}{random.randrange(8):03}"
+        is_from_command_line, is_dated = random.random() < 0.3, random.random() < 0.5
+        if is_from_command_line and random.random() < 0.7:
+            # The broker may deliver the older change of this person again.
+            person_id = self._last_published or person_id
         known = self.expected.get(person_id)
         kind = random.choice(("set", "set", "rename", "enable", "remove")) if known else "set"
-        is_from_command_line, is_dated = random.random() < 0.25, random.random() < 0.5
         is_large = random.random() < 0.3
         person = known
         if kind == "set":
@@ -160,7 +164,7 @@ class MixedChanges:
         if is_from_command_line and self.expected:
             await self._import(fields if person is not None else None)
             return
-        self._published_at[person_id] = now()
+        self._last_published = person_id
         if await self._publish(person_id, fields, is_removal=person is None, is_dated=is_dated):
             if kind == "set" and is_large:
                 self._photo_accepted(self._sn)

@@ -60,6 +60,10 @@ class ChangeReplies:
         """Return whether the bridge has accepted all of a change."""
         return request_id not in self._unaccepted
 
+    def stored(self, request_id: str, sn: str, person_id: str | None) -> None:
+        """Note that the bridge has stored a change, as its log says; its reply may still be held back."""
+        self._accept(request_id, (sn, person_id))
+
     def acknowledged(self, request_id: str) -> None:
         """Note that the bridge has acknowledged a change to the broker: from now on it must not get lost."""
         self._acknowledged.add(request_id)
@@ -127,12 +131,7 @@ class ChangeReplies:
             if not is_final and is_received:
                 self.unexpected.append(f"{reply}")
         if outcome == "accepted" or is_final:
-            unaccepted = self._unaccepted.get(request_id)
-            if unaccepted is not None:
-                unaccepted.discard(pair)
-                if not unaccepted:
-                    del self._unaccepted[request_id]
-                    self.accepted_at[request_id] = now()
+            self._accept(request_id, pair)
         if is_final:
             self._published.add((request_id, *pair))
             missing = self.missing.get(request_id)
@@ -142,3 +141,13 @@ class ChangeReplies:
                     del self.missing[request_id]
         for event in self._waiting:
             event.set()
+
+    def _accept(self, request_id: str, pair: tuple[str, str | None]) -> None:
+        unaccepted = self._unaccepted.get(request_id)
+        if unaccepted is not None:
+            unaccepted.discard(pair)
+            if not unaccepted:
+                del self._unaccepted[request_id]
+                self.accepted_at[request_id] = now()
+                for event in self._waiting:
+                    event.set()

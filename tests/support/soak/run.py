@@ -138,7 +138,7 @@ class SoakRun:
             Mosquitto(self._folder / "broker", _BROKER_OPTIONS, persistent=True)
         )
         link = await stack.enter_async_context(MqttLink(self._broker.port, self._forwarded).running())
-        self._bridge = SoakBridge(self._folder, self._configuration(link.port), self._sending)
+        self._bridge = SoakBridge(self._folder, self._configuration(link.port), self._sending, self._replies.stored)
         self._record = PressRecord(self._bridge)
         terminals = {
             sn: TerminalHost(
