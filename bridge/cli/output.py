@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import click
@@ -97,8 +98,12 @@ def delivery_json(entry: PersonEntry) -> dict[str, Any]:
 def delivery_cells(entry: PersonEntry) -> tuple[str, str, str, str]:
     """Return the state of a person's delivery as cells of a table, the time in local time."""
     status = "" if entry.status is None else str(entry.status)
-    changed = entry.changed_at.astimezone().isoformat(sep=" ", timespec="seconds")
-    return entry.delivery.value, status, entry.message or "", changed
+    return entry.delivery.value, status, entry.message or "", shown_time(entry.changed_at)
+
+
+def shown_time(time: datetime) -> str:
+    """Return a time as a cell of a table, in local time."""
+    return time.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def delivery_note(*, bridge_running: bool) -> str:

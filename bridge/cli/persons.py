@@ -1,4 +1,4 @@
-"""`facebridge persons …`: the commands and their options; `persons_import` and `persons_stored` do the work."""
+"""`facebridge persons …`: the commands and their options; `persons_import`, `_moved` and `_shown` do the work."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +25,10 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 def _target_options(command: _Command) -> _Command:
     terminal = click.option("--terminal", metavar="SN", callback=serial_number, help="One terminal.")
     group = click.option(
-        "--group", metavar="NAME", callback=group_name_or_all, help="The terminals of a group; `all`: every terminal."
+        "--group",
+        metavar="NAME",
+        callback=group_name_or_all,
+        help="The persons that a group keeps, and its members; `all`: the group of every terminal.",
     )
     return terminal(group(command))
 
@@ -45,16 +48,20 @@ def persons() -> None:
 def list_command(
     configuration: Path, terminal: str | None, group: str | None, delivery: str | None, as_json: bool
 ) -> None:
-    """Show the persons of each terminal and the state of their delivery."""
+    """Show the persons of each terminal and the state of their delivery.
+
+    With --group, show the persons that the group keeps and how far its members hold them.
+    """
     _require_one_at_most(terminal=terminal, group=group)
 
-    from bridge.cli.persons_stored import list_persons
+    from bridge.cli.persons_shown import list_group, list_persons
 
-    _with_store(
-        load(configuration),
-        "persons list",
-        lambda store: list_persons(store, terminal=terminal, group=group, delivery=delivery, as_json=as_json),
-    )
+    async def show(store: Any) -> None:
+        target = await store.target(terminal, group)
+        show_persons = list_persons if target.group is None else list_group
+        await show_persons(store, target, delivery=delivery, as_json=as_json)
+
+    _with_store(load(configuration), "persons list", show)
 
 
 @persons.command("import")
@@ -81,7 +88,8 @@ def import_command(
 ) -> None:
     """Import persons from a .csv, a .json or a .zip of a CSV and pictures.
 
-    The whole file is checked first. If one row has a fault, nothing is changed.
+    The whole file is checked first. If one row has a fault, nothing is changed. With --group, the group keeps the
+    persons, for terminals that join it later, and its members hold them.
     """
     _require_one(terminal=terminal, group=group)
     settings = load(configuration)
@@ -89,12 +97,11 @@ def import_command(
     from bridge.cli.persons_import import ImportOptions, import_persons
 
     options = ImportOptions(file=file, photos=photos, prune=prune, dry_run=dry_run, yes=yes)
-    _with_store(
-        settings,
-        "persons import",
-        lambda store: import_persons(store, store.targets(terminal, group), settings, options),
-        file,
-    )
+
+    async def import_(store: Any) -> None:
+        await import_persons(store, await store.target(terminal, group), settings, options)
+
+    _with_store(settings, "persons import", import_, file)
 
 
 @persons.command("export")
@@ -109,18 +116,17 @@ def export_command(
 ) -> None:
     """Export persons into a .csv, a .json or a .zip that `import` can read.
 
-    A .zip and a .json contain the pictures. With a .csv, give --photos to export them.
+    With --group, export the persons that the group keeps. A .zip and a .json contain the pictures. With a .csv, give
+    --photos to export them.
     """
     _require_one(terminal=terminal, group=group)
 
-    from bridge.cli.persons_stored import export
+    from bridge.cli.persons_moved import export
 
-    _with_store(
-        load(configuration),
-        "persons export",
-        lambda store: export(store, store.targets(terminal, group), file, photos),
-        file,
-    )
+    async def export_(store: Any) -> None:
+        await export(store, await store.target(terminal, group), file, photos)
+
+    _with_store(load(configuration), "persons export", export_, file)
 
 
 @persons.command("copy")
@@ -132,23 +138,35 @@ def export_command(
     callback=serial_number,
     help="The terminal to copy from. It can be one that is no longer known.",
 )
-@click.option("--from-group", metavar="NAME", callback=group_name_or_all, help="Copy from the terminals of a group.")
-@click.option("--to", "target", metavar="SN", required=True, callback=serial_number, help="The terminal to copy to.")
-def copy_command(configuration: Path, source: str | None, from_group: str | None, target: str) -> None:
-    """Copy the persons of a terminal or a group to another terminal.
+@click.option("--from-group", metavar="NAME", callback=group_name_or_all, help="Copy the persons that a group keeps.")
+@click.option("--to", "target", metavar="SN", callback=serial_number, help="The terminal to copy to.")
+@click.option(
+    "--to-group",
+    metavar="NAME",
+    callback=group_name_or_all,
+    help="Let a group keep the persons, and give them to its members.",
+)
+def copy_command(
+    configuration: Path, source: str | None, from_group: str | None, target: str | None, to_group: str | None
+) -> None:
+    """Copy the persons of a terminal or a group to a terminal or a group.
 
-    Use it when a device is replaced or joins a group. No person is removed from the target.
+    A group keeps the persons for terminals that join it later. No person is removed from the target.
     """
     if (source is None) == (from_group is None):
         raise click.UsageError("give one of --from SN and --from-group NAME")
+    if (target is None) == (to_group is None):
+        raise click.UsageError("give one of --to SN and --to-group NAME")
 
-    from bridge.cli.persons_stored import copy
+    from bridge.cli.persons_moved import copy
 
-    _with_store(
-        load(configuration),
-        "persons copy",
-        lambda store: copy(store, source=source, from_group=from_group, target=target),
-    )
+    async def copy_(store: Any) -> None:
+        if from_group is not None:
+            # Raises an error for an unknown group. A source terminal may be unknown.
+            await store.target(None, from_group)
+        await copy(store, sn=source, group=from_group, target=await store.target(target, to_group))
+
+    _with_store(load(configuration), "persons copy", copy_)
 
 
 @persons.command("verify")
@@ -156,19 +174,18 @@ def copy_command(configuration: Path, source: str | None, from_group: str | None
 @_target_options
 @_json_option
 def verify_command(configuration: Path, terminal: str | None, group: str | None, as_json: bool) -> None:
-    """Show the persons that a terminal has not confirmed.
+    """Show the persons that a terminal has not confirmed, and terminals that have not finished joining or leaving.
 
-    Exit code 1 if there is one.
+    Exit code 1 if there is one. With --group, only the members of the group and changes of its members.
     """
     _require_one_at_most(terminal=terminal, group=group)
 
-    from bridge.cli.persons_stored import verify
+    from bridge.cli.persons_shown import verify
 
-    _with_store(
-        load(configuration),
-        "persons verify",
-        lambda store: verify(store, store.targets(terminal, group) if terminal or group else None, as_json=as_json),
-    )
+    async def verify_(store: Any) -> None:
+        await verify(store, await store.target(terminal, group) if terminal or group else None, as_json=as_json)
+
+    _with_store(load(configuration), "persons verify", verify_)
 
 
 @persons.command("purge")
@@ -183,12 +200,12 @@ def verify_command(configuration: Path, terminal: str | None, group: str | None,
     help="Seconds to wait until the terminals confirm the removal.",
 )
 def purge_command(configuration: Path, person: str, timeout_seconds: int) -> None:
-    """Remove a person from all terminals and wait for their confirmation.
+    """Remove a person from all terminals and groups, and wait for the confirmation of the terminals.
 
     Exit code 1 if a terminal has not confirmed it in time. The removal stays stored, and the bridge sends it to that
     terminal as soon as it connects.
     """
-    from bridge.cli.persons_stored import purge_person
+    from bridge.cli.persons_moved import purge_person
 
     _with_store(
         load(configuration), "persons purge", lambda store: purge_person(store, person, timeout_seconds=timeout_seconds)

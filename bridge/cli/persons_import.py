@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from bridge.cli.store_session import OpenStore, some
 from bridge.cli.support import counted
 from bridge.config.settings import Settings
 from bridge.import_export.checking import RowFault, check_file
+from bridge.import_export.context import TransferTarget
 from bridge.import_export.differences import (
     DifferenceKind,
     Differences,
     FieldChange,
+    GroupDifferences,
     PersonDifference,
     find_differences,
 )
@@ -28,7 +30,7 @@ from bridge.import_export.reading import open_person_file
 from bridge.persons.preparation import PhotoPreparer
 
 _MAX_UNCONFIRMED_REMOVALS = 0.1
-"""Part of a terminal's persons that `--prune` removes without confirmation, as docs/persons.md promises."""
+"""Part of the persons of a terminal or a group that `--prune` removes without confirmation (docs/persons.md)."""
 
 _NAMED = 5
 """Pictures or terminals that a line names."""
@@ -58,8 +60,8 @@ class ImportOptions:
     yes: bool
 
 
-async def import_persons(store: OpenStore, sns: Sequence[str], settings: Settings, options: ImportOptions) -> None:
-    """Check a file, and change the persons of some terminals that differ from it."""
+async def import_persons(store: OpenStore, target: TransferTarget, settings: Settings, options: ImportOptions) -> None:
+    """Check a file, and change the persons of terminals, or of a group and its members, that differ from it."""
     os.nice(_NICENESS)
     preparer = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
     try:
@@ -67,14 +69,14 @@ async def import_persons(store: OpenStore, sns: Sequence[str], settings: Setting
             with open_person_file(options.file, options.photos) as opened:
                 checked = await check_file(opened, preparer, spool, store.context.timezone, progress)
             differences = await find_differences(
-                store.database, checked.persons, sns, prune=options.prune, progress=progress
+                store.database, checked.persons, target, prune=options.prune, progress=progress
             )
             _fail_on(sorted([*checked.faults, *differences.faults], key=lambda fault: fault.row))
             if options.prune and not checked.persons:
                 raise click.ClickException(
                     f"{options.file}: contains no persons, so --prune would remove everyone; nothing was changed"
                 )
-            if not options.dry_run and not options.yes and _removes_many(differences):
+            if not options.dry_run and not options.yes and differences.removes_more_than(_MAX_UNCONFIRMED_REMOVALS):
                 progress.hide()
                 _ask_for_confirmation(differences)
             late_faults: Sequence[RowFault] = ()
@@ -106,17 +108,9 @@ def _fail_on(faults: Sequence[RowFault], result: str = "nothing was changed") ->
     raise click.ClickException(f"{counted(len(faults), 'fault')} in {counted(rows, 'row')}; {result}")
 
 
-def _removes_many(differences: Differences) -> bool:
-    return any(
-        differences.counts[sn][DifferenceKind.REMOVED] > differences.held[sn] * _MAX_UNCONFIRMED_REMOVALS
-        for sn in differences.sns
-    )
-
-
 def _ask_for_confirmation(differences: Differences) -> None:
-    removed = differences.totals()[DifferenceKind.REMOVED]
-    held = sum(differences.held.values())
-    removals = f"{removed:,} of {held:,} persons would be removed"
+    place = "" if differences.group is None else f" from group {differences.group.name} and its members"
+    removals = f"{differences.removed_persons:,} of {differences.held_persons:,} persons would be removed{place}"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{removals}; nothing was changed. If this is right, give --yes")
     if not click.confirm(f"{removals}. Continue?", err=True):
@@ -124,10 +118,16 @@ def _ask_for_confirmation(differences: Differences) -> None:
 
 
 def _show_persons(differences: Differences) -> None:
-    """Print one line for each person that changes."""
-    for difference, sns in differences.terminals.items():
-        where = "" if len(sns) == len(differences.sns) else f"  on {some(sns, _NAMED)}"
-        click.echo(f"{_SIGNS[difference.kind]} {difference.person_id}{_shown_fields(difference)}{where}")
+    """Print one line for each person that changes; the same change in a group and on its members is one line."""
+    group = differences.group
+    in_group = set() if group is None else set(group.persons)
+    for difference, sns in differences.changes.items():
+        place = ""
+        if group is not None and difference in in_group and not sns:
+            place = f"  in group {group.name}"
+        elif len(sns) < len(differences.sns) or (group is not None and difference not in in_group):
+            place = f"  on {some(sns, _NAMED)}"
+        click.echo(f"{_SIGNS[difference.kind]} {difference.person_id}{_shown_fields(difference)}{place}")
 
 
 def _shown_fields(difference: PersonDifference) -> str:
@@ -147,10 +147,38 @@ def _shown_value(value: Any) -> str:
 
 
 def _show_totals(store: OpenStore, differences: Differences, *, done: bool) -> None:
-    totals = differences.totals()
-    counts = ", ".join(f"{totals[kind]:,} {kind.value}" for kind in DifferenceKind)
-    unchanged = sum(differences.unchanged.values())
-    would_be = "" if done else "would be "
-    click.echo(f"{would_be}{counts}; {unchanged:,} unchanged; on {counted(len(differences.sns), 'terminal')}")
+    totals, group = differences.totals(), differences.group
+    if group is not None:
+        _show_counts(group.counts, group.unchanged, f"in group {group.name}", done=done)
+    if group is None or differences.sns:
+        place = f"on {counted(len(differences.sns), 'terminal')}"
+        _show_counts(totals, sum(differences.unchanged.values()), place, done=done)
+    if group is not None:
+        _show_notes(group)
     if done and totals:
         click.echo(delivery_note(bridge_running=store.bridge_running))
+
+
+def _show_counts(counts: Mapping[DifferenceKind, int], unchanged: int, place: str, *, done: bool) -> None:
+    changes = ", ".join(f"{counts.get(kind, 0):,} {kind.value}" for kind in DifferenceKind)
+    click.echo(f"{'' if done else 'would be '}{changes}; {unchanged:,} unchanged; {place}")
+
+
+def _show_notes(group: GroupDifferences) -> None:
+    if group.incomplete:
+        click.echo(
+            f"note: group {group.name} does not keep {counted(len(group.incomplete), 'person')} of the file"
+            f" ({some(sorted(group.incomplete), _NAMED)}), because the file has no name or no photo of them; import"
+            " these, or use `facebridge persons copy --to-group`"
+        )
+    if group.absent:
+        sns = dict.fromkeys(sn for of_person in group.absent.values() for sn in of_person)
+        click.echo(
+            f"note: {counted(len(group.absent), 'person')} of the group {'is' if len(group.absent) == 1 else 'are'} not"
+            f" on {some(sns, _NAMED)}, after a removal there; a row with name and photo brings a person back"
+        )
+    if group.others:
+        click.echo(
+            f"note: the members hold {counted(len(group.others), 'person')} that are neither in the file nor kept by"
+            " the group; they stay"
+        )

@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +11,7 @@ from bridge.config.settings import Settings
 from bridge.core.audit import AuditRecorder
 from bridge.core.clock import Clock, read_boot_id
 from bridge.core.event_bus import EventBus
-from bridge.import_export.context import TransferContext
+from bridge.import_export.context import TransferContext, TransferTarget
 from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.terminal import Terminal
@@ -19,6 +19,7 @@ from bridge.persons.timestamps import LocalTimezone
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
+from bridge.store.group_queries import group_sizes
 from bridge.store.instance_lock import is_bridge_running
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import load_terminals
@@ -57,25 +58,30 @@ class OpenStore:
         terminal = self.known.get(sn)
         return f"{sn} ({terminal.name})" if terminal is not None and terminal.name else sn
 
-    def targets(self, terminal: str | None, group: str | None) -> Sequence[str]:
-        """Return the SNs that `--terminal` or `--group` selects; without either, all.
+    async def target(self, terminal: str | None, group: str | None) -> TransferTarget:
+        """Return what `--terminal` or `--group` selects; without either, all terminals.
 
         Raises:
-            UnknownTargetError: no such terminal, or the group has no members.
+            UnknownTargetError: no such terminal, or the group has no members and keeps no persons.
+            UnavailableError: the store cannot be read.
         """
         if terminal is not None:
             if terminal not in self.known:
                 raise UnknownTargetError(f"terminal {terminal} is not known; known are {some(self.known, _NAMED)}")
-            return [terminal]
-        if group is None or group == ALL_TERMINALS:
-            if not self.known:
-                raise UnknownTargetError("no terminal is known yet: list it in the configuration, or approve it")
-            return list(self.known)
-        members = [sn for sn, one in self.known.items() if group in one.groups]
-        if not members:
-            groups = sorted({name for one in self.known.values() for name in one.groups} | {ALL_TERMINALS})
-            raise UnknownTargetError(f"no terminal is in a group {group}; groups are {some(groups, _NAMED)}")
-        return members
+            return TransferTarget([terminal])
+        if group is not None:
+            members = [sn for sn, one in self.known.items() if group in one.memberships]
+            kept = await self.database.read(group_sizes)
+            if members or group in kept:
+                return TransferTarget(members, group)
+            if group != ALL_TERMINALS:
+                names = {name for one in self.known.values() for name in one.groups} | kept.keys() | {ALL_TERMINALS}
+                raise UnknownTargetError(
+                    f"group {group} has no members and keeps no persons; groups are {some(sorted(names), _NAMED)}"
+                )
+        if not self.known:
+            raise UnknownTargetError("no terminal is known yet: list it in the configuration, or approve it")
+        return TransferTarget(list(self.known))
 
 
 @asynccontextmanager

@@ -22,17 +22,18 @@ class RowFault:
     Attributes:
         row: the number of the row.
         fault: the fault.
-        sns: the terminals for which the row is wrong; empty for all.
+        places: the terminals for which the row is wrong, and `group NAME`; empty for all.
     """
 
     row: int
     fault: Fault
-    sns: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"row {self.row}"
-        if self.sns:
-            where += f" (for {', '.join(self.sns[:3])}{f' and {len(self.sns) - 3} more' if len(self.sns) > 3 else ''})"
+        if self.places:
+            more = f" and {len(self.places) - 3} more" if len(self.places) > 3 else ""
+            where += f" (for {', '.join(self.places[:3])}{more})"
         return (
             f"{where}: {self.fault.path}: {self.fault.message}" if self.fault.path else f"{where}: {self.fault.message}"
         )
@@ -51,6 +52,11 @@ class CheckedPerson:
     row: int
     patch: PersonPatch = field(repr=False)
     photo: SpooledPhoto | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all that a new person needs: a name and a photo."""
+        return "name" in self.patch.changes and self.photo is not None
 
 
 @dataclass(frozen=True, slots=True)

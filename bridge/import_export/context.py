@@ -20,6 +20,24 @@ ROWS_PER_TRANSACTION = 1000
 """Rows that one transaction changes: some 100 ms, for which the bridge's own transactions may have to wait."""
 
 
+@dataclass(frozen=True, slots=True)
+class TransferTarget:
+    """The terminals or the group that persons are moved to or from.
+
+    Attributes:
+        sns: the terminals; of a group its members.
+        group: the group whose persons are meant; None for single terminals.
+    """
+
+    sns: Sequence[str]
+    group: str | None = None
+
+    @property
+    def places(self) -> int:
+        """The number of places that hold each person."""
+        return len(self.sns) + (self.group is not None)
+
+
 class Progress(Protocol):
     """A function that shows the progress of a job."""
 
@@ -65,13 +83,13 @@ class TransferContext:
         clock = self.transactions.context.clock
         return ReplyBuilder(command, None, sn, clock.boottime(), clock)
 
-    def request(self, replies: ReplyBuilder) -> RequestContext:
-        """Return what is stored of a command until its final reply."""
+    def request(self, command: str) -> RequestContext:
+        """Return what is stored of a command that is requested now, until its final reply."""
         return RequestContext(
-            command=replies.command,
+            command=command,
             request_id=None,
             origin=self.origin,
-            received_at=replies.since,
+            received_at=self.transactions.context.clock.boottime(),
             boot_id=self.transactions.context.boot_id,
         )
 

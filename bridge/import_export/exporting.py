@@ -1,14 +1,15 @@
-"""Writes the persons of terminals into a file."""
+"""Writes the persons of a terminal or a group into a file."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from bridge.import_export.context import Progress
 from bridge.import_export.writing import PersonWriter
 from bridge.model.person import Person
-from bridge.model.person_entry import PersonEntry
+from bridge.persons.changes import CopySource
 from bridge.persons.transactions import BATCH
 from bridge.store.database import Database
+from bridge.store.group_queries import kept_pages
 from bridge.store.person_queries import pages
 from bridge.store.photos import PhotoCipher, read_photo
 
@@ -19,47 +20,48 @@ class Exported:
 
     Attributes:
         persons: the number of persons that were written.
-        differing: the number of persons that differ between the terminals; the newest change was written.
         unreadable: the persons whose photo cannot be read; they were not written.
     """
 
     persons: int
-    differing: int
     unreadable: Sequence[str]
 
 
 async def export_persons(
-    database: Database, cipher: PhotoCipher, sns: Sequence[str], writer: PersonWriter, progress: Progress
+    database: Database, cipher: PhotoCipher, source: CopySource, total: int, writer: PersonWriter, progress: Progress
 ) -> Exported:
-    """Write the persons of one terminal, or of several together, by id.
+    """Write the persons that a terminal should hold or that a group keeps, by id.
+
+    Args:
+        database: the store.
+        cipher: decrypts photos.
+        source: the terminal or the group.
+        total: the expected number of persons.
+        writer: writes the file.
+        progress: called after each person.
 
     Raises:
         UnavailableError: the store cannot be read.
         PersonFileError: the file cannot be written.
     """
-    newest: dict[str, tuple[int, Person]] = {}
-    differing: set[str] = set()
-    for sn in sns:
-        async for entries in pages(database, sn, BATCH * 10):
-            for entry in entries:
-                _add(entry, newest, differing)
     unreadable: list[str] = []
-    for done, (person_id, (_, person)) in enumerate(sorted(newest.items()), 1):
-        jpeg = await database.read(read_photo, cipher, person.photo)
-        if jpeg is None:
-            unreadable.append(person_id)
-        else:
-            writer.add(person, jpeg)
-        progress("exporting", done, done / len(newest))
-    return Exported(len(newest) - len(unreadable), len(differing), unreadable)
+    done = 0
+    async for persons in _pages(database, source):
+        for person in persons:
+            jpeg = await database.read(read_photo, cipher, person.photo)
+            if jpeg is None:
+                unreadable.append(person.id)
+            else:
+                writer.add(person, jpeg)
+            done += 1
+            progress("exporting", done, min(done / max(total, 1), 1.0))
+    return Exported(done - len(unreadable), unreadable)
 
 
-def _add(entry: PersonEntry, newest: dict[str, tuple[int, Person]], differing: set[str]) -> None:
-    """Keep the newest entry of each person, and note who differs."""
-    if entry.person is None:
-        return
-    before = newest.get(entry.person.id)
-    if before is not None and before[1].as_stored() != entry.person.as_stored():
-        differing.add(entry.person.id)
-    if before is None or before[0] < entry.revision:
-        newest[entry.person.id] = (entry.revision, entry.person)
+async def _pages(database: Database, source: CopySource) -> AsyncIterator[Sequence[Person]]:
+    if source.group is not None:
+        async for kept in kept_pages(database, source.group, BATCH * 10):
+            yield [one.person for one in kept]
+    elif source.sn is not None:
+        async for entries in pages(database, source.sn, BATCH * 10):
+            yield [entry.person for entry in entries if entry.person is not None]

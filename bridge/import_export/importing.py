@@ -1,14 +1,12 @@
 """Applies the differences between a file and the stored persons."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
 from bridge.import_export.checking import CheckedPerson, RowFault
-from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext
+from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext, TransferTarget
 from bridge.import_export.differences import Differences
 from bridge.import_export.photo_spool import PhotoSpool
-from bridge.model.person_entry import RequestContext
 from bridge.persons import changes
 from bridge.persons.changes import SetResult
 from bridge.persons.preparation import PreparedPerson
@@ -27,6 +25,8 @@ async def apply_import(
 ) -> Sequence[RowFault]:
     """Set the persons that differ and remove those that must go, in short transactions.
 
+    With a group, what the group keeps changes in the same transactions as its members.
+
     Each person is compared again in the transaction that changes it. An import that was interrupted is continued by
     running it again.
 
@@ -36,39 +36,58 @@ async def apply_import(
     Raises:
         UnavailableError: the store is full, locked or unreachable; what was changed before stays.
     """
-    different = {difference.person_id for difference in differences.terminals}
-    to_set = [person for person in persons if person.patch.id in different]
-    batch_size = max(min(ROWS_PER_TRANSACTION // max(len(differences.sns), 1), _PERSONS_PER_TRANSACTION), 1)
-    removed = differences.removed()
-    total = max(len(to_set) + sum(len(ids) for ids in removed.values()), 1)
+    target = TransferTarget(differences.sns, None if differences.group is None else differences.group.name)
+    changed_ids = differences.changed_ids
+    to_set = [person for person in persons if person.patch.id in changed_ids]
+    batch_size = _batch_size(target, _PERSONS_PER_TRANSACTION)
+    removals: list[tuple[TransferTarget, Sequence[str]]]
+    if differences.group is not None:
+        removals = [(target, differences.group.removed)]
+    else:
+        removals = [(TransferTarget([sn]), person_ids) for sn, person_ids in differences.removed().items()]
+    total = max(len(to_set) + sum(len(ids) for _, ids in removals), 1)
     faults: list[RowFault] = []
     done = 0
     for start in range(0, len(to_set), batch_size):
         batch = to_set[start : start + batch_size]
-        faults += await _set(context, batch, differences.sns, spool)
+        faults += await _set(context, batch, differences, spool)
         done += len(batch)
         progress("importing", done, done / total)
         await context.let_bridge_write()
-    for sn, person_ids in removed.items():
-        for start in range(0, len(person_ids), ROWS_PER_TRANSACTION):
-            removed_ids = person_ids[start : start + ROWS_PER_TRANSACTION]
-            await _remove(context, sn, removed_ids)
+    for place, person_ids in removals:
+        batch_size = _batch_size(place, ROWS_PER_TRANSACTION)
+        for start in range(0, len(person_ids), batch_size):
+            removed_ids = person_ids[start : start + batch_size]
+            await _remove(context, place, removed_ids)
             done += len(removed_ids)
             progress("removing", done, done / total)
             await context.let_bridge_write()
     return faults
 
 
-async def _remove(context: TransferContext, sn: str, person_ids: Sequence[str]) -> None:
-    replies = context.reply_builder(REMOVE_PERSONS.name, sn)
-    await context.transactions.run(
-        partial(changes.remove_persons, sn=sn, person_ids=person_ids, request=context.request(replies))
-    )
-    context.publish_accepted(replies, person_ids)
+def _batch_size(target: TransferTarget, maximum: int) -> int:
+    """Return how many persons one transaction changes."""
+    return max(min(ROWS_PER_TRANSACTION // max(target.places, 1), maximum), 1)
+
+
+async def _remove(context: TransferContext, target: TransferTarget, person_ids: Sequence[str]) -> None:
+    replies = {sn: context.reply_builder(REMOVE_PERSONS.name, sn) for sn in target.sns}
+    request = context.request(REMOVE_PERSONS.name)
+
+    def remove(transaction: PersonTransaction) -> None:
+        if target.group is not None:
+            changes.remove_group_persons(transaction, target.group, target.sns, person_ids, request)
+            return
+        for sn in target.sns:
+            changes.remove_persons(transaction, sn, person_ids, request)
+
+    await context.transactions.run(remove)
+    for builder in replies.values():
+        context.publish_accepted(builder, person_ids)
 
 
 async def _set(
-    context: TransferContext, batch: Sequence[CheckedPerson], sns: Sequence[str], spool: PhotoSpool
+    context: TransferContext, batch: Sequence[CheckedPerson], differences: Differences, spool: PhotoSpool
 ) -> Sequence[RowFault]:
     prepared = [
         PreparedPerson(
@@ -79,22 +98,20 @@ async def _set(
         )
         for person in batch
     ]
+    group, sns = differences.group, differences.sns
     replies = {sn: context.reply_builder(SET_PERSONS.name, sn) for sn in sns}
-    requests = {sn: context.request(builder) for sn, builder in replies.items()}
+    request = context.request(SET_PERSONS.name)
+
+    def set_(transaction: PersonTransaction) -> dict[str, list[SetResult]]:
+        if group is not None:
+            return changes.set_group_persons(transaction, group.name, sns, prepared, request, differing_only=True)
+        return {sn: changes.set_persons(transaction, sn, prepared, request, differing_only=True) for sn in sns}
+
     faults: list[RowFault] = []
-    results = await context.transactions.run(partial(_set_on_terminals, prepared=prepared, requests=requests))
-    for sn, of_terminal in results.items():
-        for result, row in zip(of_terminal, batch, strict=True):
-            faults += [RowFault(row=row.row, fault=fault, sns=(sn,)) for fault in result.faults]
-        changed = [result.person_id for result in of_terminal if result.changed and result.person_id is not None]
+    for sn, results in (await context.transactions.run(set_)).items():
+        for result, row in zip(results, batch, strict=True):
+            if group is None or sn not in group.absent.get(row.patch.id, ()):
+                faults += [RowFault(row=row.row, fault=fault, places=(sn,)) for fault in result.faults]
+        changed = [result.person_id for result in results if result.changed and result.person_id is not None]
         context.publish_accepted(replies[sn], changed)
     return faults
-
-
-def _set_on_terminals(
-    transaction: PersonTransaction, prepared: Sequence[PreparedPerson], requests: dict[str, RequestContext]
-) -> dict[str, list[SetResult]]:
-    return {
-        sn: changes.set_persons(transaction, sn, prepared, request, differing_only=True)
-        for sn, request in requests.items()
-    }

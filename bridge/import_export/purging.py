@@ -1,4 +1,4 @@
-"""Removes a person everywhere, and shows which terminals have confirmed that."""
+"""Removes a person from every terminal and group, and shows which terminals have confirmed that."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS
 from bridge.import_export.context import ROWS_PER_TRANSACTION, TransferContext
-from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.model.person_entry import PersonEntry
 from bridge.persons import changes
 from bridge.persons.transactions import PersonTransaction
 from bridge.store.database import Database
+from bridge.store.group_queries import groups_of_person
 from bridge.store.person_queries import entries_everywhere
 
 
@@ -19,21 +20,27 @@ class Purge:
 
     Attributes:
         sns: the terminals that must confirm it.
+        groups: the groups that kept the person.
         dropped: terminals that are no longer known; their entry was deleted, and the device gets no removal.
-        is_unknown: whether the store had this person for no terminal.
+        is_unknown: whether the store had this person for no terminal and no group.
     """
 
     sns: Sequence[str]
+    groups: Sequence[str]
     dropped: Sequence[str]
     is_unknown: bool
 
 
 async def purge(context: TransferContext, person_id: str, known: Collection[str]) -> Purge:
-    """Remove a person from every known terminal, also from those without an entry: the device may hold the person.
+    """Remove a person from every group and every known terminal.
+
+    Terminals without an entry are included: the device may hold the person.
 
     Raises:
         UnavailableError: the store is full, locked or unreachable; call it again.
     """
+    # The groups come first: a terminal that joins one during the removal must not get the person.
+    groups = await _remove_from_groups(context, person_id)
     entries = await context.database.read(entries_everywhere, person_id)
     unknown = [entry.sn for entry in entries if entry.sn not in known]
     sns = sorted(known)
@@ -42,7 +49,8 @@ async def purge(context: TransferContext, person_id: str, known: Collection[str]
         await context.let_bridge_write()
     if unknown:
         await context.transactions.run(partial(_forget_person, person_id=person_id, sns=unknown))
-    return Purge(sns, unknown, is_unknown=all(entry.person is None for entry in entries))
+    is_unknown = not groups and all(entry.person is None for entry in entries)
+    return Purge(sns, groups, unknown, is_unknown=is_unknown)
 
 
 async def unconfirmed(database: Database, purge: Purge, person_id: str) -> Sequence[PersonEntry]:
@@ -51,17 +59,32 @@ async def unconfirmed(database: Database, purge: Purge, person_id: str) -> Seque
     return [entry for entry in entries if entry.sn in purge.sns and entry.person is None]
 
 
+async def _remove_from_groups(context: TransferContext, person_id: str) -> list[str]:
+    """Remove a person from the groups that keep them; return these groups."""
+    groups = [one.group for one in await context.database.read(groups_of_person, person_id)]
+    request = context.request(REMOVE_PERSONS.name)
+
+    def remove(transaction: PersonTransaction) -> None:
+        for group in groups:
+            changes.remove_group_persons(transaction, group, (), [person_id], request)
+
+    if groups:
+        await context.transactions.run(remove)
+        await context.let_bridge_write()
+    return groups
+
+
 async def _remove(context: TransferContext, person_id: str, sns: Sequence[str]) -> None:
-    replies = {sn: context.reply_builder(REMOVE_PERSONS.name, sn) for sn in sns}
-    requests = {sn: context.request(builder) for sn, builder in replies.items()}
-    await context.transactions.run(partial(_remove_on_terminals, person_id=person_id, requests=requests))
-    for builder in replies.values():
+    replies = [context.reply_builder(REMOVE_PERSONS.name, sn) for sn in sns]
+    request = context.request(REMOVE_PERSONS.name)
+
+    def remove(transaction: PersonTransaction) -> None:
+        for sn in sns:
+            changes.remove_persons(transaction, sn, [person_id], request)
+
+    await context.transactions.run(remove)
+    for builder in replies:
         context.publish_accepted(builder, [person_id])
-
-
-def _remove_on_terminals(transaction: PersonTransaction, person_id: str, requests: dict[str, RequestContext]) -> None:
-    for sn, request in requests.items():
-        changes.remove_persons(transaction, sn, [person_id], request)
 
 
 def _forget_person(transaction: PersonTransaction, person_id: str, sns: Sequence[str]) -> None:

@@ -132,8 +132,13 @@ class PersonEntry:
             "status": self.status,
             "message": self.message,
             "changed_at": format_time(self.changed_at),
-            "access": [scope or _SHOWN_OWN_SCOPE for scope in self.access],
+            "access": self.shown_access,
         }
+
+    @property
+    def shown_access(self) -> list[str]:
+        """The scopes of `access` as users know them."""
+        return [scope or _SHOWN_OWN_SCOPE for scope in self.access]
 
     @property
     def counts(self) -> PersonCounts:

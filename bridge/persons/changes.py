@@ -1,9 +1,10 @@
 """The effect of each person command on the stored entries of a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.model.faults import Fault, InvalidError
+from bridge.model.person import Person
 from bridge.model.person_entry import OWN_SCOPE, GroupPerson, OpenSync, PersonEntry, RequestContext
 from bridge.persons import batches
 from bridge.persons.membership import GrantedPerson
@@ -65,7 +66,7 @@ def set_persons(
                 results.append(SetResult(person.person_id, person.located(error.faults)))
                 continue
             access = () if before is None else before.access
-            if person.patch.is_complete:
+            if person.is_complete:
                 access = tuple(sorted({*access, scope}))
             if differing_only and before is not None and stored == wanted:
                 if access != before.access:
@@ -131,7 +132,7 @@ def _merged_into_group(
             if person_id in merged:
                 # The same person comes again further down the list.
                 stored, photo = merged[person_id]
-            if stored is None and not person.patch.is_complete:
+            if stored is None and not person.is_complete:
                 continue
             try:
                 wanted = merge(person.patch, None if stored is None else stored.person, person.photo_sha256)
@@ -143,35 +144,92 @@ def _merged_into_group(
     return checked, [(first[person_id], after, photo) for person_id, (after, photo) in merged.items()]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySource:
+    """The place that persons are copied from: a terminal or a group.
+
+    Attributes:
+        sn: the terminal; None for a group.
+        group: the group; None for a terminal.
+    """
+
+    sn: str | None = None
+    group: str | None = None
+
+    def persons(self, transaction: PersonTransaction, person_ids: Sequence[str]) -> dict[str, Person]:
+        """Return those of the persons that are there, in the given order."""
+        found: dict[str | None, Person | None] = {}
+        if self.group is not None:
+            found |= {key: one.person for key, one in transaction.kept.persons(self.group, person_ids).items()}
+        elif self.sn is not None:
+            found |= {key: one.person for key, one in transaction.entries(self.sn, person_ids).items()}
+        return {key: person for key in person_ids if (person := found.get(key)) is not None}
+
+
 def copy_persons(
-    transaction: PersonTransaction, source: str, sn: str, person_ids: Sequence[str], request: RequestContext
+    transaction: PersonTransaction, source: CopySource, sn: str, person_ids: Sequence[str], request: RequestContext
 ) -> list[str]:
-    """Copy persons from one terminal to another; return those for which that makes a difference."""
+    """Copy persons to a terminal; return those for which that makes a difference."""
     changed: list[str] = []
     for start in range(0, len(person_ids), BATCH):
+        originals = source.persons(transaction, person_ids[start : start + BATCH])
+        changed += _copy(transaction, originals, sn, OWN_SCOPE, request)
+    return changed
+
+
+def copy_persons_to_group(
+    transaction: PersonTransaction,
+    source: CopySource,
+    group: str,
+    sns: Sequence[str],
+    person_ids: Sequence[str],
+    request: RequestContext,
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Let a group keep persons of a terminal or of another group, and copy them to its members.
+
+    Returns:
+        The persons for which that makes a difference: in the group, and by terminal.
+    """
+    in_group: list[str] = []
+    on_terminals: dict[str, list[str]] = {sn: [] for sn in sns}
+    for start in range(0, len(person_ids), BATCH):
         batch = person_ids[start : start + BATCH]
-        originals = transaction.entries(source, batch)
-        entries = transaction.entries(sn, batch)
-        revision = transaction.next_revisions(len(batch))
-        for person_id in batch:
-            original, before = originals.get(person_id), entries.get(person_id)
-            if original is None or original.person is None:
-                continue
-            present = None if before is None else before.person
-            wanted = replacing(original.person, present)
-            access = tuple(sorted({*(() if before is None else before.access), OWN_SCOPE}))
-            if before is not None and present == wanted:
-                if access != before.access:
-                    transaction.grant(before, access)
-                continue
-            transaction.supersede(before)
-            _put(
-                transaction,
-                before,
-                _entry(transaction, sn, person_id, revision, request, GrantedPerson(wanted, access)),
-            )
-            revision += 1
-            changed.append(person_id)
+        originals = source.persons(transaction, batch)
+        for sn in sns:
+            on_terminals[sn] += _copy(transaction, originals, sn, group, request)
+        kept = transaction.kept.persons(group, batch)
+        for person_id, original in originals.items():
+            before = kept.get(person_id)
+            person = replacing(original, None if before is None else before.person)
+            if before is None or before.person != person:
+                revision = transaction.next_revisions(1)
+                after = GroupPerson(group=group, revision=revision, person=person, changed_at=transaction.now())
+                # After the members, as in `set_group_persons`.
+                transaction.replace_kept(group, before, after)
+                in_group.append(person_id)
+    return in_group, on_terminals
+
+
+def _copy(
+    transaction: PersonTransaction, originals: Mapping[str, Person], sn: str, scope: str, request: RequestContext
+) -> list[str]:
+    """Copy persons to a terminal, which holds them through `scope`; return those for which that makes a difference."""
+    changed: list[str] = []
+    entries = transaction.entries(sn, list(originals))
+    revision = transaction.next_revisions(len(originals))
+    for person_id, original in originals.items():
+        before = entries.get(person_id)
+        present = None if before is None else before.person
+        wanted = replacing(original, present)
+        access = tuple(sorted({*(() if before is None else before.access), scope}))
+        if before is not None and present == wanted:
+            if access != before.access:
+                transaction.grant(before, access)
+            continue
+        transaction.supersede(before)
+        _put(transaction, before, _entry(transaction, sn, person_id, revision, request, GrantedPerson(wanted, access)))
+        revision += 1
+        changed.append(person_id)
     return changed
 
 

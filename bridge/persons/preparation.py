@@ -156,6 +156,11 @@ class PreparedPerson:
         """The name of the given photo."""
         return None if self.photo is None else self.photo.sha256
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all that a new person needs: a name and a photo."""
+        return self.patch is not None and "name" in self.patch.changes and self.photo is not None
+
     def located(self, faults: Sequence[Fault]) -> tuple[Fault, ...]:
         """Return faults of this person with their path in the whole command."""
         if self.position is None:

@@ -44,11 +44,6 @@ class PersonPatch:
     changes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     photo_source: PhotoSource | None = None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has all that a new person needs: a name and a photo."""
-        return "name" in self.changes and self.photo_source is not None
-
 
 def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
     """Read a person as a user gives it.

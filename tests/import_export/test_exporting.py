@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from bridge.model.commands import SetPersons
 from bridge.model.person import WEEKDAYS
+from bridge.persons.changes import CopySource
 from bridge.store.person_queries import page
 from bridge.store.tables import PHOTO as PHOTO_TABLE
 from tests.import_export.transfer_system import transfer_system
 from tests.persons.person_system import OTHER_PHOTO, PHOTO, person
+from tests.support.core import known_terminal
 
 IDS = st.from_regex(r"[A-Za-z0-9_.@-]{1,12}", fullmatch=True)
 TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
@@ -60,15 +63,17 @@ async def test_an_export_imports_again_without_a_difference(
                 ]
 
 
-async def test_the_newest_change_in_a_group_is_written(tmp_path: Path) -> None:
-    async with transfer_system(tmp_path) as system:
-        await system.person_system.set(person("1", name="Old"), person("2"))
-        await system.person_system.set(person("1", name="New"), person("3"), sn="T2")
+async def test_the_export_of_a_group_has_the_persons_that_it_keeps(tmp_path: Path) -> None:
+    terminals = [known_terminal("T1", groups=("staff",)), known_terminal("T2", groups=("staff",))]
+    async with transfer_system(tmp_path, terminals=terminals) as system:
+        await system.change_group("staff", SetPersons(persons=(person("1", name="Kept"), person("2"))))
+        await system.person_system.set(person("1", name="On the terminal"), person("3"))
         await system.person_system.remove("2")
-        exported = await system.export("out.csv", ("T1", "T2"))
-        assert (exported.persons, exported.differing) == (2, 1)
-        rows = (tmp_path / "out.csv").read_text().splitlines()
-        assert [row.split(",")[:2] for row in rows[1:]] == [["1", "New"], ["3", "Name of 3"]]
+        exported = await system.export("out.zip", CopySource(group="staff"))
+        assert exported.persons == 2
+        _, differences = await system.check(tmp_path / "out.zip", (), group="staff", prune=True)
+        assert differences.group is not None
+        assert (differences.group.persons, differences.group.unchanged) == ([], 2)
 
 
 async def test_an_unreadable_photo_is_reported(tmp_path: Path) -> None:

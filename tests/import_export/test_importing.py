@@ -113,7 +113,7 @@ async def test_a_fault_for_some_terminals_names_them(tmp_path: Path) -> None:
         await system.person_system.set(person("2"), sn="T2")
         file = system.write({"id": "1", "card": "7"}, {"id": "2", "card": "8"})
         _, differences = await system.check(file, ("T1", "T2"))
-        assert [(fault.row, fault.fault.path, fault.sns) for fault in differences.faults] == [
+        assert [(fault.row, fault.fault.path, fault.places) for fault in differences.faults] == [
             (2, "name", ("T2",)),
             (2, "photo", ("T2",)),
             (3, "name", ("T1",)),

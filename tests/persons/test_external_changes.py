@@ -37,7 +37,9 @@ class OtherProgram:
         await self.transactions.run(lambda one: changes.remove_persons(one, sn, person_ids, REQUEST))
 
     async def copy(self, source: str, sn: str, *person_ids: str) -> list[str]:
-        return await self.transactions.run(lambda one: changes.copy_persons(one, source, sn, person_ids, REQUEST))
+        return await self.transactions.run(
+            lambda one: changes.copy_persons(one, changes.CopySource(sn=source), sn, person_ids, REQUEST)
+        )
 
 
 async def test_an_external_change_is_sent_counted_and_reported(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from bridge.core.tasks import BackgroundTasks
 from bridge.import_export.checking import CheckedFile, RowFault, check_file
-from bridge.import_export.context import TransferContext
-from bridge.import_export.differences import DifferenceKind, Differences, find_differences
+from bridge.import_export.context import TransferContext, TransferTarget
+from bridge.import_export.copying import find_persons
+from bridge.import_export.differences import Differences, find_differences
 from bridge.import_export.exporting import export_persons
 from bridge.import_export.importing import apply_import
 from bridge.import_export.photo_spool import PhotoSpool
@@ -22,6 +23,7 @@ from bridge.import_export.rows import PersonFileError
 from bridge.import_export.writing import write_person_file
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
+from bridge.persons.changes import CopySource
 from bridge.persons.preparation import PhotoPreparer
 from bridge.web.errors import RequestError
 from bridge.web.page.translations import noop
@@ -64,7 +66,7 @@ class ImportJob:
         id: a random name for its address.
         file: the uploaded file; deleted after the check.
         name: the file's name, for people.
-        sns: the terminals.
+        target: the terminal, or the group with its members.
         prune: whether persons that are not in the file are removed.
         origin: the requester.
         state: the present step.
@@ -80,7 +82,7 @@ class ImportJob:
     id: str
     file: Path
     name: str
-    sns: Sequence[str]
+    target: TransferTarget
     prune: bool
     origin: Origin = field(repr=False)
     spool: PhotoSpool = field(repr=False)
@@ -101,11 +103,7 @@ class ImportJob:
     @property
     def removes_many(self) -> bool:
         """Whether it removes so many persons that it needs a second confirmation."""
-        differences = self.differences
-        return differences is not None and any(
-            differences.counts[sn][DifferenceKind.REMOVED] > differences.held[sn] * _MAX_UNCONFIRMED_REMOVALS
-            for sn in differences.sns
-        )
+        return self.differences is not None and self.differences.removes_more_than(_MAX_UNCONFIRMED_REMOVALS)
 
     def progress(self, what: str, done: int, part: float) -> None:
         """Note the progress of a step. Raises _StoppedError."""
@@ -140,13 +138,15 @@ class ImportJobs:
             raise RequestError(404, noop("This import does not exist any more. Start it again."))
         return self._job
 
-    def start(self, file: Path, name: str, sns: Sequence[str], origin: Origin, *, prune: bool) -> ImportJob:
+    def start(self, file: Path, name: str, target: TransferTarget, origin: Origin, *, prune: bool) -> ImportJob:
         """Begin to check a file, which is deleted then. Raises RequestError while another import runs."""
         if self._job is not None and self._job.is_running:
             raise RequestError(503, noop("Another import is running. Wait until it ends."))
         self.discard()
         spool = PhotoSpool(file.parent)
-        job = ImportJob(id=secrets.token_hex(8), file=file, name=name, sns=sns, prune=prune, origin=origin, spool=spool)
+        job = ImportJob(
+            id=secrets.token_hex(8), file=file, name=name, target=target, prune=prune, origin=origin, spool=spool
+        )
         self._job = job
         self._run(job, _check)
         return job
@@ -164,14 +164,17 @@ class ImportJobs:
             self._job.spool.__exit__(None, None, None)
             self._job = None
 
-    async def export(self, sns: Sequence[str], path: Path) -> None:
-        """Write the persons of some terminals into a file. Raises RequestError."""
+    async def export(self, source: CopySource, path: Path) -> None:
+        """Write the persons of a terminal or of a group into a file. Raises RequestError."""
 
         async def work() -> None:
             async with self._open_tools() as tools:
+                database, cipher = tools.context.database, tools.context.transactions.context.cipher
+                total = len(await find_persons(database, source))
+                if source.group is not None and not total:
+                    raise RequestError(400, f"group {source.group} keeps no persons: export a terminal")
                 with write_person_file(path, None) as writer:
-                    cipher = tools.context.transactions.context.cipher
-                    await export_persons(tools.context.database, cipher, sns, writer, lambda *_: None)
+                    await export_persons(database, cipher, source, total, writer, lambda *_: None)
 
         try:
             await asyncio.to_thread(asyncio.run, work())
@@ -213,7 +216,7 @@ async def _check(job: ImportJob, tools: ImportTools) -> None:
     with open_person_file(job.file, None) as opened:
         job.checked = await check_file(opened, tools.photos, job.spool, tools.context.timezone, job.progress)
     differences = await find_differences(
-        tools.context.database, job.checked.persons, job.sns, prune=job.prune, progress=job.progress
+        tools.context.database, job.checked.persons, job.target, prune=job.prune, progress=job.progress
     )
     job.differences = differences
     job.faults = sorted([*job.checked.faults, *differences.faults], key=lambda fault: fault.row)

@@ -14,7 +14,9 @@ import orjson
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bridge.import_export.context import TransferTarget
 from bridge.import_export.differences import DifferenceKind, FieldChange
+from bridge.persons.changes import CopySource
 from bridge.web.authentication import require_role
 from bridge.web.connections import add_common_headers
 from bridge.web.errors import RequestError
@@ -79,22 +81,22 @@ class ImportPages:
             "terminals": [one.terminal for one in known] if len(known) <= _MAX_LISTED_TERMINALS else [],
         }
 
-    def _chosen(self, target: str) -> list[str]:
-        """Return the terminals of a chosen target. Raises RequestError if there are none."""
+    def _chosen(self, target: str) -> TransferTarget:
+        """Return a chosen terminal or group. Raises RequestError if there is no such terminal, and no member."""
         kind, _, name = target.partition(":")
         members = self._registry.members(name) if kind == "group" else []
         sns = [name] if kind == "terminal" and name in self._registry else sorted(one.terminal.sn for one in members)
         if not sns:
             raise RequestError(400, noop("Choose where the persons belong: a terminal, a group or all terminals."))
-        return sns
+        return TransferTarget(sns, name if kind == "group" else None)
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")
         if self._jobs.job is not None and self._jobs.job.is_running:
             raise RequestError(503, noop("Another import is running. Wait until it ends."))
         async with self._received(request) as (fields, file, name):
-            sns = self._chosen(fields.get("target", ""))
-            job = self._jobs.start(file, name, sns, origin_of(request), prune="prune" in fields)
+            target = self._chosen(fields.get("target", ""))
+            job = self._jobs.start(file, name, target, origin_of(request), prune="prune" in fields)
         return redirect(request, f"import/{job.id}")
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
@@ -125,11 +127,12 @@ class ImportPages:
     async def _export(self, request: web.Request) -> web.StreamResponse:
         """Send a file of persons. It is made on the disk first, because it may not fit into the memory."""
         require_role(request, "admin")
-        sns = self._chosen((await read_form(request)).get("target", ""))
+        target = self._chosen((await read_form(request)).get("target", ""))
+        source = CopySource(sn=None if target.group else target.sns[0], group=target.group)
         folder = await asyncio.to_thread(tempfile.mkdtemp, "", FILE_PREFIX, self._folder)
         try:
             path = Path(folder) / "persons.zip"
-            await self._jobs.export(sns, path)
+            await self._jobs.export(source, path)
             response = web.StreamResponse(
                 headers={
                     hdrs.CONTENT_TYPE: "application/zip",
@@ -229,24 +232,25 @@ def _shown(job: ImportJob) -> dict[str, Any]:
     """Return the part of a job's result that fits on a page."""
     differences = job.differences
     if differences is None or job.is_running:
-        return {"totals": None, "changes": [], "unchanged": 0, "more": 0, "faults": [], "held": 0}
-    totals = differences.totals()
+        return {"totals": None, "changes": [], "unchanged": 0, "more": 0, "faults": [], "removed": 0, "held": 0}
+    totals, found = differences.totals(), differences.changes
     changes = [
         {
             "id": difference.person_id,
             "kind": difference.kind.value,
             "fields": [_field(one) for one in difference.fields],
-            "where": None if len(sns) == len(differences.sns) else len(sns),
+            "where": None if not sns or len(sns) == len(differences.sns) else len(sns),
         }
-        for difference, sns in islice(differences.terminals.items(), _SHOWN_DIFFERENCES)
+        for difference, sns in islice(found.items(), _SHOWN_DIFFERENCES)
     ]
     return {
         "totals": {kind.value: totals[kind] for kind in DifferenceKind},
         "changes": changes,
         "unchanged": sum(differences.unchanged.values()),
-        "more": max(len(differences.terminals) - _SHOWN_DIFFERENCES, 0),
+        "more": max(len(found) - _SHOWN_DIFFERENCES, 0),
         "faults": [str(fault) for fault in job.faults[:_SHOWN_FAULTS]],
-        "held": sum(differences.held.values()),
+        "removed": differences.removed_persons,
+        "held": differences.held_persons,
     }
 
 

@@ -61,7 +61,7 @@ async def test_import_shows_differences_first_and_then_applies_them(
         await page.get_by_role("button", name="Apply the differences").click()
         # The browser asks for the confirmation.
         await expect(page.get_by_text("Imported.")).to_be_hidden()
-        await page.get_by_label("Yes, remove 6 of 10 persons").check()
+        await page.get_by_label("Yes, remove 3 of 5 persons").check()
         await page.get_by_role("button", name="Apply the differences").click()
         await expect(page.get_by_text("Imported.")).to_be_visible()
         await until(lambda: set(terminal.persons) == {"1", "2"})
