@@ -81,6 +81,7 @@ class PressRecord:
         late: presses that were carried out too late.
         hung: presses that a stopped terminal carried out after the deadline, although its host had them in time.
         double_faults: presses that were late in the way that docs/promises.md states.
+        unanswered: presses without a reply by kind; the bridge had not received them, or was killed.
         carried_out: how many were carried out.
     """
 

@@ -95,7 +95,8 @@ class SoakRun:
             f"late as documented {record.double_faults}; "
             f"person changes {replies.changes} ({imports} from the command line), "
             f"outcomes {dict(replies.outcomes)}; faults {dict(self._counted.counts)}; "
-            f"late {record.late}, lost {len(self._faults)}"
+            f"late {record.late}, twice or with an untrue reply {len(record.faults) - record.late}, "
+            f"lost {len(self._faults)}"
         )
 
     async def run(self) -> list[str]:
