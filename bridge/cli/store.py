@@ -190,9 +190,12 @@ def restore(configuration: Path, file: Path, yes: bool) -> None:
     brought_back = run_on_store(persons_brought_back(file, url))
     if brought_back.number:
         removed = counted(brought_back.number, "person")
-        click.echo(f"{removed} in {file} were removed or disabled since, and would be sent to their terminals again:")
-        for sn, person_id in brought_back.first:
-            click.echo(f"  {person_id} on {sn}")
+        click.echo(
+            f"{removed} in {file} were removed or disabled since; they would be sent to their terminals again, and kept"
+            " by their groups:"
+        )
+        for place, person_id in brought_back.first:
+            click.echo(f"  {person_id} {'in' if ' ' in place else 'on'} {place}")
         if brought_back.number > len(brought_back.first):
             click.echo(f"  and {brought_back.number - len(brought_back.first):,} more")
         if not yes and not sys.stdin.isatty():

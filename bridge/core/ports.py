@@ -3,7 +3,7 @@
 Each has a fake in the tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -235,6 +235,10 @@ class DesiredPersons(Protocol):
 
     def group_size(self, group: str) -> int:
         """Return the number of persons that a group keeps."""
+        ...
+
+    def group_sizes(self) -> Mapping[str, int]:
+        """Return the number of persons of each group that keeps any."""
         ...
 
     async def follow_groups(self, sn: str) -> None:

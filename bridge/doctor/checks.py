@@ -23,7 +23,7 @@ from bridge.doctor.listening import Observations, listen
 from bridge.doctor.ports import check_ports
 from bridge.doctor.probe import BrokerAccess
 from bridge.doctor.running_bridge import BridgeHealth, evaluate_bridge_health, read_bridge_health, server_date
-from bridge.doctor.store import StoreCheck, check_store, check_store_location
+from bridge.doctor.store import StoreCheck, check_store, check_store_location, evaluate_groups
 from bridge.doctor.terminals import TerminalContext, evaluate_terminals
 from bridge.doctor.traffic import (
     evaluate_availability,
@@ -113,6 +113,11 @@ class DoctorRun:
     async def _check_store(self) -> Iterable[Finding]:
         settings = self._settings.store
         self._results.store = await check_store(settings, self._clock.now())
+        inspection = self._results.store.inspection
+        if inspection is not None:
+            # The configuration wins.
+            terminals = {one.sn: one for one in (*inspection.terminals, *self._settings.terminals.known)}
+            self._results.store.findings.extend(evaluate_groups(inspection.kept, terminals.values()))
         findings = list(self._results.store.findings)
         try:
             file = store_file(settings.url.reveal())

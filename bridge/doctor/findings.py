@@ -139,7 +139,13 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
     Area.STORE: {
         Level.OK: ["store_ok"],
         Level.HINT: ["store_absent", "store_old_schema", "store_on_overlay", "store_wal_large"],
-        Level.WARNING: ["store_disk_low", "store_pending_long", "store_photos_damaged", "store_readable"],
+        Level.WARNING: [
+            "store_disk_low",
+            "store_group_without_members",
+            "store_pending_long",
+            "store_photos_damaged",
+            "store_readable",
+        ],
         Level.WRONG: [
             "store_disk_full",
             "store_foreign",

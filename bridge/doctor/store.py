@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from bridge.config.settings import StoreSettings
 from bridge.doctor.findings import Finding, make_finding
 from bridge.model.faults import UnavailableError
+from bridge.model.terminal import Terminal
 from bridge.store.engine import store_file
 from bridge.store.errors import StoreError
 from bridge.store.inspection import StoreInspection, inspect_store
@@ -134,6 +135,24 @@ def _evaluate_content(inspection: StoreInspection, shown_url: str, now: datetime
             "store_wal_large",
             f"SQLite's write-ahead log has grown to {inspection.wal_bytes / 1e6:,.0f} MB",
             "look for a program that keeps the store open; a restart of the bridge writes the log back",
+        )
+
+
+def evaluate_groups(kept: Mapping[str, int], terminals: Iterable[Terminal]) -> Iterator[Finding]:
+    """Report groups that keep persons and have no members.
+
+    Args:
+        kept: the number of persons that each group keeps.
+        terminals: all known terminals.
+    """
+    members = {group for terminal in terminals for group in terminal.memberships}
+    for group in sorted(kept.keys() - members):
+        persons = f"{kept[group]:,} person{'' if kept[group] == 1 else 's'}"
+        yield make_finding(
+            "store_group_without_members",
+            f"group {group} keeps {persons} and has no members",
+            "give a terminal this group, or remove the persons from it: publish"
+            f' {{"all": true, "confirm": "{group}"}} to B/group/{group}/person/remove',
         )
 
 

@@ -11,15 +11,16 @@ from bridge.core.commands import REMOVE_PERSONS
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
-from bridge.model.person_entry import PersonEntry, RequestContext
+from bridge.model.person import Person
+from bridge.model.person_entry import RequestContext
 from bridge.model.reply import Outcome
 from bridge.persons import changes
 from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
 from bridge.persons.effects import Committed
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
-from bridge.store import received_messages
 from bridge.store.database import Database
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _ORIGIN = Origin(source="persons.remove_expired")
 
 
 class ExpiryJob:
-    """Removes persons everywhere some days after their `valid_until` (`persons.remove_expired`)."""
+    """Removes persons from every terminal and group some days after their `valid_until` (`persons.remove_expired`)."""
 
     def __init__(
         self,
@@ -85,6 +86,13 @@ class ExpiryJob:
         while True:
             before = now - self._kept
             found: defaultdict[str, list[str]] = defaultdict(list)
+            # Groups come first: a terminal that joins meanwhile must not get these persons.
+            for group, person_id in await self._context.database.read(group_queries.kept_expired, before, BATCH):
+                found[group].append(person_id)
+            if found:
+                for group, person_ids in found.items():
+                    await self.remove_from_group(group, person_ids)
+                continue
             for sn, person_id in await self._context.database.read(queries.expired, before, BATCH):
                 found[sn].append(person_id)
             if not found:
@@ -92,20 +100,35 @@ class ExpiryJob:
             for sn, person_ids in found.items():
                 await self.remove(sn, person_ids)
 
+    async def remove_from_group(self, group: str, person_ids: Sequence[str]) -> None:
+        """Remove those of a group's persons that have expired by now; its members are separate.
+
+        A member may hold the person with a later time, which was set on the terminal.
+
+        Raises:
+            UnavailableError: the store cannot be written to.
+        """
+        request = self._request()
+        work = partial(_remove_expired_from_group, group=group, person_ids=person_ids, kept=self._kept, request=request)
+        if removed := await self._transactions.run(work):
+            _LOGGER.info("group %s keeps %d persons less: their time is over", group, removed)
+
     async def remove(self, sn: str, person_ids: Sequence[str]) -> None:
         """Remove those of a terminal's persons that have expired by now. Raises UnavailableError."""
         command = self._replies.builder(REMOVE_PERSONS.name, None, sn)
-        request = RequestContext(
-            command=command.command,
-            request_id=None,
-            origin=_ORIGIN,
-            received_at=command.since,
-            boot_id=self._context.boot_id,
-        )
-        work = partial(_remove_expired, sn=sn, person_ids=person_ids, kept=self._kept, request=request)
+        work = partial(_remove_expired, sn=sn, person_ids=person_ids, kept=self._kept, request=self._request())
         for person_id in await self._transactions.run(work):
             reply = command.reply(Outcome.ACCEPTED, person_id=person_id, message="their time is over")
             self._replies.publish(reply, _ORIGIN)
+
+    def _request(self) -> RequestContext:
+        return RequestContext(
+            command=REMOVE_PERSONS.name,
+            request_id=None,
+            origin=_ORIGIN,
+            received_at=self._context.clock.boottime(),
+            boot_id=self._context.boot_id,
+        )
 
 
 class ExternalChangesJob:
@@ -184,11 +207,25 @@ def _remove_expired(
     before = transaction.now() - kept
     entries = transaction.entries(sn, person_ids)
     # The time of a person may have been extended meanwhile.
-    expired = [person_id for person_id in person_ids if (entry := entries.get(person_id)) and _is_over(entry, before)]
+    expired = [
+        person_id
+        for person_id in person_ids
+        if (entry := entries.get(person_id)) is not None and _is_over(entry.person, before)
+    ]
     changes.remove_persons(transaction, sn, expired, request)
     return expired
 
 
-def _is_over(entry: PersonEntry, before: datetime) -> bool:
-    expires_at = None if entry.person is None else entry.person.expires_at
+def _remove_expired_from_group(
+    transaction: PersonTransaction, *, group: str, person_ids: Sequence[str], kept: timedelta, request: RequestContext
+) -> int:
+    before = transaction.now() - kept
+    persons = transaction.kept.persons(group, person_ids).values()
+    expired = [one.person.id for one in persons if _is_over(one.person, before)]
+    changes.remove_group_persons(transaction, group, (), expired, request)
+    return len(expired)
+
+
+def _is_over(person: Person | None, before: datetime) -> bool:
+    expires_at = None if person is None else person.expires_at
     return expires_at is not None and expires_at < before

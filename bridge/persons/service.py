@@ -220,6 +220,10 @@ class PersonService:
         """Return the number of persons that a group keeps."""
         return self._transactions.group_sizes.get(group, 0)
 
+    def group_sizes(self) -> Mapping[str, int]:
+        """Return the number of persons of each group that keeps any."""
+        return self._transactions.group_sizes
+
     async def follow_groups(self, sn: str) -> None:
         """Let the persons of a known terminal follow its present groups. Raises UnavailableError."""
         known = self._registry.get(sn)

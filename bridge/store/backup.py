@@ -13,15 +13,16 @@ from threading import Event
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, make_url, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, inspect, make_url, select, text, tuple_, update
 
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
 from bridge.store.engine import create_engine, open_engine, parse_url, reading, store_file, writing
 from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError, mapped_errors
+from bridge.store.group_queries import group_sizes, kept_page, kept_persons
 from bridge.store.instance_lock import instance_lock, is_bridge_running
 from bridge.store.integrity import DAMAGED, UNCLEAN
-from bridge.store.tables import COUNTER, METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
+from bridge.store.tables import COUNTER, GROUP_PERSON, METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
 from bridge.store.threads import run_in_thread
 
 _T = TypeVar("_T")
@@ -63,11 +64,11 @@ async def back_up(url: str, file: Path, progress: Progress) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BroughtBack:
-    """Persons that a restore would bring back onto terminals.
+    """Persons that a restore would bring back onto terminals and into groups.
 
     Attributes:
-        number: how many, counted for each terminal.
-        first: SN and id of the first few.
+        number: how many, counted for each terminal and each group.
+        first: SN or `group NAME`, and id, of the first few.
     """
 
     number: int
@@ -163,6 +164,11 @@ def _persons_brought_back(file: Path, url: str) -> BroughtBack:
                 removed = set(keys).difference((row.sn, row.person_id) for row in connection.execute(still))
                 number += len(removed)
                 first += sorted(removed)[: _NAMED - len(first)]
+            for group, person_ids in _kept(backup_connection):
+                still_kept = _enabled(connection, group, person_ids)
+                brought_back = [person_id for person_id in person_ids if person_id not in still_kept]
+                number += len(brought_back)
+                first += [(f"group {group}", person_id) for person_id in brought_back[: _NAMED - len(first)]]
     except UnavailableError:
         return BroughtBack(0, ())
     finally:
@@ -180,6 +186,24 @@ def _held(connection: Connection) -> Iterator[list[tuple[str, str]]]:
     while rows:
         yield [(row.sn, row.person_id) for row in rows]
         rows = connection.execute(query.where(key > tuple(rows[-1]))).all()
+
+
+def _kept(connection: Connection) -> Iterator[tuple[str, list[str]]]:
+    """Yield the groups with ids of the enabled persons that they keep, some at a time; none for an older schema."""
+    if not inspect(connection).has_table(GROUP_PERSON.name):
+        return
+    for group in sorted(group_sizes(connection)):
+        after = ""
+        while page := kept_page(connection, group, after, _KEYS):
+            yield group, [one.person.id for one in page if one.person.enabled]
+            after = page[-1].person.id
+
+
+def _enabled(connection: Connection, group: str, person_ids: Sequence[str]) -> set[str]:
+    """Return those of the persons that a group keeps and that are enabled; none for an older schema."""
+    if not inspect(connection).has_table(GROUP_PERSON.name):
+        return set()
+    return {one.person.id for one in kept_persons(connection, group, person_ids).values() if one.person.enabled}
 
 
 def _restore(file: Path, url: str, progress: Progress) -> Path | None:

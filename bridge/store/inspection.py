@@ -16,6 +16,7 @@ from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
 from bridge.store.engine import create_engine, parse_url, small_tables_damage, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
+from bridge.store.group_queries import group_sizes
 from bridge.store.integrity import DAMAGED, DAMAGED_PHOTOS, read_counter
 from bridge.store.photos import PhotoCipher, key_ids
 from bridge.store.schema import SchemaState, schema_state
@@ -42,6 +43,7 @@ class StoreInspection:
         photos: number of photos.
         damaged_photos: those that are known to be damaged.
         answered: the terminals that have ever answered, according to the audit and the persons.
+        kept: the number of persons that each group keeps.
         terminals: the known terminals that the configuration does not list.
         newest_record: the time of the audit's youngest record.
         differing_clocks: the number of presses in the last day that were `expired` and whose reply names two clocks.
@@ -61,6 +63,7 @@ class StoreInspection:
     photos: int = 0
     damaged_photos: int = 0
     answered: frozenset[str] = frozenset()
+    kept: dict[str, int] = field(default_factory=dict)
     terminals: Sequence[Terminal] = ()
     newest_record: datetime | None = None
     differing_clocks: int = 0
@@ -136,6 +139,7 @@ def _inspect_content(connection: Connection, file: Path | None, cipher: PhotoCip
         photos=connection.execute(select(func.count()).select_from(PHOTO)).scalar_one(),
         damaged_photos=read_counter(connection, DAMAGED_PHOTOS) or 0,
         answered=frozenset(sn for sn in answered if sn is not None),
+        kept=group_sizes(connection),
         terminals=load_terminals(connection),
         newest_record=_aware(connection.execute(select(func.max(AUDIT.c.at))).scalar()),
         differing_clocks=_differing_clocks(connection),

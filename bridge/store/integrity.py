@@ -20,7 +20,7 @@ from bridge.model.faults import UnavailableError
 from bridge.store.database import Database
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
 from bridge.store.photos import PhotoCipher, read_intact_photo
-from bridge.store.tables import COUNTER, PERSON_ENTRY, PHOTO
+from bridge.store.tables import COUNTER, GROUP_PERSON, PERSON_ENTRY, PHOTO
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _MAX_DAMAGED_PHOTOS = 1_000
 """Damaged photos that are remembered: with more of them the disk fails, and the check reports it as such."""
 
 _LOGGED_PERSONS = 20
-"""Persons with a damaged photo that the log names, per photo."""
+"""Persons with a damaged photo that the log names, per photo: on terminals, and as many in groups."""
 
 _BYTES_PER_SECOND = 20_000_000
 """Rate at which photos are read: a fraction of what a slow disk gives. 4 GB take four minutes."""
@@ -190,7 +190,7 @@ class IntegrityCheck:
             _LOGGER.error(
                 "photo %s in the store is damaged and not sent: set the picture again of %s",
                 sha256[:12],
-                ", ".join(f"person {person_id} on terminal {sn}" for sn, person_id in persons) or "no person",
+                ", ".join(persons) or "no person",
             )
 
     async def _find_damage(self) -> str | None:
@@ -265,11 +265,17 @@ def _photo_damage(connection: Connection, cipher: PhotoCipher, sha256: str) -> s
     return None
 
 
-def _persons_with(connection: Connection, sha256: str) -> Sequence[tuple[str, str]]:
-    """Return SN and id of the first few persons with a photo."""
-    entry = PERSON_ENTRY.c
-    query = select(entry.sn, entry.person_id).where(entry.photo_sha256 == sha256).order_by(entry.sn, entry.person_id)
-    return [(row.sn, row.person_id) for row in connection.execute(query.limit(_LOGGED_PERSONS))]
+def _persons_with(connection: Connection, sha256: str) -> Sequence[str]:
+    """Return the first few places that have a person with a photo, as parts of a log line."""
+    entry, kept = PERSON_ENTRY.c, GROUP_PERSON.c
+    on_terminals = select(entry.sn, entry.person_id).where(entry.photo_sha256 == sha256)
+    in_groups = select(kept.group_name, kept.person_id).where(kept.photo_sha256 == sha256)
+    terminals = connection.execute(on_terminals.order_by(entry.sn, entry.person_id).limit(_LOGGED_PERSONS))
+    groups = connection.execute(in_groups.order_by(kept.group_name, kept.person_id).limit(_LOGGED_PERSONS))
+    return [
+        *(f"person {row.person_id} on terminal {row.sn}" for row in terminals),
+        *(f"person {row.person_id} in group {row.group_name}" for row in groups),
+    ]
 
 
 def _read_marks(connection: Connection) -> dict[str, int]:

@@ -47,6 +47,7 @@ from bridge.store.database import Database
 from bridge.store.tables import (
     COUNTER,
     EVERYONE,
+    GROUP_PERSON,
     OUTBOX,
     OUTSIDE_CHANGE,
     PERSON_ENTRY,
@@ -195,8 +196,9 @@ def last_trusted_time(connection: Connection) -> datetime | None:
     seconds = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == _TRUSTED_TIME)).scalar()
     if seconds is not None:
         return datetime.fromtimestamp(seconds, UTC)
-    newest: datetime | None = connection.execute(select(func.max(PERSON_ENTRY.c.changed_at))).scalar()
-    return newest
+    tables = (PERSON_ENTRY, GROUP_PERSON)
+    newest = [connection.execute(select(func.max(table.c.changed_at))).scalar() for table in tables]
+    return max((time for time in newest if time is not None), default=None)
 
 
 def put_trusted_time(connection: Connection, time: datetime) -> None:

@@ -195,6 +195,18 @@ class _Gauges(Collector):
                 "refused": sum(one.refused for one in counts),
             },
         )
+        sizes = self._services.person_service.group_sizes()
+        members = {group for one in known for group in one.terminal.memberships}
+        # Names of groups are no labels: there can be any number of them, and metrics are read without a role.
+        yield _gauge(
+            "facebridge_group_persons",
+            "Persons that groups keep, by whether the group has members.",
+            "members",
+            {
+                "some": sum(number for group, number in sizes.items() if group in members),
+                "none": sum(number for group, number in sizes.items() if group not in members),
+            },
+        )
         yield _gauge("facebridge_queue_length", "Length of each queue.", "queue", self._status.queue_lengths())
         yield _gauge(
             "facebridge_broker_connected",

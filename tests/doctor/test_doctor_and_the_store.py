@@ -10,7 +10,7 @@ import pytest
 from bridge.core.clock import Clock
 from bridge.core.replies import ReplyBuilder
 from bridge.core.request_age import request_age
-from bridge.doctor.store import evaluate_filesystem, evaluate_store, filesystem_of
+from bridge.doctor.store import evaluate_filesystem, evaluate_groups, evaluate_store, filesystem_of
 from bridge.model.audit import AuditRecord
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome
@@ -19,6 +19,7 @@ from bridge.store.audit import StoredAudit
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
 from tests.doctor.doctor_system import Findings, configuration_at, run_doctor
+from tests.support.core import known_terminal
 from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.small_disk import SmallDisk
@@ -64,6 +65,21 @@ async def test_photos_that_are_known_to_be_damaged(tmp_path: Path) -> None:
     found = await inspect(url)
     assert found.codes == {"store_ok", "store_photos_damaged"}
     assert "2 photos" in found.of("store_photos_damaged").what
+
+
+async def test_a_group_with_persons_and_without_members(tmp_path: Path) -> None:
+    url = await upgraded(old_store(tmp_path / "store.db"))
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO group_person (group_name, person_id, revision, desired, photo_sha256, changed_at)"
+            " SELECT name, 'p' || name, 1, '{}', sha256, '2026-11-24 08:00:00' FROM"
+            " (SELECT sha256 FROM photo LIMIT 1), (SELECT 'staff' AS name UNION SELECT 'lobby' UNION SELECT 'all')"
+        )
+    inspection = await inspect_store(url, [])
+    assert inspection.kept == {"all": 1, "lobby": 1, "staff": 1}
+    found = Findings(evaluate_groups(inspection.kept, [known_terminal("T1", groups=("lobby",))]))
+    assert found.codes == {"store_group_without_members"}
+    assert found.of("store_group_without_members").what == "group staff keeps 1 person and has no members"
 
 
 async def test_presses_that_were_expired_because_the_clocks_differ_are_counted(tmp_path: Path) -> None:

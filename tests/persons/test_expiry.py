@@ -1,13 +1,17 @@
-"""Persons are removed everywhere some days after they have expired; others are not."""
+"""Persons are removed from terminals and groups some days after they have expired; others are not."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bridge.core.ports import PersonCommand
+from bridge.model.commands import SetPersons
 from bridge.model.events import CommandReplied
 from bridge.persons.maintenance import ExpiryJob
+from bridge.store.group_queries import kept_page
 from bridge.store.person_queries import expired
-from tests.persons.person_system import PersonSystem, person, person_system, sent
-from tests.support.core import ManualClock
+from bridge.store.photos import PLAIN, read_photo
+from tests.persons.person_system import ORIGIN, OTHER_PHOTO, PersonSystem, person, person_system, sent
+from tests.support.core import ManualClock, known_terminal
 from tests.support.waiting import until
 
 DAY = 86400.0
@@ -72,3 +76,38 @@ async def test_many_at_once(tmp_path: Path) -> None:
         clock.seconds += DAY + 3601
         await expiry(system, 1).remove_expired()
         assert await system.delivery() == {}
+
+
+async def test_expired_persons_leave_groups_and_terminals_that_join_do_not_get_them(tmp_path: Path) -> None:
+    async with person_system(tmp_path, terminals=[known_terminal("T1", groups=("staff",))]) as system:
+
+        async def put(group: str, *persons: dict[str, object]) -> None:
+            command = PersonCommand(group=group, sns=("T1",), change=SetPersons(persons=persons), origin=ORIGIN)
+            await system.person_service.change([command])
+
+        await put("staff", person("past", valid_until="2026-11-14"), person("always"))
+        await put("all", *(person(f"p{number}", valid_until="2026-11-14") for number in range(120)))
+        # The terminal's own time is later.
+        await system.set({"id": "past", "valid_until": "2026-12-24"})
+        await expiry(system, 7).remove_expired()
+        assert system.person_service.group_sizes() == {"staff": 1}
+        assert set(await system.delivery()) == {"past", "always"}
+        system.registry.put(known_terminal("T2", groups=("staff",)))
+        await system.person_service.follow_groups("T2")
+        await until(lambda: system.person_service.counts("T2").desired == 1)
+        assert set(await system.delivery("T2")) == {"always"}
+
+
+async def test_a_photo_is_deleted_once_neither_a_terminal_nor_a_group_needs_it(tmp_path: Path) -> None:
+    async with person_system(tmp_path, terminals=[known_terminal("T1", groups=("staff",))]) as system:
+        change = SetPersons(persons=(person("p1", valid_until="2026-11-14", photo=OTHER_PHOTO),))
+        command = PersonCommand(group="staff", sns=("T1",), change=change, origin=ORIGIN)
+        await system.person_service.change([command])
+        (kept,) = await system.read(kept_page, "staff", "", 10)
+        system.connect()
+        await system.settled()
+        await system.remove("p1")
+        await system.settled()
+        assert await system.read(read_photo, PLAIN, kept.person.photo) is not None
+        await expiry(system, 7).remove_expired()
+        assert await system.read(read_photo, PLAIN, kept.person.photo) is None

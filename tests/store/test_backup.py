@@ -16,6 +16,7 @@ from bridge.model.secret import Secret
 from bridge.store.backup import BroughtBack, back_up, persons_brought_back, restore
 from bridge.store.database import Database
 from bridge.store.errors import StoreDamagedError, StoreInUseError, StoreMissingError, StoreTooNewError
+from bridge.store.group_queries import group_sizes, memberships
 from bridge.store.instance_lock import instance_lock
 from bridge.store.person_queries import (
     add_final_replies,
@@ -137,6 +138,32 @@ async def test_persons_that_were_removed_or_disabled_since_a_backup_are_found(st
     found = await persons_brought_back(tmp_path / "backup", store_url)
     assert (found.number, found.first) == (2, [("T1", "p1"), ("T2", "p1")])
     assert (tmp_path / "backup").read_bytes() == before
+
+
+async def test_persons_that_left_a_group_since_a_backup_are_found_and_come_back(store_url: str, tmp_path: Path) -> None:
+    await fill(store_url)
+    database = await Database.open(store_url)
+    await database.write(
+        execute,
+        "INSERT INTO group_person (group_name, person_id, revision, desired, photo_sha256, changed_at)"
+        " SELECT 'staff', person_id, revision, desired, photo_sha256, changed_at FROM person_entry WHERE sn = 'T1'",
+    )
+    await database.write(execute, "INSERT INTO group_member (sn, group_name) VALUES ('T1', 'staff')")
+    await database.close()
+    await back_up(store_url, tmp_path / "backup", ignore)
+    assert await persons_brought_back(tmp_path / "backup", store_url) == BroughtBack(0, [])
+    database = await Database.open(store_url)
+    await database.write(execute, "DELETE FROM group_person")
+    await database.write(execute, "DELETE FROM group_member")
+    await database.close()
+    found = await persons_brought_back(tmp_path / "backup", store_url)
+    assert (found.number, found.first) == (1, [("group staff", "p1")])
+    await restore(tmp_path / "backup", store_url, ignore)
+    database = await Database.open(store_url)
+    # The disabled person comes back, too, but is not sent to a terminal.
+    assert await database.read(group_sizes) == {"staff": 2}
+    assert await database.read(memberships) == {"T1": {"staff"}}
+    await database.close()
 
 
 async def test_a_missing_or_damaged_store_has_nobody_to_bring_back(tmp_path: Path) -> None:

@@ -133,9 +133,14 @@ async def test_the_log_names_the_persons_of_a_damaged_photo(store: Database, cap
         "INSERT INTO person_entry (sn, person_id, revision, photo_sha256, held, delivery, changed_at)"
         f" VALUES ('T1', '4711', 1, '{OTHER}', 1, 'confirmed', '2026-11-24 08:00:00')",
     )
+    await execute(
+        store,
+        "INSERT INTO group_person (group_name, person_id, revision, desired, photo_sha256, changed_at)"
+        f" VALUES ('staff', '4712', 2, '{{}}', '{OTHER}', '2026-11-24 08:00:00')",
+    )
     check = integrity(store)
     await check.check()
-    assert "set the picture again of person 4711 on terminal T1" in caplog.text
+    assert "set the picture again of person 4711 on terminal T1, person 4712 in group staff" in caplog.text
     caplog.clear()
     await check.compare_again()
     assert not caplog.text

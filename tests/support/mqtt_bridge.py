@@ -104,6 +104,9 @@ class InMemoryPersons:
     def group_size(self, group: str) -> int:
         return 0
 
+    def group_sizes(self) -> dict[str, int]:
+        return {}
+
     async def follow_groups(self, sn: str) -> None:
         if self.full:
             raise UnavailableError("the store is full")

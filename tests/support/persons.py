@@ -17,6 +17,7 @@ class NoPersons:
         self.full = False
         self.followed: list[str] = []
         self.numbers: dict[str, PersonCounts] = {}
+        self.kept: dict[str, int] = {}
 
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
         raise AssertionError(f"no person change was expected, got {len(commands)}")
@@ -35,6 +36,9 @@ class NoPersons:
 
     def group_size(self, group: str) -> int:
         return 0
+
+    def group_sizes(self) -> dict[str, int]:
+        return self.kept
 
     async def follow_groups(self, sn: str) -> None:
         if self.full:

@@ -128,6 +128,16 @@ async def test_metrics_count_without_names() -> None:
         assert name not in text
 
 
+async def test_metrics_count_persons_of_groups_without_their_names() -> None:
+    site = WebServerUnderTest()
+    site.persons.kept = {"lobby": 3, "all": 4, "abandoned": 5}
+    async with site.open() as session, session.get("/metrics") as response:
+        text = await response.text()
+    assert 'facebridge_group_persons{members="some"} 7.0' in text
+    assert 'facebridge_group_persons{members="none"} 5.0' in text
+    assert "abandoned" not in text
+
+
 async def test_metrics_sum_up_persons_and_show_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     person_service: DesiredPersons = NoPersons()
     counts: Any = lambda _self, _sn: PersonCounts(desired=5, confirmed=2, pending=2, refused=1)  # noqa: E731  a fake
