@@ -165,7 +165,9 @@ async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
         warnings = {"embedded broker": "embedded broker: only for trials"}
         bridge = await stack.enter_async_context(running_bridge(settings, warnings))
         console.print(f"terminals connect to ws://127.0.0.1:{bridge.terminals.port}/devs/ as dev, password demo")
-        console.print(f"MQTT is on 127.0.0.1:{settings.mqtt.port}, HTTP on http://127.0.0.1:{bridge.web.port}")
+        console.print(
+            f"MQTT is on 127.0.0.1:{settings.mqtt.port}, the page and the HTTP API on http://127.0.0.1:{bridge.web.port}"
+        )
         client = await stack.enter_async_context(_MqttClient(console, settings.mqtt).running())
         fleet = SimulatedFleet(
             f"ws://dev:demo@127.0.0.1:{bridge.terminals.port}{settings.terminals.path}/", list(_TERMINALS)

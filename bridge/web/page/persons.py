@@ -179,7 +179,15 @@ class PersonPages:
         person_id = _person_id(request)
         origin = origin_of(request)
         change = RemovePersons(ids=(person_id,))
-        await self._core.persons.change([PersonCommand(change=change, origin=origin, group=ALL_TERMINALS)])
+        # Groups first: a terminal that joins one later must not receive the person again.
+        groups = [
+            name
+            for name in await self._reader.group_sizes()
+            if name != ALL_TERMINALS and await self._reader.one_in_group(name, person_id) is not None
+        ]
+        await self._core.persons.change(
+            [PersonCommand(change=change, origin=origin, group=name) for name in (*groups, ALL_TERMINALS)]
+        )
         return redirect(request, f"persons/{person_id}?removed=yes")
 
     async def _everywhere(self, request: web.Request) -> PersonEverywhere:

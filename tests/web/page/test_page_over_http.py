@@ -7,6 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bridge.simulator.faces import sample_photo
+from tests.support.waiting import until
 from tests.web.page.page_system import PageSystem
 
 HTML = {"Accept": "text/html"}
@@ -147,3 +149,24 @@ async def test_operator_reads_and_opens_and_nothing_else(tmp_path: Path) -> None
         assert terminal.opened == 1
         async with session.get("/terminals/T1/reboot", headers=ADMIN) as response:
             assert response.status == 200
+
+
+async def test_removal_everywhere_reaches_groups_too(system: PageSystem, session: aiohttp.ClientSession) -> None:
+    async with system.terminal("T1").running() as terminal:
+        await terminal.wait_connected()
+        form = aiohttp.FormData({"id": "1001", "name": "Ada", "enabled": "yes", "on-group-lobby": "yes"})
+        form.add_field("photo", sample_photo(1), filename="ada.jpg", content_type="image/jpeg")
+        async with session.post("/person-new", data=form) as response:
+            assert response.status == 200
+        await until(lambda: "1001" in terminal.persons)
+        assert await kept(session, "lobby") == 1
+        async with session.post("/persons/1001/remove", data={}) as response:
+            assert response.status == 200
+        await until(lambda: "1001" not in terminal.persons)
+        assert await kept(session, "lobby") == 0
+
+
+async def kept(session: aiohttp.ClientSession, group: str) -> int:
+    async with session.get(f"/api/groups/{group}/persons") as response:
+        total: int = (await response.json())["total"]
+        return total
