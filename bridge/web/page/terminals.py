@@ -22,6 +22,7 @@ from bridge.web.page.context import PageServices
 from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, describe_outcome, tone_of
 from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.shared_parts import SharedParts
 from bridge.web.page.translations import noop
 
 PAGE_SIZE = 50
@@ -110,6 +111,7 @@ class TerminalPages:
         self._core = services.core
         self._renderer = renderer
         self._buttons = buttons
+        self._parts = SharedParts(services.core.events)
 
     def add_to(self, router: PageRouter) -> None:
         """Add the routes."""
@@ -123,6 +125,11 @@ class TerminalPages:
         router.post("/terminals/{sn}/forget", self._forget)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
+        if is_partial(request):
+            return await self._parts.get(request, lambda: self._render_list(request))
+        return await self._render_list(request)
+
+    async def _render_list(self, request: web.Request) -> web.Response:
         state = request.query.get("state", "")
         query = request.query.get("q", "").strip()[:_MAX_QUERY_CHARACTERS]
         number = page_number(request)

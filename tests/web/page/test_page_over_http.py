@@ -170,3 +170,27 @@ async def kept(session: aiohttp.ClientSession, group: str) -> int:
     async with session.get(f"/api/groups/{group}/persons") as response:
         total: int = (await response.json())["total"]
         return total
+
+
+async def test_shared_parts_are_never_outdated_and_never_shared_across_views(
+    system: PageSystem, session: aiohttp.ClientSession
+) -> None:
+    part = {**HTML, "HX-Request": "true", "X-Page-Root": "./"}
+
+    async def text(path: str = "/", **headers: str) -> str:
+        async with session.get(path, headers={**part, **headers}) as response:
+            assert response.status == 200
+            assert response.headers["Cache-Control"] == "no-store"
+            return await response.text()
+
+    assert "0 of 2 online" in await text()
+    assert await text() == await text()
+    assert "0 of 2 online" not in await text(**{"Accept-Language": "zh-CN"})
+    assert "terminal-T1" not in await text("/?state=online")
+    async with system.terminal("T1").running() as terminal:
+        await terminal.wait_connected()
+        assert "1 of 2 online" in await text()
+        assert "terminal-T1" in await text("/?state=online")
+        async with session.post("/api/terminals/T1/open") as response:
+            assert response.status == 200
+        assert "Open: done" in await text()
