@@ -28,7 +28,7 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
-from bridge.model.events import PhotoDamaged
+from bridge.model.events import PhotoDamaged, StorePartDamaged
 from bridge.model.faults import UnavailableError
 from bridge.mqtt.adapter import MqttAdapter, MqttOptions
 from bridge.mqtt.bridge_info import BridgeDescription
@@ -281,6 +281,7 @@ async def _open_store(basis: _Basis) -> _Store:
     basis.stack.push_async_callback(database.close)
     integrity = IntegrityCheck(database, cipher, basis.clock.now, partial(basis.warnings.set, "damaged store"))
     basis.events.subscribe(PhotoDamaged, lambda event: integrity.photo_damaged(event.sha256), name="integrity check")
+    basis.events.subscribe(StorePartDamaged, lambda _: integrity.part_damaged(), name="integrity check")
     await integrity.begin()
     basis.stack.push_async_callback(integrity.end)
     rotation = PhotoRotation(database, cipher)

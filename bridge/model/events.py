@@ -135,6 +135,11 @@ class PhotoDamaged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorePartDamaged(Event):
+    """A part of the store that a change or an answer needs is damaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PersonsChanged(Event):
     """A terminal's person counts have changed; sent after the commit."""
 

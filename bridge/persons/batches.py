@@ -25,6 +25,7 @@ from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import group_queries
 from bridge.store import person_queries as queries
+from bridge.store.errors import DamagedPartError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -169,10 +170,17 @@ class PersonJobs:
         """Run one batch for each terminal; return whether there was any."""
         batches = await self._transactions.context.database.read(_next_batches)
         time = asyncio.get_running_loop().time
+        failure: DamagedPartError | None = None
         for batch in batches:
             since = time()
-            await self._transactions.run(batch)
+            try:
+                await self._transactions.run(batch)
+            except DamagedPartError as error:
+                # The jobs of other terminals may not need the damaged part.
+                failure = error
             await asyncio.sleep(max(time() - since, LEAST_PAUSE_SECONDS))
+        if failure is not None:
+            raise failure
         return bool(batches)
 
 

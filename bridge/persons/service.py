@@ -15,7 +15,8 @@ from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import RemovePersons, SetPersons, SyncPersons
-from bridge.model.faults import UnavailableError
+from bridge.model.events import StorePartDamaged
+from bridge.model.faults import Fault, UnavailableError
 from bridge.model.person_entry import MembershipJob, PersonEntry, RequestContext
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply
@@ -23,6 +24,7 @@ from bridge.model.terminal import PersonCounts
 from bridge.persons import batches, changes
 from bridge.persons.batches import PersonJobs, RefusedRemovals
 from bridge.persons.changes import SetResult
+from bridge.persons.damage import accepts_changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.fifo_gate import FifoGate
@@ -34,7 +36,7 @@ from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
-from bridge.store.errors import CommitUnknownError
+from bridge.store.errors import CommitUnknownError, DamagedPartError
 from bridge.store.person_queries import batches as store_batches
 
 _LOGGER = logging.getLogger(__name__)
@@ -147,7 +149,8 @@ class PersonService:
 
         Returns:
             For each command its replies, one per terminal and person: `accepted`, `invalid` (that person stays as it
-            was) or `unavailable` (nothing of any command was changed, except after a COMMIT that failed).
+            was) or `unavailable` (nothing of any command was changed, except after a COMMIT that failed, and in a
+            damaged store).
         """
         context = self._transactions.context
 
@@ -170,11 +173,41 @@ class PersonService:
             for message, message_id in applied.message_ids:
                 message.possible_ids.append(message_id)
             failure = error
+        except DamagedPartError as error:
+            return await self._change_despite_damage(commands, prepared, error)
         except UnavailableError as error:
             failure = error
         return [
             _unavailable(context, command, persons, str(failure))
             for command, persons in zip(commands, prepared, strict=True)
+        ]
+
+    async def _change_despite_damage(
+        self,
+        commands: Sequence[PersonCommand],
+        prepared: Sequence[Sequence[PreparedPerson]],
+        error: DamagedPartError,
+    ) -> Sequence[Sequence[Reply]]:
+        """Apply commands one by one, and refuse those that need a damaged part of the store.
+
+        Another attempt would fail in the same way, and hold up all changes behind it. If the store accepts no change
+        at all, none is refused: they wait for the restored store.
+        """
+        context = self._transactions.context
+        context.events.publish(StorePartDamaged(at=context.clock.now()))
+        if len(commands) > 1:
+            return [replies for command in commands for replies in await self.change([command])]
+        (command,), (persons,) = commands, prepared
+        if not await accepts_changes(context):
+            return [_unavailable(context, command, persons, str(error))]
+        _LOGGER.error("%s for %s is refused: %s", command.name, ", ".join(_places(command)), error)
+        fault = Fault("", f"{error}, then send this change again")
+        return [
+            [
+                _reply_builder(command, sn, context).invalid([fault], person_id=person_id)
+                for sn in command.sns
+                for person_id in _person_ids(command, persons)
+            ]
         ]
 
     async def _prepare(

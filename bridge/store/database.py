@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 
 from bridge.model.faults import UnavailableError
 from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
-from bridge.store.errors import CommitUnknownError, is_rolled_back, mapped_errors
+from bridge.store.errors import CommitUnknownError, DamagedPartError, is_rolled_back, mapped_errors
 from bridge.store.failure_messages import describe
 from bridge.store.tables import COUNTER
 from bridge.store.threads import call_on_loop, run_in_thread, settle, start_thread
@@ -322,7 +322,8 @@ def _fail(group: list[_Job[Any]], error: Exception) -> None:
     """Let the callers know that nothing was changed; each gets an exception object of its own, as it adds to it."""
     for job in group:
         if job.error is None:
-            job.error = UnavailableError(str(error) if isinstance(error, UnavailableError) else "the store failed")
+            kind = DamagedPartError if isinstance(error, DamagedPartError) else UnavailableError
+            job.error = kind(str(error) if isinstance(error, UnavailableError) else "the store failed")
             job.error.__cause__ = error.__cause__
 
 

@@ -11,7 +11,8 @@ StoreError                  the store cannot be opened; a second attempt does no
 └── StoreUrlError           `store.url` cannot name a store
 
 A store that is full, locked or unreachable raises `bridge.model.faults.UnavailableError`: that is temporary. Its
-subclass `CommitUnknownError` says that a COMMIT failed in a way that does not tell whether the changes are stored.
+subclass `CommitUnknownError` says that a COMMIT failed in a way that does not tell whether the changes are stored; its
+subclass `DamagedPartError` says that a later attempt will fail in the same way.
 """
 
 import sqlite3
@@ -22,7 +23,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.model.faults import UnavailableError
-from bridge.store.failure_messages import describe, sqlite_code
+from bridge.store.failure_messages import describe, driver_error, sqlite_code
 
 
 class StoreError(Exception):
@@ -73,7 +74,12 @@ class CommitUnknownError(UnavailableError):
         self.result = result
 
 
+class DamagedPartError(UnavailableError):
+    """A part of the store that was to be read or written is damaged; other parts may still work."""
+
+
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_DAMAGED_SQLSTATES = ("XX001", "XX002")
 _CERTAINLY_NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
@@ -87,14 +93,17 @@ def mapped_errors() -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         # The errors of PostgreSQL contain the values of the statement, so they must not become the cause.
-        raise UnavailableError(describe(error)) from (error if sqlite_code(error) else None)
+        kind = DamagedPartError if is_damage(error) else UnavailableError
+        raise kind(describe(error)) from (error if sqlite_code(error) else None)
     except OSError as error:
         raise UnavailableError(describe(error)) from error
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Return whether the cause of an UnavailableError is a damaged file."""
-    return isinstance(error, SQLAlchemyError | sqlite3.Error) and sqlite_code(error) in _DAMAGED
+    """Return whether an error is one of SQLAlchemy or a driver that says that the store is damaged."""
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error):
+        return False
+    return sqlite_code(error) in _DAMAGED or getattr(driver_error(error), "sqlstate", None) in _DAMAGED_SQLSTATES
 
 
 def is_rolled_back(error: Exception) -> bool:

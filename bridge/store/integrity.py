@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
 from bridge.model.faults import UnavailableError
 from bridge.store.database import Database
-from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
+from bridge.store.errors import DamagedPartError, PhotoDamagedError, PhotoKeyError
 from bridge.store.photos import PhotoCipher, read_intact_photo
 from bridge.store.tables import COUNTER, GROUP_PERSON, PERSON_ENTRY, PHOTO
 
@@ -78,6 +78,8 @@ class IntegrityCheck:
         self._report = report
         self._is_due = False
         self._damage: str | None = None
+        # The check does not read every page: the list of free pages, for example. Such damage is known from its effect.
+        self._damage_in_use: str | None = None
         self._damaged_photos: set[str] = set()
         self._logged_photos: set[str] = set()
         self._wake = asyncio.Event()
@@ -124,6 +126,15 @@ class IntegrityCheck:
         """Note a photo that was found to be damaged when it was read; it is compared again, and then reported."""
         if len(self._damaged_photos) < _MAX_DAMAGED_PHOTOS and sha256 not in self._damaged_photos:
             self._damaged_photos.add(sha256)
+            self._wake.set()
+
+    def part_damaged(self) -> None:
+        """Report that something could not be read or written because of damage, and check the whole store."""
+        if self._damage_in_use is None:
+            self._damage_in_use = "a part of its file cannot be used"
+            self._damage = self._damage or self._damage_in_use
+            self._report(_describe(self._damage, len(self._damaged_photos)))
+            self._is_due = True
             self._wake.set()
 
     async def check(self) -> str | None:
@@ -207,11 +218,9 @@ class IntegrityCheck:
                 if len(self._damaged_photos) > _MAX_DAMAGED_PHOTOS:
                     return f"more than {_MAX_DAMAGED_PHOTOS:,} photos"
                 await asyncio.sleep(size / _BYTES_PER_SECOND)
-        except UnavailableError as error:
-            if is_damage(error.__cause__):
-                return "a part of its file cannot be read"
-            raise
-        return None
+        except DamagedPartError:
+            return "a part of its file cannot be read"
+        return self._damage_in_use
 
 
 def _describe(damage: str | None, damaged_photos: int) -> str | None:

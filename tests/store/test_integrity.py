@@ -169,3 +169,16 @@ async def test_a_photo_that_is_found_damaged_when_it_is_read_is_reported(databas
     await execute(database, f"DELETE FROM photo WHERE sha256 = '{OTHER}'")
     await second.compare_again()
     assert later.text is None
+
+
+async def test_damage_that_a_change_met_is_reported_although_the_check_does_not_find_it(store: Database) -> None:
+    reported = Reported()
+    check = integrity(store, report=reported)
+    check.part_damaged()
+    assert "the store is damaged" in (reported.text or "")
+    assert "the store is damaged" in (await check.check() or "")
+    # The next bridge checks it again. If no change meets the damage any more, the store counts as repaired.
+    second = integrity(store, report=reported)
+    await second.begin()
+    assert "the store is damaged" in (reported.text or "")
+    assert await second.check() is None

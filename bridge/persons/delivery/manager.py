@@ -9,7 +9,13 @@ from typing import TypeGuard
 
 from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
-from bridge.model.events import PhotoDamaged, TerminalConnected, TerminalDisconnected, TerminalForgotten
+from bridge.model.events import (
+    PhotoDamaged,
+    StorePartDamaged,
+    TerminalConnected,
+    TerminalDisconnected,
+    TerminalForgotten,
+)
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.delivery.frames import FrameWriter
@@ -17,7 +23,7 @@ from bridge.persons.delivery.worker import DeliveryContext, DeliveryTimes, Deliv
 from bridge.persons.effects import Committed, TerminalAnswer
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import PersonTransaction
-from bridge.store.errors import PhotoDamagedError, PhotoKeyError
+from bridge.store.errors import DamagedPartError, PhotoDamagedError, PhotoKeyError
 from bridge.store.photos import read_intact_photo
 
 _LOGGER = logging.getLogger(__name__)
@@ -78,10 +84,28 @@ class AnswerRecorder:
     async def _flush(self) -> None:
         while self._waiting:
             batch = [self._waiting[index] for index in range(min(len(self._waiting), _MAX_ANSWERS))]
-            await self._transactions.run(partial(_store_answers, answers=batch))
+            await self._store(batch)
             for _ in batch:
                 self._waiting.popleft()
         self._arrived.clear()
+
+    async def _store(self, batch: Sequence[TerminalAnswer]) -> None:
+        """Store answers together, or one by one, without those that a damaged part of the store cannot take."""
+        try:
+            await self._transactions.run(partial(_store_answers, answers=batch))
+        except DamagedPartError as error:
+            if len(batch) > 1:
+                for answer in batch:
+                    await self._store([answer])
+                return
+            # The answers of all terminals wait behind it. Without its answer, a change is sent again.
+            _LOGGER.error(  # noqa: TRY400  the traceback would show only where SQLite noticed the damage
+                "the answer of a terminal is lost: %s",
+                error,
+                extra={"sn": batch[0].sn, "person_id": batch[0].person_id or "everyone"},
+            )
+            context = self._transactions.context
+            context.events.publish(StorePartDamaged(at=context.clock.now()))
 
 
 class DeliveryManager:
