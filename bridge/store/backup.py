@@ -301,7 +301,8 @@ def _copy(source: Connection, target: Connection, progress: Progress) -> int:
         target.execute(delete(table))
         with source.execute(select(table).execution_options(yield_per=_batch_size(table))) as rows:
             for batch in rows.mappings().partitions():
-                target.execute(insert(table), [dict(row) for row in batch])
+                # Not `dict(row)`, whose keys are the columns' names: a column may have another key in the code.
+                target.execute(insert(table), [{one.key: row[one] for one in table.c} for row in batch])
                 done += len(batch)
                 progress(done, total)
     return done

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from bridge.core.replies import ReplyBuilder
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import DeliveryState
+from bridge.model.received_message import ReceivedMessage
+from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.store.backup import BroughtBack, back_up, persons_brought_back, restore
 from bridge.store.database import Database
@@ -27,7 +30,10 @@ from bridge.store.person_queries import (
     page,
 )
 from bridge.store.photos import PhotoCipher, add_photos, read_photo
+from bridge.store.received_messages import add_command
+from bridge.store.tables import RECEIVED_MESSAGE
 from tests.store.test_store_migrations import KEPT, put_back
+from tests.support.core import ManualClock
 from tests.support.postgresql import PostgreSQL
 
 CIPHER = PhotoCipher([Secret(Fernet.generate_key().decode())])
@@ -163,6 +169,21 @@ async def test_persons_that_left_a_group_since_a_backup_are_found_and_come_back(
     # The disabled person comes back, too, but is not sent to a terminal.
     assert await database.read(group_sizes) == {"staff": 2}
     assert await database.read(memberships) == {"T1": {"staff"}}
+    await database.close()
+
+
+async def test_received_messages_come_back(store_url: str, tmp_path: Path) -> None:
+    database = await Database.open(store_url)
+    clock = ManualClock()
+    message = ReceivedMessage(digest="d" * 64, packet_id=7)
+    reply = ReplyBuilder("setPerson", "r1", "T1", clock.boottime(), clock).reply(Outcome.ACCEPTED, person_id="p1")
+    await database.write(add_command, message, reply, clock.now())
+    await database.close()
+    await back_up(store_url, tmp_path / "backup", ignore)
+    await restore(tmp_path / "backup", store_url, ignore)
+    database = await Database.open(store_url)
+    stored = await database.read(lambda connection: connection.execute(select(RECEIVED_MESSAGE)).one())
+    assert (stored.digest, stored.packet_id) == (message.digest, 7)
     await database.close()
 
 
