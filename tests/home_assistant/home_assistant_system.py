@@ -12,9 +12,10 @@ from bridge.simulator.terminal import SimulatedTerminal
 from tests.support.blueprints import Domain, used
 from tests.support.bridge_process import configuration
 from tests.support.home_assistant import HomeAssistant, HomeAssistantApi
-from tests.support.killable_bridge import KillableBridge, unused_fixed_port
+from tests.support.killable_bridge import KillableBridge
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
+from tests.support.ports import free_port
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -166,7 +167,7 @@ async def home_assistant_system(
     settings = configuration(
         installation.broker.port,
         mqtt={"protocol": installation.protocol},
-        terminals={"port": unused_fixed_port(), "known": {sn: dict(details) for sn, details in known.items()}},
+        terminals={"port": free_port(), "known": {sn: dict(details) for sn, details in known.items()}},
         **sections,
     )
     bridge = KillableBridge(folder, settings)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import resource
 import signal
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.support.bridge_process import BridgeProcess, configuration
 from tests.support.environment import program_environment
+from tests.support.ports import free_port
 from tests.support.waiting import TIMEOUT_SECONDS
 
 
@@ -78,25 +78,11 @@ def fixed_port_configuration(mqtt_port: int, sns: list[str], *, store_url: str, 
     known = {sn: {"groups": ["lobby"]} for sn in sns}
     return configuration(
         mqtt_port,
-        terminals={"port": unused_fixed_port(), "known": known},
+        terminals={"port": free_port(), "known": known},
         store={"url": store_url},
         homeassistant={"discovery": False},
         **sections,
     )
-
-
-def unused_fixed_port() -> int:
-    """Return a free port outside the ephemeral range.
-
-    No outgoing connection takes such a port while the bridge is stopped.
-    """
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    random = SystemRandom()
-    while True:
-        port = random.randrange(first_ephemeral - 15_000, first_ephemeral)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def seed_from_environment(default: int | None = None) -> int:

@@ -10,10 +10,10 @@ import orjson
 
 from tests.support.bridge_process import configuration
 from tests.support.facebridge import facebridge_process
-from tests.support.killable_bridge import unused_fixed_port
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import MqttClient, mqtt_client
 from tests.support.person_stream import PersonStream
+from tests.support.ports import free_port
 from tests.support.soak.bridge import SoakBridge
 from tests.support.soak.change_publisher import ChangePublisher
 from tests.support.soak.clock import DEADLINE_SECONDS
@@ -182,7 +182,7 @@ class SoakRun:
         known = {sn: {"groups": [name]} for name, members in _GROUPS.items() for sn in members}
         return configuration(
             mqtt_port,
-            terminals={"host": "0.0.0.0", "port": unused_fixed_port(), "known": known},
+            terminals={"host": "0.0.0.0", "port": free_port(), "known": known},
             store={"url": "sqlite:///facebridge.db"},
             homeassistant={"discovery": False},
             commands={"deadline": DEADLINE_SECONDS},

@@ -13,8 +13,9 @@ from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, 
 
 from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
-from tests.support.killable_bridge import KillableBridge, fixed_port_configuration, unused_fixed_port
+from tests.support.killable_bridge import KillableBridge, fixed_port_configuration
 from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 
 _CHROMIUM = Path("/usr/bin/chromium")
 
@@ -52,7 +53,7 @@ class PageSystem:
         settings = fixed_port_configuration(broker.port, [], store_url=store_url, **sections)
         settings["terminals"]["known"] = {sn: dict(details) for sn, details in self._known.items()}
         # The page stays at the same address when the bridge restarts.
-        settings["web"]["port"] = unused_fixed_port()
+        settings["web"]["port"] = free_port()
         self.broker = broker
         self.bridge = KillableBridge(self._folder / "bridge", settings)
         await self._stack.enter_async_context(self.bridge.running())
