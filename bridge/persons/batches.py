@@ -128,9 +128,9 @@ def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Coll
     return jobs
 
 
-def advance_membership(transaction: PersonTransaction, job_id: int) -> None:
+def advance_membership(transaction: PersonTransaction, sn: str, job_id: int) -> None:
     """Apply the next batch of a change of memberships: leaving first, then joining in the order of the last changes."""
-    job = next((one for one in transaction.kept.jobs() if one.id == job_id), None)
+    job = next((one for one in transaction.kept.jobs(sn) if one.id == job_id), None)
     until = perf_counter() + BATCH_SECONDS
     while job is not None:
         job = transaction.continue_membership(job, MEMBERSHIP_ROWS)
@@ -193,7 +193,7 @@ def _next_batches(connection: Connection) -> list[Callable[[PersonTransaction], 
     oldest: dict[str, int] = {}
     for job in group_queries.membership_jobs(connection):
         oldest.setdefault(job.sn, job.id)
-    batches += [partial(advance_membership, job_id=job_id) for job_id in oldest.values()]
+    batches += [partial(advance_membership, sn=sn, job_id=job_id) for sn, job_id in oldest.items()]
     if group_queries.group_removals(connection):
         batches.append(advance_group_removal)
     return batches

@@ -20,7 +20,9 @@ class KeptPersons:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._unwritten: dict[tuple[str, str], GroupPerson | None] = {}
-        self._jobs: list[MembershipJob] | None = None
+        # By terminal, oldest first: those that were read, or all of them.
+        self._jobs: dict[str, list[MembershipJob]] = {}
+        self._has_all_jobs: bool | None = None
         self.sizes: defaultdict[str, int] = defaultdict(int)
         self.released_photos: set[str] = set()
 
@@ -68,7 +70,7 @@ class KeptPersons:
     def drop_removed(self, limit: int) -> bool:
         """Delete up to `limit` rows of removed persons; return whether there may be more."""
         for group, below in queries.group_removals(self._connection):
-            if any(group in job.joined and job.id < below for job in self.jobs()):
+            if any(group in job.joined and job.id < below for job in self.all_jobs()):
                 # A terminal that joined before the removal, and has left since, gets these persons for that time.
                 continue
             photos = queries.drop_removed(self._connection, group, below, limit)
@@ -87,8 +89,8 @@ class KeptPersons:
         queries.change_memberships(self._connection, job.sn, job.left, job.joined)
         gains = bool(job.joined) and bool(queries.group_sizes(self._connection, job.joined))
         if gains or self.jobs(job.sn) or (job.left and queries.has_group_access(self._connection, job.sn)):
+            self._jobs[job.sn] = [*self.jobs(job.sn), job]
             queries.add_membership_job(self._connection, job)
-            self._jobs = [*self.jobs(), job]
             return True
         return False
 
@@ -96,23 +98,45 @@ class KeptPersons:
         """Delete the groups of a terminal."""
         queries.change_memberships(self._connection, sn, self.memberships([sn]).get(sn, ()), ())
 
-    def jobs(self, sn: str | None = None) -> Sequence[MembershipJob]:
-        """Return the unfinished changes of memberships, oldest first, of all terminals or of one."""
-        if self._jobs is None:
-            self._jobs = queries.membership_jobs(self._connection)
-        return [job for job in self._jobs if sn is None or job.sn == sn]
+    def jobs(self, sn: str) -> Sequence[MembershipJob]:
+        """Return the unfinished changes of a terminal's memberships, oldest first."""
+        self.read_jobs([sn])
+        return self._jobs.get(sn, ())
+
+    def all_jobs(self) -> Sequence[MembershipJob]:
+        """Return the unfinished changes of all memberships, oldest first."""
+        if not self._has_all_jobs:
+            self._add_jobs(queries.membership_jobs(self._connection))
+            self._has_all_jobs = True
+        return sorted((job for jobs in self._jobs.values() for job in jobs), key=lambda job: job.id)
+
+    def read_jobs(self, sns: Collection[str]) -> None:
+        """Read the changes of these terminals' memberships in one query, for `jobs`."""
+        if self._has_all_jobs is None:
+            # Nearly always there is none.
+            self._has_all_jobs = not queries.has_membership_jobs(self._connection)
+        if not self._has_all_jobs and (unread := [sn for sn in sns if sn not in self._jobs]):
+            self._jobs.update((sn, []) for sn in unread)
+            self._add_jobs(queries.membership_jobs(self._connection, unread))
+
+    def _add_jobs(self, jobs: Collection[MembershipJob]) -> None:
+        for job in jobs:
+            known = self._jobs.setdefault(job.sn, [])
+            if all(one.id != job.id for one in known):
+                known.append(job)
 
     def put_progress(self, job: MembershipJob) -> None:
         """Store how far a change of memberships is applied."""
         queries.put_membership_progress(self._connection, job)
-        self._jobs = [job if one.id == job.id else one for one in self.jobs()]
+        self._jobs[job.sn] = [job if one.id == job.id else one for one in self.jobs(job.sn)]
 
     def drop_jobs(self, jobs: Collection[MembershipJob]) -> None:
         """Delete changes of memberships that are applied to every person, or no longer needed."""
         ids = {job.id for job in jobs}
         if ids:
             queries.drop_membership_jobs(self._connection, ids)
-            self._jobs = [one for one in self.jobs() if one.id not in ids]
+            for sn in {job.sn for job in jobs}:
+                self._jobs[sn] = [one for one in self.jobs(sn) if one.id not in ids]
 
     def to_join(self, job: MembershipJob, person_ids: Collection[str]) -> Mapping[str, Sequence[GroupPerson]]:
         """Return, for those of the persons that the terminal has yet to get, what the joined groups keep of them."""

@@ -74,6 +74,8 @@ class PersonTransaction:
         self._released_photos: set[str] = set()
         self._final_replies: list[FinalReply] = []
         self._jobs: dict[str, PersonJob] | None = None
+        # What is stored, with None for no entry.
+        self._read_ahead: dict[tuple[str, str | None], PersonEntry | None] = {}
         self._has_jobs = False
         self._job_rows = BATCH
         self.messages = MessageLog(connection, clock.now)
@@ -101,7 +103,7 @@ class PersonTransaction:
         """
         if self._unwritten.length >= BATCH:
             self._write()
-        found = {entry.person_id: entry for entry in queries.entries(self._connection, sn, person_ids)}
+        found = self._stored_entries(sn, person_ids)
         # A change of a person for a group is an entry for each member: to write these one by one, before each read,
         # would cost several times as much.
         for person_id in person_ids:
@@ -119,6 +121,25 @@ class PersonTransaction:
         for membership_job in self.kept.jobs(sn):
             self._change_membership(membership_job, [one for one in person_ids if one is not None], found)
         return found
+
+    def read_ahead(self, sns: Collection[str], person_ids: Collection[str]) -> None:
+        """Read the entries of these persons on many terminals in one query, for the calls of `entries` that follow.
+
+        A query for each terminal takes as long as the writing of 20 entries.
+        """
+        self._write()
+        self._read_ahead = {(sn, person_id): None for sn in sns for person_id in person_ids}
+        for entry in queries.entries_on(self._connection, sns, person_ids):
+            assert entry.person_id is not None
+            self._read_ahead[entry.sn, entry.person_id] = entry
+        self.kept.read_jobs(sns)
+
+    def _stored_entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
+        keys = [(sn, person_id) for person_id in person_ids]
+        if all(key in self._read_ahead for key in keys):
+            ahead = (self._read_ahead[key] for key in keys)
+            return {entry.person_id: entry for entry in ahead if entry is not None}
+        return {entry.person_id: entry for entry in queries.entries(self._connection, sn, person_ids)}
 
     def start_membership(self, job: MembershipJob) -> bool:
         """Store that a terminal left and joined groups; return whether a job must change its persons."""
@@ -161,8 +182,8 @@ class PersonTransaction:
     ) -> None:
         """Replace a person of a group, as `replace` does for a terminal."""
         self._add_photo(photo)
-        for job in self.kept.jobs():
-            person = after or before
+        person = after or before
+        for job in self.kept.all_jobs():
             if group in job.joined and person is not None:
                 # The terminal joined before this change, and may have left since: it gets the earlier state.
                 self.entries(job.sn, [person.person.id])
@@ -230,6 +251,7 @@ class PersonTransaction:
             The revision up to which that is done; None if nothing is left.
         """
         self._write()
+        self._read_ahead.clear()
         # The number of those that are marked is known later; a gap in the revisions does no harm.
         first = self.next_revisions(limit)
         marked = queries.mark_to_send(self._connection, job, first, limit)
@@ -445,6 +467,12 @@ class PersonTransaction:
         unwritten, self._unwritten = self._unwritten, _Unwritten()
         self._new_photos.update(add_photos(self._connection, self._cipher, unwritten.photos))
         self._written_photos |= unwritten.photos.keys()
+        for key, entry in unwritten.put.items():
+            if key in self._read_ahead:
+                self._read_ahead[key] = entry
+        for key in unwritten.drop:
+            if key in self._read_ahead:
+                self._read_ahead[key] = None
         queries.put_entries(self._connection, list(unwritten.put.values()))
         queries.drop_entries(self._connection, list(unwritten.drop.values()))
         self.kept.write()

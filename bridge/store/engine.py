@@ -1,5 +1,6 @@
 """Opening a database: the URL, its schema and its transactions."""
 
+import json
 import logging
 import os
 import sqlite3
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, event, func, inspect, make_url, select, text
 from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy.exc import ArgumentError
@@ -66,7 +68,9 @@ def create_engine(url: URL, **settings: Any) -> Engine:
     """Create the engine for a URL that `parse_url` returned. Raises StoreUrlError if its driver is not installed."""
     try:
         # The texts of errors would contain names of persons.
-        return create_sqlalchemy_engine(url, hide_parameters=True, **settings)
+        return create_sqlalchemy_engine(
+            url, hide_parameters=True, json_serializer=_json_text, json_deserializer=_json_value, **settings
+        )
     except ImportError:
         raise StoreUrlError("a PostgreSQL store needs the extra: pip install 'facebridge[postgres]'") from None
 
@@ -120,6 +124,21 @@ def open_engine(
         engine.dispose()
         raise
     return engine
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # orjson refuses what UTF-8 cannot encode: half of a surrogate pair, which a terminal's message can contain.
+        return json.dumps(value)
+
+
+def _json_value(text: str | bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
 
 
 @contextmanager

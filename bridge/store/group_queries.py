@@ -20,6 +20,9 @@ from bridge.store.tables import (
     PERSON_ENTRY,
 )
 
+_ANY_MEMBERSHIP_JOB = select(MEMBERSHIP_JOB.c.id).limit(1)
+"""Built once: most transactions on persons run it."""
+
 # The persons that groups keep
 
 
@@ -173,8 +176,15 @@ def has_group_access(connection: Connection, sn: str) -> bool:
 # Unfinished changes of memberships
 
 
-def membership_jobs(connection: Connection) -> list[MembershipJob]:
-    """Return all unfinished changes of memberships, oldest first; there are few."""
+def has_membership_jobs(connection: Connection) -> bool:
+    """Return whether there is any unfinished change of memberships."""
+    return connection.execute(_ANY_MEMBERSHIP_JOB).first() is not None
+
+
+def membership_jobs(connection: Connection, sns: Collection[str] | None = None) -> list[MembershipJob]:
+    """Return the unfinished changes of memberships, oldest first: all, or those of the terminals `sns`."""
+    query = select(MEMBERSHIP_JOB).order_by(MEMBERSHIP_JOB.c.id)
+    queries = [query] if sns is None else [query.where(MEMBERSHIP_JOB.c.sn.in_(some)) for some in batches(sorted(sns))]
     return [
         MembershipJob(
             id=row["id"],
@@ -184,7 +194,8 @@ def membership_jobs(connection: Connection) -> list[MembershipJob]:
             left_after=row["left_after"],
             joined_after=row["joined_after"],
         )
-        for row in connection.execute(select(MEMBERSHIP_JOB).order_by(MEMBERSHIP_JOB.c.id)).mappings()
+        for one in queries
+        for row in connection.execute(one).mappings()
     ]
 
 

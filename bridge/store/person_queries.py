@@ -156,6 +156,16 @@ def entries(connection: Connection, sn: str, person_ids: Collection[str | None])
     return found
 
 
+def entries_on(connection: Connection, sns: Collection[str], person_ids: Collection[str]) -> list[PersonEntry]:
+    """Return the entries of these persons on these terminals, as `entries` does."""
+    found: list[PersonEntry] = []
+    for some in batches(sorted(sns)):
+        for ids in batches(sorted(person_ids)):
+            query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn.in_(some), PERSON_ENTRY.c.person_id.in_(ids))
+            found += _entries(connection, query)
+    return found
+
+
 def entries_everywhere(connection: Connection, person_id: str) -> list[PersonEntry]:
     """Return a person's entries on all terminals, by SN."""
     query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == person_id, _is_kept())

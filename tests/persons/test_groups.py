@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
@@ -239,3 +239,33 @@ async def test_fields_that_contradict_what_the_group_keeps_change_nothing(groups
     assert await groups.set("staff", {"id": "p1", "valid_until": "2026-01-01T00:00:00Z"}) == [("T1", "invalid")]
     (shown,) = await groups.system.persons("T1")
     assert shown["valid_until"] is None
+
+
+async def statements(groups: GroupSystem, change: PersonChange) -> int:
+    """Return the number of statements that a change of the group `staff` runs."""
+    executed: list[str] = []
+
+    def note(*arguments: object) -> None:
+        executed.append(str(arguments[2]))
+
+    event.listen(groups.system.database.engine, "before_cursor_execute", note)
+    await groups.change("staff", change)
+    event.remove(groups.system.database.engine, "before_cursor_execute", note)
+    return len(executed)
+
+
+async def test_the_number_of_statements_does_not_depend_on_the_number_of_members(groups: GroupSystem) -> None:
+    changes: list[PersonChange] = [
+        SetPersons(persons=[person("p1"), person("p2")]),
+        SetPersons(persons=[{"id": "p1", "name": "Bo"}]),
+        RemovePersons(ids=("p1", "p2")),
+    ]
+    few: list[int] = []
+    many: list[int] = []
+    for members, counted in ((2, few), (20, many)):
+        for number in range(members):
+            await groups.put(f"T{number}", "staff")
+        for change in changes:
+            await groups.jobs_done()
+            counted.append(await statements(groups, change))
+    assert few == many
