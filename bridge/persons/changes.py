@@ -10,7 +10,7 @@ from bridge.model.person_entry import OWN_SCOPE, GroupPerson, OpenSync, PersonEn
 from bridge.persons import batches
 from bridge.persons.membership import GrantedPerson
 from bridge.persons.preparation import PreparedPerson, PreparedPhoto
-from bridge.persons.schema import merge, replacing
+from bridge.persons.schema import added_again, merge, replacing
 from bridge.persons.transactions import BATCH, SUPERSEDED, PersonTransaction
 
 _T = TypeVar("_T")
@@ -71,6 +71,8 @@ def set_persons(
             except InvalidError as error:
                 results.append(SetResult(person.person_id, person.located(error.faults)))
                 continue
+            if before is not None and stored is None:
+                wanted = added_again(wanted)
             access = () if before is None else before.access
             if person.is_complete:
                 access = tuple(sorted({*access, scope}))
@@ -200,9 +202,9 @@ def copy_persons_to_group(
     """
     in_group: list[str] = []
     on_terminals: dict[str, list[str]] = {sn: [] for sn in sns}
-    for start in range(0, len(person_ids), BATCH):
-        batch = person_ids[start : start + BATCH]
+    for batch in _portions(person_ids, sns):
         originals = source.persons(transaction, batch)
+        transaction.read_ahead(sns, batch)
         for sn in sns:
             on_terminals[sn] += _copy(transaction, originals, sn, group, request)
         kept = transaction.kept.persons(group, batch)
@@ -229,6 +231,8 @@ def _copy(
         before = entries.get(person_id)
         present = None if before is None else before.person
         wanted = replacing(original, present)
+        if before is not None and present is None:
+            wanted = added_again(wanted)
         access = tuple(sorted({*(() if before is None else before.access), scope}))
         if before is not None and present == wanted:
             if access != before.access:

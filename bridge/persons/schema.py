@@ -127,6 +127,15 @@ def replacing(person: Person, stored: Person | None) -> Person:
     return replace(person, weekly_taken_back=person.weekly is None and (had_rule or person.weekly_taken_back))
 
 
+def added_again(person: Person) -> Person:
+    """Return a new person as it must be stored for a terminal that has not confirmed an earlier removal.
+
+    The terminal may still hold the person with a weekly rule. The protocol does not say that a frame without a rule
+    clears it.
+    """
+    return replace(person, weekly_taken_back=person.weekly is None)
+
+
 def _new_person(person_id: str, changes: Mapping[str, Any]) -> Person:
     faults = []
     if "name" not in changes:

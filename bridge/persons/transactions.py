@@ -28,6 +28,7 @@ from bridge.persons.kept_persons import KeptPersons
 from bridge.persons.membership import GrantedPerson, after_membership_change
 from bridge.persons.message_log import MessageLog
 from bridge.persons.preparation import PreparedPhoto
+from bridge.persons.schema import added_again
 from bridge.store import person_queries as queries
 from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
 
@@ -374,11 +375,14 @@ class PersonTransaction:
                 found[person_id] = replace(entry, access=after.access)
                 continue
             self.supersede(entry)
+            person = None if after is None else after.person
+            if person is not None and entry is not None and entry.person is None:
+                person = added_again(person)
             changed = PersonEntry(
                 sn=job.sn,
                 person_id=person_id,
                 revision=self.next_revisions(1),
-                person=None if after is None else after.person,
+                person=person,
                 changed_at=self.now(),
                 confirmed_revision=None if entry is None else entry.confirmed_revision,
                 request=self._membership_request(job, joined),

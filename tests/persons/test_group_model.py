@@ -1,54 +1,98 @@
 """Groups against a small model: after any history the store and the terminals hold what the contract says.
 
-Histories mix sets, partial sets, removals, joins, leaves, forgotten terminals, restarts with other memberships, and
-crashes in the middle of a change of memberships.
+Histories mix sets of several persons, partial sets, removals, syncs, joins, leaves, forgotten terminals, restarts with
+other memberships, crashes in the middle of a change of memberships, and terminals that connect in between.
 """
 
 import asyncio
 import sqlite3
+from base64 import b64decode
+from collections import Counter
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from sqlalchemy import Connection
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import Connection, select
 
 from bridge.core.ports import PersonCommand
-from bridge.model.commands import PersonChange, RemovePersons, SetPersons
-from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest
+from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
+from bridge.model.person import ALWAYS, Person
+from bridge.model.reply import Outcome
+from bridge.model.terminal import PersonCounts
+from bridge.persons.preparation import PhotoPreparer
+from bridge.persons.weekly import parse_weekly
+from bridge.protocol.replies import TerminalReply
+from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
 from bridge.store import group_queries
-from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system, requests
-from tests.support.core import known_terminal
+from bridge.store import person_queries as queries
+from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY
+from bridge.store.tables import PHOTO as PHOTOS
+from tests.persons.person_system import ORIGIN, OTHER_PHOTO, PHOTO, PersonSystem, person_system
+from tests.support.core import RecordingConnection, known_terminal
+from tests.support.postgresql import PostgreSQL
 
 SNS = ("T1", "T2", "T3")
 GROUPS = ("a", "b")
 SCOPES = (*GROUPS, "all")
 PERSONS = ("p1", "p2", "p3")
+HOURS = {"default": "08:00-17:00"}
 
 sns = st.sampled_from(SNS)
 scopes = st.sampled_from(SCOPES)
 person_ids = st.sampled_from(PERSONS)
-names = st.sampled_from(["Ann", "Bo", "Cleo"])
 memberships = st.sets(st.sampled_from(GROUPS)).map(frozenset)
+
+NAMES = st.sampled_from(["Ann", "Bo", "Cleo"])
+OTHER_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "enabled": st.booleans(),
+    "weekly": st.sampled_from([None, HOURS]),
+    "valid_until": st.sampled_from([None, "2030-01-01T00:00:00Z"]),
+}
+COMPLETE = st.fixed_dictionaries(
+    {"id": person_ids, "name": NAMES, "photo": st.sampled_from([PHOTO, OTHER_PHOTO])}, optional=OTHER_FIELDS
+)
+PARTIAL = st.fixed_dictionaries({"id": person_ids}, optional={"name": NAMES, **OTHER_FIELDS})
+given_persons = st.lists(st.one_of(COMPLETE, PARTIAL), min_size=1, max_size=3)
 
 
 @dataclass
 class Held:
     """A person on a terminal or in a group, as the model has it."""
 
-    name: str
-    enabled: bool = True
+    fields: dict[str, Any] = field(default_factory=dict)
     access: set[str] = field(default_factory=set)
     changed: int = 0
 
     def copy(self, access: set[str]) -> "Held":
-        return Held(self.name, self.enabled, set(access))
+        return Held(dict(self.fields), set(access))
+
+
+@dataclass
+class OnDevice:
+    """A person on a device: it keeps the weekly rule if a frame has none, which the protocol does not exclude."""
+
+    name: str
+    end: float
+    weekly: dict[str, str] | None
+
+
+class SharedPhotos(PhotoPreparer):
+    """Prepares the photos of all histories: its processes take longer to start than a history takes."""
+
+    def close(self) -> None:
+        """Stay open; `end` closes it."""
+
+    def end(self) -> None:
+        super().close()
 
 
 class Model:
@@ -85,20 +129,35 @@ class Model:
         else:
             self.members[sn] = groups
 
-    def set(self, place: dict[str, Held], person_id: str, name: str, scope: str) -> None:
-        before = place.get(person_id)
-        held = Held(name, before.enabled if before else True, {*(before.access if before else ()), scope})
+    def set(self, place: dict[str, Held], given: dict[str, Any], scope: str) -> str:
+        """Set a person on a terminal or in a group; return the outcome there."""
+        is_complete = "name" in given and "photo" in given
+        before = place.get(given["id"])
+        if before is None and not is_complete:
+            return "invalid"
+        held = Held() if before is None else before
+        held.fields |= {name: value for name, value in given.items() if name != "id"}
         held.changed = next(self._numbers)
-        place[person_id] = held
+        if is_complete:
+            held.access.add(scope)
+        place[given["id"]] = held
+        return "accepted"
 
-    def enable(self, place: dict[str, Held], person_id: str, *, enabled: bool) -> None:
-        if person_id in place:
-            place[person_id].enabled = enabled
-            place[person_id].changed = next(self._numbers)
+
+def comparable(fields: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the fields of a person in the model, to compare them with those in the store."""
+    return (
+        fields["name"],
+        # The sample photos are stored as they are.
+        sha256(b64decode(fields["photo"])).hexdigest(),
+        fields.get("enabled", True),
+        fields.get("weekly") is not None,
+        fields.get("valid_until") is not None,
+    )
 
 
 class GroupModel(RuleBasedStateMachine):
-    """Runs a history on a real store and on the model."""
+    """Runs a history on a real store, on devices, and on the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,64 +167,117 @@ class GroupModel(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.starts = 0
         self.system: PersonSystem
+        self.devices: dict[str, dict[str, OnDevice]] = {sn: {} for sn in SNS}
+        self.connections: dict[str, RecordingConnection] = {}
+        self.accepted: Counter[tuple[str | None, str | None, str | None]] = Counter()
+        self._request_ids = count(1)
+
+    can_crash = True
+    photos: SharedPhotos
 
     @initialize(first=memberships, second=memberships)
     def start(self, first: frozenset[str], second: frozenset[str]) -> None:
-        # One person for each batch, so that commands come in the middle of a change of memberships.
-        self.stack.enter_context(patch("bridge.persons.batches.MEMBERSHIP_ROWS", 1))
-        self.stack.enter_context(patch("bridge.persons.batches.BATCH_SECONDS", 0))
         (Path(self.folder.name) / "0").mkdir()
         self.runner.run(self.open({"T1": first, "T2": second}))
 
+    def place(self) -> Path | str:
+        """Return the place of the store."""
+        return Path(self.folder.name) / str(self.starts)
+
     async def open(self, groups: dict[str, frozenset[str]]) -> None:
-        place = Path(self.folder.name) / str(self.starts)
+        # One person for each batch, so that commands come in the middle of a change of memberships.
+        self.stack.enter_context(patch("bridge.persons.batches.MEMBERSHIP_ROWS", 1))
+        self.stack.enter_context(patch("bridge.persons.batches.BATCH_SECONDS", 0))
         for sn in SNS:
             self.model.follow(sn, groups.get(sn))
+        terminals = [known_terminal(sn, groups=tuple(sorted(groups[sn]))) for sn in groups]
         self.system = await self.stack.enter_async_context(
-            person_system(place, terminals=[known_terminal(sn, groups=tuple(sorted(groups[sn]))) for sn in groups])
+            person_system(self.place(), terminals=terminals, photos=self.photos)
         )
 
     def change(self, change: PersonChange, *, sn: str | None = None, group: str | None = None) -> list[str]:
         addressed = (sn,) if sn is not None else tuple(self.model.members_of(group or ""))
+        change = replace(change, request_id=str(next(self._request_ids)))
         command = PersonCommand(sn=sn, group=group, sns=tuple(addressed), change=change, origin=ORIGIN)
         (replies,) = self.runner.run(self.system.person_service.change([command]))
+        self.accepted.update(
+            (reply.request_id, reply.sn, reply.person_id) for reply in replies if reply.outcome is Outcome.ACCEPTED
+        )
         return [reply.outcome.value for reply in replies]
 
-    @rule(sn=sns, person_id=person_ids, name=names)
-    def set_on_terminal(self, sn: str, person_id: str, name: str) -> None:
-        if sn not in self.model.members:
-            return
-        assert self.change(SetPersons(persons=[person(person_id, name=name)]), sn=sn) == ["accepted"]
-        self.model.set(self.model.terminals[sn], person_id, name, "terminal")
+    @rule(sn=sns)
+    def connect(self, sn: str) -> None:
+        if sn in self.model.members:
+            self.runner.run(self.connect_device(sn))
 
-    @rule(sn=sns, person_id=person_ids, enabled=st.booleans())
-    def enable_on_terminal(self, sn: str, person_id: str, *, enabled: bool) -> None:
-        if sn not in self.model.members:
-            return
-        is_held = person_id in self.model.terminals[sn]
-        outcome = self.change(SetPersons(persons=[{"id": person_id, "enabled": enabled}]), sn=sn)
-        assert outcome == ["accepted" if is_held else "invalid"]
-        self.model.enable(self.model.terminals[sn], person_id, enabled=enabled)
+    @rule(sn=sns)
+    def connect_and_answer_nothing(self, sn: str) -> None:
+        if sn in self.model.members:
+            self.runner.run(self.connect_device(sn, answers=False))
 
-    @rule(group=scopes, person_id=person_ids, name=names)
-    def set_on_group(self, group: str, person_id: str, name: str) -> None:
+    @rule(sn=sns)
+    def disconnect(self, sn: str) -> None:
+        self.runner.run(self.reset_connection(sn))
+
+    @rule()
+    def wait(self) -> None:
+        """Let jobs and deliveries go on."""
+        self.runner.run(asyncio.sleep(0.01))
+
+    @rule(sn=sns)
+    def reset_device(self, sn: str) -> None:
+        if sn in self.model.members:
+            self.devices[sn].clear()
+            self.change(SyncPersons(), sn=sn)
+
+    async def connect_device(self, sn: str, *, answers: bool = True) -> None:
+        def obey(msgid: str) -> TerminalReply | None:
+            request = decode_request(connection.frames[-1])
+            device = self.devices[sn]
+            if isinstance(request, SetPersonRequest):
+                person = request.person
+                before = device.get(person.id)
+                weekly = person.weekly if person.weekly is not None or before is None else before.weekly
+                device[person.id] = OnDevice(
+                    person.name, float(person.end_ts), None if weekly is None else dict(weekly)
+                )
+            elif isinstance(request, RemovePersonRequest):
+                for person_id in request.ids or tuple(device):
+                    device.pop(person_id, None)
+            return TerminalReply(msgid, None, 0, "ok") if answers else None
+
+        await self.reset_connection(sn)
+        connection = self.connections[sn] = RecordingConnection(self.system.registry, sn, obey)
+        self.system.registry.connected(connection)
+
+    async def reset_connection(self, sn: str) -> None:
+        connection = self.connections.pop(sn, None)
+        if connection is not None:
+            connection.reset("gone")
+
+    @rule(sn=sns, given=given_persons)
+    def set_on_terminal(self, sn: str, given: list[dict[str, Any]]) -> None:
+        if sn in self.model.members:
+            outcomes = self.change(SetPersons(persons=given), sn=sn)
+            assert outcomes == [self.model.set(self.model.terminals[sn], one, "terminal") for one in given]
+
+    @rule(group=scopes, given=given_persons)
+    def set_on_group(self, group: str, given: list[dict[str, Any]]) -> None:
         members = self.model.members_of(group)
-        if not members:
-            return
-        self.change(SetPersons(persons=[person(person_id, name=name)]), group=group)
-        for sn in members:
-            self.model.set(self.model.terminals[sn], person_id, name, group)
-        self.model.set(self.model.groups[group], person_id, name, group)
+        if members:
+            outcomes = self.change(SetPersons(persons=given), group=group)
+            assert outcomes == [self.model.set(self.model.terminals[sn], one, group) for sn in members for one in given]
+            for one in given:
+                self.model.set(self.model.groups[group], one, group)
 
-    @rule(group=scopes, person_id=person_ids, enabled=st.booleans())
-    def enable_on_group(self, group: str, person_id: str, *, enabled: bool) -> None:
-        members = self.model.members_of(group)
-        if not members:
-            return
-        self.change(SetPersons(persons=[{"id": person_id, "enabled": enabled}]), group=group)
-        for sn in members:
-            self.model.enable(self.model.terminals[sn], person_id, enabled=enabled)
-        self.model.enable(self.model.groups[group], person_id, enabled=enabled)
+    @rule(sn=sns, clear=st.booleans())
+    def sync_terminal(self, sn: str, *, clear: bool) -> None:
+        if sn in self.model.members:
+            self.change(SyncPersons(clear=clear), sn=sn)
+
+    @rule(group=scopes)
+    def sync_group(self, group: str) -> None:
+        self.change(SyncPersons(clear=False), group=group)
 
     @rule(sn=sns, person_id=st.none() | person_ids)
     def remove_from_terminal(self, sn: str, person_id: str | None) -> None:
@@ -196,15 +308,19 @@ class GroupModel(RuleBasedStateMachine):
     def forget(self, sn: str) -> None:
         if sn not in self.model.members:
             return
+        self.runner.run(self.reset_connection(sn))
         self.system.registry.remove(sn)
         self.runner.run(self.system.person_service.forget(sn))
         self.model.follow(sn, None)
         self.model.terminals[sn].clear()
+        # Whatever takes its place later is another device.
+        self.devices[sn].clear()
 
     @rule(groups=st.dictionaries(sns, memberships, min_size=1))
     def restart_with_other_groups(self, groups: dict[str, frozenset[str]]) -> None:
         self.runner.run(self.restart(groups))
 
+    @precondition(lambda self: self.can_crash)
     @rule(groups=st.dictionaries(sns, memberships, min_size=1))
     def crash(self, groups: dict[str, frozenset[str]]) -> None:
         """Go on with the store as a `kill -9` leaves it: without what a clean stop does."""
@@ -216,10 +332,10 @@ class GroupModel(RuleBasedStateMachine):
         self.runner.run(self.restart(groups))
 
     async def restart(self, groups: dict[str, frozenset[str]]) -> None:
-        patches, self.stack = self.stack, AsyncExitStack()
-        await patches.aclose()
-        self.stack.enter_context(patch("bridge.persons.batches.MEMBERSHIP_ROWS", 1))
-        self.stack.enter_context(patch("bridge.persons.batches.BATCH_SECONDS", 0))
+        for sn in tuple(self.connections):
+            await self.reset_connection(sn)
+        before, self.stack = self.stack, AsyncExitStack()
+        await before.aclose()
         await self.open(groups)
 
     @rule()
@@ -227,65 +343,117 @@ class GroupModel(RuleBasedStateMachine):
         self.runner.run(self.compare_with_the_model())
 
     async def compare_with_the_model(self) -> None:
-        def unfinished(connection: Connection) -> bool:
-            return bool(group_queries.membership_jobs(connection) or group_queries.group_removals(connection))
-
-        async with asyncio.timeout(30):
-            while await self.system.read(unfinished):
-                await asyncio.sleep(0.001)
+        await self.jobs_done()
         for sn in SNS:
+            entries = await self.system.read(queries.page, sn, "", 100)
             stored = {
-                one["id"]: (one["name"], one["enabled"], set(one["access"]))
-                for one in await self.system.persons(sn)
-                if one["wanted"] != "removed"
+                one.person.id: (self.stored(one.person), {scope or "terminal" for scope in one.access})
+                for one in entries
+                if one.person is not None
             }
-            modelled = {
-                person_id: (held.name, held.enabled, held.access)
+            assert stored == {
+                person_id: (comparable(held.fields), held.access)
                 for person_id, held in self.model.terminals[sn].items()
-            }
-            assert stored == modelled, sn
+            }, sn
         for group in SCOPES:
             page = await self.system.read(group_queries.kept_page, group, "", 100)
-            assert {one.person.id: (one.person.name, one.person.enabled) for one in page} == {
-                person_id: (held.name, held.enabled) for person_id, held in self.model.groups[group].items()
+            assert {one.person.id: self.stored(one.person) for one in page} == {
+                person_id: comparable(held.fields) for person_id, held in self.model.groups[group].items()
             }, group
             assert self.system.person_service.group_size(group) == len(page)
 
+    async def jobs_done(self) -> None:
+        """Wait until no sync, removal of everyone or change of memberships is running."""
+
+        def is_unfinished(connection: Connection) -> bool:
+            return bool(
+                group_queries.has_membership_jobs(connection)
+                or group_queries.group_removals(connection)
+                or queries.jobs(connection)
+            )
+
+        async with asyncio.timeout(30):
+            while await self.system.read(is_unfinished):
+                await asyncio.sleep(0.001)
+
+    def stored(self, person: Person) -> tuple[Any, ...]:
+        """Return the fields of a stored person, to compare them with those of the model."""
+        assert person.weekly in (None, parse_weekly(HOURS))
+        return person.name, person.photo, person.enabled, person.weekly is not None, person.valid_until is not None
+
     async def compare_with_the_devices(self) -> None:
-        """Connect every known terminal, empty as after a reset of the device, and let it confirm everything."""
-        for sn in self.model.members:
-            await self.system.sync(sn=sn)
-            connection = self.system.connect(sn)
-            await self.system.settled(sn)
-            held: dict[str, str] = {}
-            for request in requests(connection):
-                if isinstance(request, SetPersonRequest):
-                    held[request.person.id] = request.person.name
-                elif isinstance(request, RemovePersonRequest):
-                    for person_id in request.ids or tuple(held):
-                        held.pop(person_id, None)
-            wanted = {one: each.name for one, each in self.model.terminals[sn].items() if each.enabled}
-            assert held == wanted, sn
+        """Let every known terminal confirm everything, and compare what it holds; then once more after a reset."""
+        for is_reset in (False, True):
+            for sn in self.model.members:
+                if is_reset:
+                    self.devices[sn].clear()
+                    await self.system.sync(sn=sn)
+                await self.jobs_done()
+                await self.connect_device(sn)
+                await self.system.settled(sn)
+                wanted = {one: each.fields for one, each in self.model.terminals[sn].items()}
+                wanted = {one: fields for one, fields in wanted.items() if fields.get("enabled", True)}
+                assert {one: (each.name, each.end > 0) for one, each in self.devices[sn].items()} == {
+                    one: (fields["name"], fields.get("valid_until") is not None) for one, fields in wanted.items()
+                }, sn
+                for one, fields in wanted.items():
+                    rule_on_device = self.devices[sn][one].weekly
+                    rule = parse_weekly(fields.get("weekly"))
+                    allowed = [None, ALWAYS.by_day()] if rule is None else [rule.by_day()]
+                    assert rule_on_device in allowed, (sn, one)
+                counts = await self.system.read(queries.counts, [sn])
+                assert counts.get(sn, PersonCounts()) == self.system.person_service.counts(sn)
+
+    async def check_final_replies(self) -> None:
+        """Each accepted change of a terminal that is known at the end has got its final reply, and only one."""
+        replies = [one.reply for one in await self.system.read(queries.final_replies, 0, 2**40, 100_000)]
+        own = Counter((one.request_id, one.sn, one.person_id) for one in replies if one.request_id is not None)
+        assert own <= self.accepted
+        assert {key: number for key, number in self.accepted.items() if key[1] in self.model.members} == {
+            key: number for key, number in own.items() if key[1] in self.model.members
+        }
+        for reply in replies:
+            # The last syncs have no request id either.
+            if reply.request_id is None and reply.command != "syncPersons":
+                assert reply.message is not None
+                assert reply.message.startswith(("joined group", "left group"))
+
+    async def check_photos(self) -> None:
+        """No photo is left that nothing refers to."""
+
+        def unused(connection: Connection) -> set[str]:
+            stored = set(connection.execute(select(PHOTOS.c.sha256)).scalars())
+            for table in (PERSON_ENTRY, GROUP_PERSON):
+                stored -= set(connection.execute(select(table.c.photo_sha256)).scalars())
+            return stored
+
+        assert await self.system.read(unused) == set()
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "system"):
                 self.runner.run(self.compare_with_the_model())
                 self.runner.run(self.compare_with_the_devices())
+                self.runner.run(self.check_final_replies())
+                self.runner.run(self.check_photos())
                 self.runner.run(self.stack.aclose())
         finally:
             self.runner.close()
             self.folder.cleanup()
 
 
-def run_histories(number: int) -> None:
-    # Every step waits for the disk, which Hypothesis would take for slow data.
-    run_state_machine_as_test(
-        GroupModel,
-        settings=settings(
-            max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+def run_histories(number: int, machine: type[GroupModel] = GroupModel) -> None:
+    machine.photos = SharedPhotos(folders=(), max_bytes=1_000_000, size=None)
+    try:
+        # Every step waits for the disk, which Hypothesis would take for slow data.
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            ),
+        )
+    finally:
+        machine.photos.end()
 
 
 def test_a_few_histories() -> None:
@@ -293,6 +461,22 @@ def test_a_few_histories() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_many_histories() -> None:
     run_histories(300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_histories_on_postgresql(postgresql: PostgreSQL) -> None:
+    class OnPostgreSQL(GroupModel):
+        can_crash = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.url = self.runner.run(postgresql.new_url())
+
+        def place(self) -> Path | str:
+            return self.url
+
+    run_histories(20, OnPostgreSQL)

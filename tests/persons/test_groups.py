@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from threading import current_thread
 
 import pytest
 from sqlalchemy import Connection, event
@@ -242,11 +243,12 @@ async def test_fields_that_contradict_what_the_group_keeps_change_nothing(groups
 
 
 async def statements(groups: GroupSystem, change: PersonChange) -> int:
-    """Return the number of statements that a change of the group `staff` runs."""
+    """Return the number of statements that a change of the group `staff` runs; background jobs read meanwhile."""
     executed: list[str] = []
 
     def note(*arguments: object) -> None:
-        executed.append(str(arguments[2]))
+        if current_thread().name == "store writer":
+            executed.append(str(arguments[2]))
 
     event.listen(groups.system.database.engine, "before_cursor_execute", note)
     await groups.change("staff", change)
@@ -260,9 +262,11 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_members
         SetPersons(persons=[{"id": "p1", "name": "Bo"}]),
         RemovePersons(ids=("p1", "p2")),
     ]
+    first: list[int] = []
     few: list[int] = []
     many: list[int] = []
-    for members, counted in ((2, few), (20, many)):
+    # From the second time on, each change supersedes an earlier one.
+    for members, counted in ((2, first), (2, few), (20, many)):
         for number in range(members):
             await groups.put(f"T{number}", "staff")
         for change in changes:
