@@ -8,7 +8,7 @@ interrupted one continues after a restart.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import MembershipJob, PersonJob
 from bridge.persons.effects import Committed
+from bridge.persons.membership import describe_memberships
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import group_queries
@@ -41,6 +42,9 @@ BATCH_SECONDS = 0.03
 LEAST_PAUSE_SECONDS = 0.005
 """Pause between two batches, in which other programs get the writer's lock. It is at least as long as the batch took,
 so that a job takes at most half of the writer's time."""
+
+PROGRESS_SECONDS = 30.0
+"""Interval of the log lines of changes of memberships that take long."""
 
 _DAY_SECONDS = 86400.0
 
@@ -95,8 +99,10 @@ def advance(transaction: PersonTransaction, sn: str) -> None:
             job = replace(job, drop_below=None, drop_message=None)
     else:
         until = perf_counter() + BATCH_SECONDS
-        while job.send_below is not None and perf_counter() < until:
+        while job.send_below is not None:
             job = _marked(transaction, job, BATCH)
+            if perf_counter() >= until:
+                break
     transaction.put_job(job)
 
 
@@ -149,6 +155,8 @@ class PersonJobs:
     def __init__(self, transactions: TransactionRunner) -> None:
         self._transactions = transactions
         self._added = asyncio.Event()
+        self._running: dict[int, MembershipJob] = {}
+        self._next_progress = 0.0
 
     def committed(self, committed: Committed) -> None:
         """Note whether a transaction left something to do."""
@@ -168,7 +176,8 @@ class PersonJobs:
 
     async def _run_batches(self) -> bool:
         """Run one batch for each terminal; return whether there was any."""
-        batches = await self._transactions.context.database.read(_next_batches)
+        batches, jobs = await self._transactions.context.database.read(_next_batches)
+        self._log_memberships(jobs)
         time = asyncio.get_running_loop().time
         failure: DamagedPartError | None = None
         for batch in batches:
@@ -183,20 +192,36 @@ class PersonJobs:
             raise failure
         return bool(batches)
 
+    def _log_memberships(self, jobs: Sequence[MembershipJob]) -> None:
+        """Log which changes of memberships have ended, and from time to time which are still running."""
+        running = {job.id: job for job in jobs}
+        ended = [job for job_id, job in self._running.items() if job_id not in running]
+        if ended:
+            _LOGGER.info("all persons have followed changes of groups: %s", describe_memberships(ended))
+        now = asyncio.get_running_loop().time()
+        if not self._running or now >= self._next_progress:
+            if self._running and running:
+                _LOGGER.info("persons still follow changes of groups: %s", describe_memberships(jobs))
+            self._next_progress = now + PROGRESS_SECONDS
+        self._running = running
 
-def _next_batches(connection: Connection) -> list[Callable[[PersonTransaction], None]]:
-    """Return the next batch of each terminal and of each kind of job."""
+
+def _next_batches(
+    connection: Connection,
+) -> tuple[list[Callable[[PersonTransaction], None]], Sequence[MembershipJob]]:
+    """Return the next batch of each terminal and of each kind of job, and all changes of memberships."""
     batches: list[Callable[[PersonTransaction], None]] = [
         partial(advance, sn=job.sn) for job in queries.jobs(connection)
     ]
     # A terminal's changes of memberships follow one another.
     oldest: dict[str, int] = {}
-    for job in group_queries.membership_jobs(connection):
+    memberships = group_queries.membership_jobs(connection)
+    for job in memberships:
         oldest.setdefault(job.sn, job.id)
     batches += [partial(advance_membership, sn=sn, job_id=job_id) for sn, job_id in oldest.items()]
     if group_queries.group_removals(connection):
         batches.append(advance_group_removal)
-    return batches
+    return batches, memberships
 
 
 class RefusedRemovals:

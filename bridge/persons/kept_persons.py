@@ -23,6 +23,8 @@ class KeptPersons:
         # By terminal, oldest first: those that were read, or all of them.
         self._jobs: dict[str, list[MembershipJob]] = {}
         self._has_all_jobs: bool | None = None
+        # Whether groups keep persons; only for transactions that do not change these persons.
+        self._keeping: dict[str, bool] = {}
         self.sizes: defaultdict[str, int] = defaultdict(int)
         self.released_photos: set[str] = set()
 
@@ -87,12 +89,18 @@ class KeptPersons:
     def change_memberships(self, job: MembershipJob) -> bool:
         """Store that a terminal left and joined groups; return whether that can change its persons."""
         queries.change_memberships(self._connection, job.sn, job.left, job.joined)
-        gains = bool(job.joined) and bool(queries.group_sizes(self._connection, job.joined))
+        gains = any(self._keeps_persons(group) for group in job.joined)
         if gains or self.jobs(job.sn) or (job.left and queries.has_group_access(self._connection, job.sn)):
             self._jobs[job.sn] = [*self.jobs(job.sn), job]
             queries.add_membership_job(self._connection, job)
             return True
         return False
+
+    def _keeps_persons(self, group: str) -> bool:
+        # At a start, many terminals may have joined the same groups.
+        if group not in self._keeping:
+            self._keeping[group] = queries.keeps_persons(self._connection, group)
+        return self._keeping[group]
 
     def forget_memberships(self, sn: str) -> None:
         """Delete the groups of a terminal."""

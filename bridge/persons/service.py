@@ -37,7 +37,6 @@ from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.errors import CommitUnknownError, DamagedPartError
-from bridge.store.person_queries import batches as store_batches
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -276,8 +275,9 @@ class PersonService:
         current |= {known.terminal.sn: known.terminal.memberships for known in self._registry}
         changed = {sn: groups for sn, groups in current.items() if stored.get(sn, set()) != set(groups)}
         jobs: list[MembershipJob] = []
-        for sns in store_batches(list(changed)):
-            memberships = {sn: changed[sn] for sn in sns}
+        order = list(changed)
+        for start in range(0, len(order), BATCH):
+            memberships = {sn: changed[sn] for sn in order[start : start + BATCH]}
             jobs += await self._transactions.run(partial(batches.follow_groups, memberships=memberships))
         if jobs:
             _LOGGER.info("persons follow changes of groups since the last start: %s", describe_memberships(jobs))

@@ -83,6 +83,8 @@ class PersonTransaction:
         self.kept = KeptPersons(connection)
         # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
         self._running_job: tuple[int, int] | None = None
+        # Jobs and persons to which this transaction has applied them before their turn.
+        self._applied_early: set[tuple[int, str]] = set()
 
     def now(self) -> datetime:
         """Return the time for what is recorded."""
@@ -356,6 +358,10 @@ class PersonTransaction:
         self, job: MembershipJob, person_ids: Sequence[str], found: dict[str | None, PersonEntry]
     ) -> None:
         """Apply a change of memberships to persons; `found` has their entries before and after."""
+        is_running = self._running_job is not None and self._running_job[0] == job.id
+        person_ids = [one for one in person_ids if is_running or (job.id, one) not in self._applied_early]
+        if not person_ids:
+            return
         done = self.kept.done(job, person_ids)
         joining = self.kept.to_join(job, person_ids)
         for person_id in person_ids:
@@ -390,9 +396,7 @@ class PersonTransaction:
             )
             self.replace(entry, changed)
             found[person_id] = changed
-        is_running, covered = False, job.joined_after
-        if self._running_job is not None and self._running_job[0] == job.id:
-            is_running, covered = True, self._running_job[1]
+        covered = job.joined_after if self._running_job is None or not is_running else self._running_job[1]
         early = [
             person_id
             for person_id in person_ids
@@ -400,6 +404,8 @@ class PersonTransaction:
             or any(one.revision > covered for one in joining.get(person_id, ()))
         ]
         self.kept.note_done(job, early)
+        if not is_running:
+            self._applied_early.update((job.id, person_id) for person_id in person_ids)
 
     def _membership_request(self, job: MembershipJob, joined: Sequence[GroupPerson]) -> RequestContext:
         groups = sorted({kept.group for kept in joined} or job.left)

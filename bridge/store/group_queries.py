@@ -67,6 +67,12 @@ def group_sizes(connection: Connection, groups: Collection[str] | None = None) -
     return {row.group_name: row.number for row in connection.execute(query)}
 
 
+def keeps_persons(connection: Connection, group: str) -> bool:
+    """Return whether a group keeps any person."""
+    query = select(GROUP_PERSON.c.person_id).where(GROUP_PERSON.c.group_name == group, _is_kept())
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def kept_expired(connection: Connection, before: datetime, limit: int) -> list[tuple[str, str]]:
     """Return group and id of the kept persons whose `valid_until` is before that time."""
     query = select(GROUP_PERSON.c.group_name, GROUP_PERSON.c.person_id).where(
@@ -160,9 +166,11 @@ def memberships(connection: Connection, sns: Collection[str] | None = None) -> d
     return dict(found)
 
 
-def change_memberships(connection: Connection, sn: str, left: Iterable[str], joined: Iterable[str]) -> None:
+def change_memberships(connection: Connection, sn: str, left: Collection[str], joined: Iterable[str]) -> None:
     """Store that a terminal left and joined groups."""
-    connection.execute(delete(GROUP_MEMBER).where(GROUP_MEMBER.c.sn == sn, GROUP_MEMBER.c.group_name.in_(list(left))))
+    if left:
+        is_left = GROUP_MEMBER.c.group_name.in_(sorted(left))
+        connection.execute(delete(GROUP_MEMBER).where(GROUP_MEMBER.c.sn == sn, is_left))
     if rows := [{"sn": sn, "group_name": group} for group in joined]:
         connection.execute(insert(GROUP_MEMBER), rows)
 
@@ -256,13 +264,18 @@ def to_leave(connection: Connection, job: MembershipJob, limit: int) -> list[str
 def to_join(connection: Connection, job: MembershipJob, limit: int) -> list[tuple[str, int]]:
     """Return id and revision of the next persons that the joined groups keep, in the order of their last change."""
     column = GROUP_PERSON.c
-    query = select(column.person_id, column.revision).where(
-        column.group_name.in_(sorted(job.joined)),
-        column.revision > job.joined_after,
-        column.revision < job.id,
-        _is_kept(job.id),
-    )
-    return [(row.person_id, row.revision) for row in connection.execute(query.order_by(column.revision).limit(limit))]
+    found: list[tuple[str, int]] = []
+    # One query for each group: a single one would sort all that is left of the groups for each batch.
+    for group in sorted(job.joined):
+        query = select(column.person_id, column.revision).where(
+            column.group_name == group,
+            column.revision > job.joined_after,
+            column.revision < job.id,
+            _is_kept(job.id),
+        )
+        rows = connection.execute(query.order_by(column.revision).limit(limit))
+        found += [(row.person_id, row.revision) for row in rows]
+    return sorted(found, key=lambda one: one[1])[:limit]
 
 
 def joining(

@@ -3,12 +3,20 @@
 Only a migration imports Alembic. Each start compares versions, and the import would take a tenth of it.
 """
 
+import logging
 from enum import Enum, auto
 from pathlib import Path
+from threading import Event, Thread
+from time import perf_counter
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, func, inspect, select, table
 
 from bridge.store.errors import StoreTooNewError
+
+_LOGGER = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10.0
+"""Interval of the log lines of an upgrade that takes long."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _VERSION_TABLE = table("alembic_version", column("version_num"))
@@ -48,14 +56,44 @@ def schema_state(connection: Connection) -> SchemaState:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the missing migrations within the connection's transaction.
+    """Run the missing migrations within the connection's transaction, and log the progress.
 
     Raises:
         StoreTooNewError: the database has a migration that this version does not know.
     """
     # Another program may have upgraded the database since the last look at it.
-    if schema_state(connection) is SchemaState.CURRENT:
+    state = schema_state(connection)
+    if state is SchemaState.CURRENT:
         return
+    if state is SchemaState.MISSING:
+        _run_migrations(connection)
+        return
+    since = perf_counter()
+    _LOGGER.info(
+        "upgrading the store from schema %s to %s: %s persons of terminals; an interrupted upgrade begins again",
+        *(max(_applied_versions(connection)), known_versions()[-1]),
+        f"{connection.execute(select(func.count()).select_from(table('person_entry'))).scalar_one():,}",
+    )
+    ended = Event()
+    # An index of two million rows is one statement of half a minute, so a thread watches it.
+    watching = Thread(target=_log_progress, args=(ended,), name="progress of the upgrade", daemon=True)
+    watching.start()
+    try:
+        _run_migrations(connection)
+    finally:
+        ended.set()
+        watching.join()
+    _LOGGER.info("the store is upgraded; it took %.1f s", perf_counter() - since)
+
+
+def _log_progress(ended: Event) -> None:
+    seconds = 0.0
+    while not ended.wait(PROGRESS_SECONDS):
+        seconds += PROGRESS_SECONDS
+        _LOGGER.info("the store is still being upgraded, %.0f s so far; the bridge starts afterwards", seconds)
+
+
+def _run_migrations(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 

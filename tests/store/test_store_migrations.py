@@ -181,3 +181,23 @@ async def test_only_a_migration_imports_alembic(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     assert "alembic" in (await imported_modules(tmp_path, url)).split()
     assert "alembic" not in (await imported_modules(tmp_path, url)).split()
+
+
+async def test_an_upgrade_logs_what_it_does(
+    store_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", logger="bridge")
+    monkeypatch.setattr("bridge.store.schema.PROGRESS_SECONDS", 0.001)
+    await put_back(store_url, KEPT[0])
+    await (await Database.open(store_url)).close()
+    lines = [record.getMessage() for record in caplog.records if record.name == "bridge.store.schema"]
+    rows = len(kept_rows(KEPT[0])["person_entry"])
+    assert lines[0] == (
+        f"upgrading the store from schema {KEPT[0].stem} to {known_versions()[-1]}: {rows} persons of terminals;"
+        " an interrupted upgrade begins again"
+    )
+    assert lines[1].startswith("the store is still being upgraded, ")
+    assert lines[-1].startswith("the store is upgraded; it took ")
+    caplog.clear()
+    await (await Database.open(store_url)).close()
+    assert "upgrad" not in caplog.text
