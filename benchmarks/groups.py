@@ -16,10 +16,11 @@ import asyncio
 import json
 import os
 import resource
+import sqlite3
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -269,7 +270,10 @@ async def _join_and_leave(running: System, sn: str, persons: int, *, leave: bool
 
 
 def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.iterdir()) / 2**20
+    with closing(sqlite3.connect(folder / "store.db")) as connection:
+        # The file alone does not have what is still in the write-ahead log.
+        pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return float(pages * page_bytes / 2**20)
 
 
 def _memory_mb() -> float:

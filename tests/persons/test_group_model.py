@@ -313,7 +313,7 @@ class GroupModel(RuleBasedStateMachine):
         self.runner.run(self.system.person_service.forget(sn))
         self.model.follow(sn, None)
         self.model.terminals[sn].clear()
-        # Whatever takes its place later is another device.
+        # Another device takes its place.
         self.devices[sn].clear()
 
     @rule(groups=st.dictionaries(sns, memberships, min_size=1))

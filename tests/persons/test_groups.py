@@ -10,6 +10,7 @@ from sqlalchemy import Connection, event
 
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons
+from bridge.model.person import ALWAYS
 from bridge.model.reply import Outcome, Reply
 from bridge.protocol.requests import SetPersonRequest
 from bridge.store import group_queries
@@ -191,6 +192,83 @@ async def test_a_change_during_a_job_counts_after_it(groups: GroupSystem, tmp_pa
     assert held[other] == ("in the group", ["staff"])
 
 
+async def test_two_changes_of_memberships_count_before_a_command(groups: GroupSystem) -> None:
+    await groups.put("T1", "staff")
+    await groups.set("staff", *(person(f"p{number:03}") for number in range(400)))
+    await groups.put("T2", "staff")
+    await groups.put("T2")
+    assert len(await groups.system.read(group_queries.membership_jobs)) == 2
+    # T2 has received and lost the last person.
+    assert await groups.system.set({"id": "p399", "name": "Bo"}, sn="T2") == [Outcome.INVALID]
+    assert await groups.access("T2") == {}
+
+
+async def test_the_persons_of_several_joined_groups_come_in_the_order_of_their_changes(groups: GroupSystem) -> None:
+    await groups.put("T1", "staff")
+    ids = [f"p{number:02}" for number in range(60)]
+    for number, person_id in enumerate(ids):
+        await groups.set("staff" if number % 3 else "all", person(person_id))
+    await groups.put("T2", "staff")
+    assert list(await groups.access("T2")) == ids
+    connection = groups.system.connect("T2")
+    await groups.system.settled("T2")
+    assert sent(connection) == [f"set {person_id}" for person_id in ids]
+
+
+async def test_leaving_is_not_repeated_after_a_later_change_has_joined_again(
+    groups: GroupSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await groups.put("T1", "staff", "many")
+    await groups.put("T2", "staff")
+    await groups.set("many", *(person(f"p{number:03}") for number in range(400)))
+    await groups.set("staff", person("ada"))
+    monkeypatch.setattr("bridge.persons.batches.MEMBERSHIP_ROWS", 1)
+    monkeypatch.setattr("bridge.persons.batches.BATCH_SECONDS", 0)
+    await groups.put("T2", "many")
+    while (await groups.system.read(group_queries.membership_jobs))[0].left_after is not None:
+        await asyncio.sleep(0)
+    await groups.put("T2", "many", "staff")
+    # Each change applies both unfinished jobs to the person.
+    for name in ("Bo", "Cy"):
+        assert await groups.system.set({"id": "ada", "name": name}, sn="T2") == [Outcome.ACCEPTED]
+    assert len(await groups.system.read(group_queries.membership_jobs)) == 2
+    (shown,) = await groups.system.persons("T2", "ada")
+    assert (shown["name"], shown["access"]) == ("Cy", ["staff"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        RemovePersons(ids=None),
+        RemovePersons(ids=("p399",)),
+        SetPersons(persons=[person("p399", name="New")]),
+        SetPersons(persons=[{"id": "p399", "name": "New"}]),
+    ],
+    ids=["everyone removed", "removed", "set", "changed"],
+)
+async def test_a_terminal_that_has_left_keeps_the_values_from_before_a_later_change_of_the_group(
+    groups: GroupSystem, change: PersonChange
+) -> None:
+    await groups.put("T1", "staff")
+    await groups.put("T2")
+    await groups.set("staff", *(person(f"p{number:03}") for number in range(400)))
+    await groups.system.set(person("p399", name="Own"), sn="T2")
+    await groups.put("T2", "staff")
+    await groups.put("T2")
+    assert len(await groups.system.read(group_queries.membership_jobs)) == 2
+    await groups.change("staff", change)
+    assert await groups.access("T2") == {"p399": ("Name of p399", ["terminal"])}
+
+
+async def test_the_removal_of_everyone_also_counts_for_persons_that_have_yet_to_come(groups: GroupSystem) -> None:
+    await groups.put("T1", "staff")
+    await groups.set("staff", *(person(f"p{number:03}") for number in range(400)))
+    await groups.put("T2", "staff")
+    assert await groups.system.read(group_queries.membership_jobs)
+    await groups.system.remove_everyone(sn="T2")
+    assert await groups.access("T2") == {}
+
+
 async def test_memberships_are_compared_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with person_system(tmp_path, sns=()) as system:
@@ -273,3 +351,42 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_members
             await groups.jobs_done()
             counted.append(await statements(groups, change))
     assert few == many
+
+
+async def test_commands_of_one_transaction_see_each_other(groups: GroupSystem) -> None:
+    # With this many members, the first change is written before the second reads.
+    for number in range(120):
+        groups.system.registry.put(known_terminal(f"T{number}", groups=("staff",)))
+    await groups.set("staff", person("p1"))
+    sns = tuple(known.terminal.sn for known in groups.system.registry.members("staff"))
+    changes = [
+        PersonCommand(group="staff", sns=sns, change=SetPersons(persons=[{"id": "p1", "card": "77"}]), origin=ORIGIN),
+        PersonCommand(sn="T0", sns=("T0",), change=SetPersons(persons=[{"id": "p1", "name": "Bo"}]), origin=ORIGIN),
+    ]
+    await groups.system.person_service.change(changes)
+    (shown,) = await groups.system.persons("T0")
+    assert (shown["name"], shown["card"]) == ("Bo", "77")
+
+
+@pytest.mark.parametrize("way", ["set", "join"])
+async def test_a_person_who_is_added_again_before_the_removal_is_confirmed_loses_the_weekly_rule(
+    groups: GroupSystem, way: str
+) -> None:
+    await groups.put("T2", "staff")
+    await groups.set("staff", person("p1"))
+    await groups.put("T1")
+    await groups.system.set(person("p1", weekly={"default": "08:00-17:00"}))
+    connection = groups.system.connect("T1")
+    await groups.system.settled("T1")
+    connection.reset("gone")
+    await groups.system.remove("p1")
+    if way == "set":
+        await groups.system.set(person("p1"))
+    else:
+        await groups.put("T1", "staff")
+        await groups.jobs_done()
+    connection = groups.system.connect("T1")
+    await groups.system.settled("T1")
+    (request,) = requests(connection)
+    assert isinstance(request, SetPersonRequest)
+    assert request.person.weekly == ALWAYS.by_day()
