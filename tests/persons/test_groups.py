@@ -269,6 +269,20 @@ async def test_the_removal_of_everyone_also_counts_for_persons_that_have_yet_to_
     assert await groups.access("T2") == {}
 
 
+async def test_what_a_group_keeps_later_than_the_join_comes_only_as_a_change(groups: GroupSystem) -> None:
+    await groups.put("T1", "staff")
+    await groups.put("T2")
+    await groups.set("staff", *(person(f"p{number:03}") for number in range(400)))
+    await groups.system.set(person("own", card="77"), sn="T2")
+    await groups.put("T2", "staff")
+    await groups.set("staff", person("own", name="New"))
+    assert await groups.system.read(group_queries.membership_jobs)
+    await groups.system.set({"id": "own", "visitor": True}, sn="T2")
+    (shown,) = await groups.system.persons("T2", "own")
+    # A set leaves the fields that it does not name; joining would have replaced them.
+    assert (shown["name"], shown["card"], shown["access"]) == ("New", "77", ["terminal", "staff"])
+
+
 async def test_memberships_are_compared_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with person_system(tmp_path, sns=()) as system:
