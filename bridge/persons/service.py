@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import partial
@@ -207,9 +207,8 @@ class PersonService:
         fault = Fault("", f"{error}, then send this change again")
         return [
             [
-                _reply_builder(command, sn, context).invalid([fault], person_id=person_id)
-                for sn in command.sns
-                for person_id in _person_ids(command, persons)
+                builder.invalid([fault], person_id=person_id, group=group)
+                for builder, person_id, group in _addressees(context, command, persons)
             ]
         ]
 
@@ -380,10 +379,22 @@ def _unavailable(
     context: PersonContext, command: PersonCommand, persons: Sequence[PreparedPerson], message: str
 ) -> list[Reply]:
     return [
-        _reply_builder(command, sn, context).unavailable(message, person_id=person_id, delivered=False)
-        for sn in command.sns
-        for person_id in _person_ids(command, persons)
+        builder.unavailable(message, person_id=person_id, group=group, delivered=False)
+        for builder, person_id, group in _addressees(context, command, persons)
     ]
+
+
+def _addressees(
+    context: PersonContext, command: PersonCommand, persons: Sequence[PreparedPerson]
+) -> Iterator[tuple[ReplyBuilder, str | None, str | None]]:
+    """Yield builder, person and group of each reply to a command that failed.
+
+    A removal from a group without members fails too, and must not look as if it had been stored.
+    """
+    for sn in command.sns or (None,):
+        group = command.group if sn is None else None
+        for person_id in _person_ids(command, persons):
+            yield _reply_builder(command, sn, context), person_id, group
 
 
 def _places(command: PersonCommand) -> list[str]:
@@ -402,7 +413,7 @@ def _person_ids(command: PersonCommand, persons: Sequence[PreparedPerson]) -> Se
     return (None,)
 
 
-def _reply_builder(command: PersonCommand, sn: str, context: PersonContext) -> ReplyBuilder:
+def _reply_builder(command: PersonCommand, sn: str | None, context: PersonContext) -> ReplyBuilder:
     return ReplyBuilder(command.name, command.change.request_id, sn, command.received_at, context.clock)
 
 

@@ -1,7 +1,9 @@
 """Groups keep persons: setting, joining, leaving and removing (docs/persons.md)."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import current_thread
 
@@ -404,3 +406,12 @@ async def test_a_person_who_is_added_again_before_the_removal_is_confirmed_loses
     (request,) = requests(connection)
     assert isinstance(request, SetPersonRequest)
     assert request.person.weekly == ALWAYS.by_day()
+
+
+async def test_a_removal_from_a_group_without_members_fails_visibly(tmp_path: Path) -> None:
+    async with person_system(tmp_path) as system:
+        command = PersonCommand(group="lobby", change=RemovePersons(ids=("p1",)), origin=ORIGIN)
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            ((reply,),) = await system.person_service.change([command])
+        assert (reply.outcome, reply.sn, reply.group) == (Outcome.UNAVAILABLE, None, "lobby")
