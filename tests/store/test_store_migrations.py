@@ -76,9 +76,9 @@ async def put_back(url: str, kept: Path) -> None:
                 for row in rows[table.name]:
                     connection.execute(insert(table).values({name: adapt(table, name, row[name]) for name in row}))
                 if connection.dialect.name == "postgresql" and "id" in table.c:
-                    connection.execute(
-                        text(f"SELECT setval('{table.name}_id_seq', (SELECT max(id) FROM {table.name}))")
-                    )
+                    # NULL, and without effect, where the database does not count the ids.
+                    sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
+                    connection.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))"))
 
     engine = create_engine(parse_url(url))
     with engine.begin() as connection:
