@@ -11,6 +11,7 @@ from bridge.model.origin import Origin
 from bridge.model.person_entry import RequestContext
 from bridge.model.reply import Outcome
 from bridge.persons.transaction_runner import TransactionRunner
+from bridge.persons.transactions import PersonTransaction
 from bridge.store.database import Database
 
 _PAUSE_SECONDS = 0.15
@@ -78,10 +79,15 @@ class TransferContext:
         if self.bridge_running:
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    def reply_builder(self, command: str, sn: str) -> ReplyBuilder:
-        """Return the builder of the replies to a command for a terminal that is requested now."""
-        clock = self.transactions.context.clock
-        return ReplyBuilder(command, None, sn, clock.boottime(), clock)
+    def members(self, transaction: PersonTransaction, target: TransferTarget) -> Sequence[str]:
+        """Return the terminals of a target in a transaction.
+
+        A terminal may have joined or left the group since the command has begun. A bridge that runs has stored it.
+        Without a bridge, the groups of the configuration count: the next bridge compares them with the stored ones.
+        """
+        if target.group is None or not self.bridge_running:
+            return target.sns
+        return transaction.kept.members(target.group)
 
     def request(self, command: str) -> RequestContext:
         """Return what is stored of a command that is requested now, until its final reply."""
@@ -93,9 +99,10 @@ class TransferContext:
             boot_id=self.transactions.context.boot_id,
         )
 
-    def publish_accepted(self, replies: ReplyBuilder, person_ids: Sequence[str]) -> None:
-        """Publish, for the audit, that changes are stored."""
+    def publish_accepted(self, request: RequestContext, sn: str, person_ids: Sequence[str]) -> None:
+        """Publish, for the audit, that changes of a terminal's persons are stored."""
         context = self.transactions.context
         dispatcher = ReplyDispatcher(context.events, context.clock)
+        replies = ReplyBuilder(request.command, None, sn, request.received_at, context.clock)
         for person_id in person_ids:
             dispatcher.publish(replies.reply(Outcome.ACCEPTED, person_id=person_id, message="stored"), self.origin)

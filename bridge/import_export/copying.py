@@ -61,15 +61,15 @@ async def _copy(
     context: TransferContext, source: CopySource, person_ids: Sequence[str], target: TransferTarget
 ) -> set[str]:
     """Copy persons in one transaction; return those that made a difference."""
-    replies = {sn: context.reply_builder(SET_PERSONS.name, sn) for sn in target.sns}
     request = context.request(SET_PERSONS.name)
 
     def copy(transaction: PersonTransaction) -> tuple[Sequence[str], dict[str, list[str]]]:
+        sns = context.members(transaction, target)
         if target.group is not None:
-            return changes.copy_persons_to_group(transaction, source, target.group, target.sns, person_ids, request)
-        return (), {sn: changes.copy_persons(transaction, source, sn, person_ids, request) for sn in target.sns}
+            return changes.copy_persons_to_group(transaction, source, target.group, sns, person_ids, request)
+        return (), {sn: changes.copy_persons(transaction, source, sn, person_ids, request) for sn in sns}
 
     in_group, on_terminals = await context.transactions.run(copy)
     for sn, changed in on_terminals.items():
-        context.publish_accepted(replies[sn], changed)
+        context.publish_accepted(request, sn, changed)
     return {*in_group, *(person_id for changed in on_terminals.values() for person_id in changed)}

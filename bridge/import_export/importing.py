@@ -50,7 +50,7 @@ async def apply_import(
     done = 0
     for start in range(0, len(to_set), batch_size):
         batch = to_set[start : start + batch_size]
-        faults += await _set(context, batch, differences, spool)
+        faults += await _set(context, batch, target, differences, spool)
         done += len(batch)
         progress("importing", done, done / total)
         await context.let_bridge_write()
@@ -71,23 +71,27 @@ def _batch_size(target: TransferTarget, maximum: int) -> int:
 
 
 async def _remove(context: TransferContext, target: TransferTarget, person_ids: Sequence[str]) -> None:
-    replies = {sn: context.reply_builder(REMOVE_PERSONS.name, sn) for sn in target.sns}
     request = context.request(REMOVE_PERSONS.name)
 
-    def remove(transaction: PersonTransaction) -> None:
+    def remove(transaction: PersonTransaction) -> Sequence[str]:
+        sns = context.members(transaction, target)
         if target.group is not None:
-            changes.remove_group_persons(transaction, target.group, target.sns, person_ids, request)
-            return
-        for sn in target.sns:
-            changes.remove_persons(transaction, sn, person_ids, request)
+            changes.remove_group_persons(transaction, target.group, sns, person_ids, request)
+        else:
+            for sn in sns:
+                changes.remove_persons(transaction, sn, person_ids, request)
+        return sns
 
-    await context.transactions.run(remove)
-    for builder in replies.values():
-        context.publish_accepted(builder, person_ids)
+    for sn in await context.transactions.run(remove):
+        context.publish_accepted(request, sn, person_ids)
 
 
 async def _set(
-    context: TransferContext, batch: Sequence[CheckedPerson], differences: Differences, spool: PhotoSpool
+    context: TransferContext,
+    batch: Sequence[CheckedPerson],
+    target: TransferTarget,
+    differences: Differences,
+    spool: PhotoSpool,
 ) -> Sequence[RowFault]:
     prepared = [
         PreparedPerson(
@@ -98,11 +102,11 @@ async def _set(
         )
         for person in batch
     ]
-    group, sns = differences.group, differences.sns
-    replies = {sn: context.reply_builder(SET_PERSONS.name, sn) for sn in sns}
+    group = differences.group
     request = context.request(SET_PERSONS.name)
 
     def set_(transaction: PersonTransaction) -> dict[str, list[SetResult]]:
+        sns = context.members(transaction, target)
         if group is not None:
             return changes.set_group_persons(transaction, group.name, sns, prepared, request, differing_only=True)
         return {sn: changes.set_persons(transaction, sn, prepared, request, differing_only=True) for sn in sns}
@@ -113,5 +117,5 @@ async def _set(
             if group is None or sn not in group.absent.get(row.patch.id, ()):
                 faults += [RowFault(row=row.row, fault=fault, places=(sn,)) for fault in result.faults]
         changed = [result.person_id for result in results if result.changed and result.person_id is not None]
-        context.publish_accepted(replies[sn], changed)
+        context.publish_accepted(request, sn, changed)
     return faults

@@ -10,7 +10,7 @@ from bridge.model.person_entry import PersonEntry
 from bridge.persons import changes
 from bridge.persons.transactions import PersonTransaction
 from bridge.store.database import Database
-from bridge.store.group_queries import groups_of_person
+from bridge.store.group_queries import groups_of_person, memberships
 from bridge.store.person_queries import entries_everywhere
 
 
@@ -41,6 +41,9 @@ async def purge(context: TransferContext, person_id: str, known: Collection[str]
     """
     # The groups come first: a terminal that joins one during the removal must not get the person.
     groups = await _remove_from_groups(context, person_id)
+    if context.bridge_running:
+        # A terminal may have joined since the command began.
+        known = {*known, *await context.database.read(memberships)}
     entries = await context.database.read(entries_everywhere, person_id)
     unknown = [entry.sn for entry in entries if entry.sn not in known]
     sns = sorted(known)
@@ -75,7 +78,6 @@ async def _remove_from_groups(context: TransferContext, person_id: str) -> list[
 
 
 async def _remove(context: TransferContext, person_id: str, sns: Sequence[str]) -> None:
-    replies = [context.reply_builder(REMOVE_PERSONS.name, sn) for sn in sns]
     request = context.request(REMOVE_PERSONS.name)
 
     def remove(transaction: PersonTransaction) -> None:
@@ -83,8 +85,8 @@ async def _remove(context: TransferContext, person_id: str, sns: Sequence[str]) 
             changes.remove_persons(transaction, sn, [person_id], request)
 
     await context.transactions.run(remove)
-    for builder in replies:
-        context.publish_accepted(builder, [person_id])
+    for sn in sns:
+        context.publish_accepted(request, sn, [person_id])
 
 
 def _forget_person(transaction: PersonTransaction, person_id: str, sns: Sequence[str]) -> None:

@@ -86,6 +86,10 @@ class KeptPersons:
         """Return the stored groups of terminals."""
         return queries.memberships(self._connection, sns)
 
+    def members(self, group: str) -> list[str]:
+        """Return the terminals of a group, as the bridge has stored them."""
+        return queries.members(self._connection, group)
+
     def change_memberships(self, job: MembershipJob) -> bool:
         """Store that a terminal left and joined groups; return whether that can change its persons."""
         queries.change_memberships(self._connection, job.sn, job.left, job.joined)

@@ -166,6 +166,12 @@ def memberships(connection: Connection, sns: Collection[str] | None = None) -> d
     return dict(found)
 
 
+def members(connection: Connection, group: str) -> list[str]:
+    """Return the terminals of a group by SN, as the bridge has stored them."""
+    query = select(GROUP_MEMBER.c.sn).where(GROUP_MEMBER.c.group_name == group).order_by(GROUP_MEMBER.c.sn)
+    return list(connection.execute(query).scalars())
+
+
 def change_memberships(connection: Connection, sn: str, left: Collection[str], joined: Iterable[str]) -> None:
     """Store that a terminal left and joined groups."""
     if left:

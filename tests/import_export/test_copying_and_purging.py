@@ -114,3 +114,11 @@ async def test_a_person_that_is_set_again_is_not_unconfirmed(tmp_path: Path) -> 
         done = await purge(system.context, "1", ["T1"])
         await system.person_system.set(person("1"))
         assert await unconfirmed(system.database, done, "1") == []
+
+
+async def test_a_terminal_that_the_bridge_has_approved_since_is_purged_too(tmp_path: Path) -> None:
+    async with transfer_system(tmp_path, bridge_running=True, terminals=MEMBERS) as system:
+        await system.change_group("staff", SetPersons(persons=(person("1"),)))
+        done = await purge(system.context, "1", ["T1"])
+        assert (done.sns, done.dropped) == (["T1", "T2", "T3"], [])
+        assert [entry.sn for entry in await unconfirmed(system.database, done, "1")] == ["T1", "T2", "T3"]

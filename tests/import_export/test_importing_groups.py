@@ -116,3 +116,20 @@ async def test_fields_that_contradict_what_the_group_keeps_are_a_fault(tmp_path:
         file = system.write({"id": "1", "valid_until": "2026-01-01"})
         _, differences = await system.check(file, MEMBERS, group="staff")
         assert [fault.places for fault in differences.faults] == [("group staff",)]
+
+
+async def test_terminals_that_join_and_leave_during_an_import_are_members_as_the_bridge_says(tmp_path: Path) -> None:
+    async with transfer_system(tmp_path, bridge_running=True, terminals=TERMINALS) as system:
+        service = system.person_system.person_service
+        await system.change_group("staff", SetPersons(persons=(person("old"), person("1"))))
+
+        async def join_and_leave() -> None:
+            for sn, groups in {"T3": ("staff",), "T2": ()}.items():
+                system.person_system.registry.put(known_terminal(sn, groups=groups))
+                await service.follow_groups(sn)
+
+        file = system.write({"id": "1", "name": "Ada"}, {"id": "2", "name": "Bo", "photo": PHOTO})
+        await system.import_(file, MEMBERS, group="staff", prune=True, between=join_and_leave)
+        await until(lambda: [service.counts(sn).desired for sn in ("T1", "T2", "T3")] == [2, 0, 2])
+        assert await system.access("T3") == {"1": ["staff"], "2": ["staff"]}
+        assert await system.access("T2") == {}

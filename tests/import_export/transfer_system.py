@@ -56,7 +56,7 @@ class Imported:
 class TransferSystem:
     """The service, and the other program."""
 
-    def __init__(self, system: PersonSystem, database: Database, folder: Path) -> None:
+    def __init__(self, system: PersonSystem, database: Database, folder: Path, *, bridge_running: bool) -> None:
         self.person_system = system
         self.folder = folder
         self.database = database
@@ -70,7 +70,7 @@ class TransferSystem:
             ),
             timezone=UTC,
             origin=ORIGIN,
-            bridge_running=False,
+            bridge_running=bridge_running,
         )
 
     async def read(
@@ -164,11 +164,13 @@ class TransferSystem:
 
 
 @asynccontextmanager
-async def transfer_system(folder: Path, **details: Any) -> AsyncIterator[TransferSystem]:
+async def transfer_system(
+    folder: Path, *, bridge_running: bool = False, **details: Any
+) -> AsyncIterator[TransferSystem]:
     """Run a service and another program; `details` are arguments of `PersonSystem`."""
     async with person_system(folder, **details) as system:
         database = await Database.open(f"sqlite:///{folder}/store.db")
         try:
-            yield TransferSystem(system, database, folder)
+            yield TransferSystem(system, database, folder, bridge_running=bridge_running)
         finally:
             await database.close()
