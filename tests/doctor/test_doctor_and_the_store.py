@@ -80,6 +80,9 @@ async def test_a_group_with_persons_and_without_members(tmp_path: Path) -> None:
     found = Findings(evaluate_groups(inspection.kept, [known_terminal("T1", groups=("lobby",))]))
     assert found.codes == {"store_group_without_members"}
     assert found.of("store_group_without_members").what == "group staff keeps 1 person and has no members"
+    settings = configuration_at(free_port(), mqtt={"host": None}, store={"url": url})
+    whole = await run_doctor(tmp_path, settings)
+    assert "store_group_without_members" in whole.codes
 
 
 async def test_presses_that_were_expired_because_the_clocks_differ_are_counted(tmp_path: Path) -> None:
