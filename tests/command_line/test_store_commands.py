@@ -127,7 +127,11 @@ def test_on_a_terminal_bars_and_questions_are_shown(folder: Path) -> None:
         (("persons", "import", "persons.csv"), 2, "give one of --terminal SN and --group NAME"),
         (("persons", "import", "persons.csv", "--terminal", "T1", "--group", "lobby"), 2, "give one of"),
         (("persons", "import", "persons.csv", "--terminal", "T9"), 1, "terminal T9 is not known; known are T1, T2"),
-        (("persons", "import", "persons.csv", "--group", "g"), 1, "no terminal is in a group g; groups are all, lobby"),
+        (
+            ("persons", "import", "persons.csv", "--group", "g"),
+            1,
+            "group g has no members and keeps no persons; groups are all, lobby",
+        ),
         (("persons", "import", "config.yaml", "--terminal", "T1"), 1, "config.yaml: must be a .csv"),
         (("persons", "export", "out.txt", "--terminal", "T1"), 1, "out.txt: must be a .csv"),
         (("persons", "list", "--terminal", "a b"), 2, "an SN has 1 to 64"),

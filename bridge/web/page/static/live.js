@@ -115,7 +115,7 @@ setInterval(() => {
   const silent = performance.now() - contactAt;
   // A proxy holds the stream back, or the bridge is away: ask instead.
   if (silent > HEARTBEAT_MS && performance.now() - refreshAt > POLL_MS) refreshSoon();
-  // A job shows its progress.
+  // A job shows its progress; no event tells of the connections to broker and store.
   if (document.querySelector("[data-poll]")) refreshSoon();
   // After some errors browsers do not connect again by themselves.
   if (source?.readyState === EventSource.CLOSED) listen();
