@@ -25,6 +25,7 @@ from sqlalchemy import Connection, select
 
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import PersonChange, RemovePersons, SetPersons, SyncPersons
+from bridge.model.events import TerminalForgotten
 from bridge.model.person import ALWAYS, Person
 from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
@@ -311,6 +312,8 @@ class GroupModel(RuleBasedStateMachine):
         self.runner.run(self.reset_connection(sn))
         self.system.registry.remove(sn)
         self.runner.run(self.system.person_service.forget(sn))
+        # As the admission does; the delivery drops what it knows of the terminal.
+        self.system.events.publish(TerminalForgotten(at=self.system.clock.now(), sn=sn))
         self.model.follow(sn, None)
         self.model.terminals[sn].clear()
         # Another device takes its place.
