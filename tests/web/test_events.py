@@ -184,7 +184,8 @@ async def test_a_slow_listener_is_cut_off_and_gets_a_new_snapshot() -> None:
             number = 0
             while site.server.open_connections >= before:
                 async with session.post("/api/terminals/T1/open", json={"request_id": f"r{number}"}) as response:
-                    assert response.status == 200
+                    # On a loaded machine a press beside 12 MB of events can be `expired`; its reply is sent too.
+                    assert response.status in (200, 504)
                 # The quick one reads on, and misses nothing.
                 assert (await quick.next("reply")).data["request_id"] == f"r{number}"
                 number += 1
