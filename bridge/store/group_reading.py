@@ -1,7 +1,7 @@
 """Queries that show groups: their members' persons, and what memberships still have to change. They only read."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, func, select
 
@@ -47,11 +47,6 @@ def unnoticed_changes(connection: Connection, current: Mapping[str, Collection[s
         if joined or left:
             changes.append(MembershipJob(id=0, sn=sn, left=frozenset(left), joined=frozenset(joined)))
     return changes
-
-
-def kept_without_members(connection: Connection, groups: Collection[str]) -> Sequence[tuple[str, int]]:
-    """Return the groups that keep persons and are not among `groups`, with the number of their persons."""
-    return sorted((name, number) for name, number in group_sizes(connection).items() if name not in groups)
 
 
 def _remaining(connection: Connection, job: MembershipJob) -> int:

@@ -14,7 +14,7 @@ from bridge.persons.fields import SHOWN_FIELDS
 from bridge.persons.reading import PersonReader
 from bridge.web.api.common import SEARCH, failure, name_in_path
 from bridge.web.api.paging import LIMIT, cursor_parameter, page_from, page_of, page_schema
-from bridge.web.api.persons import photo_response
+from bridge.web.api.persons import PHOTO_RESPONSES, photo_response
 from bridge.web.errors import RequestError, json_response
 from bridge.web.routes import QUERY, ResponseContent, Route
 
@@ -100,15 +100,7 @@ class GroupRoutes:
             handler=self._photo,
             summary="Return the photo of a person that a group keeps",
             tag="groups",
-            responses={
-                200: ResponseContent(
-                    description="the photo; its `ETag` changes with the photo",
-                    schema={"type": "string", "contentMediaType": "image/jpeg"},
-                    content_type="image/jpeg",
-                ),
-                304: ResponseContent(description="the photo is still that of `If-None-Match`", schema=None),
-                404: failure("the group does not keep the person, or the photo is damaged"),
-            },
+            responses={**PHOTO_RESPONSES, 404: failure("the group does not keep the person, or the photo is damaged")},
         )
 
     async def _groups(self, request: web.Request) -> web.StreamResponse:

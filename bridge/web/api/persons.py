@@ -86,6 +86,17 @@ _PERSON_EVERYWHERE_SCHEMA = output_schema(
 )
 
 
+PHOTO_RESPONSES: Mapping[int, ResponseContent] = {
+    200: ResponseContent(
+        description="the photo; its `ETag` changes with the photo",
+        schema={"type": "string", "contentMediaType": "image/jpeg"},
+        content_type="image/jpeg",
+    ),
+    304: ResponseContent(description="the photo is still that of `If-None-Match`", schema=None),
+}
+"""The responses of `photo_response`."""
+
+
 class PersonRoutes:
     """Routes that show persons."""
 
@@ -154,15 +165,7 @@ class PersonRoutes:
             handler=self._photo,
             summary="Return the photo that the terminal should have of a person",
             tag="persons",
-            responses={
-                200: ResponseContent(
-                    description="the photo; its `ETag` changes with the photo",
-                    schema={"type": "string", "contentMediaType": "image/jpeg"},
-                    content_type="image/jpeg",
-                ),
-                304: ResponseContent(description="the photo is still that of `If-None-Match`", schema=None),
-                404: failure("the terminal, the person or the photo is not known"),
-            },
+            responses={**PHOTO_RESPONSES, 404: failure("the terminal, the person or the photo is not known")},
         )
 
     async def _persons(self, request: web.Request) -> web.StreamResponse:
