@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +104,33 @@ def test_any_text_raises_only_document_errors(text: str) -> None:
     with suppress(DocumentError):
         document = parse_document(text, {"!name": str})
         assert all(line >= 1 for line in document.lines.values())
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.dates() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
+
+
+@given(VALUES, st.sampled_from([True, False, None]))
+def test_libyaml_and_the_parser_of_pyyaml_read_the_same(value: object, flow: bool | None) -> None:
+    """Some builds of PyYAML have no libyaml."""
+    text = yaml.safe_dump(value, default_flow_style=flow, allow_unicode=True)
+    results = []
+    for has_libyaml in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(yaml, "__with_libyaml__", has_libyaml)
+            try:
+                results.append(repr(parse_document(text, {})))
+            except DocumentError as error:
+                results.append(f"{error.line}: {error}")
+    assert results[0] == results[1]
+
+
+def test_a_large_configuration_is_read_by_libyaml(tmp_path: Path) -> None:
+    """PyYAML's own parser needs two seconds of processor time for ten thousand terminals."""
+    file = tmp_path / "config.yaml"
+    file.write_text('terminals: {username: dev, password: "123456", known: {T1: {name: Front door}}}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "SafeLoader", None)
+        assert [one.name for one in load_settings(file, {}).terminals.known] == ["Front door"]
