@@ -124,6 +124,10 @@ class TerminalStore(Protocol):
         """
         ...
 
+    async def save_all(self, terminals: Sequence[Terminal]) -> None:
+        """Add or replace terminals in one transaction. Raises UnavailableError."""
+        ...
+
     async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         """Delete a terminal if it is stored. Raises UnavailableError.
 
@@ -241,8 +245,12 @@ class DesiredPersons(Protocol):
         """Return the number of persons of each group that keeps any."""
         ...
 
-    async def follow_groups(self, sn: str) -> None:
-        """Let the persons of a known terminal follow its present groups. Raises UnavailableError."""
+    async def follow_groups(self, *sns: str) -> None:
+        """Let the persons of known terminals follow their present groups, in one transaction.
+
+        Raises:
+            UnavailableError: the store cannot be changed; nothing was changed.
+        """
         ...
 
     async def forget(self, sn: str) -> None:

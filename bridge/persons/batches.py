@@ -124,13 +124,15 @@ def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Coll
         The changes that can change a terminal's persons.
     """
     stored = transaction.kept.memberships(memberships)
+    changed = {sn: groups for sn, groups in memberships.items() if stored.get(sn, set()) != set(groups)}
+    if not changed:
+        return []
     jobs: list[MembershipJob] = []
-    for sn, groups in memberships.items():
+    for job_id, (sn, groups) in enumerate(changed.items(), start=transaction.next_revisions(len(changed))):
         before, now = frozenset(stored.get(sn, ())), frozenset(groups)
-        if before != now:
-            job = MembershipJob(id=transaction.next_revisions(1), sn=sn, left=before - now, joined=now - before)
-            if transaction.start_membership(job):
-                jobs.append(job)
+        job = MembershipJob(id=job_id, sn=sn, left=before - now, joined=now - before)
+        if transaction.start_membership(job):
+            jobs.append(job)
     return jobs
 
 

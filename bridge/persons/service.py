@@ -259,16 +259,18 @@ class PersonService:
         """Return the number of persons of each group that keeps any."""
         return self._transactions.group_sizes
 
-    async def follow_groups(self, sn: str) -> None:
-        """Let the persons of a known terminal follow its present groups. Raises UnavailableError."""
-        known = self._registry.get(sn)
-        if known is None:
-            return
-        async with self._order.reserve([sn]):
-            memberships = {sn: known.terminal.memberships}
-            followed = self._transactions.run(lambda transaction: batches.follow_groups(transaction, memberships))
+    async def follow_groups(self, *sns: str) -> None:
+        """Let the persons of known terminals follow their present groups, in one transaction.
+
+        Raises:
+            UnavailableError: the store cannot be changed; nothing was changed.
+        """
+        async with self._order.reserve(sns):
+            known = (self._registry.get(sn) for sn in sns)
+            memberships = {one.terminal.sn: one.terminal.memberships for one in known if one is not None}
+            followed = self._transactions.run(partial(batches.follow_groups, memberships=memberships))
         for job in await followed:
-            _LOGGER.info("persons follow a change of groups: %s", describe_memberships([job]), extra={"sn": sn})
+            _LOGGER.info("persons follow a change of groups: %s", describe_memberships([job]), extra={"sn": job.sn})
 
     async def _follow_all_groups(self) -> None:
         """Compare the groups of all terminals with the stored ones: the configuration may have changed."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, select
 
 from bridge.model.received_message import AnsweredMessage, ReceivedMessage
 from bridge.model.reply import Reply
@@ -13,6 +13,7 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.store import received_messages
 from bridge.store.database import Database
 from bridge.store.errors import CommitUnknownError
+from bridge.store.person_queries import insert_for
 from bridge.store.tables import TERMINAL
 
 
@@ -30,7 +31,12 @@ class StoredTerminals:
     async def save(self, terminal: Terminal, answered: AnsweredMessage | None = None) -> None:
         """Add or replace one, its credentials already hashed. Raises UnavailableError."""
         now = self._now()
-        await self._write(partial(_save, terminal=terminal, now=now), answered, now)
+        await self._write(partial(_save, terminals=[terminal], now=now), answered, now)
+
+    async def save_all(self, terminals: Sequence[Terminal]) -> None:
+        """Add or replace several in one transaction. Raises UnavailableError."""
+        now = self._now()
+        await self._write(partial(_save, terminals=terminals, now=now), None, now)
 
     async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         """Delete one; no error if there is none. Raises UnavailableError."""
@@ -77,20 +83,25 @@ def _write(
     return received_messages.add_command(connection, answered.message, answered.reply, now)
 
 
-def _save(connection: Connection, terminal: Terminal, now: datetime) -> None:
-    values = {
-        "origin": terminal.origin.value,
-        "name": terminal.name,
-        "area": terminal.area,
-        "groups": list(terminal.groups),
-        "key": _revealed(terminal.key),
-        "username": terminal.username,
-        "password": _revealed(terminal.password),
-        "changed_at": now,
-    }
-    change = update(TERMINAL).where(TERMINAL.c.sn == terminal.sn).values(values)
-    if not connection.execute(change).rowcount:
-        connection.execute(insert(TERMINAL).values(sn=terminal.sn, created_at=now, **values))
+def _save(connection: Connection, terminals: Sequence[Terminal], now: datetime) -> None:
+    add = insert_for(connection)(TERMINAL)
+    changed = {name: column for name, column in add.excluded.items() if name not in ("sn", "created_at")}
+    rows = [
+        {
+            "sn": terminal.sn,
+            "origin": terminal.origin.value,
+            "name": terminal.name,
+            "area": terminal.area,
+            "groups": list(terminal.groups),
+            "key": _revealed(terminal.key),
+            "username": terminal.username,
+            "password": _revealed(terminal.password),
+            "created_at": now,
+            "changed_at": now,
+        }
+        for terminal in terminals
+    ]
+    connection.execute(add.on_conflict_do_update(index_elements=["sn"], set_=changed), rows)
 
 
 def _delete(connection: Connection, sn: str) -> None:

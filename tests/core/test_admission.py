@@ -1,10 +1,11 @@
 """Admission: approving, changing and forgetting terminals, and those that wait for approval."""
 
+import asyncio
 from typing import Literal
 
 import pytest
 
-from bridge.core.admission import MAXIMUM_PENDING, Admission, AdmissionServices
+from bridge.core.admission import MAXIMUM_PENDING, MAXIMUM_REGISTERED_TOGETHER, Admission, AdmissionServices
 from bridge.core.event_bus import EventBus
 from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import Admit, Forget
@@ -96,6 +97,53 @@ async def test_with_admit_any_and_a_full_store_an_unknown_terminal_cannot_connec
     with pytest.raises(UnavailableError):
         await system.admission.may_connect("T1", "192.0.2.1")
     assert "T1" not in system.registry
+
+
+async def test_new_terminals_that_connect_together_become_known_in_one_transaction() -> None:
+    system = AdmissionSystem("any")
+    admitted = collect(system.events, TerminalAdmitted)
+    sns = [f"T{number}" for number in range(MAXIMUM_REGISTERED_TOGETHER + 3)]
+    # The last one connects twice, as after a handshake that broke.
+    system.persons.may_follow.clear()
+    async with asyncio.TaskGroup() as group:
+        connecting = [group.create_task(system.admission.may_connect(sn, "192.0.2.1")) for sn in [*sns, sns[-1]]]
+        await system.persons.following.wait()
+        system.persons.may_follow.set()
+    assert all(task.result() for task in connecting)
+    # No other one waits when the first one connects.
+    assert system.store.batches == [sns[:1], sns[1:-2], sns[-2:]]
+    assert [known.terminal.sn for known in system.registry] == sns
+    assert system.persons.followed == sns
+    assert [event.sn for event in admitted if isinstance(event, TerminalAdmitted)] == sns
+
+
+async def test_new_terminals_become_known_although_the_first_of_them_disconnects() -> None:
+    system = AdmissionSystem("any")
+    admitted = collect(system.events, TerminalAdmitted)
+    system.persons.may_follow.clear()
+    create_task = asyncio.get_running_loop().create_task
+    first, second, third = (create_task(system.admission.may_connect(sn, "192.0.2.1")) for sn in ("T1", "T2", "T3"))
+    for cancelled in (first, second):
+        await system.persons.following.wait()
+        system.persons.following.clear()
+        cancelled.cancel()
+        await asyncio.wait((cancelled,))
+    system.persons.may_follow.set()
+    assert await third
+    assert [known.terminal.sn for known in system.registry] == ["T2", "T3"], "they connected together"
+    assert len(admitted) == 2, "each has its entities in Home Assistant"
+
+
+async def test_new_terminals_that_connect_together_all_fail_with_the_store() -> None:
+    system = AdmissionSystem("any")
+    system.store.full = True
+    results = await asyncio.gather(
+        *(system.admission.may_connect(sn, "192.0.2.1") for sn in ("T1", "T2")), return_exceptions=True
+    )
+    assert all(isinstance(one, UnavailableError) for one in results)
+    assert len(system.registry) == 0
+    system.store.full = False
+    assert await system.admission.may_connect("T2", "192.0.2.1")
 
 
 async def test_an_approved_terminal_is_known_stored_and_no_longer_pending(system: AdmissionSystem) -> None:

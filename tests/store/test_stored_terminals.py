@@ -53,6 +53,13 @@ async def test_saving_again_replaces(terminals: StoredTerminals, database: Datab
     assert times == [(datetime(2026, 11, 24, 8, 0, tzinfo=UTC), datetime(2026, 11, 24, 8, 1, tzinfo=UTC))]
 
 
+async def test_several_terminals_are_saved_or_replaced_together(terminals: StoredTerminals) -> None:
+    await terminals.save(FULL)
+    replaced = Terminal(sn=FULL.sn, origin=TerminalOrigin.CONNECTED)
+    await terminals.save_all([PLAIN, replaced])
+    assert await terminals.load() == [replaced, PLAIN]
+
+
 async def test_deleting(terminals: StoredTerminals) -> None:
     await terminals.save(FULL)
     await terminals.save(PLAIN)

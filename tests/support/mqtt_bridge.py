@@ -107,7 +107,7 @@ class InMemoryPersons:
     def group_sizes(self) -> dict[str, int]:
         return {}
 
-    async def follow_groups(self, sn: str) -> None:
+    async def follow_groups(self, *sns: str) -> None:
         if self.full:
             raise UnavailableError("the store is full")
 

@@ -1,5 +1,6 @@
 """A persons' service without persons, for tests of other parts."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,17 @@ from bridge.model.terminal import PersonCounts
 
 
 class NoPersons:
-    """Refuses changes, and notes which terminals were forgotten."""
+    """Refuses changes, and notes which terminals were forgotten.
+
+    Attributes:
+        following: set when terminals begin to follow their groups.
+        may_follow: they have followed their groups once this is set.
+    """
 
     def __init__(self) -> None:
+        self.following = asyncio.Event()
+        self.may_follow = asyncio.Event()
+        self.may_follow.set()
         self.forgotten: list[str] = []
         self.full = False
         self.followed: list[str] = []
@@ -40,10 +49,12 @@ class NoPersons:
     def group_sizes(self) -> dict[str, int]:
         return self.kept
 
-    async def follow_groups(self, sn: str) -> None:
+    async def follow_groups(self, *sns: str) -> None:
         if self.full:
             raise UnavailableError("the store is full")
-        self.followed.append(sn)
+        self.following.set()
+        await self.may_follow.wait()
+        self.followed += sns
 
     async def forget(self, sn: str) -> None:
         self.forgotten.append(sn)

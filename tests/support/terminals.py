@@ -12,6 +12,7 @@ class InMemoryTerminals:
     def __init__(self) -> None:
         self.terminals: dict[str, Terminal] = {}
         self.full = False
+        self.batches: list[list[str]] = []
         self.answered: list[AnsweredMessage] = []
 
     async def load(self) -> Sequence[Terminal]:
@@ -21,6 +22,11 @@ class InMemoryTerminals:
         self._require_space()
         self.terminals[terminal.sn] = terminal
         self._add(answered)
+
+    async def save_all(self, terminals: Sequence[Terminal]) -> None:
+        self._require_space()
+        self.batches.append([one.sn for one in terminals])
+        self.terminals.update((one.sn, one) for one in terminals)
 
     async def delete(self, sn: str, answered: AnsweredMessage | None = None) -> None:
         self._require_space()
