@@ -42,6 +42,12 @@ class Mosquitto:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it and wait until it accepts connections."""
         configuration = self._folder / "mosquitto.conf"

@@ -1,0 +1,269 @@
+"""Measures rows: alternating blocks of the subjects, and the processor time of each process.
+
+A row is measured in blocks. In each block every subject has its turn, so that other load of the machine affects all of
+them alike. The order changes from block to block. A ratio compares values of the same block.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import orjson
+
+from benchmarks.load_client import LoadClient, load_client
+from benchmarks.processes import processor_seconds
+from benchmarks.subjects.starting import Setting, Subject, SubjectKind
+from tests.support.mosquitto import Mosquitto
+
+CONNECT_SECONDS = 600.0
+"""Time for all terminals to connect: 10,000 need a minute on two slow cores."""
+
+BROKERS: dict[str, tuple[str, ...]] = {"stock": (), "nodelay": ("set_tcp_nodelay true",)}
+"""Options of Mosquitto by name. As installed, Mosquitto leaves Nagle's algorithm on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of a row.
+
+    Attributes:
+        key: its name in the JSON file.
+        unit: its unit.
+        title: its name in tables.
+        lower_is_better: False for throughputs.
+        is_ratio: whether it is shown as a ratio to the floor.
+    """
+
+    key: str
+    unit: str
+    title: str
+    lower_is_better: bool = True
+    is_ratio: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What all rows are measured with.
+
+    Attributes:
+        folder: a folder on a real disk for stores.
+        blocks: blocks of each row.
+        scale: factor of the duration of a block; 1 is the full length.
+        terminals: number of terminals instead of the row's own, or None.
+    """
+
+    folder: Path
+    blocks: int = 5
+    scale: float = 1.0
+    terminals: int | None = None
+
+    def scaled(self, number: float, least: int = 1) -> int:
+        """Return a number of repetitions, shortened as requested."""
+        return max(least, round(number * self.scale))
+
+
+@dataclass(slots=True)
+class System:
+    """A subject with its terminals, and the client that loads it."""
+
+    subject: Subject
+    terminals_pid: int
+    terminals: int
+    client: LoadClient
+    broker_pid: int
+    options: Options
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What a row keeps from block to block, for example the number of the next person."""
+
+    def topic(self, number: int, command: str) -> bytes:
+        """Return the topic of a command for a terminal; `number` counts from 0 and starts again after the last one."""
+        return f"{self.subject.base_topic}/terminal/T{number % self.terminals + 1}/{command}/set".encode()
+
+
+Values = Mapping[str, float]
+"""The values of a block by the key of their metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: its name on the command line.
+        title: its name in tables.
+        metrics: what its blocks return.
+        terminals: number of terminals.
+        block: measures a block of a system that stays, or
+        fresh_block: starts a subject of its own in each block, and measures it.
+        only_product: whether no other subject can do this.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    terminals: int
+    block: Callable[[System], Awaitable[Values]] | None = None
+    fresh_block: Callable[[SubjectKind, Setting, Options], Awaitable[Values]] | None = None
+    only_product: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The values of one metric of one subject, one for each block."""
+
+    row: str
+    broker: str
+    terminals: int
+    subject: str
+    metric: str
+    values: tuple[float, ...]
+
+
+class Usage:
+    """The processor seconds of the processes of a system since the creation."""
+
+    def __init__(self, system: System) -> None:
+        self._pids = {
+            "subject": system.subject.pid, "terminals": system.terminals_pid, "broker": system.broker_pid
+        }  # fmt: skip
+        self._before = self._read()
+        self._began = perf_counter()
+
+    def values(self, operations: int) -> dict[str, float]:
+        """Return the subject's processor time for each operation, and the busy share of a core of each process."""
+        after, elapsed = self._read(), perf_counter() - self._began
+        used = {name: after[name] - self._before[name] for name in after}
+        return {
+            "processor_ms": used["subject"] / max(operations, 1) * 1000,
+            **{f"{name}_cores": seconds / elapsed for name, seconds in used.items()},
+        }
+
+    def _read(self) -> dict[str, float]:
+        # The client runs in this process. Its children are the other ones.
+        return {"client": process_time(), **{name: processor_seconds(pid) for name, pid in self._pids.items()}}
+
+
+PROCESSOR = Metric("processor_ms", "ms", "processor for each")
+CORES = tuple(
+    Metric(f"{name}_cores", "cores", title, is_ratio=False)
+    for name, title in (
+        ("subject", "subject"),
+        ("terminals", "terminals"),
+        ("client", "load generator"),
+        ("broker", "broker"),
+    )
+)
+"""These show which process limits a throughput: the one that is close to 1 core, or none if all cores are busy."""
+
+
+class Terminals:
+    """The process of `benchmarks.terminals`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    async def statistics(self) -> dict[str, Any]:
+        """Wait for the next report, when all terminals are connected or at the end, and return it."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(CONNECT_SECONDS):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the process of the terminals has ended")
+        statistics: dict[str, Any] = orjson.loads(line)
+        return statistics
+
+    async def disconnect(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def connecting_terminals(port: int, number: int) -> AsyncIterator[Terminals]:
+    """Run terminals in a process of their own as long as the block lasts; they start to connect at once."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.terminals", str(port), str(number),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    terminals = Terminals(process)
+    try:
+        yield terminals
+    finally:
+        await terminals.disconnect()
+
+
+@asynccontextmanager
+async def broker(options: Options, name: str) -> AsyncIterator[Mosquitto]:
+    """Run a broker as long as the block lasts."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        async with Mosquitto(Path(folder), BROKERS[name]) as running:
+            yield running
+
+
+@asynccontextmanager
+async def new_setting(options: Options, broker_port: int, name: str, terminals: int) -> AsyncIterator[Setting]:
+    """Return the setting of a subject with a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        yield Setting(Path(folder), broker_port, name, terminals)
+
+
+@asynccontextmanager
+async def system(
+    kind: SubjectKind, name: str, mosquitto: Mosquitto, terminals: int, options: Options
+) -> AsyncIterator[System]:
+    """Run a subject with connected terminals and a client as long as the block lasts."""
+    async with (
+        new_setting(options, mosquitto.port, name, terminals) as setting,
+        kind(setting) as subject,
+        connecting_terminals(subject.port, terminals) as fleet,
+        load_client(mosquitto.port, f"load-{name}", [f"{name}/terminal/+/reply"]) as client,
+    ):
+        await fleet.statistics()
+        yield System(subject, fleet.pid, terminals, client, mosquitto.pid, options)
+
+
+async def measure(row: Row, broker_name: str, kinds: Mapping[str, SubjectKind], options: Options) -> list[Measured]:
+    """Measure a row with one broker."""
+    terminals = options.terminals or row.terminals
+    collected: dict[str, list[Values]] = {name: [] for name in kinds}
+    async with broker(options, broker_name) as mosquitto, AsyncExitStack() as stack:
+        if row.block is not None:
+            systems = {
+                name: await stack.enter_async_context(system(kind, name, mosquitto, terminals, options))
+                for name, kind in kinds.items()
+            }
+            for warm_up in systems.values():
+                await row.block(replace(warm_up, options=replace(options, scale=options.scale / 10)))
+            for block in range(options.blocks):
+                for name in turned(list(kinds), block):
+                    collected[name].append(await row.block(systems[name]))
+        else:
+            assert row.fresh_block is not None
+            for block in range(options.blocks):
+                for name in turned(list(kinds), block):
+                    async with new_setting(options, mosquitto.port, name, terminals) as setting:
+                        collected[name].append(await row.fresh_block(kinds[name], setting, options))
+    return list(results(row, broker_name, terminals, collected))
+
+
+def results(row: Row, broker_name: str, terminals: int, collected: Mapping[str, list[Values]]) -> Iterator[Measured]:
+    """Return the values of all blocks by subject and metric."""
+    for name, blocks in collected.items():
+        for metric in row.metrics:
+            values = tuple(block[metric.key] for block in blocks if metric.key in block)
+            if values:
+                yield Measured(row.name, broker_name, terminals, name, metric.key, values)
+
+
+def turned(names: list[str], block: int) -> list[str]:
+    """Return the order of the subjects in a block: each is first in turn."""
+    start = block % len(names)
+    return names[start:] + names[:start]

@@ -1,0 +1,90 @@
+"""Processor time and memory of processes, and a description of this machine."""
+
+import ctypes
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from time import clock_gettime
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+IN_MEMORY = ("tmpfs", "ramfs")
+"""File systems on which a commit costs nothing."""
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process and its children have used, those that have ended included.
+
+    `/proc` counts ticks of 10 ms. The processor clock of a process (clock_getcpuclockid(3)) is exact.
+    """
+    # proc(5): the name is in parentheses and can contain any character; cutime and cstime are the fields 16 and 17.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ended_children = (int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND
+    return _own_processor_seconds(pid) + ended_children + sum(processor_seconds(child) for child in children(pid))
+
+
+def memory_kb(pid: int) -> int:
+    """Return the memory of a process and its children in KB; pages that several share are counted in parts (PSS)."""
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) + sum(memory_kb(child) for child in children(pid))
+
+
+def children(pid: int) -> list[int]:
+    """Return the child processes of all threads of a process."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def _own_processor_seconds(pid: int) -> float:
+    clock = ctypes.c_int()
+    error = _libc.clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise OSError(error, os.strerror(error))
+    return clock_gettime(clock.value)
+
+
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the figures of a run depend on."""
+
+    processor: str
+    cores: int
+    memory_gb: int
+    kernel: str
+    python: str
+    mosquitto: str
+    store: str
+    load: float
+    """Load average at the start; above 0 other programs disturb the measurement."""
+
+
+def this_machine(folder: Path) -> Machine:
+    """Describe this machine, with the file system of a folder for stores."""
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    version = subprocess.run(
+        ["mosquitto", "-h"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
+    ).stdout  # fmt: skip
+    return Machine(
+        processor=model[1] if model else platform.machine(),
+        cores=os.cpu_count() or 1,
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        mosquitto=version.partition("\n")[0].removeprefix("mosquitto version "),
+        store=file_system(folder),
+        load=round(os.getloadavg()[0], 1),
+    )
+
+
+def file_system(folder: Path) -> str:
+    """Return the type of the file system of a folder, and its device."""
+    result = subprocess.run(["df", "--output=fstype,source", folder], check=True, capture_output=True, text=True)
+    return " on ".join(result.stdout.splitlines()[1].split())

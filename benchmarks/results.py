@@ -1,0 +1,150 @@
+"""The results of a run: JSON files, ratios, tables, and the comparison of two files."""
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks.harness import CORES, Measured, Metric, Row
+from benchmarks.processes import Machine
+from benchmarks.subjects.starting import FLOOR, PRODUCT
+
+FORMAT = 1
+"""Version of the JSON files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with the smallest and the largest value."""
+
+    median: float
+    least: float
+    largest: float
+
+    def __str__(self) -> str:
+        if self.least == self.largest:
+            return significant(self.median)
+        return f"{significant(self.median)} ({significant(self.least)} to {significant(self.largest)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run has measured."""
+
+    date: str
+    commit: str
+    machine: Machine
+    blocks: int
+    scale: float
+    measured: tuple[Measured, ...]
+
+    def save(self, file: Path) -> None:
+        """Write the run to a JSON file."""
+        values = {"format": FORMAT, **asdict(self)}
+        file.write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+
+    @staticmethod
+    def load(file: Path) -> "Run":
+        """Read the run of a JSON file."""
+        values: dict[str, Any] = orjson.loads(file.read_bytes())
+        if values.pop("format") != FORMAT:
+            raise ValueError(f"{file}: not format {FORMAT}, measure again")
+        machine = Machine(**values.pop("machine"))
+        measured = tuple(Measured(**{**one, "values": tuple(one["values"])}) for one in values.pop("measured"))
+        return Run(machine=machine, measured=measured, **values)
+
+    def find(self, row: str, broker: str, terminals: int, subject: str, metric: str) -> Measured | None:
+        """Return the values of one metric of one subject, or None if they were not measured."""
+        for one in self.measured:
+            if (one.row, one.broker, one.terminals, one.subject, one.metric) == (
+                row,
+                broker,
+                terminals,
+                subject,
+                metric,
+            ):
+                return one
+        return None
+
+    def ratio(self, of: Measured, to: str) -> Spread | None:
+        """Return the ratio of a subject's values to those of another subject in the same blocks."""
+        base = self.find(of.row, of.broker, of.terminals, to, of.metric)
+        if base is None or not all(base.values):
+            return None
+        return spread([value / other for value, other in zip(of.values, base.values, strict=True)])
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the median and the range of values."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def significant(value: float) -> str:
+    """Return a number with three significant digits."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 2 - decimal_exponent(value))}f}"
+
+
+def decimal_exponent(value: float) -> int:
+    """Return the exponent of a number that is not 0 in scientific notation."""
+    return int(f"{value:e}".partition("e")[2])
+
+
+def table(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Return the lines of the results: for each metric the value of each subject, and its ratio to the floor."""
+    for row_name, broker, terminals in dict.fromkeys((one.row, one.broker, one.terminals) for one in run.measured):
+        row = rows[row_name]
+        yield f"\n{row.title} · {terminals:,} {'terminal' if terminals == 1 else 'terminals'} · {broker} broker"
+        subjects = list(dict.fromkeys(one.subject for one in run.measured))
+        for metric in row.metrics:
+            if metric in CORES:
+                continue
+            for subject in subjects:
+                one = run.find(row_name, broker, terminals, subject, metric.key)
+                if one is not None and not (metric.key == "failed" and not any(one.values)):
+                    yield line(run, one, metric)
+        for subject in subjects:
+            shares = [(metric, run.find(row_name, broker, terminals, subject, metric.key)) for metric in CORES]
+            yield f"  {'cores busy':<20} {subject:<12} " + ", ".join(
+                f"{metric.title} {statistics.median(one.values):.2f}" for metric, one in shares if one is not None
+            )
+
+
+def line(run: Run, one: Measured, metric: Metric) -> str:
+    """Return the value of a subject and, unless it is the floor, its ratio to the floor."""
+    text = f"  {metric.title:<20} {one.subject:<12} {spread(one.values)!s:>26} {metric.unit}"
+    ratio = run.ratio(one, FLOOR) if metric.is_ratio and one.subject != FLOOR else None
+    return text if ratio is None else f"{text:<68} {ratio!s:>24} × floor"
+
+
+def comparison(before: Run, after: Run, rows: Mapping[str, Row], subject: str = PRODUCT) -> Iterator[str]:
+    """Return the lines that compare a subject in two runs.
+
+    Two runs can differ in the load of the machine, so the ratios to the floor of the same run are compared, too.
+    """
+    for was in before.measured:
+        now = after.find(was.row, was.broker, was.terminals, subject, was.metric)
+        if was.subject != subject or now is None:
+            continue
+        metric = next(metric for metric in rows[was.row].metrics if metric.key == was.metric)
+        if not metric.is_ratio:
+            continue
+        place = f"{rows[was.row].title}, {was.terminals:,} terminals, {was.broker}: {metric.title}"
+        text = f"{place:<70} {changed(was.values, now.values)} {metric.unit}"
+        ratios = before.ratio(was, FLOOR), after.ratio(now, FLOOR)
+        if ratios[0] is not None and ratios[1] is not None:
+            text += f"   × floor {changed([ratios[0].median], [ratios[1].median])}"
+        yield text
+
+
+def changed(before: Iterable[float], after: Iterable[float]) -> str:
+    """Return two medians and their quotient."""
+    was, now = statistics.median(before), statistics.median(after)
+    quotient = f"{now / was:.2f} of it" if was else "was 0"
+    return f"{significant(was)} → {significant(now)} ({quotient})"

@@ -1,0 +1,1 @@
+"""The bridges that a benchmark compares."""
