@@ -18,6 +18,7 @@ from uuid import uuid4
 from bridge import __version__
 from bridge.cli.store_session import open_store
 from bridge.config.settings import MqttSettings, Settings
+from bridge.control.server import ControlServer
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
 from bridge.core.bridge_warnings import BridgeWarnings
@@ -26,6 +27,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
+from bridge.core.replies import ReplyDispatcher
 from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import PhotoDamaged, StorePartDamaged
@@ -250,6 +252,10 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
             stack.push_async_callback(web.stop)
         except (ListenError, OSError) as error:
             raise StartError(str(error)) from None
+        replies = ReplyDispatcher(core.events, core.clock)
+        control = ControlServer(store.client_suffix, core.registry, core.admission, replies)
+        await control.start()
+        stack.push_async_callback(control.stop)
         yield Bridge(settings, terminals, web, mqtt)
 
 

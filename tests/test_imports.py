@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "bridge"
 EVERYTHING = {
     "app",
     "config",
+    "control",
     "core",
     "doctor",
     "home_assistant_app",
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"model"},
     "store": {"model"},
     "core": {"model", "protocol"},
+    "control": {"model", "core"},
     "net": {"model", "core"},
     "persons": {"model", "protocol", "core", "store"},
     "import_export": {"model", "core", "persons", "store"},

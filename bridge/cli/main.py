@@ -11,6 +11,7 @@ from bridge.cli.doctor import doctor
 from bridge.cli.persons import persons
 from bridge.cli.store import backup, log, restore
 from bridge.cli.support import configuration_option, load, run_to_end
+from bridge.cli.terminals import terminals
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -105,5 +106,5 @@ def hash_password_command() -> None:
     click.echo(hash_password(password))
 
 
-for command in (persons, log, backup, restore, doctor, acl):
+for command in (terminals, persons, log, backup, restore, doctor, acl):
     main.add_command(command)

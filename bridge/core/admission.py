@@ -43,6 +43,9 @@ built before other tasks run, in some milliseconds."""
 MAXIMUM_TERMINALS = 20_000
 """Terminals that `terminals.admit: any` lets become known: twice the largest measured installation."""
 
+_NAMED_PENDING = 5
+"""Pending terminals that a reply names: enough to find a mistyped SN."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTerminal:
@@ -190,10 +193,26 @@ class Admission:
             terminal = await self._changed_terminal(command)
         except InvalidError as error:
             return await self._answered(reply_builder.invalid(error.faults), message)
-        reply = reply_builder.reply(Outcome.OK)
+        reply = reply_builder.reply(Outcome.OK, message=self._never_connected(command.sn))
         await self._services.terminals.save(terminal, _answered_message(message, reply))
         await self._register([terminal])
         return reply
+
+    def _never_connected(self, sn: str) -> str | None:
+        """Return a hint for an SN with which no terminal has connected, because it may be mistyped."""
+        known = self._registry.get(sn)
+        has_connected = known is not None and (
+            known.last_seen is not None or self._services.persons.counts(sn).confirmed > 0
+        )
+        if has_connected or sn in self._pending:
+            return None
+        hint = "no terminal with this SN has connected since the bridge started: check the SN"
+        # The terminals that tried last come first.
+        waiting = [f"{one.sn} ({one.address})" for one in reversed(self._pending.values())]
+        more = len(waiting) - _NAMED_PENDING
+        if waiting:
+            hint += f"; waiting for approval: {', '.join(waiting[:_NAMED_PENDING])}"
+        return f"{hint} and {more} more" if more > 0 else hint
 
     async def _forget(self, sn: str, reply_builder: ReplyBuilder, message: ReceivedMessage | None) -> Reply:
         known = self._registry.get(sn)
@@ -329,7 +348,13 @@ class Admission:
         if before is not None and before.address == address:
             return
         reason = "right credentials, but not known: approve it, or list it in the configuration"
-        _LOGGER.warning("terminal %s from %s waits for approval", sn, address, extra={"sn": sn, "address": address})
+        _LOGGER.warning(
+            "terminal %s from %s waits for approval: `facebridge terminals approve %s`, or the page, or MQTT admit/set",
+            sn,
+            address,
+            sn,
+            extra={"sn": sn, "address": address},
+        )
         self._events.publish(TerminalPending(at=now, sn=sn, address=address, reason=reason))
         if before is None:
             if len(self._pending) > MAXIMUM_PENDING:

@@ -25,6 +25,11 @@ class BackgroundTasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def wait(self, seconds: float) -> None:
+        """Wait until the running tasks have ended, but at most this long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
     async def stop(self) -> None:
         """Cancel the running tasks and wait until they have ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

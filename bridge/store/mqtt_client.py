@@ -11,14 +11,15 @@ async def stored_client_suffix(database: Database, new_suffix: str) -> str:
 
     It must stay the same: the broker keeps person changes for the session of the old client id.
     """
-    stored = await database.read(_read)
+    stored = await database.read(read_client_suffix)
     if stored is None:
         # The instance lock keeps other bridges away meanwhile.
         await database.write(_store, new_suffix)
     return stored or new_suffix
 
 
-def _read(connection: Connection) -> str | None:
+def read_client_suffix(connection: Connection) -> str | None:
+    """Return the stored suffix, None if there is none yet."""
     return connection.execute(select(MQTT_CLIENT.c.suffix)).scalar()
 
 
