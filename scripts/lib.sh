@@ -44,6 +44,9 @@ install_debian_packages() {
   with_retry "apt-get install" as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
+# facebridge_version: print the version of this checkout. bridge/__init__.py is the only place that contains it.
+facebridge_version() { sed -n 's/^__version__ = "\(.*\)"$/\1/p' bridge/__init__.py; }
+
 # python_environment [NAME...]: make .venv with the packages of requirements.lock, of requirements-build.lock, and of
 # requirements-NAME.lock for each name; a second call does nothing.
 python_environment() {

@@ -34,10 +34,10 @@ class EmbeddedBrokerError(Exception):
 
 
 class EmbeddedBrokerMissingError(EmbeddedBrokerError):
-    """The extra `embedded` is not installed; the message says how to install it."""
+    """amqtt is not installed, although Facebridge requires it; the message says how to install it."""
 
     def __init__(self) -> None:
-        super().__init__("the embedded broker is not installed: pip install facebridge[embedded]")
+        super().__init__("the embedded broker is not installed: pip install amqtt")
 
 
 class EmbeddedBroker:

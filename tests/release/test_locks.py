@@ -14,7 +14,6 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 WANTED = {
     "requirements.lock": [*PROJECT["project"]["dependencies"], *EXTRAS["heif"], *EXTRAS["postgres"]],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
-    "requirements-demo.lock": EXTRAS["embedded"],
     "requirements-test.lock": EXTRAS["test"],
 }
 """By lock file, the requirements of pyproject.toml that it locks."""
@@ -25,7 +24,8 @@ COMPILED = ("aiohttp", "argon2-cffi-bindings", "cryptography", "orjson", "pillow
 INSTALLERS = (
     "Dockerfile", "ha_addon/Dockerfile", "examples/systemd/install", "examples/systemd/facebridge-new-version",
     "examples/systemd/facebridge-upgrade", "scripts/lib.sh", "scripts/lock", "scripts/run", "scripts/test",
-    "scripts/wheel", "scripts/assemble-app", ".github/workflows/app.yml", ".github/workflows/test.yml",
+    "scripts/wheel", "scripts/release", "scripts/assemble-app", ".github/workflows/app.yml",
+    ".github/workflows/release.yml", ".github/workflows/test.yml",
 )  # fmt: skip
 """Files that install Python packages which users run, or which make what users run."""
 

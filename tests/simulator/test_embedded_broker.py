@@ -239,5 +239,5 @@ async def test_clients_that_reset_during_connect_disturb_no_other_client(
 
 async def test_without_amqtt_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
-    with pytest.raises(EmbeddedBrokerMissingError, match=r"pip install facebridge\[embedded\]"):
+    with pytest.raises(EmbeddedBrokerMissingError, match="pip install amqtt"):
         await EmbeddedBroker().start()
