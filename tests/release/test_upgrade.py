@@ -89,11 +89,13 @@ async def test_changes_that_were_pending_arrive_and_doors_open(
         SimulatedTerminal(bridge.terminal_url, "SIDE").running() as side,
     ):
         await front.wait_connected()
-        for request_id in ("terminal/BACK/person/set 1003", "terminal/BACK/person/remove 1004"):
-            await client.wait_for(
-                "facebridge/terminal/BACK/reply",
-                lambda one, wanted=request_id: (one.json["request_id"], one.json["outcome"]) == (wanted, "ok"),
-            )
+        replies = await client.wait_for_all(
+            "facebridge/terminal/BACK/reply", 2, lambda one: one.json["outcome"] == "ok"
+        )
+        assert {one.json["request_id"] for one in replies} == {
+            "terminal/BACK/person/set 1003",
+            "terminal/BACK/person/remove 1004",
+        }
         assert set(back.persons) == {"1003"}, "only what was pending is sent"
         assert not front.persons
         await client.publish("facebridge/terminal/FRONT/open/set", {"request_id": "open"}, qos=1)
