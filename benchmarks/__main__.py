@@ -11,10 +11,10 @@ from benchmarks.event_loop import run as run_loop
 from benchmarks.harness import BROKERS, Measured, Options, Row, measure
 from benchmarks.processes import IN_MEMORY, file_system, this_machine
 from benchmarks.results import Run, comparison, table
-from benchmarks.rows import opens
+from benchmarks.rows import connections, opens, persons
 from benchmarks.subjects.starting import FLOOR, PRODUCT, ROOT, SubjectKind, subject_kinds
 
-ROWS: dict[str, Row] = {row.name: row for row in (*opens.ROWS,)}
+ROWS: dict[str, Row] = {row.name: row for row in (*opens.ROWS, *persons.ROWS, *connections.ROWS)}
 
 
 class Default(click.Group):
@@ -90,7 +90,9 @@ async def measure_all(
     """Measure rows with each broker."""
     measured: list[Measured] = []
     for row in rows:
-        for broker in brokers:
+        for broker in row.brokers:
+            if broker not in brokers:
+                continue
             click.echo(f"measuring: {row.title}, {broker} broker", err=True)
             measured += await measure(row, broker, kinds, options)
     return measured

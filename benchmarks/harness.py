@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -18,7 +18,7 @@ import orjson
 
 from benchmarks.load_client import LoadClient, load_client
 from benchmarks.processes import processor_seconds
-from benchmarks.subjects.starting import Setting, Subject, SubjectKind
+from benchmarks.subjects.starting import OTHERS, Setting, Subject, SubjectKind
 from tests.support.mosquitto import Mosquitto
 
 CONNECT_SECONDS = 600.0
@@ -78,8 +78,6 @@ class System:
     client: LoadClient
     broker_pid: int
     options: Options
-    memory: dict[str, Any] = field(default_factory=dict)
-    """What a row keeps from block to block, for example the number of the next person."""
 
     def topic(self, number: int, command: str) -> bytes:
         """Return the topic of a command for a terminal; `number` counts from 0 and starts again after the last one."""
@@ -101,6 +99,7 @@ class Row:
         terminals: number of terminals.
         block: measures a block of a system that stays, or
         fresh_block: starts a subject of its own in each block, and measures it.
+        brokers: the brokers that make a difference.
         only_product: whether no other subject can do this.
     """
 
@@ -110,6 +109,7 @@ class Row:
     terminals: int
     block: Callable[[System], Awaitable[Values]] | None = None
     fresh_block: Callable[[SubjectKind, Setting, Options], Awaitable[Values]] | None = None
+    brokers: tuple[str, ...] = tuple(BROKERS)
     only_product: bool = False
 
 
@@ -149,7 +149,13 @@ class Usage:
         return {"client": process_time(), **{name: processor_seconds(pid) for name, pid in self._pids.items()}}
 
 
+P50 = Metric("p50_ms", "ms", "p50")
+P99 = Metric("p99_ms", "ms", "p99")
+PER_SECOND = Metric("per_second", "1/s", "a second", lower_is_better=False)
+SECONDS = Metric("seconds", "s", "time")
+FAILED = Metric("failed", "commands", "not ok", is_ratio=False)
 PROCESSOR = Metric("processor_ms", "ms", "processor for each")
+MEMORY_MB = Metric("memory_mb", "MB", "memory")
 CORES = tuple(
     Metric(f"{name}_cores", "cores", title, is_ratio=False)
     for name, title in (
@@ -209,10 +215,12 @@ async def broker(options: Options, name: str) -> AsyncIterator[Mosquitto]:
 
 
 @asynccontextmanager
-async def new_setting(options: Options, broker_port: int, name: str, terminals: int) -> AsyncIterator[Setting]:
+async def new_setting(
+    options: Options, broker_port: int, name: str, terminals: int, *, known: bool = True
+) -> AsyncIterator[Setting]:
     """Return the setting of a subject with a folder of its own."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        yield Setting(Path(folder), broker_port, name, terminals)
+        yield Setting(Path(folder), broker_port, name, terminals, known)
 
 
 @asynccontextmanager
@@ -234,6 +242,8 @@ async def measure(row: Row, broker_name: str, kinds: Mapping[str, SubjectKind], 
     """Measure a row with one broker."""
     terminals = options.terminals or row.terminals
     collected: dict[str, list[Values]] = {name: [] for name in kinds}
+    if row.only_product:
+        kinds = {name: kind for name, kind in kinds.items() if name not in OTHERS}
     async with broker(options, broker_name) as mosquitto, AsyncExitStack() as stack:
         if row.block is not None:
             systems = {
@@ -249,7 +259,7 @@ async def measure(row: Row, broker_name: str, kinds: Mapping[str, SubjectKind], 
             assert row.fresh_block is not None
             for block in range(options.blocks):
                 for name in turned(list(kinds), block):
-                    async with new_setting(options, mosquitto.port, name, terminals) as setting:
+                    async with new_setting(options, mosquitto.port, name, terminals, known=False) as setting:
                         collected[name].append(await row.fresh_block(kinds[name], setting, options))
     return list(results(row, broker_name, terminals, collected))
 

@@ -27,8 +27,11 @@ def processor_seconds(pid: int) -> float:
 
 
 def memory_kb(pid: int) -> int:
-    """Return the memory of a process and its children in KB; pages that several share are counted in parts (PSS)."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    """Return the resident memory of a process and its children in KB.
+
+    Unlike the proportional set size, it does not change when other programs load the same libraries.
+    """
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) + sum(memory_kb(child) for child in children(pid))
 

@@ -72,7 +72,7 @@ class Run:
     def ratio(self, of: Measured, to: str) -> Spread | None:
         """Return the ratio of a subject's values to those of another subject in the same blocks."""
         base = self.find(of.row, of.broker, of.terminals, to, of.metric)
-        if base is None or not all(base.values):
+        if base is None or min(base.values) <= 0:
             return None
         return spread([value / other for value, other in zip(of.values, base.values, strict=True)])
 
@@ -111,9 +111,9 @@ def table(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
                     yield line(run, one, metric)
         for subject in subjects:
             shares = [(metric, run.find(row_name, broker, terminals, subject, metric.key)) for metric in CORES]
-            yield f"  {'cores busy':<20} {subject:<12} " + ", ".join(
-                f"{metric.title} {statistics.median(one.values):.2f}" for metric, one in shares if one is not None
-            )
+            texts = [f"{metric.title} {statistics.median(one.values):.2f}" for metric, one in shares if one is not None]
+            if texts:
+                yield f"  {'cores busy':<20} {subject:<12} " + ", ".join(texts)
 
 
 def line(run: Run, one: Measured, metric: Metric) -> str:

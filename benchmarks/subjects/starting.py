@@ -14,7 +14,9 @@ import yaml
 from tests.support.bridge_process import configuration
 from tests.support.logged_process import LoggedProcess
 
-FLOOR, PRODUCT = "floor", "product"
+FLOOR, SCRIPT, NODE_RED, PRODUCT = "floor", "script", "node-red", "product"
+OTHERS = (FLOOR, SCRIPT, NODE_RED)
+"""The subjects that are not Facebridge."""
 
 ROOT = Path(__file__).parents[2]
 

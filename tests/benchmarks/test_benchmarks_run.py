@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import ROWS
+from benchmarks.harness import FAILED
 from benchmarks.results import Run, comparison, table
-from benchmarks.rows.opens import FAILED
 from benchmarks.subjects.starting import subject_kinds
 from tests.support.environment import program_environment
 
@@ -28,16 +28,15 @@ def bench(*arguments: str) -> str:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_subject_can_be_measured(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "run.json"
+    file, row = tmp_path / "run.json", ROWS[name]
     shown = bench(
-        name, "--broker", "nodelay", "--blocks", "2", "--scale", "0.02",
+        name, "--broker", row.brokers[-1], "--blocks", "2", "--scale", "0.02",
         "--terminals", "2", "--folder", str(tmp_path), "--memory", "--save", str(file),
     )  # fmt: skip
     run = Run.load(file)
-    row = ROWS[name]
     for subject in subject_kinds({}):
         for metric in row.metrics:
-            measured = run.find(name, "nodelay", 2, subject, metric.key)
+            measured = run.find(name, row.brokers[-1], 2, subject, metric.key)
             assert measured is not None, (subject, metric)
             assert len(measured.values) == 2
             if metric is FAILED:

@@ -1,0 +1,102 @@
+"""Rows of connections: the storm after an outage, terminals at rest, and the start of the bridge."""
+
+import asyncio
+from time import perf_counter
+
+from benchmarks.harness import MEMORY_MB, SECONDS, Metric, Options, Row, Values, connecting_terminals
+from benchmarks.processes import memory_kb, processor_seconds
+from benchmarks.subjects.starting import Setting, SubjectKind
+
+STORM_TERMINALS = 10_000
+IDLE_TERMINALS = 1_000
+REST_SECONDS = 60.0
+"""Each terminal sends two pings in this time."""
+
+SETTLED_CORES = 0.1
+"""A subject that uses less of a core has finished the work after a storm."""
+
+SETTLE_SECONDS = 300.0
+
+
+async def storm(kind: SubjectKind, setting: Setting, _options: Options) -> Values:
+    """Connect all terminals at once; then disconnect them, and connect them again when they are known."""
+    values: dict[str, float] = {}
+    async with kind(setting) as subject:
+        for which in ("new", "known"):
+            before = processor_seconds(subject.pid)
+            async with connecting_terminals(subject.port, setting.terminals) as terminals:
+                statistics = await terminals.statistics()
+                # Some of the work for a connection, for example publishing it, is done later.
+                await settled(subject.pid)
+                used = processor_seconds(subject.pid) - before
+            await settled(subject.pid)
+            values |= {
+                f"{which}_seconds": statistics["seconds"],
+                f"{which}_retries": statistics["retries"] + statistics["lost"],
+                f"{which}_processor_ms": used / setting.terminals * 1000,
+            }
+    return values
+
+
+async def idle(kind: SubjectKind, setting: Setting, options: Options) -> Values:
+    """Measure memory and processor at rest, without and with terminals."""
+    seconds = REST_SECONDS * options.scale
+    async with kind(setting) as subject:
+        await settled(subject.pid)
+        memory, busy = memory_kb(subject.pid), await _cores(subject.pid, seconds / 3)
+        async with connecting_terminals(subject.port, setting.terminals) as terminals:
+            await terminals.statistics()
+            await settled(subject.pid)
+            busy_with = await _cores(subject.pid, seconds)
+            return {
+                "memory_mb": memory / 1024,
+                "kb_each": (memory_kb(subject.pid) - memory) / setting.terminals,
+                "percent": busy * 100,
+                "percent_per_1000": (busy_with - busy) * 100 / setting.terminals * 1000,
+            }
+
+
+async def start(kind: SubjectKind, setting: Setting, _options: Options) -> Values:
+    """Measure the time from the start of the process until it is ready."""
+    began = perf_counter()
+    async with kind(setting) as subject:
+        return {"seconds": perf_counter() - began, "processor_s": processor_seconds(subject.pid)}
+
+
+async def settled(pid: int) -> None:
+    """Wait until a process has almost nothing to do."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while await _cores(pid, 0.5) > SETTLED_CORES:
+            pass
+
+
+async def _cores(pid: int, seconds: float) -> float:
+    before, began = processor_seconds(pid), perf_counter()
+    await asyncio.sleep(seconds)
+    return (processor_seconds(pid) - before) / (perf_counter() - began)
+
+
+_STORM = tuple(
+    metric
+    for which in ("new", "known")
+    for metric in (
+        Metric(f"{which}_seconds", "s", f"{which}: all connected"),
+        Metric(f"{which}_retries", "retries", f"{which}: retries", is_ratio=False),
+        Metric(f"{which}_processor_ms", "ms", f"{which}: processor each"),
+    )
+)
+_IDLE = (
+    MEMORY_MB,
+    Metric("kb_each", "KB", "memory of each"),
+    Metric("percent", "%", "without terminals", is_ratio=False),
+    Metric("percent_per_1000", "%", "for 1,000 terminals"),
+)
+
+ROWS = (
+    Row("idle", "at rest", _IDLE, IDLE_TERMINALS, fresh_block=idle, brokers=("stock",)),
+    Row("storm", "all terminals connect at once", _STORM, STORM_TERMINALS, fresh_block=storm, brokers=("stock",)),
+    Row(
+        "start", "start to ready", (SECONDS, Metric("processor_s", "s", "processor")), 10,
+        fresh_block=start, brokers=("stock",),
+    ),
+)  # fmt: skip
