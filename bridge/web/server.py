@@ -103,6 +103,8 @@ class WebServer:
         silent.setLevel(logging.CRITICAL + 1)
         self._connections = ConnectionFactory(self._runner.server, silent, self._limits, self._stall.arrived_at)
         self._api.start()
+        if self._page is not None:
+            await self._page.start()
         loop = asyncio.get_running_loop()
         for listener in listeners:
             self._listening.append(await loop.create_server(self._connections, sock=listener, backlog=_BACKLOG))

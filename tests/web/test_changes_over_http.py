@@ -185,6 +185,37 @@ async def test_a_terminal_is_approved_and_changed(tmp_path: Path) -> None:
         assert "configuration" in answer["message"]
 
 
+async def test_a_terminal_is_forgotten_or_refused(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        for sn in ("N1", "N2"):
+            assert not await one.server.admission.may_connect(sn, "192.0.2.9")
+        await one.send("POST", "/api/pending/N1/admit", 200)
+        await one.send("PUT", "/api/terminals/N1/persons/p1", 202, json=person("p1"))
+        answer = await one.send("DELETE", "/api/terminals/N1?request_id=r1", 200)
+        assert (answer["command"], answer["outcome"], answer["request_id"]) == ("forget", "ok", "r1")
+        assert one.system.registry.get("N1") is None
+        assert await one.system.persons("N1") == []
+        # A terminal that only waits is refused.
+        await one.send("DELETE", "/api/terminals/N2", 200)
+        assert one.server.admission.pending == ()
+        answer = await one.send("DELETE", "/api/terminals/N1", 404)
+        assert (answer["outcome"], answer["errors"][0]["path"]) == ("invalid", "sn")
+        answer = await one.send("DELETE", "/api/terminals/T1", 400)
+        assert "configuration" in answer["message"]
+        await one.send("DELETE", "/api/terminals/a.b", 400)
+
+
+@pytest.mark.parametrize(("person_id", "part"), [("..", "~.."), (".", "~."), ("a.b@c", "a.b@c"), ("p1", "~p1")])
+async def test_every_id_has_a_path(tmp_path: Path, person_id: str, part: str) -> None:
+    async with site(tmp_path) as one:
+        one.system.connect("T1")
+        await one.send("PUT", f"/api/terminals/T1/persons/{part}", 202, json=person(person_id))
+        await one.system.settled()
+        async with one.session.get(f"/api/persons/{part}") as response:
+            assert (response.status, (await response.json())["id"]) == (200, person_id)
+        await one.send("DELETE", f"/api/terminals/T1/persons/{part}", 202)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "fault"),
     [
@@ -326,6 +357,7 @@ async def test_a_change_goes_on_if_the_client_disconnects(tmp_path: Path) -> Non
         ("DELETE", "/api/groups/lobby/persons/p1"),
         ("POST", "/api/groups/lobby/sync"),
         ("POST", "/api/pending/N1/admit"),
+        ("DELETE", "/api/terminals/T1"),
     ],
 )
 async def test_an_operator_and_a_website_may_change_nothing(tmp_path: Path, method: str, path: str) -> None:

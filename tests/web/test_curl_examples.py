@@ -56,13 +56,15 @@ async def test_every_example_of_the_page_works(tmp_path: Path) -> None:
     async with person_system(tmp_path) as system:
         site = site_for(system)
         async with site.open():
-            opened, group, offline, admitted = await run(terminals, site.url, tmp_path)
+            opened, group, offline, admitted, forgotten = await run(terminals, site.url, tmp_path)
             assert orjson.loads(opened)["outcome"] == "ok"
             assert orjson.loads(group)["request_id"] == "desk-17"
             assert orjson.loads(offline)["items"] == []
-            assert (orjson.loads(admitted)["outcome"], PENDING in site.registry) == ("ok", True)
+            assert orjson.loads(admitted)["outcome"] == "ok"
+            assert (orjson.loads(forgotten)["command"], orjson.loads(forgotten)["outcome"]) == ("forget", "ok")
+            assert PENDING not in site.registry
             added, changed, disabled, shown, refused, _, removed = await run(persons, site.url, tmp_path)
-            assert {orjson.loads(one)["outcomes"]["accepted"] for one in (added, changed, removed)} == {4}
+            assert {orjson.loads(one)["outcomes"]["accepted"] for one in (added, changed, removed)} == {3}
             assert orjson.loads(disabled)["outcome"] == "accepted"
             where = orjson.loads(shown)
             assert where["person"]["name"] == "Ada"

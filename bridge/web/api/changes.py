@@ -11,12 +11,12 @@ from aiohttp import web
 
 from bridge.core.admission import Admission
 from bridge.core.command_definition import InvalidCommandError, type_name
-from bridge.core.commands import ADMIT, REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
+from bridge.core.commands import ADMIT, FORGET, REMOVE_PERSONS, SET_PERSONS, SYNC_PERSONS
 from bridge.core.person_commands import PersonCommands
 from bridge.core.ports import PersonCommand
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
-from bridge.model.commands import Admit, RemovePersons, SetPersons, SyncPersons
+from bridge.model.commands import Admit, Forget, RemovePersons, SetPersons, SyncPersons
 from bridge.model.faults import Fault
 from bridge.model.json_schema import JsonSchema, reference
 from bridge.model.names import MAXIMUM_REQUEST_ID_LENGTH
@@ -24,7 +24,7 @@ from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary, Outcome
 from bridge.web.api.bodies import ENCODED_CHUNK_FACTOR, read_json
 from bridge.web.api.commands import CommandRequest, RunningCommands
-from bridge.web.api.common import failure, name_fault, reply, summary, text_parameter
+from bridge.web.api.common import failure, name_fault, person_id_in_path, reply, summary, text_parameter
 from bridge.web.api.uploads import MULTIPART, MULTIPART_PERSON_SCHEMA, read_multipart_person
 from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError, reply_response, summary_response
@@ -41,6 +41,8 @@ _SMALL_BYTES = 131_072
 
 _UPLOAD_WAIT_SECONDS = 30.0
 """Time that a large body waits for its place; two pictures are converted in about a second."""
+
+_REQUEST_ID = text_parameter("request_id", "returned in every reply", longest=MAXIMUM_REQUEST_ID_LENGTH)
 
 _BODY_FAILURES = {
     408: failure("the body is too slow"),
@@ -130,6 +132,21 @@ class ChangeRoutes:
                 **_BODY_FAILURES,
             },
         )
+        yield Route(
+            method="DELETE",
+            path="/api/terminals/{sn}",
+            handler=self._forget,
+            summary="Forget a terminal, or refuse one that waits for approval",
+            tag="terminals",
+            role="admin",
+            query=(_REQUEST_ID,),
+            responses={
+                200: reply("`ok`; `message` says if the device may still hold persons"),
+                400: reply("`invalid`: the terminal is listed in the configuration"),
+                404: reply("`invalid`: the terminal is not known and does not wait"),
+                503: reply("`unavailable`: nothing was changed"),
+            },
+        )
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more changes, and cancel those that still run after `grace_seconds`."""
@@ -172,7 +189,7 @@ class ChangeRoutes:
             summary=f"Remove a person {where}, also one that the bridge does not know",
             tag=tag,
             role="admin",
-            query=(text_parameter("request_id", "returned in every reply", longest=MAXIMUM_REQUEST_ID_LENGTH),),
+            query=(_REQUEST_ID,),
             responses=responses,
         )
         yield Route(
@@ -237,6 +254,14 @@ class ChangeRoutes:
         admitting = self._admission.admit(command, target.origin)
         return reply_response(await self._running.run(admitting, name=ADMIT.name))
 
+    async def _forget(self, request: web.Request) -> web.StreamResponse:
+        target = CommandRequest.of(request, FORGET, self._replies)
+        command = Forget(sn=target.target, request_id=request[QUERY]["request_id"])
+        self._running.check(target, command.request_id)
+        exists = command.sn in self._registry or any(one.sn == command.sn for one in self._admission.pending)
+        answer = await self._running.run(self._admission.forget(command, target.origin), name=FORGET.name)
+        return reply_response(answer, 404 if answer.outcome is Outcome.INVALID and not exists else None)
+
     async def _change(
         self, target: CommandRequest, change: SetPersons | RemovePersons | SyncPersons, value: object = None
     ) -> web.StreamResponse:
@@ -295,7 +320,7 @@ class ChangeRoutes:
 
 
 def _person_id(request: web.Request, target: CommandRequest) -> str:
-    person_id = request.match_info["id"]
+    person_id = person_id_in_path(request)
     fault = name_fault("id", person_id)
     if fault is not None:
         raise target.invalid([Fault("id", fault)])

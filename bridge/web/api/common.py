@@ -1,6 +1,7 @@
 """What the routes of the API have in common: checks of names, parameters of the query, and responses."""
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -36,9 +37,23 @@ REQUEST_FAILED_SCHEMA: JsonSchema = output_schema(
 """The schema of `RequestError.response`."""
 
 
+def person_id_in_path(request: web.Request) -> str:
+    """Return the id of the person in a request's path, which can be malformed.
+
+    A `~` before the id does not count: clients resolve `.` and `..` as folders, also if they are percent-encoded, so
+    these ids are written `~.` and `~..` (`path_of_person`).
+    """
+    return request.match_info["id"].removeprefix("~")
+
+
+def path_of_person(person_id: str) -> str:
+    """Return an id as one segment of a path; `person_id_in_path` reads it."""
+    return f"~{person_id}" if person_id in (".", "..") else quote(person_id, safe="@")
+
+
 def name_in_path(request: web.Request, part: str) -> str:
     """Return a variable part of a request's path. Raises RequestError if it is malformed."""
-    name = request.match_info[part]
+    name = person_id_in_path(request) if part == "id" else request.match_info[part]
     fault = name_fault(part, name)
     if fault is not None:
         raise RequestError(400, fault, path=part)

@@ -9,7 +9,7 @@ from aiohttp import web
 from bridge import __version__
 from bridge.core.commands import COMMAND_NAME_SCHEMA
 from bridge.model.json_schema import JsonSchema
-from bridge.model.names import GROUP_NAME_SCHEMA, PERSON_ID_SCHEMA, SERIAL_NUMBER_SCHEMA
+from bridge.model.names import GROUP_NAME_SCHEMA, PERSON_ID, SERIAL_NUMBER_SCHEMA
 from bridge.model.schema_catalogue import Catalogue
 from bridge.persons.schema import PERSON_ENTRY_SCHEMA, PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
 from bridge.web.api.common import REQUEST_FAILED_SCHEMA, failure
@@ -22,7 +22,12 @@ _PREFIX = "#/components/schemas/"
 _PATH_PARAMETERS: Mapping[str, JsonSchema] = {
     "sn": SERIAL_NUMBER_SCHEMA,
     "name": GROUP_NAME_SCHEMA,
-    "id": PERSON_ID_SCHEMA,
+    "id": {
+        "type": "string",
+        "pattern": f"^~?{PERSON_ID.pattern}$",
+        "description": "the person's id; a `~` before it does not count, so that the ids `.` and `..` can be written"
+        " `~.` and `~..`",
+    },
 }
 
 _OF_EVERY_ROUTE: Mapping[int, ResponseContent] = {

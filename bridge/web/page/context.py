@@ -45,7 +45,7 @@ class PageServices:
         max_photo_bytes: of an incoming picture.
         timezone: of times without an offset.
         open_import_tools: opens what an import works with.
-        spool_folder: for uploaded files, on a disk with enough space; None for the folder of temporary files.
+        spool_folder: above the folder of uploaded files, on a disk with enough space; None: that of temporary files.
     """
 
     core: CoreServices

@@ -20,6 +20,7 @@ from bridge.persons.photos.sources import AttachedPhoto
 from bridge.persons.preparation import PreparedPhoto
 from bridge.persons.schema import merge, parse_person
 from bridge.persons.weekly import parse_weekly
+from bridge.web.api.common import path_of_person, person_id_in_path
 from bridge.web.authentication import require_role
 from bridge.web.errors import RequestError
 from bridge.web.page.context import PageServices
@@ -125,7 +126,7 @@ class PersonEditing:
                 await self._change(request, {"id": person_id, **changes}, None, form, faults)
             if faults.by_field:
                 return self._form(request, None, upload.fields, faults.by_field, status=400)
-            return redirect(request, f"persons/{person_id}")
+            return redirect(request, f"persons/{path_of_person(person_id)}")
 
     async def _edit(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")
@@ -144,7 +145,7 @@ class PersonEditing:
                 await self._change(request, {"id": person.id, **changes}, person, form, faults)
             if faults.by_field:
                 return self._form(request, person, upload.fields, faults.by_field, status=400)
-            return redirect(request, f"persons/{person.id}")
+            return redirect(request, f"persons/{path_of_person(person.id)}")
 
     async def _check_photo(self, request: web.Request) -> web.StreamResponse:
         """Show whether a photo can be used, before the form is sent."""
@@ -245,7 +246,7 @@ class PersonEditing:
         return self._renderer.page(request, "person_form.html", status, **details)
 
     async def _person(self, request: web.Request) -> Person:
-        person_id = request.match_info["id"]
+        person_id = person_id_in_path(request)
         found = None
         if is_person_id(person_id):
             found = await self._services.person_reader.everywhere(person_id, 1)

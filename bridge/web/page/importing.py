@@ -25,6 +25,7 @@ from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.import_jobs import ImportJob, ImportJobs
 from bridge.web.page.rendering import Renderer, is_partial, redirect
 from bridge.web.page.translations import noop
+from bridge.web.page.upload_folder import UploadFolder
 
 _MAX_FILE_BYTES = 1 << 30
 """Ten thousand persons with photos of 100 kB each. Larger files can be imported with `facebridge persons import`."""
@@ -36,9 +37,6 @@ _SHOWN_FAULTS = 200
 _MAX_LISTED_TERMINALS = 200
 _MAX_FIELDS = 16
 _CHUNK_BYTES = 1 << 18
-
-FILE_PREFIX = "facebridge-import-"
-"""Of the names of uploaded files. They contain faces, so each is deleted after its check."""
 
 _SUFFIXES = (".csv", ".json", ".zip")
 
@@ -53,9 +51,9 @@ STEP_NAMES = {
 class ImportPages:
     """Pages for importing many persons."""
 
-    def __init__(self, services: PageServices, renderer: Renderer, jobs: ImportJobs) -> None:
+    def __init__(self, services: PageServices, renderer: Renderer, jobs: ImportJobs, folder: UploadFolder) -> None:
         self._registry = services.core.registry
-        self._folder = services.spool_folder
+        self._folder = folder
         self._renderer = renderer
         self._jobs = jobs
 
@@ -129,7 +127,7 @@ class ImportPages:
         require_role(request, "admin")
         target = self._chosen((await read_form(request)).get("target", ""))
         source = CopySource(sn=None if target.group else target.sns[0], group=target.group)
-        folder = await asyncio.to_thread(tempfile.mkdtemp, "", FILE_PREFIX, self._folder)
+        folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder.path)
         try:
             path = Path(folder) / "persons.zip"
             await self._jobs.export(source, path)
@@ -158,7 +156,7 @@ class ImportPages:
         path: Path | None = None
         try:
             async with asyncio.timeout(_UPLOAD_SECONDS):
-                fields, path, name = await _store(request, self._folder)
+                fields, path, name = await _store(request, self._folder.path)
             yield fields, path, name
         except TimeoutError:
             raise RequestError(408, "the file did not arrive in time: send it again") from None
@@ -173,7 +171,7 @@ class ImportPages:
             raise
 
 
-async def _store(request: web.Request, folder: Path | None) -> tuple[dict[str, str], Path, str]:
+async def _store(request: web.Request, folder: Path) -> tuple[dict[str, str], Path, str]:
     """Write the file of a form to the disk; return the other fields, the path and the file's name.
 
     Raises:
@@ -195,7 +193,7 @@ async def _store(request: web.Request, folder: Path | None) -> tuple[dict[str, s
                 suffix = PurePath(name).suffix.lower()
                 if suffix not in _SUFFIXES:
                     raise RequestError(400, noop("Choose a file that ends with .csv, .json or .zip."))
-                handle, created = tempfile.mkstemp(suffix, FILE_PREFIX, folder)
+                handle, created = tempfile.mkstemp(suffix, dir=folder)
                 path = Path(created)
                 with os.fdopen(handle, "wb") as file:
                     await _copy(part, file)

@@ -14,6 +14,7 @@ from bridge.model.person import WEEKDAYS, Person, Weekly
 from bridge.model.person_entry import DeliveryState, PersonEntry, Wanted
 from bridge.model.person_summary import PersonEverywhere, PersonFilter
 from bridge.persons.reading import PersonReader
+from bridge.web.api.common import path_of_person, person_id_in_path
 from bridge.web.api.persons import photo_response
 from bridge.web.authentication import require_role
 from bridge.web.errors import RequestError
@@ -163,7 +164,7 @@ class PersonPages:
         if sns:
             origin = origin_of(request)
             await self._core.persons.change([PersonCommand(change=change, origin=origin, sn=sn) for sn in sns])
-        return redirect(request, f"persons/{person_id}")
+        return redirect(request, f"persons/{path_of_person(person_id)}")
 
     async def _confirm_removal(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")
@@ -188,7 +189,7 @@ class PersonPages:
         await self._core.persons.change(
             [PersonCommand(change=change, origin=origin, group=name) for name in (*groups, ALL_TERMINALS)]
         )
-        return redirect(request, f"persons/{person_id}?removed=yes")
+        return redirect(request, f"persons/{path_of_person(person_id)}?removed=yes")
 
     async def _everywhere(self, request: web.Request) -> PersonEverywhere:
         found = await self._reader.everywhere(_person_id(request), 1)
@@ -268,7 +269,7 @@ def _at(seconds: float | None) -> datetime | None:
 
 
 def _person_id(request: web.Request) -> str:
-    person_id = request.match_info["id"]
+    person_id = person_id_in_path(request)
     if not is_person_id(person_id):
         raise RequestError(404, noop("No terminal has this person."))
     return person_id

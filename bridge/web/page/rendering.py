@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bridge import __version__
 from bridge.core.clock import Clock
+from bridge.web.api.common import path_of_person
 from bridge.web.authentication import USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
 from bridge.web.page.translations import LANGUAGES, choose_language, load_catalogs
@@ -143,7 +144,7 @@ class Renderer:
         # Methods of the extension, which jinja2's types do not show.
         environment.install_gettext_translations(catalog, newstyle=True)  # type: ignore[attr-defined]
         environment.filters["time"] = _time
-        environment.filters["segment"] = _segment
+        environment.filters["person_segment"] = path_of_person
         return environment
 
 
@@ -188,11 +189,6 @@ def local_path(path: str) -> str:
 def _path(path: str, query: Mapping[str, Any]) -> str:
     pairs = [f"{quote(name)}={quote(str(value), safe='')}" for name, value in query.items() if value not in (None, "")]
     return path + ("?" + "&".join(pairs) if pairs else "")
-
-
-def _segment(value: object) -> str:
-    """Return a value as one segment of a path."""
-    return quote(str(value), safe="")
 
 
 def _time(at: datetime | None) -> str:

@@ -1,5 +1,6 @@
 """The page's routes and its error pages."""
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
@@ -21,6 +22,7 @@ from bridge.web.page.persons import PersonPages
 from bridge.web.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Renderer, local_path, redirect
 from bridge.web.page.terminals import TerminalPages
 from bridge.web.page.translations import LANGUAGES, noop
+from bridge.web.page.upload_folder import UploadFolder
 
 _NOT_PAGES = ("/api/", "/healthz", "/readyz", "/metrics")
 """Paths for programs: their errors are JSON for everyone."""
@@ -78,17 +80,23 @@ class PageRoutes:
         PersonPages(services, self._renderer).add_to(self._router)
         PersonEditing(services, self._renderer).add_to(self._router)
         self._imports = ImportJobs(services.open_import_tools)
-        ImportPages(services, self._renderer, self._imports).add_to(self._router)
+        self._uploads = UploadFolder(services.spool_folder)
+        ImportPages(services, self._renderer, self._imports, self._uploads).add_to(self._router)
         LogPages(web_services, status, self._renderer).add_to(self._router)
 
     def max_body_bytes(self, request: web.Request) -> int | None:
         """Return the size of the largest body that a route reads; None if it takes no body."""
         return self._router.max_body_bytes(request)
 
+    async def start(self) -> None:
+        """Delete uploaded files that a bridge left when it was killed."""
+        await asyncio.to_thread(self._uploads.start)
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
         await self._imports.stop()
         await self._buttons.stop(grace_seconds)
+        await asyncio.to_thread(self._uploads.stop)
 
     def error(self, request: web.Request, error: RequestError) -> web.Response | None:
         """Return the page for an error; None if the client is a program, which reads JSON."""

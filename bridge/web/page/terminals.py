@@ -1,4 +1,4 @@
-"""The list of terminals, one terminal, and the buttons Open, Restart and Send again."""
+"""The list of terminals, one terminal, and its buttons."""
 
 import asyncio
 from collections.abc import Sequence
@@ -53,6 +53,7 @@ class _Action:
     button: str
     busy: str
     needs_connection: bool = True
+    is_dangerous: bool = False
 
 
 ACTIONS = {
@@ -73,6 +74,18 @@ ACTIONS = {
         noop("Send again"),
         noop("Storing…"),
         needs_connection=False,
+    ),
+    "clear": _Action(
+        "admin",
+        noop("Remove everyone from %(name)s first?"),
+        noop(
+            "For a device that was used elsewhere before. The terminal removes everyone, also persons that the bridge"
+            " does not know. Then the bridge sends every person of this terminal again; until then no person can pass."
+        ),
+        noop("Remove everyone and send again"),
+        noop("Storing…"),
+        needs_connection=False,
+        is_dangerous=True,
     ),
 }
 
@@ -190,8 +203,8 @@ class TerminalPages:
         return handle
 
     async def _carry_out(self, name: str, sn: str, origin: Origin, requested_at: float) -> Reply:
-        if name == "sync":
-            command = PersonCommand(change=SyncPersons(), origin=origin, sn=sn)
+        if name in ("sync", "clear"):
+            command = PersonCommand(change=SyncPersons(clear=name == "clear"), origin=origin, sn=sn)
             (replies,) = await self._core.persons.change([command])
             assert isinstance(replies, Sequence)
             return replies[0]

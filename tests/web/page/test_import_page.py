@@ -65,7 +65,7 @@ async def test_import_shows_differences_first_and_then_applies_them(
         await page.get_by_role("button", name="Apply the differences").click()
         await expect(page.get_by_text("Imported.")).to_be_visible()
         await until(lambda: set(terminal.persons) == {"1", "2"})
-        assert not list(tmp_path.glob("facebridge-import-*"))
+        assert not list(tmp_path.glob("facebridge-import-*/*"))
 
         await page.goto(f"{system.url}/export")
         async with page.expect_download() as download:

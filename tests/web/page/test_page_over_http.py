@@ -166,6 +166,32 @@ async def test_removal_everywhere_reaches_groups_too(system: PageSystem, session
         assert await kept(session, "lobby") == 0
 
 
+@pytest.mark.parametrize(("person_id", "part"), [("..", "~.."), (".", "~.")])
+async def test_every_person_has_an_address(
+    system: PageSystem, session: aiohttp.ClientSession, person_id: str, part: str
+) -> None:
+    form = aiohttp.FormData({"id": person_id, "name": "Ada", "enabled": "yes", "on-group-lobby": "yes"})
+    form.add_field("photo", sample_photo(1), filename="ada.jpg", content_type="image/jpeg")
+    async with session.post("/person-new", data=form, headers=HTML) as response:
+        assert (response.status, response.url.path) == (200, f"/persons/{part}")
+        text = await response.text()
+        assert "<h1>Ada</h1>" in text
+    for path in ("photo", "edit", "remove"):
+        assert f"persons/{part}/{path}" in text
+        async with session.get(f"/persons/{part}/{path}", headers=HTML) as response:
+            assert response.status == 200
+    async with session.get("/persons", headers=HTML) as response:
+        assert f'href="./persons/{part}"' in await response.text()
+
+
+async def test_files_of_a_bridge_that_was_killed_are_deleted_at_the_start(tmp_path: Path) -> None:
+    left = tmp_path / "facebridge-import-left"
+    left.mkdir()
+    (left / "persons.zip").write_text("faces")
+    async with PageSystem(tmp_path):
+        assert not left.exists()
+
+
 async def kept(session: aiohttp.ClientSession, group: str) -> int:
     async with session.get(f"/api/groups/{group}/persons") as response:
         total: int = (await response.json())["total"]

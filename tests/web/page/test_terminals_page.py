@@ -1,12 +1,14 @@
 """The pages of terminals in a real browser: opening, the live list, approval, the first connection."""
 
 import asyncio
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
 
 from bridge.simulator.behaviour import Behaviour, Refusal
+from bridge.simulator.faces import sample_photo
 from tests.support.waiting import until
 from tests.web.page.page_system import PageBrowser, PageSystem, open_door, wait_live
 
@@ -260,6 +262,30 @@ async def test_restart_and_sync_ask_first(system: PageSystem, browser: PageBrows
         await dialog.get_by_role("button", name="Restart Front door").click()
         await expect(dialog.get_by_role("status")).to_contain_text("The terminal restarts.")
         assert terminal.rebooted == 1
+
+
+async def test_everyone_is_removed_first_from_a_device_that_was_used_elsewhere(
+    system: PageSystem, browser: PageBrowser
+) -> None:
+    async with system.terminal("NEW1").running() as terminal:
+        page = await browser.open(system.url)
+        person = {"name": "Ada", "photo": b64encode(sample_photo(1)).decode()}
+        await terminal.wait_refused()
+        await page.request.post("/api/pending/NEW1/admit")
+        await page.request.put("/api/terminals/NEW1/persons/1001", data=person)
+        await until(lambda: "1001" in terminal.persons)
+        # The bridge does not know any more that the device holds Ada.
+        await page.request.delete("/api/terminals/NEW1")
+        await page.request.post("/api/pending/NEW1/admit", data={"name": "Garage"})
+        await page.goto(f"{system.url}/terminals/NEW1")
+        await wait_live(page)
+        await page.get_by_role("link", name="Remove everyone and send again").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_role("heading")).to_have_text("Remove everyone from Garage first?")
+        assert "1001" in terminal.persons
+        await dialog.get_by_role("button", name="Remove everyone and send again").click()
+        await expect(dialog.get_by_role("status")).to_contain_text("Everything is sent again.")
+        await until(lambda: not terminal.persons)
 
 
 async def test_long_list_has_pages(tmp_path: Path, browser: PageBrowser) -> None:
