@@ -53,6 +53,7 @@ from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
+from bridge.web.page.checks import HealthFinding
 from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.page.import_jobs import ImportTools
 from bridge.web.server import WebServer
@@ -395,8 +396,17 @@ def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: Ter
         max_photo_bytes=basis.settings.photos.max_bytes,
         timezone=LocalTimezone(),
         open_import_tools=lambda: _import_tools(basis.settings),
+        find_problems=lambda: _find_problems(basis.settings, terminals.port),
         spool_folder=basis.settings.store.folder,
     )
+
+
+async def _find_problems(settings: Settings, terminals_port: int) -> list[HealthFinding]:
+    """Return what the doctor finds. Raises UnavailableError."""
+    from bridge.doctor.separate import find_in_process
+
+    settings = replace(settings, terminals=replace(settings.terminals, port=terminals_port))
+    return [HealthFinding(**finding.as_json()) for finding in await find_in_process(settings)]
 
 
 @asynccontextmanager

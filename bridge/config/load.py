@@ -72,7 +72,7 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
         raise ConfigurationError(faults + [_fault_of(one, schema, locator) for one in several.errors]) from None
     if faults:
         raise ConfigurationError(faults)
-    return _settings(checked, folder)
+    return _settings(checked, file)
 
 
 def _fault_of(error: vol.Invalid, schema: Section, locator: FaultLocator) -> ConfigurationFault:
@@ -130,7 +130,8 @@ def _environment_variable(text: str, environment: Mapping[str, str]) -> Environm
     return EnvironmentText(default.strip())
 
 
-def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
+def _settings(checked: Mapping[str, Any], file: Path) -> Settings:
+    file = file.absolute()
     mqtt, terminals, web = checked["mqtt"], checked["terminals"], checked["web"]
     known = tuple(
         Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, **details) for sn, details in terminals["known"].items()
@@ -144,11 +145,12 @@ def _settings(checked: Mapping[str, Any], folder: Path) -> Settings:
         persons=PersonsSettings(**checked["persons"]),
         photos=PhotoSettings(**checked["photos"]),
         store=StoreSettings(
-            url=_absolute(checked["store"]["url"], folder), photo_key=checked["store"]["photo_key"] or ()
+            url=_absolute(checked["store"]["url"], file.parent), photo_key=checked["store"]["photo_key"] or ()
         ),
         audit=AuditSettings(**checked["audit"]),
         web=WebSettings(**{**web, "tokens": {name: TokenSettings(**one) for name, one in web["tokens"].items()}}),
         logging=LoggingSettings(**checked["logging"]),
+        file=file,
     )
 
 

@@ -168,7 +168,11 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration."""
+    """The whole configuration.
+
+    Attributes:
+        file: the file that it was read from; None if it was built in another way.
+    """
 
     mqtt: MqttSettings
     homeassistant: HomeAssistantSettings
@@ -180,3 +184,4 @@ class Settings:
     audit: AuditSettings
     web: WebSettings
     logging: LoggingSettings
+    file: Path | None = None

@@ -70,12 +70,12 @@ class _Results:
 class DoctorRun:
     """One run of all checks."""
 
-    def __init__(self, settings: Settings, file: Path, access: BrokerAccess, listen_seconds: float) -> None:
+    def __init__(self, settings: Settings, file: Path | None, access: BrokerAccess, listen_seconds: float) -> None:
         """Prepare the run.
 
         Args:
             settings: the configuration.
-            file: its file.
+            file: its file; None if it has none.
             access: how to reach the broker.
             listen_seconds: how long to observe the broker.
         """

@@ -31,22 +31,22 @@ _RENEWAL_PERIOD = timedelta(days=21)
 _SHOWN_KEYS = 3
 
 
-def evaluate_configuration(settings: Settings, file: Path, now: datetime) -> list[Finding]:
+def evaluate_configuration(settings: Settings, file: Path | None, now: datetime) -> list[Finding]:
     """Report unwise settings.
 
     Args:
         settings: the configuration.
-        file: its file.
+        file: its file; None if it comes from elsewhere, for example from the options of the Home Assistant app.
         now: the current time, for certificates.
     """
     findings = [
         *_broker(settings),
         *_terminals(settings),
         *_others(settings),
-        *_files(file),
+        *(() if file is None else _files(file)),
         *_certificates(settings, now),
     ]
-    return findings or [make_finding("configuration_ok", f"{file}: nothing to report")]
+    return findings or [make_finding("configuration_ok", f"{file or 'the configuration'}: nothing to report")]
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

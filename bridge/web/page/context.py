@@ -10,6 +10,7 @@ from bridge.model.secret import Secret
 from bridge.persons.photos.sources import PhotoSource
 from bridge.persons.preparation import PreparedPhoto
 from bridge.persons.reading import PersonReader
+from bridge.web.page.checks import FindProblems
 from bridge.web.page.import_jobs import OpenImportTools
 
 
@@ -45,6 +46,7 @@ class PageServices:
         max_photo_bytes: of an incoming picture.
         timezone: of times without an offset.
         open_import_tools: opens what an import works with.
+        find_problems: runs the doctor's checks.
         spool_folder: above the folder of uploaded files, on a disk with enough space; None: that of temporary files.
     """
 
@@ -55,4 +57,5 @@ class PageServices:
     max_photo_bytes: int
     timezone: tzinfo
     open_import_tools: OpenImportTools
+    find_problems: FindProblems
     spool_folder: Path | None

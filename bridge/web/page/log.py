@@ -1,4 +1,4 @@
-"""The log of commands and the health of the bridge."""
+"""The log of commands."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from aiohttp import web
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.names import is_person_id, is_serial_number
 from bridge.model.reply import Outcome
-from bridge.web.context import BridgeStatus, WebServices
+from bridge.web.context import WebServices
 from bridge.web.page.forms import PageRouter
 from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, tone_of
 from bridge.web.page.rendering import Renderer, is_partial
@@ -18,18 +18,16 @@ _MAX_ID = 2**62
 
 
 class LogPages:
-    """Pages that show what happened and how the bridge is."""
+    """The page that shows what happened."""
 
-    def __init__(self, services: WebServices, status: BridgeStatus, renderer: Renderer) -> None:
+    def __init__(self, services: WebServices, renderer: Renderer) -> None:
         self._registry = services.registry
         self._read_audit = services.read_audit
-        self._status = status
         self._renderer = renderer
 
     def add_to(self, router: PageRouter) -> None:
-        """Add the routes."""
+        """Add the route."""
         router.get("/log", self._log)
-        router.get("/health", self._show_health)
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         query = {name: request.query.get(name, "").strip() for name in ("command", "outcome", "sn", "person", "user")}
@@ -47,15 +45,6 @@ class LogPages:
             "tone_of": tone_of,
         }
         return self._renderer.page(request, "_log.html" if is_partial(request) else "log.html", **values)
-
-    async def _show_health(self, request: web.Request) -> web.StreamResponse:
-        values: dict[str, Any] = {
-            "summary": self._status.summary(),
-            "brokers": self._status.broker_statuses(),
-            "store_answers": await self._status.store_reachable(),
-            "queues": self._status.queue_lengths(),
-        }
-        return self._renderer.page(request, "_health.html" if is_partial(request) else "health.html", **values)
 
     def _title(self, record: AuditRecord) -> str | None:
         known = None if record.sn is None else self._registry.get(record.sn)

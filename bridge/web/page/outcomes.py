@@ -7,7 +7,7 @@ from typing import Literal
 from bridge.model.reply import Outcome, Reply
 from bridge.web.page.translations import noop
 
-Tone = Literal["good", "bad", "warn"]
+Tone = Literal["good", "bad", "warn", ""]
 
 OUTCOME_NAMES: Mapping[str, str] = {
     "ok": noop("done"),

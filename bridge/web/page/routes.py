@@ -14,6 +14,7 @@ from bridge.web.page.buttons import Buttons
 from bridge.web.page.context import PageServices
 from bridge.web.page.editing import PersonEditing
 from bridge.web.page.forms import PageRouter, read_form
+from bridge.web.page.health import HealthPages
 from bridge.web.page.import_jobs import ImportJobs
 from bridge.web.page.importing import ImportPages
 from bridge.web.page.log import LogPages
@@ -82,7 +83,9 @@ class PageRoutes:
         self._imports = ImportJobs(services.open_import_tools)
         self._uploads = UploadFolder(services.spool_folder)
         ImportPages(services, self._renderer, self._imports, self._uploads).add_to(self._router)
-        LogPages(web_services, status, self._renderer).add_to(self._router)
+        LogPages(web_services, self._renderer).add_to(self._router)
+        self._health = HealthPages(services.find_problems, status, self._renderer, clock)
+        self._health.add_to(self._router)
 
     def max_body_bytes(self, request: web.Request) -> int | None:
         """Return the size of the largest body that a route reads; None if it takes no body."""
@@ -94,6 +97,7 @@ class PageRoutes:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more presses, and cancel those that still run after `grace_seconds`."""
+        await self._health.stop()
         await self._imports.stop()
         await self._buttons.stop(grace_seconds)
         await asyncio.to_thread(self._uploads.stop)
