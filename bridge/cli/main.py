@@ -10,7 +10,7 @@ from bridge.cli.acl import acl
 from bridge.cli.doctor import doctor
 from bridge.cli.persons import persons
 from bridge.cli.store import backup, log, restore
-from bridge.cli.support import configuration_option, load, run_to_end
+from bridge.cli.support import configuration_option, load, run_to_end, terminal_url
 from bridge.cli.terminals import terminals
 
 
@@ -74,6 +74,7 @@ def demo(once: bool) -> None:
     "--url",
     required=True,
     metavar="ws://USER:PASSWORD@HOST:PORT/devs/",
+    callback=terminal_url,
     help="The address that terminals connect to.",
 )
 @click.option("--count", type=click.IntRange(1, 20_000), default=1, show_default=True, help="The number of terminals.")

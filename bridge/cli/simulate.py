@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from rich.console import Console
 
 from bridge.simulator.behaviour import Behaviour, Drop, Garbage, Refusal
+from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.fleet import SimulatedFleet, simulated_sn
 
 BEHAVIOURS: Mapping[str, Behaviour] = {
@@ -20,8 +21,11 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
 }
 """The choices of `--behaviour`."""
 
-_REPORT_SECONDS = 2.0
+_REPORT_SECONDS = 1.0
 """Time between two reports. A line is printed only if it differs from the previous one."""
+
+_MAX_RETRY_SECONDS = 5.0
+"""Longest pause between two attempts to connect: a user who has just approved a terminal waits for it."""
 
 
 async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str) -> int:
@@ -33,14 +37,16 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
         sn: the serial number of a single terminal, or the prefix for several; None for the simulator's default.
         behaviour: a key of `BEHAVIOURS`.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, markup=False)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    fleet = SimulatedFleet(url, names(count, sn), behaviour=BEHAVIOURS[behaviour])
+    options = ConnectionOptions(max_retry_seconds=_MAX_RETRY_SECONDS)
+    fleet = SimulatedFleet(url, names(count, sn), options=options, behaviour=BEHAVIOURS[behaviour])
     console.print(f"{count} simulated terminal{'s' if count > 1 else ''}, {behaviour}; Ctrl-C stops them")
     async with fleet.running():
         before = ""
+        known_failures: set[str] = set()
         while not stop.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REPORT_SECONDS if before else 0):
@@ -53,7 +59,20 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
             if line != before:
                 console.print(line)
             before = line
+            failures = fleet.failures()
+            for reason in failures.keys() - known_failures:
+                console.print(_failure_line(reason, failures[reason]), soft_wrap=True)
+            known_failures = set(failures)
     return 0
+
+
+def _failure_line(reason: str, sns: Sequence[str]) -> str:
+    """Return a line on terminals that cannot connect."""
+    more = f" and {len(sns) - 1:,} more" if len(sns) > 1 else ""
+    line = f"{sns[0]}{more} cannot connect: {reason}"
+    if reason.startswith("403"):
+        line += f". On the bridge's machine: facebridge terminals approve {sns[0]}"
+    return line
 
 
 def names(count: int, sn: str | None) -> list[str]:

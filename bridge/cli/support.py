@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -48,6 +49,21 @@ group_name = _name_callback(is_group_name, "a group has 1 to 64 letters, digits,
 group_name_or_all = _name_callback(
     lambda name: name == ALL_TERMINALS or is_group_name(name), "a group has 1 to 64 letters, digits, _ and -"
 )
+
+
+def terminal_url(_context: Any, _parameter: Any, value: str) -> str:
+    """Check the address that terminals connect to."""
+    try:
+        parts = urlsplit(value)
+        has_server = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_server = False
+    if not has_server:
+        raise click.BadParameter(
+            "must begin with ws:// or wss://, as ws://USER:PASSWORD@HOST:PORT/devs/. Write special characters of the"
+            " password in percent-encoding"
+        )
+    return value
 
 
 def load(configuration: Path) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import os
 import socket
 import ssl
@@ -37,6 +38,42 @@ class HandshakeRefusedError(Exception):
         self.status = status
 
 
+_REFUSALS = {
+    None: "the server selects no sub-protocol that the terminal offers",
+    400: "400: the server does not accept this SN: it has 1 to 64 letters, digits, _ and -",
+    401: "401: wrong user or password",
+    403: "403: the password is right, and the terminal waits for approval",
+    404: "404: wrong path: it ends with /devs/ unless terminals.path says otherwise",
+    429: "429: wrong passwords too often: the bridge checks them again within a minute",
+    503: "503: the bridge is stopping or cannot admit the terminal now",
+}
+"""The reasons of the bridge's refusals (docs/protocol.md)."""
+
+
+def failure_reason(error: Exception, url: URL) -> str:
+    """Return why a connection could not be made, for people; the URL's password is not in it."""
+    server = f"{url.host}:{url.port}"
+    match error:
+        case HandshakeRefusedError(status=status):
+            return _REFUSALS.get(status, f"the server answers with HTTP status {status}: is it a bridge?")
+        case TimeoutError():
+            return f"{server} does not answer within {_HANDSHAKE_SECONDS:g} s"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the host name {url.host} cannot be resolved"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {server} cannot be verified"
+        case aiohttp.ClientSSLError():
+            return f"{server} does not use TLS: use ws:// in place of wss://"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError(errno=errno.ECONNRESET):
+            return f"{server} ends the connection: if it uses TLS, use wss:// in place of ws://"
+        case aiohttp.ClientOSError(errno=errno.ECONNREFUSED) | ConnectionRefusedError():
+            return f"nothing listens on {server}: is the bridge running, and is this its terminals.port?"
+        case OSError(errno=number) if number:
+            return f"{server}: {os.strerror(number)}"
+        case _:
+            return f"{server}: {type(error).__name__}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     """Options of a simulated terminal's connection.
@@ -67,12 +104,13 @@ class TerminalClient:
 
     Attributes:
         attempts: how many handshakes were begun.
+        url: the terminal's address, without a login.
     """
 
     def __init__(self, url: str, sn: str, options: ConnectionOptions) -> None:
         self.attempts = 0
         base = URL(url)
-        self._url = base.with_user(None) / sn
+        self.url = base.with_user(None) / sn
         self._options = options
         login = _authorization(base.user or options.username, base.password or options.password)
         self._headers = _VENDOR_HEADERS | login
@@ -89,9 +127,9 @@ class TerminalClient:
             async with options.gate or nullcontext(), asyncio.timeout(_HANDSHAKE_SECONDS):
                 self.attempts += 1
                 websocket = await session.ws_connect(
-                    self._url,
+                    self.url,
                     headers=self._headers,
-                    origin=str(self._url.origin()).replace("ws", "http", 1),
+                    origin=str(self.url.origin()).replace("ws", "http", 1),
                     protocols=() if options.subprotocol is None else (options.subprotocol,),
                     ssl=True if options.tls is None else options.tls,
                     autoping=False,

@@ -85,6 +85,14 @@ class SimulatedFleet:
             pongs=sum(one.pongs for one in each),
         )
 
+    def failures(self) -> dict[str, list[str]]:
+        """Return why terminals could not connect: by reason, the terminals whose last attempt failed for it."""
+        found: dict[str, list[str]] = {}
+        for terminal in self.terminals:
+            if terminal.failure is not None:
+                found.setdefault(terminal.failure, []).append(terminal.sn)
+        return found
+
     async def run(self) -> None:
         """Run until cancelled.
 

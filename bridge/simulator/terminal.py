@@ -20,6 +20,7 @@ from bridge.simulator.client import (
     HandshakeRefusedError,
     TerminalClient,
     end_connection,
+    failure_reason,
     send_sign_of_life,
 )
 from bridge.simulator.device import STATUS_UNREADABLE, Device, HeldPerson, ReceivedRequest, SimulatedAnswer
@@ -108,6 +109,7 @@ class SimulatedTerminal:
         self._connections = 0
         self._refused = 0
         self._last_refusal: int | None = None
+        self._failure: str | None = None
         self._unreadable = 0
         self._pongs = 0
 
@@ -125,6 +127,11 @@ class SimulatedTerminal:
     def connected(self) -> bool:
         """Whether the terminal is connected."""
         return self._websocket is not None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last attempt to connect failed, for people; None if it has not failed."""
+        return self._failure
 
     @property
     def connections(self) -> int:
@@ -237,13 +244,17 @@ class SimulatedTerminal:
 
     async def _connect(self, session: aiohttp.ClientSession) -> ClientWebSocketResponse | None:
         try:
-            return await self._client.connect(session)
+            websocket = await self._client.connect(session)
         except HandshakeRefusedError as error:
-            _LOGGER.debug("the handshake was refused: %s", error, extra={"sn": self.sn})
             self._refused += 1
             self._last_refusal = error.status
+            self._failure = failure_reason(error, self._client.url)
         except (aiohttp.ClientError, OSError) as error:
-            _LOGGER.debug("no connection: %s", type(error).__name__, extra={"sn": self.sn})
+            self._failure = failure_reason(error, self._client.url)
+        else:
+            self._failure = None
+            return websocket
+        _LOGGER.debug("no connection: %s", self._failure, extra={"sn": self.sn})
         self._notify()
         return None
 
