@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from bridge.app import Bridge, StartError, embedded_broker, running_bridge
 from bridge.cli.logs import set_up_logging
+from bridge.cli.support import program
 from bridge.config.load import load_settings
 from bridge.config.settings import MqttSettings, Settings
 from bridge.core.clock import Clock
@@ -91,16 +92,19 @@ async def run_demo(*, once: bool) -> int:
 class _Demo:
     """The steps of the demo on a running system."""
 
-    def __init__(self, console: Console, settings: Settings, bridge: Bridge, client: "_MqttClient") -> None:
+    def __init__(
+        self, console: Console, settings: Settings, bridge: Bridge, client: "_MqttClient", fleet: SimulatedFleet
+    ) -> None:
         self._console = console
         self._settings = settings
         self._bridge = bridge
         self._client = client
+        self._fleet = fleet
 
     async def play(self) -> None:
         """Play one round. Raises _StepFailedError."""
         client = self._client
-        self._title("The terminals connect")
+        self._title("Two terminals connect")
         for sn in _TERMINALS:
             await client.expect(f"facebridge/terminal/{sn}/availability", lambda payload: payload == b"online")
         self._title("Two persons are enrolled on both terminals, with generated photos")
@@ -116,6 +120,7 @@ class _Demo:
                 await client.expect(
                     f"facebridge/terminal/{sn}/reply", _reply("setPerson", "ok", "enrolment", person_id)
                 )
+        self._holds()
         self._title("A door is opened over MQTT")
         await client.publish("facebridge/terminal/DEMO0000000001/open/set", {"request_id": "first press"})
         await client.expect("facebridge/terminal/DEMO0000000001/reply", _reply("open", "ok", "first press", None))
@@ -125,16 +130,24 @@ class _Demo:
         await client.publish("facebridge/terminal/UNKNOWN/open/set", {"request_id": "second press"})
         await client.expect("facebridge/terminal/UNKNOWN/reply", _reply("open", "invalid", "second press", None))
 
+    def _holds(self) -> None:
+        """Print which persons each simulated terminal holds."""
+        for terminal in self._fleet.terminals:
+            names = ", ".join(person.name for _, person in sorted(terminal.persons.items()))
+            self._console.print(f"  {_TERMINALS[terminal.sn]} now lets in: {names}")
+
     def suggest(self) -> None:
-        """Print commands to try."""
+        """Print the page's address, and commands to try."""
         port = self._settings.mqtt.port
-        self._title("The demo runs until Ctrl-C. Commands to try:")
+        self._title("The demo runs until Ctrl-C. The page shows both doors and both persons:")
+        self._console.print(f"  http://127.0.0.1:{self._bridge.web.port}")
+        self._title("Commands to try in a second window (mosquitto_sub is in the package mosquitto-clients):")
         for line in (
             f"mosquitto_sub -p {port} -t 'facebridge/#' -v",
             f"mosquitto_pub -p {port} -t facebridge/group/demo/open/set -m PRESS",
             f"curl -X POST http://127.0.0.1:{self._bridge.web.port}/api/terminals/DEMO0000000001/open",
             f"curl http://127.0.0.1:{self._bridge.web.port}/api/terminals",
-            f"facebridge simulate --url ws://dev:demo@127.0.0.1:{self._bridge.terminals.port}/devs/ --sn NEW1",
+            f"{program()} simulate --url ws://dev:demo@127.0.0.1:{self._bridge.terminals.port}/devs/ --sn NEW1",
         ):
             self._console.print(f"  {escape(line)}")
 
@@ -166,14 +179,16 @@ async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
         bridge = await stack.enter_async_context(running_bridge(settings, warnings))
         console.print(f"terminals connect to ws://127.0.0.1:{bridge.terminals.port}/devs/ as dev, password demo")
         console.print(
-            f"MQTT is on 127.0.0.1:{settings.mqtt.port}, the page and the HTTP API on http://127.0.0.1:{bridge.web.port}"
+            f"the broker is embedded in the demo, on 127.0.0.1:{settings.mqtt.port}: it is for trials and forgets"
+            " everything when the demo ends"
         )
+        console.print(f"the page and the HTTP API are on http://127.0.0.1:{bridge.web.port}")
         client = await stack.enter_async_context(_MqttClient(console, settings.mqtt).running())
         fleet = SimulatedFleet(
             f"ws://dev:demo@127.0.0.1:{bridge.terminals.port}{settings.terminals.path}/", list(_TERMINALS)
         )
         await stack.enter_async_context(fleet.running())
-        yield _Demo(console, settings, bridge, client)
+        yield _Demo(console, settings, bridge, client, fleet)
 
 
 class _MqttClient:

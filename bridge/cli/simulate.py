@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
+from bridge.cli.support import program
 from bridge.simulator.behaviour import Behaviour, Drop, Garbage, Refusal
 from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.fleet import SimulatedFleet, simulated_sn
@@ -71,7 +72,7 @@ def _failure_line(reason: str, sns: Sequence[str]) -> str:
     more = f" and {len(sns) - 1:,} more" if len(sns) > 1 else ""
     line = f"{sns[0]}{more} cannot connect: {reason}"
     if reason.startswith("403"):
-        line += f". On the bridge's machine: facebridge terminals approve {sns[0]}"
+        line += f". On the bridge's machine: {program()} terminals approve {sns[0]}"
     return line
 
 

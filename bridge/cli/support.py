@@ -51,6 +51,12 @@ group_name_or_all = _name_callback(
 )
 
 
+def program() -> str:
+    """Return how a user starts this program: in a clone with its script."""
+    is_clone = (Path(__file__).parents[2] / "scripts" / "run").exists()
+    return "scripts/run" if is_clone else "facebridge"
+
+
 def terminal_url(_context: Any, _parameter: Any, value: str) -> str:
     """Check the address that terminals connect to."""
     try:

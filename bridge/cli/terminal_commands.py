@@ -11,6 +11,7 @@ import click
 
 from bridge.cli.output import LongTable, echo_json, shown_time
 from bridge.cli.store_session import OpenStore
+from bridge.cli.support import program
 from bridge.config.settings import Settings
 from bridge.control.channel import NoBridgeReachedError, request
 from bridge.core.admission import Admission, AdmissionServices
@@ -52,7 +53,7 @@ async def list_terminals(store: OpenStore, *, only_pending: bool, as_json: bool)
     shown.end()
     waiting = [row["sn"] for row in rows if row["state"] == "pending"]
     if waiting:
-        click.echo(f"\napprove a waiting terminal with `facebridge terminals approve {waiting[0]}`")
+        click.echo(f"\napprove a waiting terminal with `{program()} terminals approve {waiting[0]}`")
 
 
 async def approve(store: OpenStore, settings: Settings, payload: Mapping[str, Any]) -> None:

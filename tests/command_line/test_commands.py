@@ -176,7 +176,11 @@ async def test_a_password_is_hashed(tmp_path: Path) -> None:
 async def test_the_demo_shows_one_round(tmp_path: Path) -> None:
     result = await facebridge_process(tmp_path, "demo", "--once")
     assert result.code == 0, result.stdout + result.stderr
-    for shown in ("open/set", '"outcome":"ok"', "setPerson", "POST", "done"):
+    shown_texts = (
+        "the broker is embedded in the demo", "Front door now lets in: Ada, Grace", "Back door now lets in: Ada, Grace",
+        "open/set", '"outcome":"ok"', "setPerson", "POST", "done",
+    )  # fmt: skip
+    for shown in shown_texts:
         assert shown in result.stdout
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == [], "no file is left"

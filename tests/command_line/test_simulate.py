@@ -42,7 +42,7 @@ async def test_the_reason_of_a_refused_connection_is_printed(mosquitto: Mosquitt
                 ("--sn", "NEW1"),
                 [
                     "NEW1 cannot connect: 403: the password is right, and the terminal waits for approval. On",
-                    "On the bridge's machine: facebridge terminals approve NEW1",
+                    "On the bridge's machine: scripts/run terminals approve NEW1",
                 ],
             ),
             (

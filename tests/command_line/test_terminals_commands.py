@@ -32,7 +32,7 @@ async def test_a_waiting_terminal_is_shown_approved_connected_and_forgotten(
         assert found["NEW1"]["since"] is not None
         shown = (await facebridge(tmp_path, "terminals", "list")).stdout
         assert "NEW1" in shown.splitlines()[1]
-        assert "approve a waiting terminal with `facebridge terminals approve NEW1`" in shown
+        assert "approve a waiting terminal with `scripts/run terminals approve NEW1`" in shown
         only = (await facebridge(tmp_path, "terminals", "list", "--pending")).stdout
         assert "NEW1" in only
         assert "T1" not in only
