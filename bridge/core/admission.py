@@ -40,6 +40,10 @@ MAXIMUM_REGISTERED_TOGETHER = 50
 86 s, with 13,981 handshakes that timed out and were repeated; together they take 6 s. All their discovery payloads are
 built before other tasks run, in some milliseconds."""
 
+MAXIMUM_WAITING_TO_REGISTER = 200
+"""New terminals that wait to become known while more are let in: four transactions. More of them would not become known
+sooner, and the handshakes of the last ones would time out."""
+
 MAXIMUM_TERMINALS = 20_000
 """Terminals that `terminals.admit: any` lets become known: twice the largest measured installation."""
 
@@ -114,6 +118,9 @@ class Admission:
         self._pending: OrderedDict[str, PendingTerminal] = OrderedDict()
         # The new terminals that the next call which gets the lock registers.
         self._new = _NewTerminals()
+        self._waiting_to_register = 0
+        self._is_ready = asyncio.Event()
+        self._is_ready.set()
         # Terminals that were stored, but whose persons could not follow their groups.
         self._unfinished: set[str] = set()
         # A terminal that is being forgotten must not be approved or registered meanwhile.
@@ -140,10 +147,22 @@ class Admission:
         if sn in self._registry:
             return True
         if self._admit_any and len(self._registry) + len(self._new.sns) < MAXIMUM_TERMINALS:
-            await self._register_new(sn)
+            self._waiting_to_register += 1
+            if self._waiting_to_register >= MAXIMUM_WAITING_TO_REGISTER:
+                self._is_ready.clear()
+            try:
+                await self._register_new(sn)
+            finally:
+                self._waiting_to_register -= 1
+                if self._waiting_to_register < MAXIMUM_WAITING_TO_REGISTER:
+                    self._is_ready.set()
             return True
         self._wait_for_approval(sn, address)
         return False
+
+    async def wait_ready(self) -> None:
+        """Wait while too many new terminals wait to become known."""
+        await self._is_ready.wait()
 
     def record_refusal(self, sn: str, address: str, reason: str) -> None:
         """Log and publish that a client was refused, and why."""

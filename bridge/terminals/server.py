@@ -1,12 +1,10 @@
 """The terminals' WebSocket server: accepts connections, answers handshakes, and runs one `Session` a connection."""
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import hdrs
@@ -27,6 +25,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.core.tasks import BackgroundTasks
 from bridge.net.listening import ListenError, listen, wait_for_tasks
 from bridge.net.passwords import PasswordVerifier, is_usable
+from bridge.terminals.accepting import BACKLOG, Acceptor, HalfOpenConnections
 from bridge.terminals.authentication import SERVER, PeerIdentity, TerminalAuthentication, refuse
 from bridge.terminals.pacing import Pacing, PacingLimits, TerminalConnection, connection_of
 from bridge.terminals.send_buffer import SendBuffer, configure_socket
@@ -35,24 +34,9 @@ from bridge.terminals.tls import Certificate, CertificateError, accept_without_r
 
 _LOGGER = logging.getLogger(__name__)
 
-_BACKLOG = 4096
-"""Connections that the kernel keeps until the server accepts them. With aiohttp's 128 the kernel drops SYNs when all
-terminals reconnect, and 10,000 terminals need 30 s and more instead of 4."""
-
 _WRITER_LIMIT_BYTES = 1 << 62
 """Never reached: at its limit aiohttp waits for the peer before it goes on, but a press must be written at once. The
 core bounds the waiting bytes: one person frame and a few presses."""
-
-_PEER_GONE = frozenset(
-    {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
-)
-"""Errors of `accept` for a peer that has gone already (accept(2)); others may still wait behind it."""
-
-_ACCEPT_RETRY_SECONDS = 0.5
-"""Pause when `accept` fails for another reason, mostly because the process has no free file descriptor."""
-
-_ACCEPT_WARNING_SECONDS = 60.0
-"""Pause between two warnings about that."""
 
 _STOP_SECONDS = 2.0
 """Time that all sessions together have to close when the bridge stops."""
@@ -64,9 +48,10 @@ class TerminalServerLimits:
 
     Attributes:
         deadline_seconds: `commands.deadline`; a connection ends when bytes stay unacknowledged for so long.
-        handshake_seconds: from the TCP connection to the WebSocket, TLS included.
-        max_half_open: connections without a finished handshake; then the oldest is closed. Ten thousand terminals that
-            reconnect at once pass in seconds.
+        handshake_seconds: until the client has sent its request, TLS included; then again until the bridge has
+            answered it.
+        max_half_open: connections whose handshake has begun but not ended. Further ones wait, but not longer than
+            `GRACE_SECONDS`: then the oldest one that has not sent its request is closed.
         certificate_check_seconds: time between two checks for a new certificate; certificates are renewed weeks before
             they expire.
         pacing: of the frames of one terminal.
@@ -86,7 +71,7 @@ class ServerStatistics:
     Attributes:
         connections: open HTTP and WebSocket connections; during its TLS handshake a connection is not yet counted.
         sessions: connected terminals.
-        half_open: connections without a finished handshake.
+        half_open: connections without a finished handshake, including those whose handshake has not begun.
         refused: number of refused handshakes by HTTP status.
         non_replies: frames from terminals that were no replies.
         slowed: terminals that are read more slowly than they send.
@@ -124,11 +109,13 @@ class TerminalServer:
         """
         self._settings = settings
         self._registry = registry
+        self._admission = admission
         self._clock = clock
         self._limits = limits
         self._pacing = Pacing(limits.pacing, clock)
         self._authentication = TerminalAuthentication(settings, registry, admission, verifier, clock)
-        self._half_open = _HalfOpenConnections(limits.max_half_open, limits.handshake_seconds)
+        self._half_open = HalfOpenConnections(limits.max_half_open, limits.handshake_seconds)
+        self._acceptor = Acceptor(self._open, self._wait_room, clock)
         self._listeners: Sequence[socket.socket] = ()
         self._tasks = BackgroundTasks()
         self._http: _Http | None = None
@@ -151,7 +138,7 @@ class TerminalServer:
         return ServerStatistics(
             connections=len(self._below),
             sessions=len(self._sessions),
-            half_open=len(self._half_open),
+            half_open=len(self._half_open) + self._acceptor.waiting,
             refused=dict(self._refused),
             non_replies=self._non_replies + sum(session.non_replies for session in self._sessions.values()),
             slowed=self._pacing.slowed,
@@ -172,9 +159,8 @@ class TerminalServer:
             self._tasks.start(self._certificate.follow(), name="terminals' certificate")
         self._http = _Http(self, self._pacing)
         settings = self._settings
-        self._listeners = await listen(settings.host, settings.port, key="terminals.port", backlog=_BACKLOG)
-        for listener in self._listeners:
-            self._tasks.start(self._accept(listener), name="accepting terminals")
+        self._listeners = await listen(settings.host, settings.port, key="terminals.port", backlog=BACKLOG)
+        self._acceptor.start(self._listeners)
 
     async def stop(self) -> None:
         """Refuse new handshakes, close every session, and stop to listen."""
@@ -182,6 +168,7 @@ class TerminalServer:
         sessions = list(self._sessions.values())
         closing = [self._tasks.start(one.close("the bridge stops"), name=f"end of {one.sn}") for one in sessions]
         await wait_for_tasks(closing, _STOP_SECONDS)
+        await self._acceptor.stop()
         await self._tasks.stop()
         for listener in self._listeners:
             listener.close()
@@ -195,21 +182,9 @@ class TerminalServer:
             if password is not None and not is_usable(password):
                 raise ListenError(f"{key}: an incomplete hash; `facebridge hash-password` makes a new one")
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        warned_at = -_ACCEPT_WARNING_SECONDS
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno in _PEER_GONE:
-                    continue
-                if self._clock.boottime() - warned_at >= _ACCEPT_WARNING_SECONDS:
-                    warned_at = self._clock.boottime()
-                    _LOGGER.warning("no more terminals can connect now: %s", error.strerror)
-                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
-                continue
-            self._tasks.start(self._open(connection), name="handshake")
+    async def _wait_room(self) -> int:
+        await self._admission.wait_ready()
+        return await self._half_open.wait_room()
 
     async def _open(self, connection: socket.socket) -> None:
         assert self._http is not None
@@ -243,6 +218,7 @@ class TerminalServer:
 
     async def handle(self, request: BaseRequest, handler: RequestHandler) -> StreamResponse:
         """Answer a handshake; for a terminal that may connect, run its session to the end."""
+        self._half_open.request_arrived(self._below.get(handler))
         response = await self._connect(request, handler)
         if isinstance(response, Response):
             self._refused[response.status] = self._refused.get(response.status, 0) + 1
@@ -348,33 +324,3 @@ class _Http(Server):
         except Exception:
             _LOGGER.exception("a terminal's connection failed")
             return refuse(500, "the bridge failed; its log has the details")
-
-
-class _HalfOpenConnections:
-    """Connections without a finished handshake, bounded in time and number."""
-
-    def __init__(self, maximum: int, timeout_seconds: float) -> None:
-        self._maximum = maximum
-        self._timeout_seconds = timeout_seconds
-        self._open: OrderedDict[object, tuple[Callable[[], object], asyncio.TimerHandle]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, key: object, abort: Callable[[], object]) -> None:
-        """Add a connection; `abort` is called at the time-out, or when newer connections need the room."""
-        timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._abort, key)
-        self._open[key] = (abort, timer)
-        if len(self._open) > self._maximum:
-            self._abort(next(iter(self._open)))
-
-    def remove(self, key: object) -> None:
-        """Remove a connection whose handshake is done, or that has ended."""
-        entry = self._open.pop(key, None)
-        if entry is not None:
-            entry[1].cancel()
-
-    def _abort(self, key: object) -> None:
-        abort, timer = self._open.pop(key)
-        timer.cancel()
-        abort()

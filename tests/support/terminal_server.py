@@ -78,11 +78,12 @@ class TerminalServerUnderTest:
         self.registry = TerminalRegistry(self.events, clock)
         self.verifier = PasswordVerifier()
         self.store = InMemoryTerminals()
+        self.persons = NoPersons()
         self.admission = Admission(
             self.registry,
             self.events,
             clock,
-            AdmissionServices(terminals=self.store, persons=NoPersons(), hasher=self.verifier),
+            AdmissionServices(terminals=self.store, persons=self.persons, hasher=self.verifier),
             values.admit,
         )
         for terminal in known:

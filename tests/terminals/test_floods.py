@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.admission import MAXIMUM_WAITING_TO_REGISTER
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
@@ -108,6 +109,44 @@ async def test_many_flooding_terminals_together_delay_no_press_on_another() -> N
         for _ in range(20):
             assert (await press(system, "T2")).outcome is Outcome.OK
         assert system.server.statistics().slowed == len(flooding)
+        for _, writer in connections:
+            writer.transport.abort()
+
+
+async def test_more_terminals_than_half_open_connections_all_connect() -> None:
+    # Each begins to connect before any of them sends its request, as after a power cut on a busy network.
+    known = [known_terminal(f"T{number}") for number in range(30)]
+    limits = {"max_half_open": 5, "handshake_seconds": 60}
+    async with TerminalServerUnderTest(*known, limits=limits).open() as system:
+        connections = [await asyncio.open_connection("127.0.0.1", system.server.port) for _ in known]
+        await until(lambda: system.server.statistics().half_open == len(known))
+        for terminal, (_, writer) in zip(known, connections, strict=True):
+            writer.write(HANDSHAKE.format(sn=terminal.sn).encode())
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            for reader, _ in connections:
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        assert system.server.statistics().half_open == 0
+        for _, writer in connections:
+            writer.transport.abort()
+
+
+async def test_more_new_terminals_than_the_store_takes_at_once_wait_and_connect() -> None:
+    limits = {"handshake_seconds": 60}
+    system = TerminalServerUnderTest(admit="any", limits=limits)
+    sns = [f"T{number}" for number in range(2 * MAXIMUM_WAITING_TO_REGISTER)]
+    async with system.open():
+        system.persons.may_follow.clear()
+        connections = []
+        for sn in sns:
+            connections.append(await asyncio.open_connection("127.0.0.1", system.server.port))
+            connections[-1][1].write(HANDSHAKE.format(sn=sn).encode())
+        await until(lambda: system.server.statistics().half_open == len(sns))
+        assert system.server.statistics().connections < len(sns), "the others wait before their handshake"
+        system.persons.may_follow.set()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            for reader, _ in connections:
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        assert len(system.registry) == len(sns)
         for _, writer in connections:
             writer.transport.abort()
 
