@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 from typing import Any
 from unittest.mock import patch
 
@@ -47,7 +47,7 @@ from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.simulator.faces import sample_photo
 from bridge.store import engine as store_engine
-from bridge.store import group_queries
+from bridge.store import group_change_queries, group_queries
 from bridge.store.database import Database
 from bridge.store.person_queries import next_revisions
 from bridge.store.photos import PLAIN, add_photos
@@ -61,23 +61,24 @@ _ORIGIN = Origin(source="benchmark")
 
 
 class Transactions:
-    """Times for which transactions held the writer's lock."""
+    """Times for which transactions held the writer's lock, and the processor time of the writer's thread in them."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.seconds: list[tuple[float, float]] = []
 
     @contextmanager
     def timed(self, engine: Engine) -> Iterator[Connection]:
         """Do what `writing_uncommitted` does."""
         with store_engine.writing_uncommitted(engine) as connection:
-            since = perf_counter()
+            since, processor = perf_counter(), thread_time()
             yield connection
-            self.seconds.append(perf_counter() - since)
+            self.seconds.append((perf_counter() - since, thread_time() - processor))
 
-    def longest_ms(self) -> float:
-        """Return the longest time in milliseconds, and forget all."""
+    def longest_ms(self) -> tuple[float, float]:
+        """Return the longest time and the longest processor time in milliseconds, and forget all."""
         seconds, self.seconds = self.seconds, []
-        return max(seconds, default=0.0) * 1000
+        elapsed, processor = (max((pair[kind] for pair in seconds), default=0.0) * 1000 for kind in (0, 1))
+        return elapsed, processor
 
 
 class System:
@@ -116,9 +117,13 @@ class System:
             raise RuntimeError(f"not accepted: {refused[0]}")
 
     async def jobs_done(self) -> None:
-        """Wait until no change of memberships is running."""
+        """Wait until no change of memberships or of a group is running."""
+
+        def is_running(connection: Connection) -> bool:
+            return group_queries.has_membership_jobs(connection) or group_change_queries.has_changes(connection)
+
         while True:
-            if not await self.database.read(group_queries.has_membership_jobs):
+            if not await self.database.read(is_running):
                 return
             await asyncio.sleep(0.01)
 
@@ -129,9 +134,11 @@ class System:
         await work
         seconds = perf_counter() - since
         processor = process_time() - processor
+        longest, on_processor = self.transactions.longest_ms()
         print(
-            f"{name:<52} {seconds:8.3f} s   processor {processor:7.3f} s   {rows:>7,} rows"
-            f"   {processor / max(rows, 1) * 1000:6.3f} ms each   longest {self.transactions.longest_ms():6.1f} ms",
+            f"{name:<40} {seconds:8.3f} s   processor {processor:7.3f} s   {rows:>7,} rows"
+            f"   {processor / max(rows, 1) * 1000:6.3f} ms each"
+            f"   longest {longest:6.1f} ms, processor {on_processor:5.1f} ms",
             flush=True,
         )
         return seconds
@@ -246,14 +253,24 @@ async def _change(running: System, group: str, persons: int) -> None:
     complete = [{"id": f"{number:06}", "name": "Changed", "photo": photo} for number in range(persons)]
     partial = [{"id": f"{number:06}", "name": "Again"} for number in range(persons)]
     rows = persons * members
+
+    async def change(name: str, change: PersonChange) -> None:
+        # The reply comes after the acceptance; the entries of many members change afterwards.
+        await running.measure(f"{name}: accepted", running.change(group, change), rows)
+        await running.measure(f"{name}: stored for all members", running.jobs_done(), rows)
+
     # The first one starts the processes that decode photos.
     await running.change(group, SetPersons(persons=complete))
+    await running.jobs_done()
     for _ in range(2):
-        await running.measure(f"set {persons}, complete", running.change(group, SetPersons(persons=complete)), rows)
-    await running.measure(f"set {persons}, partial", running.change(group, SetPersons(persons=partial)), rows)
-    ids = tuple(f"{number:06}" for number in range(persons))
-    await running.measure(f"remove {persons}", running.change(group, RemovePersons(ids=ids)), rows)
+        await change(f"set {persons}, complete", SetPersons(persons=complete))
+    await change(f"set {persons}, partial", SetPersons(persons=partial))
+    await change(f"remove {persons}", RemovePersons(ids=tuple(f"{number:06}" for number in range(persons))))
     await running.change(group, SetPersons(persons=complete))
+    await running.measure(
+        f"set {persons}, partial, during a set", running.change(group, SetPersons(persons=partial)), rows
+    )
+    await running.jobs_done()
 
 
 async def _join_and_leave(running: System, sn: str, persons: int, *, leave: bool = True) -> None:

@@ -11,6 +11,7 @@ from bridge.cli.support import counted
 from bridge.import_export.context import TransferTarget
 from bridge.model.person_entry import DeliveryState, MembershipJob, PersonEntry, Wanted
 from bridge.store.database import Database
+from bridge.store.group_change_queries import unfinished
 from bridge.store.group_queries import group_sizes, kept_pages
 from bridge.store.group_reading import deliveries, unfinished_changes, unnoticed_changes
 from bridge.store.person_queries import entry as stored_entry
@@ -103,7 +104,8 @@ async def verify(store: OpenStore, target: TransferTarget | None, *, as_json: bo
         as_json: whether to print JSON.
     """
     sns = None if target is None else target.sns
-    unfinished = await _show_memberships(store, target, as_json=as_json)
+    running = await _show_memberships(store, target, as_json=as_json)
+    running += await _show_group_changes(store, target, as_json=as_json)
     shown = LongTable("terminal", "id", "wanted", "delivery", "status", "message", "since")
     found = 0
     after = ("", "")
@@ -118,9 +120,9 @@ async def verify(store: OpenStore, target: TransferTarget | None, *, as_json: bo
                 shown.add_row(store.title(one.sn) + known, _shown_id(one), one.wanted, *delivery_cells(one))
     if found and not as_json:
         shown.end()
-    if not found and not unfinished and not as_json:
+    if not found and not running and not as_json:
         click.echo("every terminal has confirmed its persons")
-    if found or unfinished:
+    if found or running:
         sys.exit(1)
 
 
@@ -145,6 +147,23 @@ async def _show_memberships(store: OpenStore, target: TransferTarget | None, *, 
                 " groups have changed"
             )
     return len(shown)
+
+
+async def _show_group_changes(store: OpenStore, target: TransferTarget | None, *, as_json: bool) -> int:
+    """Show where accepted changes of groups are not applied to all members yet; return the number of terminals."""
+    changes = [
+        (job, number)
+        for job, number in await store.database.read(unfinished)
+        if target is None or job.sn in target.sns or job.change.group == target.group
+    ]
+    for job, number in changes:
+        group = job.change.group
+        if as_json:
+            echo_json({"sn": job.sn, "group": group, "persons_to_go": number if job.change.is_of_persons else None})
+        else:
+            what = counted(number, "person") if job.change.is_of_persons else "everything"
+            click.echo(f"{store.title(job.sn)} has yet to follow a change of group {group}: {what} to go")
+    return len(changes)
 
 
 def _concerns(change: MembershipJob, target: TransferTarget) -> bool:

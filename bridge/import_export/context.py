@@ -1,10 +1,12 @@
 """What imports, copies and removals work with: the transactions, and the requester of the changes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Protocol
+from functools import partial
+from time import perf_counter
+from typing import Protocol, TypeVar
 
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.origin import Origin
@@ -14,11 +16,19 @@ from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import PersonTransaction
 from bridge.store.database import Database
 
+_T = TypeVar("_T")
+
 _PAUSE_SECONDS = 0.15
 """Pause between two transactions: longer than a bridge that waits for SQLite's lock sleeps between attempts (0.1)."""
 
 ROWS_PER_TRANSACTION = 1000
 """Rows that one transaction changes: some 100 ms, for which the bridge's own transactions may have to wait."""
+
+_SECONDS = 0.05
+"""Time after which a transaction changes no further terminals."""
+
+_ROWS = 50
+"""Rows that are read together, between two looks at the clock: some 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,55 @@ class TransferContext:
         if target.group is None or not self.bridge_running:
             return target.sns
         return transaction.kept.members(target.group)
+
+    async def on_terminals(
+        self, target: TransferTarget, person_ids: Sequence[str], change: Callable[[PersonTransaction, str], _T]
+    ) -> dict[str, _T]:
+        """Change persons on each terminal of a target, in transactions that end after some time.
+
+        Args:
+            target: the target.
+            person_ids: the persons that `change` looks at.
+            change: changes them on one terminal.
+
+        Returns:
+            The results by terminal.
+
+        Raises:
+            UnavailableError: the store is full, locked or unreachable; what was changed before stays.
+        """
+        results: dict[str, _T] = {}
+        after: str | None = ""
+        while after is not None:
+            found, after = await self.transactions.run(
+                partial(self._on_some, target=target, person_ids=person_ids, change=change, after=after)
+            )
+            results |= found
+            await self.let_bridge_write()
+        return results
+
+    def _on_some(
+        self,
+        transaction: PersonTransaction,
+        *,
+        target: TransferTarget,
+        person_ids: Sequence[str],
+        change: Callable[[PersonTransaction, str], _T],
+        after: str,
+    ) -> tuple[dict[str, _T], str | None]:
+        """Change persons on the next terminals; return the results, and the last terminal if there are more."""
+        until = perf_counter() + _SECONDS
+        sns = sorted(sn for sn in self.members(transaction, target) if sn > after)
+        step = max(_ROWS // max(len(person_ids), 1), 1)
+        results: dict[str, _T] = {}
+        for start in range(0, len(sns), step):
+            some = sns[start : start + step]
+            if len(person_ids) <= _ROWS:
+                transaction.read_ahead(some, person_ids)
+            results |= {sn: change(transaction, sn) for sn in some}
+            if perf_counter() >= until and start + step < len(sns):
+                return results, some[-1]
+        return results, None
 
     def request(self, command: str) -> RequestContext:
         """Return what is stored of a command that is requested now, until its final reply."""

@@ -1,9 +1,11 @@
 """Copies persons of a terminal or a group to another terminal, or lets a group keep them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from bridge.core.commands import SET_PERSONS
 from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext, TransferTarget
+from bridge.model.person_entry import OWN_SCOPE
 from bridge.persons import changes
 from bridge.persons.changes import CopySource
 from bridge.persons.transactions import PersonTransaction
@@ -53,23 +55,26 @@ async def copy_persons(
         changed += len(await _copy(context, source, batch, target))
         done += len(batch)
         progress("copying", done, done / len(person_ids))
-        await context.let_bridge_write()
     return changed
 
 
 async def _copy(
     context: TransferContext, source: CopySource, person_ids: Sequence[str], target: TransferTarget
 ) -> set[str]:
-    """Copy persons in one transaction; return those that made a difference."""
+    """Copy some persons; return those that made a difference."""
     request = context.request(SET_PERSONS.name)
+    group = target.group
+    changed: set[str] = set()
+    if group is not None:
+        # The group comes first: a terminal that joins it meanwhile must get the new state.
+        keep = partial(changes.copy_kept_persons, source=source, group=group, person_ids=person_ids)
+        changed |= set(await context.transactions.run(keep))
 
-    def copy(transaction: PersonTransaction) -> tuple[Sequence[str], dict[str, list[str]]]:
-        sns = context.members(transaction, target)
-        if target.group is not None:
-            return changes.copy_persons_to_group(transaction, source, target.group, sns, person_ids, request)
-        return (), {sn: changes.copy_persons(transaction, source, sn, person_ids, request) for sn in sns}
+    def copy(transaction: PersonTransaction, sn: str) -> list[str]:
+        scope = OWN_SCOPE if group is None else group
+        return changes.copy_persons(transaction, source, sn, person_ids, request, scope=scope)
 
-    in_group, on_terminals = await context.transactions.run(copy)
-    for sn, changed in on_terminals.items():
-        context.publish_accepted(request, sn, changed)
-    return {*in_group, *(person_id for changed in on_terminals.values() for person_id in changed)}
+    for sn, on_terminal in (await context.on_terminals(target, person_ids, copy)).items():
+        context.publish_accepted(request, sn, on_terminal)
+        changed |= set(on_terminal)
+    return changed

@@ -1,12 +1,14 @@
 """Applies the differences between a file and the stored persons."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
 from bridge.import_export.checking import CheckedPerson, RowFault
 from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext, TransferTarget
 from bridge.import_export.differences import Differences
 from bridge.import_export.photo_spool import PhotoSpool
+from bridge.model.person_entry import OWN_SCOPE
 from bridge.persons import changes
 from bridge.persons.changes import SetResult
 from bridge.persons.preparation import PreparedPerson
@@ -25,7 +27,7 @@ async def apply_import(
 ) -> Sequence[RowFault]:
     """Set the persons that differ and remove those that must go, in short transactions.
 
-    With a group, what the group keeps changes in the same transactions as its members.
+    With a group, what the group keeps changes before its members.
 
     Each person is compared again in the transaction that changes it. An import that was interrupted is continued by
     running it again.
@@ -53,7 +55,6 @@ async def apply_import(
         faults += await _set(context, batch, target, differences, spool)
         done += len(batch)
         progress("importing", done, done / total)
-        await context.let_bridge_write()
     for place, person_ids in removals:
         batch_size = _batch_size(place, ROWS_PER_TRANSACTION)
         for start in range(0, len(person_ids), batch_size):
@@ -61,7 +62,6 @@ async def apply_import(
             await _remove(context, place, removed_ids)
             done += len(removed_ids)
             progress("removing", done, done / total)
-            await context.let_bridge_write()
     return faults
 
 
@@ -72,17 +72,15 @@ def _batch_size(target: TransferTarget, maximum: int) -> int:
 
 async def _remove(context: TransferContext, target: TransferTarget, person_ids: Sequence[str]) -> None:
     request = context.request(REMOVE_PERSONS.name)
+    if target.group is not None:
+        # The group comes first: a terminal that joins it meanwhile must not get these persons.
+        removed = partial(changes.remove_kept_persons, group=target.group, person_ids=person_ids)
+        await context.transactions.run(removed)
 
-    def remove(transaction: PersonTransaction) -> Sequence[str]:
-        sns = context.members(transaction, target)
-        if target.group is not None:
-            changes.remove_group_persons(transaction, target.group, sns, person_ids, request)
-        else:
-            for sn in sns:
-                changes.remove_persons(transaction, sn, person_ids, request)
-        return sns
+    def remove(transaction: PersonTransaction, sn: str) -> None:
+        changes.remove_persons(transaction, sn, person_ids, request)
 
-    for sn in await context.transactions.run(remove):
+    for sn in await context.on_terminals(target, person_ids, remove):
         context.publish_accepted(request, sn, person_ids)
 
 
@@ -105,14 +103,18 @@ async def _set(
     group = differences.group
     request = context.request(SET_PERSONS.name)
 
-    def set_(transaction: PersonTransaction) -> dict[str, list[SetResult]]:
-        sns = context.members(transaction, target)
-        if group is not None:
-            return changes.set_group_persons(transaction, group.name, sns, prepared, request, differing_only=True)
-        return {sn: changes.set_persons(transaction, sn, prepared, request, differing_only=True) for sn in sns}
+    if group is not None:
+        # The group comes first: a terminal that joins it meanwhile must get the new state.
+        keep = partial(changes.set_kept_persons, group=group.name, persons=prepared, differing_only=True)
+        prepared = list(await context.transactions.run(keep))
+    scope = OWN_SCOPE if group is None else group.name
+
+    def set_(transaction: PersonTransaction, sn: str) -> list[SetResult]:
+        return changes.set_persons(transaction, sn, prepared, request, scope=scope, differing_only=True)
 
     faults: list[RowFault] = []
-    for sn, results in (await context.transactions.run(set_)).items():
+    person_ids = [person.patch.id for person in batch]
+    for sn, results in (await context.on_terminals(target, person_ids, set_)).items():
         for result, row in zip(results, batch, strict=True):
             if group is None or sn not in group.absent.get(row.patch.id, ()):
                 faults += [RowFault(row=row.row, fault=fault, places=(sn,)) for fault in result.faults]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS
-from bridge.import_export.context import ROWS_PER_TRANSACTION, TransferContext
+from bridge.import_export.context import TransferContext, TransferTarget
 from bridge.model.person_entry import PersonEntry
 from bridge.persons import changes
 from bridge.persons.transactions import PersonTransaction
@@ -47,9 +47,7 @@ async def purge(context: TransferContext, person_id: str, known: Collection[str]
     entries = await context.database.read(entries_everywhere, person_id)
     unknown = [entry.sn for entry in entries if entry.sn not in known]
     sns = sorted(known)
-    for start in range(0, len(sns), ROWS_PER_TRANSACTION):
-        await _remove(context, person_id, sns[start : start + ROWS_PER_TRANSACTION])
-        await context.let_bridge_write()
+    await _remove(context, person_id, sns)
     if unknown:
         await context.transactions.run(partial(_forget_person, person_id=person_id, sns=unknown))
     is_unknown = not groups and all(entry.person is None for entry in entries)
@@ -80,12 +78,10 @@ async def _remove_from_groups(context: TransferContext, person_id: str) -> list[
 async def _remove(context: TransferContext, person_id: str, sns: Sequence[str]) -> None:
     request = context.request(REMOVE_PERSONS.name)
 
-    def remove(transaction: PersonTransaction) -> None:
-        for sn in sns:
-            changes.remove_persons(transaction, sn, [person_id], request)
+    def remove(transaction: PersonTransaction, sn: str) -> None:
+        changes.remove_persons(transaction, sn, [person_id], request)
 
-    await context.transactions.run(remove)
-    for sn in sns:
+    for sn in await context.on_terminals(TransferTarget(sns), [person_id], remove):
         context.publish_accepted(request, sn, [person_id])
 
 

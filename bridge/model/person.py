@@ -130,20 +130,31 @@ class Person:
 
     def as_stored(self) -> dict[str, Any]:
         """Return the JSON object that `from_stored` reads."""
-        stored = {**self.unknown, **{name: getattr(self, name) for name in STORED_FIELDS}}
-        for name, form in _FORMS.items():
-            if stored[name] is not None:
-                stored[name] = form.write(stored[name])
-        return stored
+        return {**self.unknown, **fields_as_stored({name: getattr(self, name) for name in STORED_FIELDS})}
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "Person":
         """Read what `as_stored` returned, in this or in another version. A field that is missing gets its default."""
         known, unknown = split_stored(cls, stored)
-        for name, form in _FORMS.items():
-            if known.get(name) is not None:
-                known[name] = form.read(known[name])
-        return cls(**known, unknown=unknown)
+        return cls(**fields_from_stored(known), unknown=unknown)
+
+
+def fields_as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some attributes of a person as JSON can hold them."""
+    stored = dict(values)
+    for name, form in _FORMS.items():
+        if stored.get(name) is not None:
+            stored[name] = form.write(stored[name])
+    return stored
+
+
+def fields_from_stored(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what `fields_as_stored` returned."""
+    values = dict(stored)
+    for name, form in _FORMS.items():
+        if values.get(name) is not None:
+            values[name] = form.read(values[name])
+    return values
 
 
 STORED_FIELDS = tuple(one.name for one in fields(Person) if one.name != "unknown")

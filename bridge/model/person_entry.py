@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from bridge.model.json_schema import Vocabulary
 from bridge.model.origin import Origin, split_stored
-from bridge.model.person import Person
+from bridge.model.person import Person, PhotoReference
 from bridge.model.reply import Reply, format_time
 from bridge.model.terminal import PersonCounts
 
@@ -233,6 +234,81 @@ class MembershipJob:
     def has_left(self, person_id: str) -> bool:
         """Return whether leaving is done for a person."""
         return not self.left or self.left_after is None or person_id <= self.left_after
+
+
+class GroupChangeKind(Enum):
+    """What a `GroupChange` does on each member."""
+
+    SET = "set"
+    REMOVE = "remove"
+    REMOVE_EVERYONE = "remove_everyone"
+    SYNC = "sync"
+    CLEAR = "clear"
+
+
+PERSON_KINDS = (GroupChangeKind.SET, GroupChangeKind.REMOVE)
+"""The kinds that name persons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupChange:
+    """An accepted change of a group that is not applied to every member yet.
+
+    Attributes:
+        id: the revision at which it was accepted.
+        group: the group.
+        kind: what it does; with `SET` and `REMOVE` it has persons (`ChangedPerson`).
+        request: the request.
+    """
+
+    id: int
+    group: str
+    kind: GroupChangeKind
+    request: RequestContext
+
+    @property
+    def is_of_persons(self) -> bool:
+        """Whether it names persons; otherwise it is about everything on a member."""
+        return self.kind in PERSON_KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedPerson:
+    """One person of a `GroupChange`.
+
+    Attributes:
+        position: in the list of persons, ascending.
+        person_id: the person.
+        fields: the attributes of `Person` to set, without the photo; nothing for a removal.
+        photo: the photo to set; None for none.
+    """
+
+    position: int
+    person_id: str
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    photo: PhotoReference | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all that a new person needs: a name and a photo."""
+        return "name" in self.fields and self.photo is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberJob:
+    """The part of a `GroupChange` that is still to be applied to one member.
+
+    Attributes:
+        id: a revision: jobs of a terminal are applied in this order, those for changes of memberships included.
+        sn: the member.
+        change: the change.
+        applied: the position of the last person to which it is applied in turn; -1 for none.
+    """
+
+    id: int
+    sn: str
+    change: GroupChange
+    applied: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

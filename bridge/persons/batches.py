@@ -1,4 +1,4 @@
-"""Removals of everyone, forgotten terminals, syncs, memberships: accepted in one short transaction, done in batches.
+"""Changes of groups and memberships, removals of everyone, syncs: accepted in a short transaction, done in batches.
 
 100,000 entries in one transaction would hold up every other change for a minute. The accepting transaction therefore
 stores a `PersonJob`, with the revision below which the change applies. Entries that are removed but not deleted yet are
@@ -13,31 +13,37 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
-from bridge.model.person_entry import MembershipJob, PersonJob
+from bridge.model.person_entry import MembershipJob
 from bridge.persons.effects import Committed
 from bridge.persons.membership import describe_memberships
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import BATCH, PersonTransaction
-from bridge.store import group_queries
+from bridge.persons.whole_terminal import mark_again
+from bridge.store import group_change_queries, group_queries
 from bridge.store import person_queries as queries
 from bridge.store.errors import DamagedPartError
 
 _LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 MEMBERSHIP_ROWS = 25
 """Persons between two looks at the clock. Joining and leaving costs some 0.2 ms a person."""
 
-_DROPPED_ROWS = 50
-"""Entries that one transaction deletes. SQLite overwrites a photo with each: some 5 MB."""
+CHANGE_ROWS = 50
+"""Entries of members between two looks at the clock. A change of a group costs some 0.2 ms an entry."""
+
+_DROPPED_ROWS = 10
+"""Entries that are deleted between two looks at the clock. SQLite overwrites a photo with each: some 1 MB."""
 
 BATCH_SECONDS = 0.03
-"""Time after which a transaction ends that marks entries to be sent again."""
+"""Time after which a transaction ends."""
 
 LEAST_PAUSE_SECONDS = 0.005
 """Pause between two batches, in which other programs get the writer's lock. It is at least as long as the batch took,
@@ -52,65 +58,24 @@ _RETRY_SECONDS = 5.0
 """Pause after which a store that failed is tried again."""
 
 
-def remove_below(transaction: PersonTransaction, sn: str, revision: int, message: str) -> None:
-    """Remove a terminal's entries of lower revisions.
-
-    Args:
-        transaction: the transaction; it deletes the first entries, and a job the others.
-        sn: the terminal.
-        revision: the limit.
-        message: of the final replies `superseded` to the requests of these entries.
-    """
-    # What the terminal got by joining groups is removed, too.
-    transaction.kept.drop_jobs(transaction.kept.jobs(sn))
-    rows = transaction.reserve_rows(BATCH)
-    # Everything that a sync would send again is removed.
-    job = replace(transaction.job(sn), send_below=None, send_after=-1, send_all=False)
-    if rows and transaction.drop_below(sn, revision, message, rows) < rows:
-        transaction.put_job(replace(job, drop_below=None, drop_message=None))
-    else:
-        transaction.put_job(replace(job, drop_below=revision, drop_message=message))
-
-
-def send_again(transaction: PersonTransaction, sn: str, below: int, *, include_pending: bool) -> None:
-    """Mark a terminal's entries of lower revisions to be sent again, refused ones included.
-
-    Args:
-        transaction: the transaction; it marks the first entries, and a job the others.
-        sn: the terminal.
-        below: the limit.
-        include_pending: whether pending entries get a new revision: after a removal of everyone.
-    """
-    before = transaction.job(sn)
-    # An unfinished sync continues: those that it has marked are sent again anyway.
-    after = -1 if include_pending else before.send_after
-    job = replace(before, send_below=below, send_after=after, send_all=before.send_all or include_pending)
-    rows = transaction.reserve_rows(BATCH)
-    if before.drop_below is None and before.send_below is None and rows:
-        job = _marked(transaction, job, rows)
-    transaction.put_job(job)
-
-
 def advance(transaction: PersonTransaction, sn: str) -> None:
     """Apply the next batch of a terminal's job."""
     job = transaction.job(sn)
     if job.drop_below is not None:
-        if transaction.drop_below(sn, job.drop_below, job.drop_message or "", _DROPPED_ROWS) < _DROPPED_ROWS:
+        dropped, until = _DROPPED_ROWS, perf_counter() + BATCH_SECONDS
+        while dropped == _DROPPED_ROWS:
+            dropped = transaction.drop_below(sn, job.drop_below, job.drop_message or "", _DROPPED_ROWS)
+            if perf_counter() >= until:
+                break
+        if dropped < _DROPPED_ROWS:
             job = replace(job, drop_below=None, drop_message=None)
     else:
         until = perf_counter() + BATCH_SECONDS
         while job.send_below is not None:
-            job = _marked(transaction, job, BATCH)
+            job = mark_again(transaction, job, BATCH)
             if perf_counter() >= until:
                 break
     transaction.put_job(job)
-
-
-def _marked(transaction: PersonTransaction, job: PersonJob, rows: int) -> PersonJob:
-    after = transaction.send_again(job, rows)
-    if after is None:
-        return replace(job, send_below=None, send_after=-1, send_all=False)
-    return replace(job, send_after=after)
 
 
 def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Collection[str]]) -> list[MembershipJob]:
@@ -139,11 +104,21 @@ def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Coll
 def advance_membership(transaction: PersonTransaction, sn: str, job_id: int) -> None:
     """Apply the next batch of a change of memberships: leaving first, then joining in the order of the last changes."""
     job = next((one for one in transaction.kept.jobs(sn) if one.id == job_id), None)
+    if job is not None and any(one.id < job.id for one in transaction.changes.jobs(sn)):
+        # The terminal must hold the persons of an earlier change before it can leave the group.
+        return
     until = perf_counter() + BATCH_SECONDS
     while job is not None:
         job = transaction.continue_membership(job, MEMBERSHIP_ROWS)
         if perf_counter() >= until:
             return
+
+
+def advance_changes(transaction: PersonTransaction) -> None:
+    """Apply the next batch of changes of groups, oldest first."""
+    until = perf_counter() + BATCH_SECONDS
+    while transaction.continue_change(CHANGE_ROWS) and perf_counter() < until:
+        pass
 
 
 def advance_group_removal(transaction: PersonTransaction) -> None:
@@ -152,17 +127,24 @@ def advance_group_removal(transaction: PersonTransaction) -> None:
 
 
 class PersonJobs:
-    """Runs the jobs batch by batch, one terminal after the other in turn."""
+    """Runs the jobs batch by batch, one terminal after the other in turn, and a change of a group after each batch."""
 
     def __init__(self, transactions: TransactionRunner) -> None:
         self._transactions = transactions
         self._added = asyncio.Event()
         self._running: dict[int, MembershipJob] = {}
         self._next_progress = 0.0
+        self._is_idle = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no unfinished job."""
+        return self._is_idle
 
     def committed(self, committed: Committed) -> None:
         """Note whether a transaction left something to do."""
         if committed.has_jobs:
+            self._is_idle = False
             self._added.set()
 
     async def run(self) -> None:
@@ -171,28 +153,44 @@ class PersonJobs:
             self._added.clear()
             try:
                 if not await self._run_batches():
+                    self._is_idle = not self._added.is_set()
                     await self._added.wait()
             except UnavailableError as error:
-                _LOGGER.warning("a sync or a removal of everyone cannot continue now, trying again: %s", error)
+                _LOGGER.warning("unfinished changes of persons cannot continue now, trying again: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _run_batches(self) -> bool:
         """Run one batch for each terminal; return whether there was any."""
         batches, jobs = await self._transactions.context.database.read(_next_batches)
         self._log_memberships(jobs)
-        time = asyncio.get_running_loop().time
         failure: DamagedPartError | None = None
-        for batch in batches:
-            since = time()
+        has_changes = False
+        for batch in [*batches, None]:
             try:
-                await self._transactions.run(batch)
+                if batch is not None:
+                    await self._run_batch(batch)
+                has_changes = await self._advance_changes()
             except DamagedPartError as error:
                 # The jobs of other terminals may not need the damaged part.
                 failure = error
-            await asyncio.sleep(max(time() - since, LEAST_PAUSE_SECONDS))
         if failure is not None:
             raise failure
-        return bool(batches)
+        return bool(batches) or has_changes
+
+    async def _advance_changes(self) -> bool:
+        """Run one batch of the changes of groups, for which people wait; return whether there was any."""
+        has_changes = await self._transactions.context.database.read(group_change_queries.has_changes)
+        if has_changes:
+            await self._run_batch(advance_changes)
+        return has_changes
+
+    async def _run_batch(self, batch: Callable[[PersonTransaction], _T]) -> _T:
+        time = asyncio.get_running_loop().time
+        since = time()
+        try:
+            return await self._transactions.run(batch)
+        finally:
+            await asyncio.sleep(max(time() - since, LEAST_PAUSE_SECONDS))
 
     def _log_memberships(self, jobs: Sequence[MembershipJob]) -> None:
         """Log which changes of memberships have ended, and from time to time which are still running."""

@@ -5,13 +5,21 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bridge.model.faults import Fault, InvalidError
-from bridge.model.person import Person
-from bridge.model.person_entry import OWN_SCOPE, GroupPerson, OpenSync, PersonEntry, RequestContext
-from bridge.persons import batches
+from bridge.model.person import Person, fields_from_stored
+from bridge.model.person_entry import (
+    OWN_SCOPE,
+    ChangedPerson,
+    GroupChangeKind,
+    GroupPerson,
+    PersonEntry,
+    RequestContext,
+)
+from bridge.persons import whole_terminal
+from bridge.persons.entry_changes import ChangeOrder, granted, pending_entry
 from bridge.persons.membership import GrantedPerson
 from bridge.persons.preparation import PreparedPerson, PreparedPhoto
-from bridge.persons.schema import added_again, merge, replacing
-from bridge.persons.transactions import BATCH, SUPERSEDED, PersonTransaction
+from bridge.persons.schema import PersonPatch, added_again, merge, replacing
+from bridge.persons.transactions import BATCH, PersonTransaction
 
 _T = TypeVar("_T")
 
@@ -65,27 +73,22 @@ def set_persons(
                 results.append(SetResult(person.person_id, person.faults))
                 continue
             before = entries.get(person.person_id)
-            stored = None if before is None else before.person
             try:
-                wanted = merge(person.patch, stored, person.photo_sha256)
+                held = granted(before, person.patch, person.photo_sha256, scope if person.is_complete else None)
             except InvalidError as error:
                 results.append(SetResult(person.person_id, person.located(error.faults)))
                 continue
-            if before is not None and stored is None:
-                wanted = added_again(wanted)
-            access = () if before is None else before.access
-            if person.is_complete:
-                access = tuple(sorted({*access, scope}))
-            if differing_only and before is not None and stored == wanted:
-                if access != before.access:
-                    transaction.grant(before, access)
-                    entries[person.person_id] = replace(before, access=access)
+            if differing_only and before is not None and before.person == held.person:
+                if held.access != before.access:
+                    transaction.grant(before, held.access)
+                    entries[person.person_id] = replace(before, access=held.access)
                 results.append(SetResult(person.person_id))
                 continue
             transaction.supersede(before)
-            after = _entry(transaction, sn, person.person_id, revision, request, GrantedPerson(wanted, access))
+            after = _entry(transaction, (sn, person.person_id), before, revision, request, held)
+            transaction.replace(before, after, person.photo)
             # The same person may come again further down the list.
-            entries[person.person_id] = _put(transaction, before, after, person.photo)
+            entries[person.person_id] = after
             revision += 1
             results.append(SetResult(person.person_id, changed=True))
     return results
@@ -97,26 +100,118 @@ def set_group_persons(
     sns: Sequence[str],
     persons: Sequence[PreparedPerson],
     request: RequestContext,
-    *,
-    differing_only: bool = False,
-) -> dict[str, list[SetResult]]:
+) -> Mapping[str, Sequence[SetResult]]:
     """Set persons on each member of a group; let the group keep complete persons, and change those that it keeps.
 
-    A person that the group cannot keep, because its fields contradict what the group keeps, is changed nowhere.
+    A person that the group cannot keep, because its fields contradict what the group keeps, is changed nowhere. If the
+    entries of all members are too many for one transaction, a job changes them (`bridge.persons.batches`).
 
     Returns:
         The results by terminal.
     """
-    persons, kept = _merged_into_group(transaction, group, persons)
-    results: dict[str, list[SetResult]] = {sn: [] for sn in sns}
+    persons = set_kept_persons(transaction, group, persons)
+    if not transaction.has_room(len(persons) * len(sns)):
+        results = _results_on_members(transaction, sns, persons)
+        changed = [
+            (_changed_person(number, one.patch, one.photo_sha256), one.photo)
+            for number, one in enumerate(persons)
+            if one.patch is not None
+        ]
+        if changed:
+            transaction.add_change(group, GroupChangeKind.SET, sns, request, changed)
+        return results
+    direct: dict[str, list[SetResult]] = {sn: [] for sn in sns}
     for some in _portions(persons, sns):
         transaction.read_ahead(sns, {person.person_id for person in some if person.person_id is not None})
         for sn in sns:
-            results[sn] += set_persons(transaction, sn, some, request, scope=group, differing_only=differing_only)
-    # After the members: one that joined a moment ago must get the earlier state first.
-    for before, after, photo in kept:
-        if not differing_only or before is None or before.person != after.person:
-            transaction.replace_kept(group, before, after, photo)
+            direct[sn] += set_persons(transaction, sn, some, request, scope=group)
+    return direct
+
+
+def _changed_person(position: int, patch: PersonPatch, photo: str | None) -> ChangedPerson:
+    return ChangedPerson(position=position, person_id=patch.id, fields=patch.changes, photo=photo)
+
+
+def set_kept_persons(
+    transaction: PersonTransaction,
+    group: str,
+    persons: Sequence[PreparedPerson],
+    *,
+    differing_only: bool = False,
+) -> Sequence[PreparedPerson]:
+    """Let a group keep complete persons, and change those that it keeps; its members are separate.
+
+    Returns:
+        The persons; those that contradict what the group keeps are marked as invalid.
+    """
+    persons, kept = _merged_into_group(transaction, group, persons)
+    differing = [one for one in kept if not differing_only or one[0] is None or one[0].person != one[1].person]
+    transaction.finish_joins(group, [after.person.id for _, after, _ in differing])
+    for before, after, photo in differing:
+        transaction.replace_kept(group, before, after, photo)
+    return persons
+
+
+def _results_on_members(
+    transaction: PersonTransaction, sns: Sequence[str], persons: Sequence[PreparedPerson]
+) -> Mapping[str, Sequence[SetResult]]:
+    """Return what a set of persons will change on each member; a job applies it later.
+
+    Only whether a member should hold the person, and the validity of the present values, decide whether a set is valid.
+    """
+    ids = {one.patch.id for one in persons if one.patch is not None and depends_on_member(one)}
+    if not ids:
+        same = [SetResult(one.person_id, one.faults, changed=not one.faults) for one in persons]
+        return dict.fromkeys(sns, same)
+    # `bridge.persons.earlier_jobs` has applied most of them.
+    is_concerned = transaction.changes.newest_of(ids) is not None
+    transaction.kept.read_jobs(sns)
+    for sn in sns:
+        if is_concerned or transaction.kept.jobs(sn):
+            transaction.entries(sn, list(ids))
+    validity = transaction.validity_on(sns, ids)
+    order = sorted(ids)
+    results: dict[tuple[tuple[str | None, str | None] | None, ...], list[SetResult]] = {}
+    found: dict[str, Sequence[SetResult]] = {}
+    for sn in sns:
+        states = tuple(validity.get((sn, person_id)) for person_id in order)
+        if states not in results:
+            # Most members hold the same persons.
+            results[states] = _results_with(persons, dict(zip(order, states, strict=True)))
+        found[sn] = results[states]
+    return found
+
+
+def depends_on_member(person: PreparedPerson) -> bool:
+    """Return whether the stored person decides if a set is valid."""
+    return not person.is_complete or (
+        person.patch is not None and not person.patch.changes.keys().isdisjoint(("valid_from", "valid_until"))
+    )
+
+
+def _results_with(
+    persons: Sequence[PreparedPerson], states: Mapping[str, tuple[str | None, str | None] | None]
+) -> list[SetResult]:
+    """Return the results of a set on a member; `states` has the validity of the persons that the member holds."""
+    present: dict[str, Person] = {}
+    for person_id, state in states.items():
+        if state is not None:
+            times = fields_from_stored({"valid_from": state[0], "valid_until": state[1]})
+            present[person_id] = Person(id=person_id, name="", photo="", **times)
+    results: list[SetResult] = []
+    for one in persons:
+        if one.patch is None:
+            results.append(SetResult(one.person_id, one.faults))
+            continue
+        # A complete person without times is valid everywhere.
+        if one.patch.id in states:
+            try:
+                # The same person may come again further down the list.
+                present[one.patch.id] = merge(one.patch, present.get(one.patch.id), one.photo_sha256)
+            except InvalidError as error:
+                results.append(SetResult(one.person_id, one.located(error.faults)))
+                continue
+        results.append(SetResult(one.person_id, changed=True))
     return results
 
 
@@ -177,47 +272,43 @@ class CopySource:
 
 
 def copy_persons(
-    transaction: PersonTransaction, source: CopySource, sn: str, person_ids: Sequence[str], request: RequestContext
+    transaction: PersonTransaction,
+    source: CopySource,
+    sn: str,
+    person_ids: Sequence[str],
+    request: RequestContext,
+    *,
+    scope: str = OWN_SCOPE,
 ) -> list[str]:
-    """Copy persons to a terminal; return those for which that makes a difference."""
+    """Copy persons to a terminal, which holds them through `scope`; return those for which that makes a difference."""
     changed: list[str] = []
     for start in range(0, len(person_ids), BATCH):
         originals = source.persons(transaction, person_ids[start : start + BATCH])
-        changed += _copy(transaction, originals, sn, OWN_SCOPE, request)
+        changed += _copy(transaction, originals, sn, scope, request)
     return changed
 
 
-def copy_persons_to_group(
-    transaction: PersonTransaction,
-    source: CopySource,
-    group: str,
-    sns: Sequence[str],
-    person_ids: Sequence[str],
-    request: RequestContext,
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Let a group keep persons of a terminal or of another group, and copy them to its members.
+def copy_kept_persons(
+    transaction: PersonTransaction, source: CopySource, group: str, person_ids: Sequence[str]
+) -> list[str]:
+    """Let a group keep persons of a terminal or of another group; return those for which that makes a difference.
 
-    Returns:
-        The persons for which that makes a difference: in the group, and by terminal.
+    Its members are separate (`copy_persons`).
     """
-    in_group: list[str] = []
-    on_terminals: dict[str, list[str]] = {sn: [] for sn in sns}
-    for batch in _portions(person_ids, sns):
-        originals = source.persons(transaction, batch)
-        transaction.read_ahead(sns, batch)
-        for sn in sns:
-            on_terminals[sn] += _copy(transaction, originals, sn, group, request)
-        kept = transaction.kept.persons(group, batch)
-        for person_id, original in originals.items():
-            before = kept.get(person_id)
-            person = replacing(original, None if before is None else before.person)
-            if before is None or before.person != person:
-                revision = transaction.next_revisions(1)
-                after = GroupPerson(group=group, revision=revision, person=person, changed_at=transaction.now())
-                # After the members, as in `set_group_persons`.
-                transaction.replace_kept(group, before, after)
-                in_group.append(person_id)
-    return in_group, on_terminals
+    differing: list[tuple[GroupPerson | None, GroupPerson]] = []
+    kept = transaction.kept.persons(group, person_ids)
+    for person_id, original in source.persons(transaction, person_ids).items():
+        before = kept.get(person_id)
+        person = replacing(original, None if before is None else before.person)
+        if before is None or before.person != person:
+            revision = transaction.next_revisions(1)
+            after = GroupPerson(group=group, revision=revision, person=person, changed_at=transaction.now())
+            differing.append((before, after))
+    changed = [after.person.id for _, after in differing]
+    transaction.finish_joins(group, changed)
+    for before, after in differing:
+        transaction.replace_kept(group, before, after)
+    return changed
 
 
 def _copy(
@@ -239,7 +330,8 @@ def _copy(
                 transaction.grant(before, access)
             continue
         transaction.supersede(before)
-        _put(transaction, before, _entry(transaction, sn, person_id, revision, request, GrantedPerson(wanted, access)))
+        after = _entry(transaction, (sn, person_id), before, revision, request, GrantedPerson(wanted, access))
+        transaction.replace(before, after)
         revision += 1
         changed.append(person_id)
     return changed
@@ -255,42 +347,63 @@ def remove_persons(transaction: PersonTransaction, sn: str, person_ids: Sequence
         for revision, person_id in enumerate(batch, first):
             before = entries.get(person_id)
             transaction.supersede(before)
-            _put(transaction, before, _entry(transaction, sn, person_id, revision, request))
+            transaction.replace(before, _entry(transaction, (sn, person_id), before, revision, request))
 
 
 def remove_group_persons(
     transaction: PersonTransaction, group: str, sns: Sequence[str], person_ids: Sequence[str], request: RequestContext
 ) -> None:
     """Remove persons from every member of a group, however they got there, and from the group."""
-    for some in _portions(tuple(dict.fromkeys(person_ids)), sns):
+    person_ids = tuple(dict.fromkeys(person_ids))
+    remove_kept_persons(transaction, group, person_ids)
+    if not transaction.has_room(len(person_ids) * len(sns)):
+        removed = [
+            (ChangedPerson(position=number, person_id=person_id), None) for number, person_id in enumerate(person_ids)
+        ]
+        transaction.add_change(group, GroupChangeKind.REMOVE, sns, request, removed)
+        return
+    for some in _portions(person_ids, sns):
         transaction.read_ahead(sns, some)
         for sn in sns:
             remove_persons(transaction, sn, some, request)
-    for kept in transaction.kept.persons(group, person_ids).values():
-        transaction.replace_kept(group, kept, None)
 
 
-def remove_everyone(transaction: PersonTransaction, sn: str, request: RequestContext) -> None:
-    """Remove all entries of a terminal, and let it remove everyone."""
-    before = transaction.entries(sn, [None]).get(None)
-    transaction.supersede(before)
-    revision = transaction.next_revisions(1)
-    _put(transaction, before, _entry(transaction, sn, None, revision, request))
-    batches.remove_below(transaction, sn, revision, SUPERSEDED)
+def remove_kept_persons(transaction: PersonTransaction, group: str, person_ids: Sequence[str]) -> None:
+    """Let a group no longer keep persons; its members are separate."""
+    kept = transaction.kept.persons(group, person_ids)
+    transaction.finish_joins(group, list(kept))
+    for one in kept.values():
+        transaction.replace_kept(group, one, None)
 
 
-def sync(transaction: PersonTransaction, sn: str, request: RequestContext, *, clear: bool) -> None:
-    """Mark everything to be sent again, refused changes included; with `clear` after the removal of everyone.
+def remove_everyone(
+    transaction: PersonTransaction, sns: Sequence[str], group: str | None, request: RequestContext
+) -> None:
+    """Remove everyone from terminals, and from their group."""
+    _change_everything(transaction, sns, group, request, GroupChangeKind.REMOVE_EVERYONE)
+    if group is not None:
+        transaction.remove_everyone_from_group(group)
 
-    Requests that wait for a pending change go on waiting: it is the same change, sent again.
-    """
-    below = transaction.next_revisions(1)
-    if clear:
-        removal = transaction.entries(sn, [None]).get(None)
-        waiting = removal.request if removal is not None else None
-        _put(transaction, removal, _entry(transaction, sn, None, below, waiting))
-    transaction.add_sync(OpenSync(sn=sn, revision=below, request=request))
-    batches.send_again(transaction, sn, below, include_pending=clear)
+
+def sync(
+    transaction: PersonTransaction, sns: Sequence[str], group: str | None, request: RequestContext, *, clear: bool
+) -> None:
+    """Mark everything on terminals to be sent again, refused changes included; with `clear` after removing everyone."""
+    _change_everything(transaction, sns, group, request, GroupChangeKind.CLEAR if clear else GroupChangeKind.SYNC)
+
+
+def _change_everything(
+    transaction: PersonTransaction,
+    sns: Sequence[str],
+    group: str | None,
+    request: RequestContext,
+    kind: GroupChangeKind,
+) -> None:
+    if group is not None and not transaction.has_room(len(sns) * whole_terminal.ROWS):
+        transaction.add_change(group, kind, sns, request)
+        return
+    for sn in sns:
+        whole_terminal.change(transaction, sn, kind, request)
 
 
 def forget_person(transaction: PersonTransaction, sn: str, person_id: str) -> None:
@@ -304,7 +417,7 @@ def forget_person(transaction: PersonTransaction, sn: str, person_id: str) -> No
 def forget(transaction: PersonTransaction, sn: str) -> None:
     """Remove everything that is stored for a terminal; requests that wait get the final reply `superseded`."""
     transaction.kept.forget_memberships(sn)
-    batches.remove_below(transaction, sn, transaction.next_revisions(1), _FORGOTTEN)
+    whole_terminal.remove_below(transaction, sn, transaction.next_revisions(1), _FORGOTTEN)
     transaction.drop_syncs(sn, _FORGOTTEN)
 
 
@@ -317,29 +430,10 @@ def _portions(persons: Sequence[_T], sns: Sequence[str]) -> Iterator[Sequence[_T
 
 def _entry(
     transaction: PersonTransaction,
-    sn: str,
-    person_id: str | None,
+    key: tuple[str, str | None],
+    before: PersonEntry | None,
     revision: int,
-    request: RequestContext | None,
+    request: RequestContext,
     held: GrantedPerson | None = None,
 ) -> PersonEntry:
-    """Return a change that is pending from now on; without a person it is a removal."""
-    return PersonEntry(
-        sn=sn,
-        person_id=person_id,
-        revision=revision,
-        person=None if held is None else held.person,
-        changed_at=transaction.now(),
-        request=request,
-        access=() if held is None else held.access,
-    )
-
-
-def _put(
-    transaction: PersonTransaction, before: PersonEntry | None, after: PersonEntry, photo: PreparedPhoto | None = None
-) -> PersonEntry:
-    """Store a change in place of an earlier one, and return it."""
-    if before is not None:
-        after = replace(after, confirmed_revision=before.confirmed_revision)
-    transaction.replace(before, after, photo)
-    return after
+    return pending_entry(key, before, revision, ChangeOrder(now=transaction.now(), request=request), held)

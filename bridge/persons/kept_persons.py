@@ -90,11 +90,16 @@ class KeptPersons:
         """Return the terminals of a group, as the bridge has stored them."""
         return queries.members(self._connection, group)
 
-    def change_memberships(self, job: MembershipJob) -> bool:
-        """Store that a terminal left and joined groups; return whether that can change its persons."""
+    def change_memberships(self, job: MembershipJob, *, has_jobs: bool) -> bool:
+        """Store that a terminal left and joined groups; return whether that can change its persons.
+
+        Args:
+            job: the change.
+            has_jobs: whether the terminal has unfinished jobs, which may give it persons.
+        """
         queries.change_memberships(self._connection, job.sn, job.left, job.joined)
         gains = any(self._keeps_persons(group) for group in job.joined)
-        if gains or self.jobs(job.sn) or (job.left and queries.has_group_access(self._connection, job.sn)):
+        if gains or has_jobs or (job.left and queries.has_group_access(self._connection, job.sn)):
             self._jobs[job.sn] = [*self.jobs(job.sn), job]
             queries.add_membership_job(self._connection, job)
             return True

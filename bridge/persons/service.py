@@ -27,6 +27,7 @@ from bridge.persons.changes import SetResult
 from bridge.persons.damage import accepts_changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
+from bridge.persons.earlier_jobs import Need, find_earlier, needs, take_steps
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
 from bridge.persons.membership import describe_memberships
@@ -37,6 +38,7 @@ from bridge.persons.transactions import BATCH, PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.errors import CommitUnknownError, DamagedPartError
+from bridge.store.group_change_queries import oldest_change
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -159,6 +161,7 @@ class PersonService:
 
         def apply(transaction: PersonTransaction) -> _Applied:
             applied = _Applied()
+            transaction.finished_joins = finished_joins
             for command, persons in zip(commands, prepared, strict=True):
                 applied.replies.append(_apply_once(transaction, context, command, persons, applied))
             return applied
@@ -167,7 +170,14 @@ class PersonService:
             preparing = group.create_task(self._prepare(commands))
             async with self._order.reserve(place for command in commands for place in _places(command)):
                 prepared, failure = await preparing
-                stored = None if failure is not None else self._transactions.run(apply)
+                stored = None
+                if failure is None:
+                    try:
+                        wanted = [need for pair in zip(commands, prepared, strict=True) for need in needs(*pair)]
+                        finished_joins = await self._finish_earlier_jobs(wanted)
+                        stored = self._transactions.run(apply)
+                    except UnavailableError as error:
+                        failure = error
         try:
             if stored is not None:
                 return (await stored).replies
@@ -184,6 +194,33 @@ class PersonService:
             _unavailable(context, command, persons, str(failure))
             for command, persons in zip(commands, prepared, strict=True)
         ]
+
+    async def _finish_earlier_jobs(self, wanted: Sequence[Need]) -> frozenset[int]:
+        """Apply the jobs that commands depend on, in short transactions.
+
+        Returns:
+            The changes of memberships that are applied to the persons of the commands.
+        """
+        if self._jobs.is_idle or not wanted:
+            return frozenset()
+        try:
+            earlier = await self._transactions.run(partial(find_earlier, wanted=wanted))
+            while earlier.last_change is not None and await self._is_unfinished(earlier.last_change):
+                await self._transactions.run(batches.advance_changes)
+                await asyncio.sleep(batches.LEAST_PAUSE_SECONDS)
+            steps = earlier.steps
+            while steps:
+                taken = await self._transactions.run(partial(take_steps, steps=steps))
+                steps = steps[taken:]
+                await asyncio.sleep(batches.LEAST_PAUSE_SECONDS)
+        except DamagedPartError:
+            # The transaction of the commands meets the damage, too.
+            return frozenset()
+        return earlier.joins
+
+    async def _is_unfinished(self, change_id: int) -> bool:
+        oldest = await self._database.read(oldest_change)
+        return oldest is not None and oldest.id <= change_id
 
     async def _change_despite_damage(
         self,
@@ -300,6 +337,7 @@ class PersonService:
     async def forget(self, sn: str) -> None:
         """Delete everything that is stored for a terminal. Raises UnavailableError."""
         async with self._order.reserve([sn]):
+            await self._finish_earlier_jobs([Need(sns=[sn], person_ids=None)])
             forgotten = self._transactions.run(lambda transaction: changes.forget(transaction, sn))
         await forgotten
 
@@ -351,13 +389,9 @@ def _apply(
         else:
             results = {sn: changes.set_persons(transaction, sn, persons, request) for sn in command.sns}
     elif isinstance(change, SyncPersons):
-        for sn in command.sns:
-            changes.sync(transaction, sn, request, clear=change.clear)
+        changes.sync(transaction, command.sns, group, request, clear=change.clear)
     elif change.ids is None:
-        for sn in command.sns:
-            changes.remove_everyone(transaction, sn, request)
-        if group is not None:
-            transaction.remove_everyone_from_group(group)
+        changes.remove_everyone(transaction, command.sns, group, request)
     elif group is not None:
         changes.remove_group_persons(transaction, group, command.sns, change.ids, request)
     else:

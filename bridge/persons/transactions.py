@@ -1,7 +1,7 @@
 """A transaction on persons: what a change reads and writes; it runs on the store's writer thread."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,16 @@ from sqlalchemy import Connection
 
 from bridge.core.clock import Clock
 from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
+from bridge.model.faults import InvalidError
 from bridge.model.origin import Origin
 from bridge.model.person_entry import (
+    ChangedPerson,
     DeliveryState,
     FinalReply,
+    GroupChange,
+    GroupChangeKind,
     GroupPerson,
+    MemberJob,
     MembershipJob,
     OpenSync,
     PersonEntry,
@@ -23,20 +28,26 @@ from bridge.model.person_entry import (
 )
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts
+from bridge.persons import whole_terminal
 from bridge.persons.effects import NO_PERSONS, Committed, TerminalAnswer, added
+from bridge.persons.entry_changes import ChangeOrder, granted, pending_entry
+from bridge.persons.group_changes import GroupChanges
 from bridge.persons.kept_persons import KeptPersons
 from bridge.persons.membership import GrantedPerson, after_membership_change
 from bridge.persons.message_log import MessageLog
 from bridge.persons.preparation import PreparedPhoto
-from bridge.persons.schema import added_again
+from bridge.persons.schema import PersonPatch, added_again
+from bridge.persons.whole_terminal import SUPERSEDED
 from bridge.store import person_queries as queries
+from bridge.store.group_change_queries import validity_on
 from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
 
 BATCH = 100
 """Entries that are read, changed and written together: few enough for the memory, enough to share the cost."""
 
-SUPERSEDED = "a later change took its place"
-"""The message of the final reply `superseded`."""
+DIRECT_ROWS = 100
+"""Entries of group members that one transaction changes when it accepts changes: some 20 ms. A change of more entries
+becomes a job (`bridge.persons.batches`)."""
 
 
 @dataclass(slots=True)
@@ -57,6 +68,8 @@ class PersonTransaction:
     Attributes:
         messages: the messages whose changes are stored.
         kept: the persons that groups keep.
+        changes: the changes of groups that are not applied to every member yet.
+        finished_joins: the changes of memberships for which an earlier transaction did what `finish_joins` does.
     """
 
     def __init__(self, connection: Connection, cipher: PhotoCipher, clock: Clock, boot_id: str) -> None:
@@ -78,9 +91,12 @@ class PersonTransaction:
         # What is stored, with None for no entry.
         self._read_ahead: dict[tuple[str, str | None], PersonEntry | None] = {}
         self._has_jobs = False
-        self._job_rows = BATCH
+        self._job_rows = whole_terminal.JOB_ROWS
+        self._direct_rows = DIRECT_ROWS
         self.messages = MessageLog(connection, clock.now)
         self.kept = KeptPersons(connection)
+        self.changes = GroupChanges(connection)
+        self.finished_joins: Collection[int] = ()
         # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
         self._running_job: tuple[int, int] | None = None
         # Jobs and persons to which this transaction has applied them before their turn.
@@ -99,11 +115,19 @@ class PersonTransaction:
         self._reserved_revisions += count
         return first
 
-    def entries(self, sn: str, person_ids: Collection[str | None]) -> dict[str | None, PersonEntry]:
+    def entries(
+        self, sn: str, person_ids: Collection[str | None], *, before_job: int | None = None
+    ) -> dict[str | None, PersonEntry]:
         """Return a terminal's entries, including the changes of this transaction.
 
         Unfinished jobs of the terminal are applied to these persons first.
+
+        Args:
+            sn: the terminal.
+            person_ids: the persons; None for the removal of everyone.
+            before_job: only jobs with lower ids are applied; None: all.
         """
+        self._apply_whole_changes(sn, before_job)
         if self._unwritten.length >= BATCH:
             self._write()
         found = self._stored_entries(sn, person_ids)
@@ -121,9 +145,21 @@ class PersonTransaction:
             for entry in [entry for entry in found.values() if entry.revision < job.drop_below]:
                 self._drop(entry, job.drop_message or "")
                 del found[entry.person_id]
-        for membership_job in self.kept.jobs(sn):
-            self._change_membership(membership_job, [one for one in person_ids if one is not None], found)
+        ids = [one for one in person_ids if one is not None]
+        changes = dict(self.changes.jobs_with(sn, ids))
+        jobs: list[MembershipJob | MemberJob] = [*self.kept.jobs(sn), *changes]
+        for one in sorted(jobs, key=lambda one: one.id):
+            if before_job is not None and one.id >= before_job:
+                break
+            if isinstance(one, MembershipJob):
+                self._change_membership(one, ids, found)
+            else:
+                self._change_member(one, changes[one], found)
         return found
+
+    def has_jobs(self, sn: str) -> bool:
+        """Return whether a terminal has unfinished jobs."""
+        return bool(self.kept.jobs(sn)) or self.changes.has_jobs(sn)
 
     def read_ahead(self, sns: Collection[str], person_ids: Collection[str]) -> None:
         """Read the entries of these persons on many terminals in one query, for the calls of `entries` that follow.
@@ -146,7 +182,7 @@ class PersonTransaction:
 
     def start_membership(self, job: MembershipJob) -> bool:
         """Store that a terminal left and joined groups; return whether a job must change its persons."""
-        has_job = self.kept.change_memberships(job)
+        has_job = self.kept.change_memberships(job, has_jobs=self.has_jobs(job.sn))
         self._has_jobs |= has_job
         return has_job
 
@@ -176,6 +212,92 @@ class PersonTransaction:
         self.kept.put_progress(job)
         return job
 
+    def has_room(self, rows: int) -> bool:
+        """Return whether an accepting transaction may change so many more entries of members at once, and count them.
+
+        If not, `add_change` leaves them to a job.
+        """
+        if rows > self._direct_rows:
+            return False
+        self._direct_rows -= rows
+        return True
+
+    def add_change(
+        self,
+        group: str,
+        kind: GroupChangeKind,
+        sns: Sequence[str],
+        request: RequestContext,
+        persons: Sequence[tuple[ChangedPerson, PreparedPhoto | None]] = (),
+    ) -> None:
+        """Accept a change of a group's members, and leave it to a job.
+
+        Args:
+            group: the group.
+            kind: what the change does.
+            sns: the members.
+            request: the request.
+            persons: the persons, each with the photo if one is set.
+        """
+        for _, photo in persons:
+            self._add_photo(photo)
+        self._write()
+        first = self.next_revisions(1 + len(sns))
+        change = GroupChange(id=first, group=group, kind=kind, request=request)
+        jobs = [MemberJob(id=number, sn=sn, change=change) for number, sn in enumerate(sns, first + 1)]
+        self.changes.add(change, [person for person, _ in persons], jobs)
+        self._has_jobs = True
+
+    def continue_change(self, rows: int) -> bool:
+        """Apply the oldest change of a group to the next members, to `rows` entries; return False if there is none."""
+        self._write()
+        change = self.changes.oldest()
+        if change is None:
+            return False
+        self._has_jobs = True
+        jobs = self.changes.next_jobs(change, rows)
+        if not jobs:
+            self.changes.drop(change)
+            return True
+        if not change.is_of_persons:
+            for job in jobs[: max(1, rows // whole_terminal.ROWS)]:
+                self._apply_whole_changes(job.sn, job.id + 1)
+            return True
+        # Members that have got the same persons get the next ones together.
+        after = jobs[0].applied
+        persons = self.changes.persons_after(change, after, min(BATCH, rows))
+        jobs = [job for job in jobs if job.applied == after][: max(1, rows // max(len(persons), 1))]
+        if persons:
+            ids = list({one.person_id for one in persons})
+            self.read_ahead([job.sn for job in jobs], ids)
+            self.changes.start(jobs, persons)
+            for job in jobs:
+                self.entries(job.sn, ids, before_job=job.id + 1)
+            self.changes.end()
+            self.changes.put_applied(jobs, persons[-1].position)
+        if len(persons) < min(BATCH, rows):
+            self.changes.drop_jobs(jobs)
+        return True
+
+    def finish_changes(self, sn: str, *, before_job: int | None = None) -> None:
+        """Apply the unfinished changes of groups that name persons to all of these on a terminal."""
+        for job in self.changes.jobs(sn):
+            if not job.change.is_of_persons or (before_job is not None and job.id >= before_job):
+                continue
+            after = job.applied
+            while persons := self.changes.persons_after(job.change, after, BATCH):
+                after = persons[-1].position
+                self.entries(sn, list({one.person_id for one in persons}), before_job=job.id + 1)
+            self.changes.drop_jobs([job])
+
+    def _apply_whole_changes(self, sn: str, before_job: int | None) -> None:
+        """Apply the unfinished changes of groups that are about everything on a terminal; they are short."""
+        for job in self.changes.whole_jobs(sn):
+            if before_job is not None and job.id >= before_job:
+                break
+            self.changes.drop_jobs([job])
+            whole_terminal.change(self, sn, job.change.kind, job.change.request, before_job=job.id)
+
     def drop_removed_from_groups(self, limit: int) -> None:
         """Delete up to `limit` rows of persons who were removed from a group together."""
         self._has_jobs |= self.kept.drop_removed(limit)
@@ -185,12 +307,27 @@ class PersonTransaction:
     ) -> None:
         """Replace a person of a group, as `replace` does for a terminal."""
         self._add_photo(photo)
-        person = after or before
-        for job in self.kept.all_jobs():
-            if group in job.joined and person is not None:
-                # The terminal joined before this change, and may have left since: it gets the earlier state.
-                self.entries(job.sn, [person.person.id])
         self.kept.replace(group, before, after)
+
+    def finish_joins(self, group: str, person_ids: Sequence[str]) -> None:
+        """Let terminals that are joining a group get persons as the group keeps them now, before that changes.
+
+        This includes those that have left the group since.
+        """
+        for job in self.joining(group) if person_ids else ():
+            if job.id not in self.finished_joins:
+                self.entries(job.sn, person_ids)
+
+    def joining(self, group: str) -> list[MembershipJob]:
+        """Return the unfinished changes of memberships that let a terminal join a group."""
+        return [job for job in self.kept.all_jobs() if group in job.joined]
+
+    def validity_on(
+        self, sns: Sequence[str], person_ids: Collection[str]
+    ) -> Mapping[tuple[str, str], tuple[str | None, str | None]]:
+        """Return by SN and person which persons terminals should hold, with the stored times of the validity."""
+        self._write()
+        return validity_on(self._connection, sns, person_ids)
 
     def remove_everyone_from_group(self, group: str) -> None:
         """Remove all persons that a group keeps."""
@@ -341,7 +478,9 @@ class PersonTransaction:
         self._end_syncs()
         self._write()
         self.messages.finish()
-        photos_dropped = drop_unused_photos(self._connection, self._released_photos | self.kept.released_photos)
+        photos_dropped = drop_unused_photos(
+            self._connection, self._released_photos | self.kept.released_photos | self.changes.released_photos
+        )
         if self._reserved_revisions:
             queries.next_revisions(self._connection, self._reserved_revisions)
         return Committed(
@@ -405,6 +544,38 @@ class PersonTransaction:
         ]
         self.kept.note_done(job, early)
         if not is_running:
+            self._applied_early.update((job.id, person_id) for person_id in person_ids)
+
+    def _change_member(
+        self, job: MemberJob, persons: Sequence[ChangedPerson], found: dict[str | None, PersonEntry]
+    ) -> None:
+        """Apply a change of a group to persons of a member; `found` has their entries before and after."""
+        is_running = self.changes.is_running(job)
+        if not is_running:
+            persons = [one for one in persons if (job.id, one.person_id) not in self._applied_early]
+        if not persons:
+            return
+        person_ids = {one.person_id for one in persons}
+        done = self.changes.done(job, person_ids)
+        order = ChangeOrder(now=self.now(), request=job.change.request)
+        for one in persons:
+            if one.person_id in done:
+                continue
+            before = found.get(one.person_id)
+            held = None
+            if job.change.kind is GroupChangeKind.SET:
+                patch = PersonPatch(id=one.person_id, changes=one.fields)
+                try:
+                    held = granted(before, patch, one.photo, job.change.group if one.is_complete else None)
+                except InvalidError:
+                    # The reply to the request says so: no change comes between its acceptance and this moment.
+                    continue
+            self.supersede(before)
+            after = pending_entry((job.sn, one.person_id), before, self.next_revisions(1), order, held)
+            self.replace(before, after)
+            found[one.person_id] = after
+        if not is_running:
+            self.changes.note_done(job, person_ids)
             self._applied_early.update((job.id, person_id) for person_id in person_ids)
 
     def _membership_request(self, job: MembershipJob, joined: Sequence[GroupPerson]) -> RequestContext:

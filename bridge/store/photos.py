@@ -16,7 +16,7 @@ from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
 from bridge.store.person_queries import batches, insert_for
-from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY, PHOTO
+from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY, PHOTO
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -151,12 +151,14 @@ def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, by
 
 
 def drop_unused_photos(connection: Connection, candidates: Collection[str]) -> bool:
-    """Delete those of the photos that no entry and no group refers to; return whether there was one."""
+    """Delete those of the photos that nothing refers to; return whether there was one."""
     used = exists().where(PERSON_ENTRY.c.photo_sha256 == PHOTO.c.sha256)
     kept = exists().where(GROUP_PERSON.c.photo_sha256 == PHOTO.c.sha256)
+    changing = exists().where(GROUP_CHANGE_PERSON.c.photo_sha256 == PHOTO.c.sha256)
     dropped = 0
     for sha256s in batches(sorted(candidates)):
-        dropped += connection.execute(delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used, ~kept)).rowcount
+        unused = delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used, ~kept, ~changing)
+        dropped += connection.execute(unused).rowcount
     return dropped > 0
 
 

@@ -190,6 +190,42 @@ MEMBERSHIP_DONE = Table(
     comment="Persons to which a membership job was applied before their turn.",
 )
 
+GROUP_CHANGE = Table(
+    "group_change",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="the revision at which it was accepted"),
+    Column("group_name", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("asked", _Json, nullable=False, comment="the request that receives the final replies"),
+    CheckConstraint("kind IN ('set', 'remove', 'remove_everyone', 'sync', 'clear')", name="kind"),
+    comment="Accepted changes of groups that are not applied to every member yet.",
+)
+
+GROUP_CHANGE_PERSON = Table(
+    "group_change_person",
+    METADATA,
+    Column("change_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("person_id", String(64), nullable=False),
+    Column("fields", _Json, nullable=False, comment="what is set of the person, without the photo"),
+    Column("photo_sha256", ForeignKey(PHOTO.c.sha256)),
+    Index(None, "person_id", "change_id"),
+    Index(None, "photo_sha256"),
+    comment="The persons of a change of a group.",
+)
+
+GROUP_CHANGE_MEMBER = Table(
+    "group_change_member",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="the order of a terminal's jobs"),
+    Column("change_id", BigInteger, nullable=False),
+    Column("sn", String(64), nullable=False),
+    Column("applied", BigInteger, nullable=False, comment="the position of the last person that is done; -1: none"),
+    Index(None, "change_id", "id"),
+    Index(None, "sn"),
+    comment="The members to which a change of a group is still to be applied.",
+)
+
 OUTBOX = Table(
     "outbox",
     METADATA,

@@ -249,3 +249,37 @@ async def test_the_bridge_is_killed_while_a_terminal_joins_a_group_of_2000_perso
         assert set(terminal.persons) == set(ids)
         assert await query(tmp_path / "store.db", "SELECT count(*) FROM membership_job") == [(0,)]
         assert await query(tmp_path / "store.db", "SELECT count(*) FROM membership_done") == [(0,)]
+
+
+@pytest.mark.timeout(300)
+async def test_the_bridge_is_killed_during_a_change_of_a_group_with_300_members(tmp_path: Path) -> None:
+    ids = ["p0", "p1", "p2"]
+    members = [f"M{one:03}" for one in range(300)]
+    store = tmp_path / "store.db"
+    async with building(tmp_path, {sn: ["staff"] for sn in members}) as house:
+        change = {"persons": [person(one) for one in ids], "request_id": "many"}
+        await house.client.publish("facebridge/group/staff/person/set", change)
+        await until_query(store, "SELECT count(*) FROM group_change", [(1,)])
+        await house.bridge.kill()
+        assert await query(store, "SELECT count(*) FROM person_entry") != [(len(ids) * len(members),)]
+
+        house.client.heard.clear()
+        await house.bridge.start()
+        await house.wait_online()
+        # A later change counts later.
+        await house.client.publish("facebridge/terminal/M299/person/remove", {"id": "p0"})
+        await house.holds("M299", *ids[1:])
+        await house.holds("M000", *ids)
+        await until_query(store, "SELECT count(*) FROM group_change", [(0,)])
+        held = "SELECT count(*) FROM person_entry WHERE held AND access = '[\"staff\"]'"
+        assert await query(store, held) == [(len(ids) * len(members) - 1,)]
+        assert await query(store, "SELECT count(*) FROM group_change_person") == [(0,)]
+        assert await query(store, "SELECT count(*) FROM group_change_member") == [(0,)]
+        assert await query(store, "SELECT count(*) FROM membership_done") == [(0,)]
+
+
+async def until_query(store: Path, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """Wait until a query returns these rows."""
+    async with asyncio.timeout(60):
+        while await query(store, statement) != rows:
+            await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """Groups against a small model: after any history the store and the terminals hold what the contract says.
 
 Histories mix sets of several persons, partial sets, removals, syncs, joins, leaves, forgotten terminals, restarts with
-other memberships, crashes in the middle of a change of memberships, and terminals that connect in between.
+other memberships, crashes in the middle of changes of groups or memberships, and terminals that connect in between.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.weekly import parse_weekly
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
-from bridge.store import group_queries
+from bridge.store import group_change_queries, group_queries
 from bridge.store import person_queries as queries
-from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY
+from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY
 from bridge.store.tables import PHOTO as PHOTOS
 from tests.persons.person_system import ORIGIN, OTHER_PHOTO, PHOTO, PersonSystem, person_system
 from tests.support.core import RecordingConnection, known_terminal
@@ -176,8 +176,10 @@ class GroupModel(RuleBasedStateMachine):
     can_crash = True
     photos: SharedPhotos
 
-    @initialize(first=memberships, second=memberships)
-    def start(self, first: frozenset[str], second: frozenset[str]) -> None:
+    # With 0 every change of a group is a job.
+    @initialize(first=memberships, second=memberships, direct_rows=st.sampled_from([0, 0, 2, 100]))
+    def start(self, first: frozenset[str], second: frozenset[str], direct_rows: int) -> None:
+        self.direct_rows = direct_rows
         (Path(self.folder.name) / "0").mkdir()
         self.runner.run(self.open({"T1": first, "T2": second}))
 
@@ -188,7 +190,10 @@ class GroupModel(RuleBasedStateMachine):
     async def open(self, groups: dict[str, frozenset[str]]) -> None:
         # One person for each batch, so that commands come in the middle of a change of memberships.
         self.stack.enter_context(patch("bridge.persons.batches.MEMBERSHIP_ROWS", 1))
+        self.stack.enter_context(patch("bridge.persons.batches.CHANGE_ROWS", 1))
         self.stack.enter_context(patch("bridge.persons.batches.BATCH_SECONDS", 0))
+        for module in ("transactions", "earlier_jobs"):
+            self.stack.enter_context(patch(f"bridge.persons.{module}.DIRECT_ROWS", self.direct_rows))
         for sn in SNS:
             self.model.follow(sn, groups.get(sn))
         terminals = [known_terminal(sn, groups=tuple(sorted(groups[sn]))) for sn in groups]
@@ -276,9 +281,9 @@ class GroupModel(RuleBasedStateMachine):
         if sn in self.model.members:
             self.change(SyncPersons(clear=clear), sn=sn)
 
-    @rule(group=scopes)
-    def sync_group(self, group: str) -> None:
-        self.change(SyncPersons(clear=False), group=group)
+    @rule(group=scopes, clear=st.booleans())
+    def sync_group(self, group: str, *, clear: bool) -> None:
+        self.change(SyncPersons(clear=clear), group=group)
 
     @rule(sn=sns, person_id=st.none() | person_ids)
     def remove_from_terminal(self, sn: str, person_id: str | None) -> None:
@@ -366,11 +371,12 @@ class GroupModel(RuleBasedStateMachine):
             assert self.system.person_service.group_size(group) == len(page)
 
     async def jobs_done(self) -> None:
-        """Wait until no sync, removal of everyone or change of memberships is running."""
+        """Wait until no sync, removal of everyone, change of a group or of memberships is running."""
 
         def is_unfinished(connection: Connection) -> bool:
             return bool(
                 group_queries.has_membership_jobs(connection)
+                or group_change_queries.has_changes(connection)
                 or group_queries.group_removals(connection)
                 or queries.jobs(connection)
             )
@@ -426,7 +432,7 @@ class GroupModel(RuleBasedStateMachine):
 
         def unused(connection: Connection) -> set[str]:
             stored = set(connection.execute(select(PHOTOS.c.sha256)).scalars())
-            for table in (PERSON_ENTRY, GROUP_PERSON):
+            for table in (PERSON_ENTRY, GROUP_PERSON, GROUP_CHANGE_PERSON):
                 stored -= set(connection.execute(select(table.c.photo_sha256)).scalars())
             return stored
 

@@ -15,7 +15,7 @@ from bridge.model.commands import PersonChange, RemovePersons, SetPersons
 from bridge.model.person import ALWAYS
 from bridge.model.reply import Outcome, Reply
 from bridge.protocol.requests import SetPersonRequest
-from bridge.store import group_queries
+from bridge.store import group_change_queries, group_queries, person_queries
 from tests.persons.person_system import ORIGIN, OTHER_PHOTO, PersonSystem, person, person_system, requests, sent
 from tests.support.core import known_terminal
 
@@ -44,10 +44,15 @@ class GroupSystem:
         await self.change(group, RemovePersons(ids=ids))
 
     async def jobs_done(self) -> None:
-        """Wait until no change of memberships is running."""
+        """Wait until no job is running."""
 
         def unfinished(connection: Connection) -> bool:
-            return bool(group_queries.membership_jobs(connection) or group_queries.group_removals(connection))
+            return bool(
+                group_queries.membership_jobs(connection)
+                or group_queries.group_removals(connection)
+                or group_change_queries.has_changes(connection)
+                or person_queries.jobs(connection)
+            )
 
         while await self.system.read(unfinished):
             await asyncio.sleep(0.002)
