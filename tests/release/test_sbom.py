@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -11,6 +12,7 @@ from bridge import __version__
 from tests.release.locks import ROOT, pins
 
 
+@pytest.mark.timeout(300)  # the tool needs ten seconds of processor time
 def test_it_names_this_version_and_all_that_is_locked(tmp_path: Path) -> None:
     file = tmp_path / "facebridge.cdx.json"
     subprocess.run([ROOT / "scripts" / "sbom", file], check=True, capture_output=True, cwd=tmp_path)
