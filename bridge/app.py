@@ -57,6 +57,7 @@ from bridge.web.page.checks import HealthFinding
 from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.page.import_jobs import ImportTools
 from bridge.web.server import WebServer
+from bridge.web.sessions import SessionsInMemory
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
             stack.push_async_callback(terminals.stop)
             await web.start()
             stack.push_async_callback(web.stop)
-        except (ListenError, OSError) as error:
+        except (ListenError, OSError, UnavailableError) as error:
             raise StartError(str(error)) from None
         replies = ReplyDispatcher(core.events, core.clock)
         control = ControlServer(store.client_suffix, core.registry, core.admission, replies)
@@ -395,6 +396,7 @@ def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: Ter
         prepare_photo=basis.photos.prepare,
         max_photo_bytes=basis.settings.photos.max_bytes,
         timezone=LocalTimezone(),
+        sessions=SessionsInMemory(),
         open_import_tools=lambda: _import_tools(basis.settings),
         find_problems=lambda: _find_problems(basis.settings, terminals.port),
         spool_folder=basis.settings.store.folder,

@@ -189,6 +189,9 @@ def _missing_terminal_credentials(terminals: Mapping[str, Any]) -> list[vol.Inva
 def _missing_web_login(web: Mapping[str, Any]) -> list[vol.Invalid]:
     if web["host"] in _LOOPBACK | {UNREADABLE} or web["username"] is not None or web["password"] is not None:
         return []
+    if web["ingress"] is not None:
+        # Home Assistant checks the logins; all other requests are refused.
+        return []
     message = f"must be given, with password: other machines can reach {web['host']}"
     return [vol.Invalid(message, path=["username"])]
 
@@ -198,8 +201,9 @@ _TERMINAL_CREDENTIALS = SectionRule(
 )
 """Each terminal has credentials: its own, or those that all terminals share."""
 
-_WEB_LOGIN = SectionRule(frozenset({"host", "username", "password"}), _missing_web_login)
-"""If other machines can reach the page, people must log in. Tokens are for programs and do not replace the login."""
+_WEB_LOGIN = SectionRule(frozenset({"host", "username", "password", "ingress"}), _missing_web_login)
+"""If other machines can reach the page, people must log in, unless Home Assistant checks their logins. Tokens do not
+replace the login: the page needs an administrator."""
 
 _PORT = whole_number(0, 65535)
 

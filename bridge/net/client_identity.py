@@ -1,4 +1,4 @@
-"""Identity of an HTTP client: its Basic credentials and its address, also behind proxies."""
+"""Identity of an HTTP client: its Basic credentials, its address and its scheme, also behind proxies."""
 
 import base64
 import binascii
@@ -31,7 +31,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[IP
     Args:
         peer: the other end of the TCP connection.
         forwarded_for: the X-Forwarded-For headers, in order.
-        trusted: the proxies that may set X-Forwarded-For (`terminals.trusted_proxies`).
+        trusted: the proxies that may set X-Forwarded-For (`terminals.trusted_proxies`, `web.trusted_proxies`).
 
     Returns:
         The last address, seen from this server, that is no trusted proxy. Addresses further out can be forged.
@@ -48,6 +48,24 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[IP
             break
         address = before
     return str(address)
+
+
+def client_scheme(
+    peer: str, scheme: str, forwarded_proto: Iterable[str], trusted: Sequence[IPv4Network | IPv6Network]
+) -> str:
+    """Return the scheme that the client uses: `https` also if a trusted proxy ends TLS.
+
+    Args:
+        peer: the other end of the TCP connection.
+        scheme: of this connection.
+        forwarded_proto: the X-Forwarded-Proto headers; the proxy that is nearest to the client names its scheme first.
+        trusted: the proxies that may set them.
+    """
+    address = _parse(peer)
+    if address is None or not any(address in network for network in trusted):
+        return scheme
+    first = next((one for header in forwarded_proto for one in header.split(",")), "").strip().lower()
+    return first if first in ("http", "https") else scheme
 
 
 def throttled_address(remote: str | None) -> str:

@@ -5,10 +5,10 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from argon2 import PasswordHasher as Argon2
 from argon2 import extract_parameters
@@ -19,6 +19,9 @@ from bridge.model.secret import Secret
 _LOGGER = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+Verify: TypeAlias = Callable[[Secret, str], Awaitable[bool]]
+"""Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
 
 _HASH_PREFIX = "$argon2"
 

@@ -1,43 +1,38 @@
-"""Authentication of HTTP requests: users, tokens, roles, and throttling of wrong logins."""
+"""The checks that every request passes: foreign websites, the login, the session, CSRF tokens, roles."""
 
-import asyncio
 import hmac
-import logging
-import math
-import secrets
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Literal
 
 from aiohttp import hdrs, web
 
 from bridge.config.settings import WebSettings
 from bridge.core.clock import Clock
-from bridge.net.client_identity import client_address, read_basic_credentials, throttled_address
-from bridge.net.passwords import is_hash
-from bridge.net.throttle import LoginThrottle, ThrottleLimits
-from bridge.web.context import Verify
+from bridge.net.client_identity import client_address, client_scheme, throttled_address
+from bridge.net.passwords import Verify
 from bridge.web.errors import RequestError
+from bridge.web.logins import Account, Logins, Role, wrong_login
 from bridge.web.same_origin import SameOriginCheck, is_loopback
-
-_LOGGER = logging.getLogger(__name__)
-
-Role = Literal["admin", "operator"]
-"""An operator reads and opens doors; an admin may do everything."""
+from bridge.web.sessions import Session, Sessions, SessionStore, can_set_cookie, cookie_name, set_cookie
 
 _PATH_WITHOUT_LOGIN = "/healthz"
 _PATH_WITH_OPTIONAL_LOGIN = "/readyz"
 """Answers everyone, but only a user learns the details."""
 
-_GUESSES_OF_USED_LOGINS = ThrottleLimits(max_failures=1_000, forget_seconds=3_600.0, max_keys=200)
-"""Different wrong logins of an address after which right ones are refused too. Until then each of them can be a guess
-of a login that passes: a guesser has a thousand an hour, and cannot lock out other clients of the address with ten."""
+LOGIN_PATH = "/login"
+_PUBLIC_PATHS = (LOGIN_PATH, "/preferences")
+_PUBLIC_FOLDER = "/static/"
+"""The login page, its files, and the choice of its language need no login; all of it is the same for everyone."""
 
-_MAX_REMEMBERED_LOGINS = 256
-"""Right logins that are remembered: the user's and one for each token, a few of them in several spellings."""
-_MAX_WAITING_LOGINS = 32
-"""Logins that may wait for verification, one after the other at some 50 ms a hash: two seconds for all."""
+_SAFE_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
+
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf"
+"""Scripts send the token of the session as a header, forms as a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +51,17 @@ class User:
 USER: web.RequestKey[User] = web.RequestKey("user", User)
 """Set on every request with a login, and on every request if no login is needed."""
 
+SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+"""Set on every request whose user has signed in to the page."""
+
+CSRF_TOKEN: web.RequestKey[str] = web.RequestKey("csrf_token", str)
+"""The token of the session; set with it."""
+
+_SESSIONS: web.RequestKey[Sessions] = web.RequestKey("sessions", Sessions)
+_NEEDS_FORM_TOKEN: web.RequestKey[bool] = web.RequestKey("needs_form_token", bool)
+
+_BROWSER_HEADERS = ("Referer", "Sec-Fetch-Mode", "HX-Request")
+"""A page's own requests carry at least one of them: pictures, scripts and the stream of events too."""
 
 VIA_INGRESS: web.RequestKey[bool] = web.RequestKey("via_ingress", bool)
 """Whether Home Assistant's Supervisor passed the request on."""
@@ -72,18 +78,56 @@ def require_role(request: web.Request, role: Role) -> User:
     return user
 
 
-class Security:
-    """The checks that every request passes before a handler runs."""
+def require_form_token(request: web.Request, fields: Mapping[str, str]) -> None:
+    """Check the CSRF token of a form, if the request needs one. Every reader of a form calls this.
 
-    def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
-        self._ingress = settings.ingress
+    Args:
+        request: the request.
+        fields: the fields that were read.
+
+    Raises:
+        RequestError: the token is missing or wrong.
+    """
+    if request.get(_NEEDS_FORM_TOKEN):
+        _check_token(request, fields.get(CSRF_FIELD, ""))
+
+
+@contextmanager
+def until_logout(request: web.Request, call: Callable[[], None]) -> Iterator[None]:
+    """Call a function if the session of a request ends or expires while the context is open."""
+    if SESSION not in request:
+        yield
+        return
+    with request[_SESSIONS].until_end(request[SESSION], call):
+        yield
+
+
+class Security:
+    """The checks that every request passes before a handler runs, and the sessions of people."""
+
+    def __init__(self, settings: WebSettings, verify: Verify, clock: Clock, store: SessionStore | None) -> None:
+        """Build the checks.
+
+        Args:
+            settings: address, logins and proxies.
+            verify: verifies passwords and tokens.
+            clock: for throttling and sessions.
+            store: keeps the sessions' key; None: there is no page to sign in to.
+        """
+        self._settings = settings
         self._same_origin = SameOriginCheck(settings)
-        self._logins = _Logins(settings, verify, clock) if _needs_login(settings) else None
+        self._logins = Logins(settings, verify, clock) if _needs_login(settings) else None
+        self._sessions = None if self._logins is None or store is None else Sessions(store, self._logins, clock)
+
+    async def start(self) -> None:
+        """Read the sessions' key. Raises UnavailableError."""
+        if self._sessions is not None:
+            await self._sessions.load()
 
     async def check(self, request: web.Request) -> None:
         """Set the request's `USER`. Raises RequestError for a request that is not allowed."""
-        via_ingress = self._ingress is not None and _is_in(request.remote, self._ingress)
-        self._same_origin.check(request, via_ingress=via_ingress)
+        via_ingress = self._settings.ingress is not None and _is_in(request.remote, self._settings.ingress)
+        self._same_origin.check(request, scheme=self._scheme(request), via_ingress=via_ingress)
         request[VIA_INGRESS] = via_ingress
         if request.path == _PATH_WITHOUT_LOGIN:
             return
@@ -92,115 +136,139 @@ class Security:
             request[USER] = User(_home_assistant_user(request), "admin")
         elif self._logins is None:
             request[USER] = User(None, "admin")
-        elif request.path != _PATH_WITH_OPTIONAL_LOGIN:
-            request[USER] = await self._logins.user_of(request)
-        elif hdrs.AUTHORIZATION in request.headers:
-            with suppress(RequestError):
-                request[USER] = await self._logins.user_of(request)
+        else:
+            await self._check_login(request, self._logins)
 
-
-class _Logins:
-    """Verification of logins.
-
-    The throttle counts different wrong logins of an address. A program that sends the same outdated login again and
-    again is no guesser: its login counts once, so it does not block other clients of the address. A right login does
-    not reset the count: otherwise a user could guess the login of another one in between.
-
-    A blocked address can still use logins that need no hashing: plain ones, and those that were right before. So a
-    client that guesses does not lock out the others behind the same address.
-    """
-
-    def __init__(self, settings: WebSettings, verify: Verify, clock: Clock) -> None:
-        self._settings = settings
-        self._verify = verify
-        self._throttle = LoginThrottle[str](clock)
-        self._guesses = LoginThrottle[str](clock, _GUESSES_OF_USED_LOGINS)
-        self._key = secrets.token_bytes(32)
-        self._remembered: dict[bytes, User] = {}
-        self._lock = asyncio.Lock()
-        self._waiting = 0
-
-    async def user_of(self, request: web.Request) -> User:
-        """Return the user of a request. Raises RequestError."""
-        peer, forwarded_for = request.remote or "unknown", request.headers.getall(hdrs.X_FORWARDED_FOR, ())
-        address = throttled_address(client_address(peer, forwarded_for, self._settings.trusted_proxies))
+    async def _check_login(self, request: web.Request, logins: Logins) -> None:
+        session = self._read_session(request)
         header = request.headers.get(hdrs.AUTHORIZATION)
-        if header is None:
-            raise _unauthorized("a login is needed")
-        _check(self._guesses, address)
-        digest = hmac.digest(self._key, header.encode(errors="surrogateescape"), "sha256")
-        # These logins do not wait behind the verification of a guess.
-        user = self._remembered.get(digest) or await self._verified(header, hashed=False)
-        if user is not None:
-            return user
-        self._check_known(address, digest)
-        if self._waiting >= _MAX_WAITING_LOGINS:
-            message = "too many logins are being verified; try again"
-            raise RequestError(503, message, headers={hdrs.RETRY_AFTER: "2"})
-        self._waiting += 1
-        try:
-            async with self._lock:
-                # Check again: an earlier request may have verified the same login, or its failure blocked the address.
-                user = self._remembered.get(digest)
-                if user is None:
-                    self._check_known(address, digest)
-                    user = await self._verify_new(header, digest, address)
-                return user
-        finally:
-            self._waiting -= 1
+        is_optional = request.path == _PATH_WITH_OPTIONAL_LOGIN or self._is_public(request)
+        if header is None and session is None:
+            if not is_optional:
+                raise _without_dialog(request, wrong_login("a login is needed"))
+            return
+        if header is not None:
+            try:
+                account = await logins.of_header(header, self._address(request))
+            except RequestError as error:
+                # A browser that once showed a dialog sends its password on and on, also an outdated one.
+                if session is None and not is_optional:
+                    raise _without_dialog(request, error) from None
+            else:
+                request[USER] = _user(account)
+                return
+        if session is not None:
+            self._use_session(request, session)
 
-    def _check_known(self, address: str, digest: bytes) -> None:
-        """Raise RequestError if the address is blocked, or if this login was wrong before."""
-        if self._throttle.seconds_blocked(address) > 0:
-            self._count_guess(address, digest)
-        _check(self._throttle, address)
-        if self._throttle.is_known_failure(address, digest):
-            raise _unauthorized("wrong login")
+    async def log_in(self, request: web.Request, name: str, password: str) -> tuple[Session, str]:
+        """Verify the login of the page's form, and begin a session. An earlier session of the browser ends.
 
-    async def _verify_new(self, header: str, digest: bytes, address: str) -> User:
-        user = await self._verified(header, hashed=True)
-        if user is None:
-            self._throttle.failed(address, digest)
-            self._count_guess(address, digest)
-            _LOGGER.warning("wrong login from %s", address, extra={"address": address})
-            raise _unauthorized("wrong login")
-        if len(self._remembered) >= _MAX_REMEMBERED_LOGINS:
-            self._remembered.clear()
-        self._remembered[digest] = user
-        return user
+        Returns:
+            The session and the value of its cookie.
 
-    def _count_guess(self, address: str, digest: bytes) -> None:
-        if not self._guesses.is_known_failure(address, digest):
-            self._guesses.failed(address, digest)
+        Raises:
+            RequestError: the login is wrong (401), or cannot be verified now (429 or 503).
+        """
+        assert self._logins is not None
+        assert self._sessions is not None
+        account = await self._logins.of_form(name, password, self._address(request))
+        if SESSION in request:
+            await self._sessions.end(request[SESSION])
+        cookie = cookie_name(is_secure=self._is_https(request), is_at_root=self._same_origin.is_at_root(request))
+        session = self._sessions.begin(account, cookie)
+        return session, self._sessions.value(session)
 
-    async def _verified(self, header: str, *, hashed: bool) -> User | None:
-        """Return the user of a login, compared only with the configured hashes, or only with what is plain."""
-        scheme, _, value = header.partition(" ")
-        if scheme.lower() == "bearer":
-            return await self._user_of_token(value.strip(), hashed=hashed)
-        credentials = read_basic_credentials(header)
-        return None if credentials is None else await self._user_of_password(*credentials, hashed=hashed)
+    async def log_out(self, request: web.Request) -> None:
+        """End the session of a request, with its streams."""
+        if self._sessions is not None and SESSION in request:
+            await self._sessions.end(request[SESSION])
 
-    async def _user_of_password(self, username: str, password: str, *, hashed: bool) -> User | None:
-        expected = self._settings
-        if expected.username is None or expected.password is None or is_hash(expected.password.reveal()) != hashed:
+    @property
+    def has_sessions(self) -> bool:
+        """Whether people sign in to the page."""
+        return self._sessions is not None
+
+    @property
+    def has_logins(self) -> bool:
+        """Whether the configuration has a user or a token to sign in with."""
+        return self._logins is not None and self._logins.exist
+
+    def renew(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Renew the cookie of a request's session, if that is due and possible."""
+        session = request.get(SESSION)
+        if self._sessions is None or session is None or response.prepared or hdrs.SET_COOKIE in response.headers:
+            return
+        if self._sessions.is_due(session) and can_set_cookie(request, session.cookie):
+            renewed = self._sessions.renewed(session)
+            set_session_cookie(response, renewed, self._sessions.value(renewed))
+
+    def _read_session(self, request: web.Request) -> Session | None:
+        if self._sessions is None:
             return None
-        same_name = hmac.compare_digest(expected.username.encode(), username.encode(errors="surrogateescape"))
-        right = await self._verify(expected.password, password)
-        return User(expected.username, "admin") if right and same_name else None
+        return self._sessions.read(request.cookies, is_secure=self._is_https(request))
 
-    async def _user_of_token(self, value: str, *, hashed: bool) -> User | None:
-        for name, token in self._settings.tokens.items():
-            if is_hash(token.hash.reveal()) == hashed and await self._verify(token.hash, value):
-                return User(name, token.role)
-        return None
+    def _use_session(self, request: web.Request, session: Session) -> None:
+        """Set user and session of a request. Raises RequestError if it lacks the CSRF token."""
+        assert self._sessions is not None
+        request[USER] = _user(session.account)
+        request[SESSION] = session
+        request[_SESSIONS] = self._sessions
+        request[CSRF_TOKEN] = self._sessions.csrf_token(session)
+        # The login form can be older than the session: another tab may have signed in meanwhile.
+        if request.method in _SAFE_METHODS or request.path == LOGIN_PATH:
+            return
+        is_form = request.content_type in _FORM_TYPES and not request.path.startswith("/api/")
+        if CSRF_HEADER not in request.headers and is_form:
+            # `require_form_token` checks the field.
+            request[_NEEDS_FORM_TOKEN] = True
+        else:
+            _check_token(request, request.headers.get(CSRF_HEADER, ""))
+
+    def _is_public(self, request: web.Request) -> bool:
+        return self._sessions is not None and (request.path in _PUBLIC_PATHS or request.path.startswith(_PUBLIC_FOLDER))
+
+    def _address(self, request: web.Request) -> str:
+        peer, forwarded_for = request.remote or "unknown", request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+        return throttled_address(client_address(peer, forwarded_for, self._settings.trusted_proxies))
+
+    def _scheme(self, request: web.Request) -> str:
+        forwarded = request.headers.getall(hdrs.X_FORWARDED_PROTO, ())
+        return client_scheme(request.remote or "", request.scheme, forwarded, self._settings.trusted_proxies)
+
+    def _is_https(self, request: web.Request) -> bool:
+        """Return whether the browser is known to use HTTPS; a proxy in between may not say so.
+
+        Browsers name the page's address in `Origin`, and the check of the origin has compared it.
+        """
+        return self._scheme(request) == "https" or request.headers.get(hdrs.ORIGIN, "").startswith("https://")
 
 
-def _check(throttle: LoginThrottle[str], address: str) -> None:
-    """Raise RequestError if an address is blocked."""
-    seconds = throttle.seconds_blocked(address)
-    if seconds > 0:
-        raise RequestError(429, "too many wrong logins", headers={hdrs.RETRY_AFTER: str(math.ceil(seconds))})
+def set_session_cookie(response: web.StreamResponse, session: Session, value: str) -> None:
+    """Set the cookie of a session; without a value, delete it."""
+    set_cookie(response, session.cookie, value, session.expires_at - session.used_at if value else 0)
+
+
+def _user(account: Account) -> User:
+    return User(account.name, account.role)
+
+
+def _check_token(request: web.Request, token: str) -> None:
+    """Raise RequestError if a CSRF token is not that of the request's session; compared in constant time."""
+    if not hmac.compare_digest(request[CSRF_TOKEN].encode(), token.encode(errors="surrogateescape")):
+        raise RequestError(403, "the page is from an earlier session: load it again", path=CSRF_HEADER)
+
+
+def _without_dialog(request: web.Request, error: RequestError) -> RequestError:
+    """Return the error without the challenge that makes browsers show a dialog, if a browser shows the page."""
+    is_browser = any(name in request.headers for name in _BROWSER_HEADERS) or accepts_html(request)
+    if not is_browser or error.status != 401:
+        return error
+    return RequestError(error.status, error.message, path=error.path)
+
+
+def accepts_html(request: web.Request) -> bool:
+    """Return whether a request is a browser's navigation rather than a program's."""
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _is_in(address: str | None, network: IPv4Network | IPv6Network) -> bool:
@@ -223,8 +291,3 @@ def _home_assistant_user(request: web.Request) -> str:
 def _needs_login(settings: WebSettings) -> bool:
     # A server that other machines reach must not be open: without a configured login it rejects every request.
     return settings.username is not None or bool(settings.tokens) or not is_loopback(settings.host)
-
-
-def _unauthorized(message: str) -> RequestError:
-    challenge = 'Basic realm="Facebridge", charset="UTF-8"'
-    return RequestError(401, message, path=hdrs.AUTHORIZATION, headers={hdrs.WWW_AUTHENTICATE: challenge})

@@ -12,13 +12,9 @@ from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.bridge_summary import BridgeSummary
-from bridge.model.secret import Secret
+from bridge.net.passwords import Verify
 from bridge.persons.reading import PersonReader
 from bridge.web.page.context import PageServices
-
-Verify = Callable[[Secret, str], Awaitable[bool]]
-"""Returns whether a password or token (the second argument) is the stored one (plain text or a hash)."""
-
 
 ReadAudit: TypeAlias = Callable[[AuditFilter, int | None, int], Awaitable[tuple[Sequence[AuditRecord], int]]]
 """Returns the wanted records older than the one with an id (None: the youngest ones), at most so many, the youngest

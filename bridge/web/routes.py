@@ -8,8 +8,9 @@ from aiohttp import web
 
 from bridge.model.faults import InvalidError, unknown_key
 from bridge.model.json_schema import JsonSchema
-from bridge.web.authentication import Role, require_role
+from bridge.web.authentication import require_role
 from bridge.web.errors import RequestError
+from bridge.web.logins import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

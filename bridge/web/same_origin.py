@@ -24,14 +24,16 @@ class SameOriginCheck:
         if self._any_address:
             self._names.add(socket.gethostname().lower())
         self._url_authority = None if settings.url is None else authority_of(settings.url)
+        self._url_has_no_path = settings.url is not None and urlsplit(settings.url).path in ("", "/")
         if settings.url is not None:
             self._names.add(host_of(settings.url) or "")
 
-    def check(self, request: web.Request, *, via_ingress: bool = False) -> None:
+    def check(self, request: web.Request, *, scheme: str, via_ingress: bool) -> None:
         """Check that no website can have sent a request.
 
         Args:
             request: the request.
+            scheme: that the browser uses; a proxy may end TLS.
             via_ingress: whether Home Assistant's Supervisor passed it on. `Host` then names Home Assistant as the
                 browser knows it, and TLS may end there.
 
@@ -46,13 +48,19 @@ class SameOriginCheck:
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _follows_link(request):
             # "same-site" is not enough: another port of this host is another website.
             raise RequestError(403, "requests from other websites are not allowed", path="Sec-Fetch-Site")
-        own = (authority_of(f"{request.scheme}://{hosts[0]}"), self._url_authority)
+        own = (authority_of(f"{scheme}://{hosts[0]}"), self._url_authority)
         for origin in request.headers.getall(hdrs.ORIGIN, []):
             authority = authority_of(origin)
             is_own = host_of(origin) == host if via_ingress else authority in own
             if authority is None or not is_own:
                 message = "requests from other websites are not allowed; set web.url if this is the bridge's own page"
                 raise RequestError(403, message, path=hdrs.ORIGIN)
+
+    def is_at_root(self, request: web.Request) -> bool:
+        """Return whether the browser certainly sees the page without a path prefix: `web.url` is its address."""
+        host, origin = request.headers.get(hdrs.HOST, ""), request.headers.get(hdrs.ORIGIN, "")
+        seen = (authority_of(origin), authority_of(f"https://{host}"))
+        return self._url_has_no_path and self._url_authority in seen
 
     def _is_own(self, host: str) -> bool:
         return host in self._names or is_loopback(host) or (self._any_address and _is_address(host))

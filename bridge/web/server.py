@@ -59,12 +59,15 @@ class WebServer:
         self._settings = settings
         self._stall = stall
         self._limits = limits or WebLimits()
-        self._security = Security(settings, services.verify, clock)
+        store = None if services.page is None else services.page.sessions
+        self._security = Security(settings, services.verify, clock, store)
         self._api = Api(services, status, clock, self._limits)
         app = web.Application(middlewares=[self._handle])
         self._router = app.router
         self._api.routes.add_to(app.router)
-        self._page = None if services.page is None else PageRoutes(services, services.page, status, clock, app.router)
+        self._page = None
+        if services.page is not None:
+            self._page = PageRoutes(services, services.page, status, clock, app.router, self._security)
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_RESPONSES_SECONDS)
         self._connections: ConnectionFactory | None = None
         self._listening: list[asyncio.Server] = []
@@ -89,7 +92,8 @@ class WebServer:
         }
 
     async def start(self) -> None:
-        """Start to listen. Raises ListenError."""
+        """Start to listen. Raises ListenError, and UnavailableError if the store cannot be used."""
+        await self._security.start()
         host, port = self._settings.host, self._settings.port
         listeners = await listen(host, port, key="web.port", backlog=_BACKLOG)
         for listener in listeners:
@@ -125,6 +129,7 @@ class WebServer:
         assert self._connections is not None
         with self._connections.answering(request.protocol):
             response = await self._answer(request, handler)
+            self._security.renew(request, response)
             add_common_headers(response)
             await send(request, response, may_reuse=not self._is_stopping)
         return response

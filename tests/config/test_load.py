@@ -165,6 +165,10 @@ WRONG: list[tuple[str, str]] = [
         "web: {host: 0.0.0.0}",
         "config.yaml:1: web.username: must be given, with password: other machines can reach 0.0.0.0",
     ),
+    (
+        "web: {host: '::', ingress: x}",
+        "config.yaml:1: web.ingress: must be an address or a network, as 10.0.0.7 or 10.0.0.0/24",
+    ),
     ("web: {username: admin}", "config.yaml:1: web.password: must be given if username is given"),
     (
         "web: {host: 0.0.0.0, tokens: {robot: {hash: h, role: operator}}}",
@@ -242,6 +246,10 @@ def test_a_fault_of_the_section_terminals_names_its_key(tmp_path: Path, text: st
 )
 def test_missing_credentials_for_terminals_are_a_fault(tmp_path: Path, text: str, fault: str) -> None:
     assert faults_of(tmp_path, text) == [fault]
+
+
+def test_behind_ingress_no_login_is_needed(tmp_path: Path) -> None:
+    assert load(tmp_path, CREDENTIALS + "web: {host: 0.0.0.0, ingress: 172.30.32.2}").web.username is None
 
 
 def test_credentials_of_each_terminal_are_enough(tmp_path: Path) -> None:

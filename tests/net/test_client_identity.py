@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.net.client_identity import client_address, read_basic_credentials, throttled_address
+from bridge.net.client_identity import client_address, client_scheme, read_basic_credentials, throttled_address
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -74,3 +74,20 @@ def test_a_host_cannot_change_the_address_that_it_is_throttled_by(remote: str | 
 )
 def test_basic_credentials(header: str, credentials: tuple[str, str] | None) -> None:
     assert read_basic_credentials(header) == credentials
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "scheme"),
+    [
+        ("10.0.0.1", ["https"], "https"),
+        ("10.0.0.1", [" HTTPS , http"], "https"),
+        ("10.0.0.1", ["http, https"], "http"),
+        ("10.0.0.1", [], "http"),
+        ("10.0.0.1", ["", "https"], "http"),
+        ("10.0.0.1", ["wss"], "http"),
+        ("192.0.2.7", ["https"], "http"),
+        ("", ["https"], "http"),
+    ],
+)
+def test_only_a_trusted_proxy_names_the_scheme(peer: str, headers: list[str], scheme: str) -> None:
+    assert client_scheme(peer, "http", headers, PROXIES) == scheme

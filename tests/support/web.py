@@ -19,11 +19,11 @@ from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.secret import Secret
-from bridge.net.passwords import PasswordVerifier
+from bridge.net.passwords import PasswordVerifier, Verify
 from bridge.persons.reading import PersonReader
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN
-from bridge.web.context import BridgeStatus, ReadAudit, Verify, WebLimits, WebServices
+from bridge.web.context import BridgeStatus, ReadAudit, WebLimits, WebServices
 from bridge.web.server import WebServer
 from tests.persons.person_system import PersonSystem
 from tests.support.core import RecordingConnection, known_terminal, msgids

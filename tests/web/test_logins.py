@@ -312,3 +312,37 @@ async def test_a_forwarded_address_is_ignored() -> None:
             async with session.get("/api/terminals", headers=headers) as response:
                 statuses.append(response.status)
         assert statuses == [401] * 10 + [429] * 2
+
+
+async def test_an_account_is_guarded_against_guesses_from_many_addresses(hashed: str) -> None:
+    clock = ManualClock()
+    tokens = {"robot": TokenSettings(hash=Secret(hashed), role="operator")}
+    site = WebServerUnderTest(
+        clock=clock,
+        username="admin",
+        password=Secret(hashed),
+        tokens=tokens,
+        trusted_proxies=(ip_network("127.0.0.0/8"),),
+    )
+    right = aiohttp.encode_basic_auth("admin", "a-token")
+    async with site.open() as session:
+
+        async def attempt(authorization: str, address: int) -> int:
+            headers = {"Authorization": authorization, "X-Forwarded-For": f"192.0.2.{address}"}
+            async with session.get("/api/terminals", headers=headers) as response:
+                return response.status
+
+        async def guess(number: int) -> int:
+            return await attempt(aiohttp.encode_basic_auth("admin", f"{number}"), number % 40)
+
+        statuses = [await guess(number) for number in range(110)]
+        assert statuses == [401] * 100 + [429] * 10
+        assert await attempt(right, 200) == 429, "not used since the start, so it would need another hash"
+        assert await attempt("Bearer a-token", 200) == 200, "other accounts are not affected"
+        assert await attempt(aiohttp.encode_basic_auth("unknown", "x"), 201) == 401
+        clock.seconds += 30
+        assert await attempt(right, 200) == 200
+        assert await guess(111) == 401
+        assert await guess(112) == 429, "one guess, not a hundred"
+        assert await attempt(right, 202) == 200, "it was right before"
+    assert site.verifier.statistics().hashed < 110

@@ -14,6 +14,7 @@ from bridge.model.names import SERIAL_NUMBER, is_serial_number
 from bridge.web.api.common import failure
 from bridge.web.api.event_hub import EVENT_TYPES, EventHub, Listener
 from bridge.web.api.terminals import TERMINAL_SCHEMA
+from bridge.web.authentication import until_logout
 from bridge.web.connections import add_common_headers
 from bridge.web.context import WebLimits
 from bridge.web.errors import RequestError
@@ -149,7 +150,7 @@ class EventRoutes:
         await response.prepare(request)
         if request.method == hdrs.METH_HEAD:
             return response
-        with self._hub.listening(listener):
+        with self._hub.listening(listener), until_logout(request, listener.end):
             await _write(request, response, b"retry: %d\n\n" % (_RETRY_SECONDS * 1000))
             for part in self._hub.snapshot(listener):
                 await _write(request, response, part)

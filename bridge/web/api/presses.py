@@ -13,10 +13,10 @@ from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary,
 from bridge.web.api.bodies import ENCODED_CHUNK_FACTOR, read_json
 from bridge.web.api.commands import CommandRequest, RunningCommands
 from bridge.web.api.common import failure, reply, summary
-from bridge.web.authentication import Role
 from bridge.web.connections import arrived_at
 from bridge.web.context import WebLimits
 from bridge.web.errors import reply_response, summary_response
+from bridge.web.logins import Role
 from bridge.web.routes import JSON, Handler, RequestBody, ResponseContent, Route
 
 MAX_BODY_BYTES = 4_096

@@ -12,6 +12,7 @@ from bridge.persons.preparation import PreparedPhoto
 from bridge.persons.reading import PersonReader
 from bridge.web.page.checks import FindProblems
 from bridge.web.page.import_jobs import OpenImportTools
+from bridge.web.sessions import SessionStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class PageServices:
             if it cannot be used, and UnavailableError.
         max_photo_bytes: of an incoming picture.
         timezone: of times without an offset.
+        sessions: keeps the sessions of people who have signed in.
         open_import_tools: opens what an import works with.
         find_problems: runs the doctor's checks.
         spool_folder: above the folder of uploaded files, on a disk with enough space; None: that of temporary files.
@@ -56,6 +58,7 @@ class PageServices:
     prepare_photo: Callable[[PhotoSource], Awaitable[PreparedPhoto]]
     max_photo_bytes: int
     timezone: tzinfo
+    sessions: SessionStore
     open_import_tools: OpenImportTools
     find_problems: FindProblems
     spool_folder: Path | None

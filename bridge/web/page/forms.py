@@ -9,7 +9,7 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.model.origin import Origin
-from bridge.web.authentication import USER
+from bridge.web.authentication import USER, require_form_token
 from bridge.web.errors import RequestError
 from bridge.web.routes import Handler
 
@@ -79,6 +79,7 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     fields: dict[str, str] = {}
     for name, value in pairs:
         fields[name] = f"{fields[name]},{value}" if name in fields else value
+    require_form_token(request, fields)
     return fields
 
 
@@ -144,4 +145,5 @@ async def _read_parts(request: web.Request, limits: UploadLimits) -> Upload:
         else:
             text_left -= len(content)
             fields[part.name] = content.decode()
+    require_form_token(request, fields)
     return Upload(fields, files)

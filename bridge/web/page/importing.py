@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from bridge.import_export.context import TransferTarget
 from bridge.import_export.differences import DifferenceKind, FieldChange
 from bridge.persons.changes import CopySource
-from bridge.web.authentication import require_role
+from bridge.web.authentication import require_form_token, require_role
 from bridge.web.connections import add_common_headers
 from bridge.web.errors import RequestError
 from bridge.web.page.context import PageServices
@@ -189,6 +189,7 @@ async def _store(request: web.Request, folder: Path) -> tuple[dict[str, str], Pa
             if part.filename is None:
                 fields[part.name] = (await _read_text(part)).decode()
             elif path is None:
+                require_form_token(request, fields)
                 name = PurePath(part.filename).name
                 suffix = PurePath(name).suffix.lower()
                 if suffix not in _SUFFIXES:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from bridge import __version__
 from bridge.core.clock import Clock
 from bridge.web.api.common import path_of_person
-from bridge.web.authentication import USER, VIA_INGRESS, User
+from bridge.web.authentication import CSRF_FIELD, CSRF_HEADER, CSRF_TOKEN, SESSION, USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
 from bridge.web.page.translations import LANGUAGES, choose_language, load_catalogs
 
@@ -50,6 +50,9 @@ _HEADERS: Mapping[str, str] = {
 _MIN_COMPRESSED_BYTES = 1_000
 _COMPRESSION_LEVEL = 5
 """A list of 50 terminals takes half a millisecond, and shrinks to a tenth."""
+
+_POST_FORM = re.compile(r'<form\b[^>]*\bmethod="post"[^>]*>')
+"""The start of a form that changes something. Templates escape `>` in attributes."""
 
 CLOCK_HEADER = "X-Page-Clock"
 """The bridge's clock (`Clock.boottime`) in milliseconds."""
@@ -99,21 +102,28 @@ class Renderer:
             "themes": THEMES,
             "user": user,
             "is_admin": user is not None and user.role == "admin",
+            "is_session": SESSION in request,
+            "csrf_token": request.get(CSRF_TOKEN, ""),
             "here": request.rel_url.raw_path.lstrip("/"),
             "here_and_query": request.rel_url.raw_path_qs.lstrip("/"),
             "navigation": self._navigation,
             "version": __version__,
             "is_partial": is_partial(request),
-            "url": lambda path="", **query: root + _path(path, query),
+            "url": lambda path="", **query: root + path_with_query(path, query),
             "asset": lambda name: root + self._assets.path(name),
             **values,
         }
         text = self._environments[language].get_template(template).render(context)
+        if CSRF_TOKEN in request or context["is_partial"]:
+            # Added here, so that no form lacks it. Parts of pages are shared by users, so a script fills it in there.
+            token = "" if context["is_partial"] else request[CSRF_TOKEN]
+            text = _POST_FORM.sub(rf'\g<0><input type="hidden" name="{CSRF_FIELD}" value="{token}">', text)
         return self._response(request, text, status)
 
-    def nothing(self) -> web.Response:
-        """Return an empty response, which shows that the bridge answers."""
-        return web.Response(status=204, headers={CLOCK_HEADER: self._time()})
+    def nothing(self, request: web.Request) -> web.Response:
+        """Return an empty response, which shows that the bridge answers, and names the session's CSRF token."""
+        headers = {CLOCK_HEADER: self._time(), CSRF_HEADER: request.get(CSRF_TOKEN, "")}
+        return web.Response(status=204, headers=headers)
 
     def _response(self, request: web.Request, text: str, status: int) -> web.Response:
         """Return HTML as a response, compressed if it is long and the client accepts that."""
@@ -186,7 +196,8 @@ def local_path(path: str) -> str:
     return path if _LOCAL_PATH.fullmatch(path) and ".." not in path and "//" not in path else ""
 
 
-def _path(path: str, query: Mapping[str, Any]) -> str:
+def path_with_query(path: str, query: Mapping[str, Any]) -> str:
+    """Return a path with the values of a query that are not empty."""
     pairs = [f"{quote(name)}={quote(str(value), safe='')}" for name, value in query.items() if value not in (None, "")]
     return path + ("?" + "&".join(pairs) if pairs else "")
 

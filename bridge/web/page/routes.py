@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 
 from bridge.core.clock import Clock
-from bridge.web.authentication import USER
+from bridge.web.authentication import CSRF_HEADER, USER, Security, accepts_html
 from bridge.web.context import BridgeStatus, WebServices
 from bridge.web.errors import RequestError
 from bridge.web.page.assets import Assets
@@ -21,6 +21,7 @@ from bridge.web.page.log import LogPages
 from bridge.web.page.pending import PendingPages
 from bridge.web.page.persons import PersonPages
 from bridge.web.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Renderer, local_path, redirect
+from bridge.web.page.signing_in import SignInPages
 from bridge.web.page.terminals import TerminalPages
 from bridge.web.page.translations import LANGUAGES, noop
 from bridge.web.page.upload_folder import UploadFolder
@@ -46,6 +47,7 @@ _HEADINGS: Mapping[int, str] = {
     429: noop("Too many wrong logins"),
     503: noop("Not possible now"),
 }
+_WRONG_TOKEN = noop("The page is from an earlier session. Load it again.")
 _OTHER_HEADING = noop("This did not work")
 
 
@@ -59,6 +61,7 @@ class PageRoutes:
         status: BridgeStatus,
         clock: Clock,
         router: web.UrlDispatcher,
+        security: Security,
     ) -> None:
         """Build the page and add its routes.
 
@@ -68,6 +71,7 @@ class PageRoutes:
             status: the state of the bridge's other parts.
             clock: dates presses.
             router: gets the routes.
+            security: logs people in and out.
         """
         self._assets = Assets()
         self._renderer = Renderer(self._assets, NAVIGATION, clock)
@@ -76,6 +80,8 @@ class PageRoutes:
         self._router.get("/live", self._live)
         self._router.post("/preferences", self._set_preferences)
         self._assets.add_to(self._router)
+        self._sign_in = SignInPages(security, self._renderer)
+        self._sign_in.add_to(self._router)
         TerminalPages(services, self._renderer, self._buttons).add_to(self._router)
         PendingPages(services, self._renderer).add_to(self._router)
         PersonPages(services, self._renderer).add_to(self._router)
@@ -104,18 +110,21 @@ class PageRoutes:
 
     def error(self, request: web.Request, error: RequestError) -> web.Response | None:
         """Return the page for an error; None if the client is a program, which reads JSON."""
-        if request.path.startswith(_NOT_PAGES) or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+        if error.status == 401:
+            return self._sign_in.response(request)
+        if request.path.startswith(_NOT_PAGES) or not accepts_html(request):
             return None
+        message = _WRONG_TOKEN if error.path == CSRF_HEADER else error.message
         heading = _HEADINGS.get(error.status, _OTHER_HEADING)
         allow_back = request.method == hdrs.METH_GET and USER in request
         response = self._renderer.page(
-            request, "error.html", error.status, heading=heading, message=error.message, allow_back=allow_back
+            request, "error.html", error.status, heading=heading, message=message, allow_back=allow_back
         )
         response.headers.update(error.headers or {})
         return response
 
-    async def _live(self, _request: web.Request) -> web.StreamResponse:
-        return self._renderer.nothing()
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        return self._renderer.nothing(request)
 
     async def _set_preferences(self, request: web.Request) -> web.StreamResponse:
         form = await read_form(request)

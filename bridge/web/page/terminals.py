@@ -14,9 +14,10 @@ from bridge.model.commands import Forget, Open, Reboot, SyncPersons
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
 from bridge.model.terminal import PersonCounts, TerminalOrigin
-from bridge.web.authentication import Role, require_role
+from bridge.web.authentication import require_role
 from bridge.web.connections import arrived_at
 from bridge.web.errors import RequestError
+from bridge.web.logins import Role
 from bridge.web.page.buttons import Buttons, UnusableButtonError
 from bridge.web.page.context import PageServices
 from bridge.web.page.forms import PageRouter, origin_of, read_form

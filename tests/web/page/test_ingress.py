@@ -42,7 +42,9 @@ async def test_only_the_supervisor_is_believed(ingress: tuple[PageSystem, bool])
         assert await status(session, BROWSER) == (200 if is_supervisor else 403)
         # With the server's own name, another client still has to log in.
         own = {name: value for name, value in BROWSER.items() if name != "Host"}
-        assert await status(session, own) == (200 if is_supervisor else 401)
+        assert await status(session, own) == (200 if is_supervisor else 303)
+        async with session.get("/", headers=own) as response:
+            assert response.url.path == ("/" if is_supervisor else "/login")
         for origin, allowed in (("https://ha.example.org", True), ("https://evil.example.org", False)):
             got = await status(session, {**BROWSER, "Origin": origin}, post=True)
             assert got == (303 if is_supervisor and allowed else 403)

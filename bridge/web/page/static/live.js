@@ -1,20 +1,24 @@
-// Keeps the page current: says whether it is live, refreshes the parts marked with data-live, shows relative times,
-// and opens confirmations in the dialog. Without this script every link and form works too.
+// Keeps the page current: whether it is live, the parts marked with data-live, relative times, confirmations in the
+// dialog. Every link and form works without this script.
 
 const body = document.body;
 const language = document.documentElement.lang;
 const status = document.getElementById("live");
 const dialog = document.getElementById("dialog");
 
-// The bridge sends a heartbeat every 5 s. If none arrives, the page asks. If that fails too, it is not live.
+// The bridge sends a heartbeat every 5 s. Without one the page asks; if that fails too, it is not live.
 const HEARTBEAT_MS = 6500;
 const SILENCE_MS = 10000;
 const POLL_MS = 2000;
 const REFRESH_MS = 700;
+// A visible page uses its session.
+const USE_MS = 300000;
 
 let contactAt = -Infinity;
 let contactTime = null;
 let isLive = null;
+let isSignedOut = false;
+let usedAt = 0;
 let source = null;
 let refreshAt = 0;
 let refreshTimer = 0;
@@ -26,14 +30,15 @@ function contact() {
 }
 
 function showLive() {
-  const now = performance.now() - contactAt < SILENCE_MS;
+  const now = !isSignedOut && performance.now() - contactAt < SILENCE_MS;
   if (now !== isLive) {
     isLive = now;
-    status.hidden = false;
     status.dataset.state = now ? "yes" : contactTime ? "no" : "wait";
     const time = contactTime && contactTime.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
     status.textContent = now ? body.dataset.textLive
       : time ? body.dataset.textNotLive.replace("{time}", time) : body.dataset.textConnecting;
+    status.hidden = isSignedOut;
+    document.getElementById("signed-out").hidden = !isSignedOut;
   }
   showPresses();
 }
@@ -70,12 +75,18 @@ async function refresh() {
   let reached = false;
   const parts = [...document.querySelectorAll("[data-live]")];
   const urls = parts.map((part) => part.dataset.live || location.pathname + location.search);
-  if (!parts.length) { parts.push(null); urls.push(body.dataset.root + "live"); }
+  if (!parts.length || isSignedOut || refreshAt - usedAt > USE_MS) { parts.push(null); urls.push(body.dataset.root + "live"); }
   for (const [index, part] of parts.entries()) {
     try {
       const response = await fetch(urls[index], { headers: { "HX-Request": "true", "X-Page-Root": body.dataset.root } });
+      if (response.status === 401) isSignedOut = true;
       if (!response.ok) continue;
       readClock(response.headers);
+      if (!part) {
+        usedAt = refreshAt;
+        body.dataset.csrf = response.headers.get("X-CSRF-Token") ?? "";
+        isSignedOut = false;
+      }
       const text = await response.text();
       reached = true;
       if (part?.isConnected && shown.get(urls[index]) !== text) {
@@ -85,6 +96,7 @@ async function refresh() {
     } catch { /* The bridge is away: `showLive` says so. */ }
   }
   if (reached) contact();
+  if (isSignedOut) showLive();
   if (source && source.url_ !== streamOf()) listen();
 }
 
@@ -93,7 +105,7 @@ function refreshSoon() {
   refreshTimer = setTimeout(refresh, Math.max(0, refreshAt + REFRESH_MS - performance.now()));
 }
 
-// What this page listens to; a part that shows a list names its terminals. Without a part, only for the heartbeat.
+// The events of this page; a part with a list names its terminals. Without a part, only the heartbeat.
 const streamOf = () => document.querySelector("[data-stream]")?.dataset.stream ?? body.dataset.events;
 const TYPES = ["snapshot", "bridge", "terminal", "terminal_removed", "persons", "reply", "group_reply", "event"];
 
@@ -101,17 +113,18 @@ const TYPES = ["snapshot", "bridge", "terminal", "terminal_removed", "persons", 
 function listen() {
   source?.close();
   source = null;
-  if (document.hidden) return;
+  if (document.hidden || isSignedOut) return;
   source = new EventSource(streamOf());
   source.url_ = streamOf();
   for (const type of TYPES) source.addEventListener(type, () => { contact(); refreshSoon(); });
   source.addEventListener("heartbeat", contact);
+  source.onerror = refreshSoon;
 }
 
 setInterval(() => {
   showLive();
   showTimes();
-  if (document.hidden) return;
+  if (document.hidden || isSignedOut) return;
   const silent = performance.now() - contactAt;
   // A proxy holds the stream back, or the bridge is away: ask instead.
   if (silent > HEARTBEAT_MS && performance.now() - refreshAt > POLL_MS) refreshSoon();
@@ -121,7 +134,8 @@ setInterval(() => {
   if (source?.readyState === EventSource.CLOSED) listen();
 }, 1000);
 
-document.addEventListener("visibilitychange", listen);
+// Another tab may have signed in again.
+document.addEventListener("visibilitychange", () => { if (isSignedOut) refreshSoon(); else listen(); });
 addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 
 // Relative times, such as "5 minutes ago"; the exact time stays as the title.
@@ -152,7 +166,13 @@ function readClock(headers) {
 }
 
 document.addEventListener("htmx:before:response", (event) => readClock(event.detail.ctx.response.headers));
+// Refreshed parts have no token.
+document.addEventListener("submit", ({ target: { elements } }) => {
+  if (elements.csrf) elements.csrf.value = body.dataset.csrf;
+}, true);
+
 document.addEventListener("htmx:config:request", (event) => {
+  event.detail.ctx.request.headers["X-CSRF-Token"] = body.dataset.csrf;
   if (event.target.closest?.("form[data-dated]") && Number.isFinite(clockDifference)) {
     event.detail.ctx.request.body.set("pressed", String(Math.floor(performance.now() + clockDifference)));
   }

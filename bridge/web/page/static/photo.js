@@ -56,7 +56,7 @@ async function check() {
   const body = new FormData();
   body.append("photo", file.files[0]);
   try {
-    const headers = { "HX-Request": "true", "X-Page-Root": document.body.dataset.root };
+    const headers = { "HX-Request": "true", "X-Page-Root": document.body.dataset.root, "X-CSRF-Token": document.body.dataset.csrf };
     const response = await fetch(field.dataset.check, { method: "POST", body, headers });
     const text = await response.text();
     // The bridge escapes every text in its templates.
