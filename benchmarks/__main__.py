@@ -1,20 +1,28 @@
 """The command line of the benchmarks; `scripts/bench` sets up what it needs."""
 
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from benchmarks.charts import write_charts
 from benchmarks.event_loop import run as run_loop
-from benchmarks.harness import BROKERS, Measured, Options, Row, measure
+from benchmarks.harness import BROKERS, Measured, Options, measure
 from benchmarks.processes import IN_MEMORY, file_system, this_machine
-from benchmarks.results import Run, comparison, table
-from benchmarks.rows import connections, opens, persons
-from benchmarks.subjects.starting import FLOOR, PRODUCT, ROOT, SubjectKind, subject_kinds
+from benchmarks.results import Run, comparison, growth, markdown, table
+from benchmarks.rows import GROWING, ROWS
+from benchmarks.subjects.setting import SubjectKind
+from benchmarks.subjects.starting import FLOOR, PRODUCT, ROOT, subject_kinds
 
-ROWS: dict[str, Row] = {row.name: row for row in (*opens.ROWS, *persons.ROWS, *connections.ROWS)}
+SIZES = (10, 100, 1000, 10_000)
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Default(click.Group):
@@ -32,70 +40,129 @@ def main() -> None:
     """Measure Facebridge beside other bridges in the same run. `run` is the default command."""
 
 
-@main.command()
+def measuring_options(command: F) -> F:
+    """Add the options of a measurement to a command."""
+    options = (
+        click.option("--subject", "subjects", multiple=True,
+                     help="Only this subject and the floor; several times: several."),
+        click.option("--broker", "brokers", multiple=True, type=click.Choice(list(BROKERS)),
+                     help="Only this Mosquitto."),
+        click.option("--blocks", type=click.IntRange(1), default=5, show_default=True,
+                     help="Blocks of each row. Rows that take minutes have at most 2 or 3."),
+        click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+                     help="Factor of the duration of a block: 0.1 for a quick look."),
+        click.option("--checkout", "checkouts", multiple=True, metavar="NAME=FOLDER",
+                     help="Measure the product of another checkout, too, for example before=../main."),
+        click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="/var/tmp",
+                     show_default=True, help="A folder on a real disk for stores."),
+        click.option("--memory", is_flag=True, help="Allow a folder in memory, where commits cost nothing."),
+        click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the results."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command("run")
 @click.argument("names", metavar="[ROW]...", nargs=-1, type=click.Choice(list(ROWS)))
-@click.option(
-    "--subject", "subjects", multiple=True, help="Only this subject; several times: several. The floor is always one."
-)
-@click.option("--broker", "brokers", multiple=True, type=click.Choice(list(BROKERS)), help="Only this Mosquitto.")
-@click.option("--blocks", type=click.IntRange(1), default=5, show_default=True, help="Blocks of each row.")
-@click.option(
-    "--scale",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Factor of the duration of a block: 0.2 for a quick look.",
-)
 @click.option("--terminals", type=click.IntRange(1), help="Number of terminals instead of each row's own.")
+@measuring_options
+def run_command(names: Sequence[str], terminals: int | None, **options: Any) -> None:
+    """Measure the rows (without a name: all) and print them."""
+    finished = measured_run(names or list(ROWS), [terminals], **options)
+    show(table(finished, ROWS), finished)
+
+
+@main.command("grow")
+@click.argument("names", metavar="[ROW]...", nargs=-1, type=click.Choice(GROWING))
 @click.option(
-    "--checkout",
-    "checkouts",
+    "--size",
+    "sizes",
     multiple=True,
-    metavar="NAME=FOLDER",
-    help="Measure the product of another checkout, too, for example before=../main.",
+    type=click.IntRange(1),
+    default=SIZES,
+    show_default=True,
+    help="A number of terminals; several times: several.",
 )
+@measuring_options
+def grow_command(names: Sequence[str], sizes: Sequence[int], **options: Any) -> None:
+    """Measure how figures grow with the number of terminals."""
+    finished = measured_run(names or GROWING, sizes, **options)
+    show(growth(finished, ROWS), finished)
+
+
+@main.command("compare")
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@click.option("--subject", default=PRODUCT, show_default=True, help="The subject to compare.")
+def compare_command(before: Path, after: Path, subject: str) -> None:
+    """Compare a subject in two saved runs."""
+    for line in comparison(Run.load(before), Run.load(after), ROWS, subject):
+        click.echo(line)
+
+
+@main.command("show")
+@click.argument("file", type=FILE)
+@click.option("--markdown", "as_markdown", is_flag=True, help="As the table of docs/performance.md.")
+def show_command(file: Path, *, as_markdown: bool) -> None:
+    """Print a saved run again."""
+    run = Run.load(file)
+    sizes = {(one.row, one.terminals) for one in run.measured}
+    has_grown = len(sizes) > len({row for row, _ in sizes})
+    lines = markdown(run, ROWS) if as_markdown else growth(run, ROWS) if has_grown else table(run, ROWS)
+    show(lines, run)
+
+
+@main.command("charts")
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default="/var/tmp",
-    show_default=True,
-    help="A folder on a real disk for stores.",
+    default=ROOT / "docs/charts",
+    help="Folder of the charts. [default: docs/charts]",
 )
-@click.option("--memory", is_flag=True, help="Allow a folder in memory, where commits cost nothing.")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the results.")
-def run(
-    names: Sequence[str], subjects: Sequence[str], brokers: Sequence[str], blocks: int, scale: float,
-    terminals: int | None, checkouts: Sequence[str], folder: Path, memory: bool, save: Path | None,
-) -> None:  # fmt: skip
-    """Measure the rows (without a name: all) and print them."""
+def charts_command(files: Sequence[Path], folder: Path) -> None:
+    """Draw the charts of docs/performance.md from saved runs: one of `run`, one of `grow`."""
+    for file in files:
+        for chart in write_charts(Run.load(file), ROWS, folder):
+            click.echo(chart)
+
+
+def measured_run(
+    names: Sequence[str], sizes: Sequence[int | None], *, subjects: Sequence[str], brokers: Sequence[str], blocks: int,
+    scale: float, checkouts: Sequence[str], folder: Path, memory: bool, save: Path | None,
+) -> Run:  # fmt: skip
+    """Measure rows with each broker and each number of terminals."""
     kind = file_system(folder)
     if kind.split()[0] in IN_MEMORY and not memory:
         raise click.UsageError(
             f"{folder} is in memory ({kind}), but commits to a disk are measured: give --folder or --memory"
         )
     kinds = chosen_subjects(subjects, checkouts)
-    options = Options(folder, blocks, scale, terminals)
-    rows = [ROWS[name] for name in names or ROWS]
-    measured = run_loop(measure_all(rows, brokers or list(BROKERS), kinds, options))
-    finished = finished_run(options, measured)
-    for line in table(finished, ROWS):
-        click.echo(line)
-    if save is not None:
-        finished.save(save)
-
-
-async def measure_all(
-    rows: Sequence[Row], brokers: Sequence[str], kinds: dict[str, SubjectKind], options: Options
-) -> list[Measured]:
-    """Measure rows with each broker."""
+    machine = this_machine(folder)
     measured: list[Measured] = []
-    for row in rows:
-        for broker in row.brokers:
-            if broker not in brokers:
-                continue
-            click.echo(f"measuring: {row.title}, {broker} broker", err=True)
-            measured += await measure(row, broker, kinds, options)
-    return measured
+    failures: list[str] = []
+
+    def finished() -> Run:
+        date = datetime.now(UTC).isoformat(timespec="minutes")
+        return Run(date, current_commit(), machine, blocks, scale, tuple(measured), tuple(failures))
+
+    async def measure_all() -> None:
+        for name in names:
+            for broker in ROWS[name].brokers:
+                for terminals in sizes if not brokers or broker in brokers else ():
+                    size = f"{terminals or ROWS[name].terminals:,} terminals"
+                    click.echo(f"measuring: {ROWS[name].title}, {size}, {broker} broker", err=True)
+                    options = Options(folder, blocks, scale, terminals)
+                    found, failed = await measure(ROWS[name], broker, kinds, options)
+                    measured.extend(found)
+                    failures.extend(failed)
+                    # A run takes an hour, and can be interrupted.
+                    if save is not None:
+                        finished().save(save)
+
+    run_loop(measure_all())
+    return finished()
 
 
 def chosen_subjects(names: Sequence[str], checkouts: Sequence[str]) -> dict[str, SubjectKind]:
@@ -113,23 +180,20 @@ def chosen_subjects(names: Sequence[str], checkouts: Sequence[str]) -> dict[str,
     return {name: kind for name, kind in kinds.items() if not names or name == FLOOR or name in names or name in others}
 
 
-def finished_run(options: Options, measured: Sequence[Measured]) -> Run:
-    """Return the results with what they depend on."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    date = datetime.now(UTC).isoformat(timespec="minutes")
-    return Run(date, commit, this_machine(options.folder), options.blocks, options.scale, tuple(measured))
+def current_commit() -> str:
+    """Return the commit of this checkout."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-@main.command()
-@click.argument("before", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("after", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--subject", default=PRODUCT, show_default=True, help="The subject to compare.")
-def compare(before: Path, after: Path, subject: str) -> None:
-    """Compare two saved runs."""
-    for line in comparison(Run.load(before), Run.load(after), ROWS, subject):
+def show(lines: Iterable[str], run: Run) -> None:
+    """Print results. If something failed, exit with 1."""
+    for line in lines:
         click.echo(line)
+    for failure in run.failures:
+        click.echo(f"failed: {failure}", err=True)
+    if run.failures:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from unittest.mock import patch
 import click
 from sqlalchemy import Connection, Engine, text
 
-from benchmarks.measuring import run
+from benchmarks.event_loop import run
 from bridge.core.clock import Clock, read_boot_id
 from bridge.core.event_bus import EventBus
 from bridge.core.ports import PersonCommand

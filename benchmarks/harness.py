@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -18,7 +18,8 @@ import orjson
 
 from benchmarks.load_client import LoadClient, load_client
 from benchmarks.processes import processor_seconds
-from benchmarks.subjects.starting import OTHERS, Setting, Subject, SubjectKind
+from benchmarks.subjects.setting import Setting, Subject, SubjectKind
+from benchmarks.subjects.starting import MAX_TERMINALS, OTHERS
 from tests.support.mosquitto import Mosquitto
 
 CONNECT_SECONDS = 600.0
@@ -99,8 +100,12 @@ class Row:
         terminals: number of terminals.
         block: measures a block of a system that stays, or
         fresh_block: starts a subject of its own in each block, and measures it.
+        prepare: fills the folder of a subject before it starts.
+        known: whether the configuration of the product lists the terminals.
         brokers: the brokers that make a difference.
+        most_blocks: the largest number of blocks, for rows that take minutes.
         only_product: whether no other subject can do this.
+        targets: by metric, what the product should reach, as text.
     """
 
     name: str
@@ -109,8 +114,12 @@ class Row:
     terminals: int
     block: Callable[[System], Awaitable[Values]] | None = None
     fresh_block: Callable[[SubjectKind, Setting, Options], Awaitable[Values]] | None = None
+    prepare: Callable[[SubjectKind, Setting, Options], None] = lambda *_: None
+    known: bool = True
     brokers: tuple[str, ...] = tuple(BROKERS)
+    most_blocks: int = 100
     only_product: bool = False
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,43 +234,52 @@ async def new_setting(
 
 @asynccontextmanager
 async def system(
-    kind: SubjectKind, name: str, mosquitto: Mosquitto, terminals: int, options: Options
+    row: Row, kind: SubjectKind, name: str, mosquitto: Mosquitto, terminals: int, options: Options
 ) -> AsyncIterator[System]:
     """Run a subject with connected terminals and a client as long as the block lasts."""
-    async with (
-        new_setting(options, mosquitto.port, name, terminals) as setting,
-        kind(setting) as subject,
-        connecting_terminals(subject.port, terminals) as fleet,
-        load_client(mosquitto.port, f"load-{name}", [f"{name}/terminal/+/reply"]) as client,
-    ):
+    async with new_setting(options, mosquitto.port, name, terminals) as setting, AsyncExitStack() as stack:
+        row.prepare(kind, setting, options)
+        subject = await stack.enter_async_context(kind(setting))
+        fleet = await stack.enter_async_context(connecting_terminals(subject.port, terminals))
+        topics = [f"{name}/terminal/+/reply", f"{name}/group/all/reply"]
+        client = await stack.enter_async_context(load_client(mosquitto.port, f"load-{name}", topics))
         await fleet.statistics()
         yield System(subject, fleet.pid, terminals, client, mosquitto.pid, options)
 
 
-async def measure(row: Row, broker_name: str, kinds: Mapping[str, SubjectKind], options: Options) -> list[Measured]:
-    """Measure a row with one broker."""
+async def measure(
+    row: Row, broker_name: str, kinds: Mapping[str, SubjectKind], options: Options
+) -> tuple[list[Measured], list[str]]:
+    """Measure a row with one broker; return the results, and what failed. A subject that fails is left out."""
     terminals = options.terminals or row.terminals
-    collected: dict[str, list[Values]] = {name: [] for name in kinds}
-    if row.only_product:
-        kinds = {name: kind for name, kind in kinds.items() if name not in OTHERS}
+    names = [
+        name for name in kinds
+        if not (row.only_product and name in OTHERS) and terminals <= MAX_TERMINALS.get(name, terminals)
+    ]  # fmt: skip
+    collected: dict[str, list[Values]] = {name: [] for name in names}
+    failures = []
     async with broker(options, broker_name) as mosquitto, AsyncExitStack() as stack:
-        if row.block is not None:
-            systems = {
-                name: await stack.enter_async_context(system(kind, name, mosquitto, terminals, options))
-                for name, kind in kinds.items()
-            }
-            for warm_up in systems.values():
-                await row.block(replace(warm_up, options=replace(options, scale=options.scale / 10)))
-            for block in range(options.blocks):
-                for name in turned(list(kinds), block):
-                    collected[name].append(await row.block(systems[name]))
-        else:
-            assert row.fresh_block is not None
-            for block in range(options.blocks):
-                for name in turned(list(kinds), block):
-                    async with new_setting(options, mosquitto.port, name, terminals, known=False) as setting:
-                        collected[name].append(await row.fresh_block(kinds[name], setting, options))
-    return list(results(row, broker_name, terminals, collected))
+        systems: dict[str, System] = {}
+
+        async def block_of(name: str) -> Values:
+            if row.fresh_block is not None:
+                async with new_setting(options, mosquitto.port, name, terminals, known=row.known) as setting:
+                    return await row.fresh_block(kinds[name], setting, options)
+            assert row.block is not None
+            if name not in systems:
+                new = system(row, kinds[name], name, mosquitto, terminals, options)
+                systems[name] = await stack.enter_async_context(new)
+                await row.block(replace(systems[name], options=replace(options, scale=options.scale / 10)))
+            return await row.block(systems[name])
+
+        for block in range(min(options.blocks, row.most_blocks)):
+            for name in turned(list(collected), block):
+                try:
+                    collected[name].append(await block_of(name))
+                except (TimeoutError, RuntimeError, AssertionError, OSError) as error:
+                    failures.append(f"{row.title}, {terminals:,} terminals, {broker_name} broker: {name}: {error!r}")
+                    del collected[name]
+    return list(results(row, broker_name, terminals, collected)), failures
 
 
 def results(row: Row, broker_name: str, terminals: int, collected: Mapping[str, list[Values]]) -> Iterator[Measured]:

@@ -4,12 +4,21 @@ import ctypes
 import os
 import platform
 import re
+import sqlite3
+import statistics
 import subprocess
+import tempfile
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from time import clock_gettime
+from time import clock_gettime, perf_counter
+
+from benchmarks.photos import photos
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+_COMMITS = 50
 
 IN_MEMORY = ("tmpfs", "ramfs")
 """File systems on which a commit costs nothing."""
@@ -64,6 +73,9 @@ class Machine:
     python: str
     mosquitto: str
     store: str
+    commit_ms: float
+    """Time of a commit with a photo to an SQLite file; it bounds how fast persons can be stored one after the other."""
+
     load: float
     """Load average at the start; above 0 other programs disturb the measurement."""
 
@@ -83,8 +95,26 @@ def this_machine(folder: Path) -> Machine:
         python=platform.python_version(),
         mosquitto=version.partition("\n")[0].removeprefix("mosquitto version "),
         store=file_system(folder),
+        commit_ms=round(commit_seconds(folder) * 1000, 2),
         load=round(os.getloadavg()[0], 1),
     )
+
+
+def commit_seconds(folder: Path) -> float:
+    """Return the median time of inserting a photo with the SQLite settings of the bridge, with a commit for each."""
+    seconds = []
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as own,
+        closing(sqlite3.connect(f"{own}/plain.db", isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE photo (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)")
+        for photo in islice(photos(), _COMMITS):
+            began = perf_counter()
+            connection.execute("INSERT INTO photo (jpeg) VALUES (?)", (photo,))
+            seconds.append(perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def file_system(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """The results of a run: JSON files, ratios, tables, and the comparison of two files."""
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +41,7 @@ class Run:
     blocks: int
     scale: float
     measured: tuple[Measured, ...]
+    failures: tuple[str, ...] = ()
 
     def save(self, file: Path) -> None:
         """Write the run to a JSON file."""
@@ -54,7 +56,8 @@ class Run:
             raise ValueError(f"{file}: not format {FORMAT}, measure again")
         machine = Machine(**values.pop("machine"))
         measured = tuple(Measured(**{**one, "values": tuple(one["values"])}) for one in values.pop("measured"))
-        return Run(machine=machine, measured=measured, **values)
+        failures = tuple(values.pop("failures"))
+        return Run(machine=machine, measured=measured, failures=failures, **values)
 
     def find(self, row: str, broker: str, terminals: int, subject: str, metric: str) -> Measured | None:
         """Return the values of one metric of one subject, or None if they were not measured."""
@@ -100,7 +103,7 @@ def table(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
     """Return the lines of the results: for each metric the value of each subject, and its ratio to the floor."""
     for row_name, broker, terminals in dict.fromkeys((one.row, one.broker, one.terminals) for one in run.measured):
         row = rows[row_name]
-        yield f"\n{row.title} · {terminals:,} {'terminal' if terminals == 1 else 'terminals'} · {broker} broker"
+        yield f"\n{row.title} · {count_of_terminals(terminals)} · {broker} broker"
         subjects = list(dict.fromkeys(one.subject for one in run.measured))
         for metric in row.metrics:
             if metric in CORES:
@@ -123,6 +126,76 @@ def line(run: Run, one: Measured, metric: Metric) -> str:
     return text if ratio is None else f"{text:<68} {ratio!s:>24} × floor"
 
 
+def markdown(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Return the results as Markdown: a table for each broker."""
+    subjects = list(dict.fromkeys(one.subject for one in run.measured))
+    for broker in dict.fromkeys(one.broker for one in run.measured):
+        head = ["row", "figure", *subjects, *(f"{name} × {FLOOR}" for name in subjects if name != FLOOR), "target"]
+        yield f"\n{broker} broker\n"
+        yield f"| {' | '.join(head)} |"
+        yield "|" + "---|" * len(head)
+        for name, terminals in dict.fromkeys((one.row, one.terminals) for one in run.measured if one.broker == broker):
+            title = f"{rows[name].title}, {count_of_terminals(terminals)}"
+            for metric in rows[name].metrics:
+                found = {one: run.find(name, broker, terminals, one, metric.key) for one in subjects}
+                if metric in CORES or (
+                    metric.key == "failed" and not any(any(one.values) for one in found.values() if one)
+                ):
+                    continue
+                cells = [significant(statistics.median(one.values)) if one else "" for one in found.values()]
+                ratios = [
+                    run.ratio(one, FLOOR) if one and metric.is_ratio else None
+                    for subject, one in found.items()
+                    if subject != FLOOR
+                ]
+                texts = [str(ratio) if ratio else "" for ratio in ratios]
+                target = rows[name].targets.get(metric.key, "")
+                yield f"| {' | '.join([title, f'{metric.title}, {metric.unit}', *cells, *texts, target])} |"
+
+
+def growth(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Return the lines that show how figures depend on the number of terminals.
+
+    The exponent of the growth is that of a power law through the first and the last figure: 0 is constant, 1 is
+    proportional to the number of terminals, more than 1 is worse than proportional.
+    """
+    for row_name, broker in dict.fromkeys((one.row, one.broker) for one in run.measured):
+        yield f"\n{rows[row_name].title} · {broker} broker"
+        for metric in rows[row_name].metrics:
+            if metric in CORES:
+                continue
+            for subject in dict.fromkeys(one.subject for one in run.measured):
+                points = series(run, row_name, broker, subject, metric.key)
+                if not points or (metric.key == "failed" and not any(points.values())):
+                    continue
+                figures = ", ".join(f"{significant(value)} at {number:,}" for number, value in points.items())
+                exponent = growth_exponent(points)
+                shown = "" if exponent is None else f"   exponent {exponent:.2f}"
+                yield f"  {metric.title:<20} {subject:<12} {figures} {metric.unit}{shown}"
+
+
+def series(run: Run, row: str, broker: str, subject: str, metric: str) -> dict[int, float]:
+    """Return the medians of a metric by number of terminals."""
+    found = (
+        one for one in run.measured
+        if (one.row, one.broker, one.subject, one.metric) == (row, broker, subject, metric)
+    )  # fmt: skip
+    return dict(sorted((one.terminals, statistics.median(one.values)) for one in found))
+
+
+def growth_exponent(points: Mapping[int, float]) -> float | None:
+    """Return the exponent of a power law through the first and the last point, or None if there is none."""
+    (first, was), (last, now) = min(points.items()), max(points.items())
+    if first == last or was <= 0 or now <= 0:
+        return None
+    return math.log(now / was) / math.log(last / first)
+
+
+def count_of_terminals(number: int) -> str:
+    """Return a number of terminals as text."""
+    return f"{number:,} {'terminal' if number == 1 else 'terminals'}"
+
+
 def comparison(before: Run, after: Run, rows: Mapping[str, Row], subject: str = PRODUCT) -> Iterator[str]:
     """Return the lines that compare a subject in two runs.
 
@@ -135,7 +208,7 @@ def comparison(before: Run, after: Run, rows: Mapping[str, Row], subject: str = 
         metric = next(metric for metric in rows[was.row].metrics if metric.key == was.metric)
         if not metric.is_ratio:
             continue
-        place = f"{rows[was.row].title}, {was.terminals:,} terminals, {was.broker}: {metric.title}"
+        place = f"{rows[was.row].title}, {count_of_terminals(was.terminals)}, {was.broker}: {metric.title}"
         text = f"{place:<70} {changed(was.values, now.values)} {metric.unit}"
         ratios = before.ratio(was, FLOOR), after.ratio(now, FLOOR)
         if ratios[0] is not None and ratios[1] is not None:

@@ -40,7 +40,7 @@ OTHER_FILES = 50
 """Open files of the process besides the connections."""
 
 _AUTHORIZATION = base64.b64encode(b"dev:123").decode()
-_MSGID = re.compile(rb'"msgid":"([^"]+)","sn":"([^"]+)"')
+_MSGID = re.compile(rb'"msgid": ?"([^"]+)", ?"sn": ?"([^"]+)"')
 _MSGID_END = 200
 """A frame has its msgid and SN within its first bytes."""
 

@@ -28,6 +28,7 @@ ROWS = tuple(
         (PER_SECOND, PROCESSOR, FAILED, *CORES),
         terminals,
         block=partial(changes, in_flight=in_flight),
+        targets={"per_second": target},
     )
-    for in_flight, terminals in ((1, 1), (8, 1), (100, 100))
+    for in_flight, terminals, target in ((1, 1, "0.3 × floor"), (8, 1, "0.4 × floor"), (100, 100, "0.4 × floor"))
 )

@@ -2,71 +2,38 @@
 
 import os
 import re
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.subjects.node_red_flow import write_flow
+from benchmarks.subjects.setting import Setting, Subject, SubjectKind
 from tests.support.bridge_process import configuration
 from tests.support.logged_process import LoggedProcess
+from tests.support.node_red import NodeRed
 
 FLOOR, SCRIPT, NODE_RED, PRODUCT = "floor", "script", "node-red", "product"
 OTHERS = (FLOOR, SCRIPT, NODE_RED)
 """The subjects that are not Facebridge."""
+
+MAX_TERMINALS = {NODE_RED: 1000}
+"""The flow has eight nodes for each terminal: Node-RED does not start with those of 10,000 within a minute."""
 
 ROOT = Path(__file__).parents[2]
 
 _READY = re.compile(r"ready: terminals (?:ws://[^ ]+:)?(\d+)(?:.*web http://[^ ]+:(\d+))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a subject is started with.
-
-    Attributes:
-        folder: an empty folder on a real disk.
-        broker_port: the broker of the measurement.
-        base_topic: the first level of the subject's topics.
-        terminals: the number of terminals `T1`, `T2`, … that will connect.
-        known: whether the configuration of the product lists the terminals; otherwise it admits unknown ones.
-    """
-
-    folder: Path
-    broker_port: int
-    base_topic: str
-    terminals: int
-    known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A running bridge.
-
-    Attributes:
-        pid: its process.
-        port: where terminals connect.
-        base_topic: the first level of its topics.
-        web_url: the product's HTTP server.
-    """
-
-    pid: int
-    port: int
-    base_topic: str
-    web_url: str | None = None
-
-
-SubjectKind = Callable[[Setting], AbstractAsyncContextManager[Subject]]
-"""Runs a subject as long as the block lasts."""
-
-
 class SubjectProcess(LoggedProcess):
     """A program that prints a line with its ports when it is ready."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.port = 0
         self.web_port = ""
@@ -75,28 +42,47 @@ class SubjectProcess(LoggedProcess):
 
     async def start(self) -> None:
         """Start it, and wait for its line."""
-        await self._start(*self._command, environment={**os.environ, **(self._environment or {})})
+        await self._start(*self._command, environment=self._environment)
         await self.wait_log("ready: ")
         ready = _READY.search(self.log)
         assert ready is not None, self.log
         self.port, self.web_port = int(ready[1]), ready[2]
 
 
-def product(checkout: Path = ROOT) -> SubjectKind:
-    """Return the product of a checkout; another checkout needs a `.venv` of its own, as scripts/run makes it."""
-    python = sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
+@dataclass(frozen=True, slots=True)
+class CommandUsage:
+    """What a command has used: processor seconds, and its largest memory in MB."""
+
+    processor_seconds: float
+    memory_mb: float
+
+
+class Product:
+    """The product of a checkout; another checkout needs a `.venv` of its own, as scripts/run makes it."""
+
+    def __init__(self, checkout: Path = ROOT) -> None:
+        python = sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
+        self._command = (python, "-m", "bridge")
+        # Without PYTHONSAFEPATH, the package of the current folder would be imported.
+        self._environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": str(checkout)}
 
     @asynccontextmanager
-    async def running(setting: Setting) -> AsyncIterator[Subject]:
-        file = product_configuration(setting)
-        # Without PYTHONSAFEPATH, the package of the current folder would be imported.
-        environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(checkout)}
-        command = [python, "-m", "bridge", "run", "-c", str(file)]
-        async with SubjectProcess(command, environment).running() as process:
+    async def __call__(self, setting: Setting) -> AsyncIterator[Subject]:
+        """Run the bridge as long as the block lasts."""
+        command = [*self._command, "run", "-c", str(product_configuration(setting))]
+        async with SubjectProcess(command, self._environment).running() as process:
             web_url = f"http://127.0.0.1:{process.web_port}"
             yield Subject(process.pid, process.port, setting.base_topic, web_url)
 
-    return running
+    def command_line(self, setting: Setting, *words: str) -> CommandUsage:
+        """Run a command of the command line to its end, and return what it has used."""
+        command = [*self._command, *words, "-c", str(product_configuration(setting))]
+        with (setting.folder / "command.log").open("wb") as log:
+            process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f"{' '.join(words)}: {(setting.folder / 'command.log').read_text()}")
+        return CommandUsage(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def product_configuration(setting: Setting) -> Path:
@@ -122,10 +108,33 @@ async def floor(setting: Setting) -> AsyncIterator[Subject]:
         yield Subject(process.pid, process.port, setting.base_topic)
 
 
+@asynccontextmanager
+async def script(setting: Setting) -> AsyncIterator[Subject]:
+    """Run the script of aiohttp and aiomqtt."""
+    command = [sys.executable, "-m", "benchmarks.subjects.plain_script", str(setting.broker_port), setting.base_topic]
+    async with SubjectProcess(command).running() as process:
+        yield Subject(process.pid, process.port, setting.base_topic)
+
+
+@asynccontextmanager
+async def node_red(setting: Setting) -> AsyncIterator[Subject]:
+    """Run the flow of Node-RED."""
+    write_flow(setting)
+    process = NodeRed("5", setting.folder)
+    try:
+        await process.start()
+        await process.wait_logged("Connected to broker", 0)
+        yield Subject(process.pid, process.port, setting.base_topic)
+    finally:
+        await process.stop()
+
+
 def subject_kinds(checkouts: dict[str, Path]) -> dict[str, SubjectKind]:
     """Return all subjects by name, with the product of other checkouts under the given names."""
     return {
         FLOOR: floor,
-        PRODUCT: product(),
-        **{name: product(folder.resolve()) for name, folder in checkouts.items()},
+        SCRIPT: script,
+        NODE_RED: node_red,
+        PRODUCT: Product(),
+        **{name: Product(folder.resolve()) for name, folder in checkouts.items()},
     }

@@ -69,6 +69,12 @@ class NodeRed:
         (folder / "settings.js").write_text(f"module.exports = {json.dumps(_SETTINGS | {'uiPort': self.port})}")
 
     @property
+    def pid(self) -> int:
+        """The id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
