@@ -51,13 +51,13 @@ from bridge.store.integrity import IntegrityCheck
 from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
+from bridge.store.web_sessions import StoredSessions
 from bridge.terminals.server import TerminalServer, TerminalServerLimits
 from bridge.web.context import BridgeStatus, WebLimits, WebServices
 from bridge.web.page.checks import HealthFinding
 from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.page.import_jobs import ImportTools
 from bridge.web.server import WebServer
-from bridge.web.sessions import SessionsInMemory
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -396,7 +396,7 @@ def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: Ter
         prepare_photo=basis.photos.prepare,
         max_photo_bytes=basis.settings.photos.max_bytes,
         timezone=LocalTimezone(),
-        sessions=SessionsInMemory(),
+        sessions=StoredSessions(store.database),
         open_import_tools=lambda: _import_tools(basis.settings),
         find_problems=lambda: _find_problems(basis.settings, terminals.port),
         spool_folder=basis.settings.store.folder,

@@ -22,7 +22,16 @@ from bridge.store.errors import StoreDamagedError, StoreError, StoreTooNewError,
 from bridge.store.group_queries import group_sizes, kept_page, kept_persons
 from bridge.store.instance_lock import instance_lock, is_bridge_running
 from bridge.store.integrity import DAMAGED, UNCLEAN
-from bridge.store.tables import COUNTER, GROUP_PERSON, METADATA, OUTSIDE_CHANGE, PERSON_ENTRY, PHOTO
+from bridge.store.tables import (
+    COUNTER,
+    ENDED_WEB_SESSION,
+    GROUP_PERSON,
+    METADATA,
+    OUTSIDE_CHANGE,
+    PERSON_ENTRY,
+    PHOTO,
+    WEB_SESSION_KEY,
+)
 from bridge.store.threads import run_in_thread
 
 _T = TypeVar("_T")
@@ -39,7 +48,10 @@ _KEYS = 400
 _NAMED = 20
 """Persons that a question names."""
 
-_TABLES = [table for table in METADATA.sorted_tables if table is not OUTSIDE_CHANGE]
+_NOT_COPIED = (OUTSIDE_CHANGE, WEB_SESSION_KEY, ENDED_WEB_SESSION)
+"""Tables that no backup contains. The key of a stolen backup could sign sessions; a restored store has a new one."""
+
+_TABLES = [table for table in METADATA.sorted_tables if table not in _NOT_COPIED]
 
 Progress = Callable[[int, int], None]
 """Called on another thread with the number of rows that are done and their total."""

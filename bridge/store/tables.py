@@ -288,6 +288,22 @@ MQTT_CLIENT = Table(
     comment="One row: the random end of the client ids at the broker. Who knows an id can take its session over.",
 )
 
+WEB_SESSION_KEY = Table(
+    "web_session_key",
+    METADATA,
+    Column("key", LargeBinary, primary_key=True),
+    comment="One row: the key of the page's session cookies.",
+)
+
+ENDED_WEB_SESSION = Table(
+    "ended_web_session",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
+    comment="Sessions of the page that were ended by a logout, until their cookies expire.",
+)
+
 COUNTER = Table(
     "counter",
     METADATA,

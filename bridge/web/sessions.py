@@ -65,20 +65,6 @@ class SessionStore(Protocol):
         """Replace the key, and forget the ended sessions. Raises UnavailableError."""
 
 
-class SessionsInMemory:
-    """A `SessionStore` for one run of the bridge: a restart ends every session."""
-
-    async def load(self, new_key: bytes) -> tuple[bytes, Mapping[str, datetime]]:
-        """Return `new_key`, and no ended session."""
-        return new_key, {}
-
-    async def end(self, session_id: str, expires_at: datetime, now: datetime) -> None:
-        """Do nothing: `Sessions` remembers the end."""
-
-    async def replace_key(self, new_key: bytes) -> None:
-        """Do nothing: `Sessions` uses the key."""
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """A session of a person.

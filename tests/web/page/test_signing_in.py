@@ -313,7 +313,7 @@ async def test_a_login_makes_a_new_session_and_ends_the_one_before(guarded: Page
         assert "signed in as" not in (await attacker.get("/"))[1]
 
 
-async def test_a_stolen_cookie_is_worthless_after_the_logout(guarded: PageSystem) -> None:
+async def test_a_stolen_cookie_is_worthless_after_the_logout_also_after_a_restart(guarded: PageSystem) -> None:
     async with Browser(guarded) as browser, Browser(guarded) as thief, Browser(guarded) as other:
         await browser.sign_in()
         await other.sign_in()
@@ -324,10 +324,25 @@ async def test_a_stolen_cookie_is_worthless_after_the_logout(guarded: PageSystem
         assert (response.status, response.headers["Location"]) == (303, "./login?out=1")
         assert browser.cookie == ""
         assert "You have signed out." in (await browser.get("/login?out=1"))[1]
-        thief.cookie = stolen
-        assert "signed in as" not in (await thief.get("/"))[1]
-        assert (await thief.get("/api/terminals", Accept="application/json"))[0] == 401
-        assert "signed in as admin" in (await other.get("/"))[1]
+        for _ in range(2):
+            thief.cookie = stolen
+            assert "signed in as" not in (await thief.get("/"))[1]
+            assert (await thief.get("/api/terminals", Accept="application/json"))[0] == 401
+            assert "signed in as admin" in (await other.get("/"))[1]
+            await guarded.bridge.kill()
+            await guarded.bridge.start()
+
+
+async def test_changing_the_password_ends_its_sessions(guarded: PageSystem) -> None:
+    config = guarded.bridge.folder / "config.yaml"
+    async with Browser(guarded) as admin, Browser(guarded) as guard:
+        await admin.sign_in()
+        await guard.sign_in("guard", "guard-token")
+        await guarded.bridge.stop()
+        config.write_text(config.read_text().replace("password: secret", "password: another"))
+        await guarded.bridge.start()
+        assert "signed in as" not in (await admin.get("/"))[1]
+        assert "signed in as guard" in (await guard.get("/"))[1]
 
 
 async def test_a_stream_of_events_ends_with_its_session(guarded: PageSystem) -> None:

@@ -56,3 +56,17 @@ def upgrade() -> None:
     )
     op.create_index("ix_group_change_member_change_id_id", "group_change_member", ["change_id", "id"])
     op.create_index("ix_group_change_member_sn", "group_change_member", ["sn"])
+    op.create_table(
+        "web_session_key",
+        sa.Column("key", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_web_session_key"),
+        comment="One row: the key of the page's session cookies.",
+    )
+    op.create_table(
+        "ended_web_session",
+        sa.Column("id", sa.String(32), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_ended_web_session"),
+        comment="Sessions of the page that were ended by a logout, until their cookies expire.",
+    )
+    op.create_index("ix_ended_web_session_expires_at", "ended_web_session", ["expires_at"])
