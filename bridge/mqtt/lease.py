@@ -8,6 +8,7 @@ their QoS. A press is no older than the publishing of the last echo that arrived
 import asyncio
 import hmac
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,6 +30,11 @@ stood still (frozen, suspended) works off its clients' buffers one packet at a t
 among fresh echoes. The same holds on a new connection, whose broker may have stood still a moment ago. Measured without
 this: 1,225 of 1,275 late presses would have been carried out. Measured with a constant second: a press of 11.8 s was
 carried out after 8 s of silence, which had left 60,000 packets."""
+
+_MIN_PAUSE_SECONDS = 0.05
+_PAYING_OFF_MARGIN = 1.02
+"""While there is a debt, heartbeats are spread so that the last echo pays it off: at a start after 1.0 s instead of two
+whole intervals (1.25 s). The margin pays for what the echoes took on their way."""
 
 _MAX_CAUTION_SECONDS = 30.0
 """A machine that was suspended for a night must not refuse presses for a day. Mosquitto works off some 16,000 packets a
@@ -80,6 +86,14 @@ class Lease:
     def ready(self) -> bool:
         """Whether a press that arrives now has a known age."""
         return self.requested_at() is not None
+
+    @property
+    def pause_seconds(self) -> float:
+        """The time until the next heartbeat."""
+        if not self._debt_seconds:
+            return self.interval
+        debt_seconds = max(self._debt_seconds * _PAYING_OFF_MARGIN, _MIN_PAUSE_SECONDS)
+        return debt_seconds / math.ceil(debt_seconds / self.interval)
 
     def reset(self) -> None:
         """Start again, with caution: the echoes of the last connection say nothing about the new one."""
@@ -144,11 +158,11 @@ class Heartbeat:
         self._due = asyncio.Event()
 
     async def run(self) -> None:
-        """Publish a heartbeat every interval until cancelled."""
+        """Publish a heartbeat after each pause until cancelled."""
         while True:
             self._publish()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease.interval):
+                async with asyncio.timeout(self._lease.pause_seconds):
                     await self._due.wait()
             self._due.clear()
 

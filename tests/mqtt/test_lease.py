@@ -227,3 +227,21 @@ def test_while_an_echo_is_overdue_presses_date_from_the_last_one() -> None:
 
 def test_the_interval_is_an_eighth_of_the_deadline_and_a_second_at_most() -> None:
     assert [lease_of(ManualClock(), deadline).interval for deadline in (1, 4, 60)] == [0.125, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("deadline", [1.0, 2.0, 5.0, 60.0])
+def test_on_a_new_connection_the_last_echo_of_the_caution_ends_it(deadline: float) -> None:
+    clock = ManualClock()
+    lease = lease_of(clock, deadline)
+    began = clock.seconds
+    while True:
+        payload = next_heartbeat(lease)
+        pause_seconds = lease.pause_seconds
+        clock.seconds += 0.001
+        assert lease.echo(payload)
+        if lease.ready:
+            break
+        assert pause_seconds <= lease.interval
+        clock.seconds += pause_seconds - 0.001
+    assert 1.0 <= clock.seconds - began < 1.05
+    assert lease.pause_seconds == lease.interval
