@@ -12,7 +12,7 @@ from bridge.model.commands import PersonChange, SetPersons
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.names import is_person_id
 from bridge.model.person import PhotoReference
-from bridge.persons.photos.conversion import MAXIMUM_SIDE_PIXELS, MINIMUM_SIDE_PIXELS
+from bridge.persons.photos import MAXIMUM_SIDE_PIXELS, MINIMUM_SIDE_PIXELS
 from bridge.persons.photos.sources import AttachedPhoto, InlinePhoto, PhotoSource, read_file, read_inline
 from bridge.persons.photos.worker_pool import PhotoWorkerPool, WorkerLimits
 from bridge.persons.schema import PersonPatch, parse_person

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,7 +29,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.model.origin import Origin
 from bridge.model.person import Person
@@ -55,6 +55,9 @@ from bridge.store.tables import (
     PERSON_SYNC,
     REVISION,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 _OWN_ACCESS = (OWN_SCOPE,)
 
@@ -444,7 +447,7 @@ def take_external_changes(connection: Connection) -> list[str]:
 # Common parts
 
 
-def insert_for(connection: Connection) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:
+def insert_for(connection: Connection) -> Callable[[Table], "sqlite.Insert | postgresql.Insert"]:
     """Return the constructor of an INSERT with ON CONFLICT; it is the same in both dialects."""
     return _dialect_insert(connection.dialect.name)
 
@@ -460,12 +463,15 @@ def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield values[start : start + _MAX_PARAMETERS]
 
 
-def _dialect_insert(dialect: str) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:
-    return sqlite.insert if dialect == "sqlite" else postgresql.insert
+def _dialect_insert(dialect: str) -> Callable[[Table], "sqlite.Insert | postgresql.Insert"]:
+    # The engine has imported its dialect. To import the other one too takes a tenth of all imports of the bridge.
+    constructor: Callable[[Table], sqlite.Insert | postgresql.Insert]
+    constructor = import_module(f"sqlalchemy.dialects.{dialect}").insert
+    return constructor
 
 
 @cache
-def _put_entry(dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _put_entry(dialect: str) -> "sqlite.Insert | postgresql.Insert":
     # Built once: building it costs as much as running it.
     statement = _dialect_insert(dialect)(PERSON_ENTRY)
     replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}

@@ -17,15 +17,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bridge.model.faults import InvalidError
+from bridge.persons.photos import MINIMUM_SIDE_PIXELS
 from bridge.persons.photos.jpeg_markers import MAXIMUM_SEGMENTS, TooManySegmentsError, count_scans, plain_size
 
 _T = TypeVar("_T")
-
-MAXIMUM_SIDE_PIXELS = 1080
-"""Of a photo's width and of its height (docs/protocol.md)."""
-
-MINIMUM_SIDE_PIXELS = 32
-"""Of the shorter side, before and after the conversion (docs/mqtt.md)."""
 
 MAXIMUM_PIXELS = 8192 * 6144
 """Of a picture before the conversion: the largest that telephones take. Decoding one took up to 340 MB of memory."""

@@ -13,11 +13,11 @@ import socket
 import struct
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 
 from bridge.model.faults import InvalidError
-from bridge.persons.photos.conversion import convert_photo
 
 READY = b"\x01"
 """The first byte that a worker sends: it has started."""
@@ -53,6 +53,9 @@ def main(descriptor: int, cpu_seconds: float, data_bytes: int) -> None:
         cpu_seconds: the processor time that a picture may take. After that, SIGPROF ends the process.
         data_bytes: the memory that the process may write to.
     """
+    # Imported here: the bridge imports this module too, but decodes nothing itself, and Pillow delays its start.
+    from bridge.persons.photos.conversion import convert_photo
+
     # systemd sends SIGTERM to all processes of a service. The bridge finishes its work first, then it ends this one.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -72,7 +75,7 @@ def main(descriptor: int, cpu_seconds: float, data_bytes: int) -> None:
             if data is None:
                 return
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-            status, content = _answer(data, (width, height))
+            status, content = _answer(convert_photo, data, (width, height))
             signal.setitimer(signal.ITIMER_PROF, 0)
             connection.sendall(ANSWER.pack(status, len(content)))
             connection.sendall(content)
@@ -100,9 +103,11 @@ def _end_with_bridge() -> None:
     fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _answer(data: bytes, box: tuple[int, int]) -> tuple[Status, bytes]:
+def _answer(
+    convert: Callable[[bytes, tuple[int, int]], bytes], data: bytes, box: tuple[int, int]
+) -> tuple[Status, bytes]:
     try:
-        photo = convert_photo(data, box)
+        photo = convert(data, box)
     except InvalidError as error:
         return Status.INVALID, error.faults[0].message.encode()
     except Exception:  # noqa: BLE001  the bridge raises it again
