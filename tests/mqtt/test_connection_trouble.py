@@ -292,13 +292,15 @@ async def test_the_receive_maximum_of_the_broker_is_kept() -> None:
             client.connection.publish_nowait(Publication("a", b"%d" % number, qos=1))
         client.connection.publish_nowait(Publication("a", b"x", qos=0))
         payloads = b""
+        first_two: list[bytes] = []
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(payloads) < 6:
                 visit, body = await received.get()
                 payloads += body[-1:]
+                if len(payloads) <= 2:
+                    first_two.append(body[3:5])
                 if payloads.endswith(b"x"):
                     assert payloads == b"01x", "QoS 0 is not counted, and the third message of QoS 1 waits"
-                    first_two = [b"\x00\x01", b"\x00\x02"]
                     for mid in first_two:
                         visit.send(b"\x40\x02" + mid)
                 elif b"x" in payloads:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -31,8 +30,19 @@ from bridge.mqtt.client.errors import (
     describe_refusal,
 )
 from bridge.mqtt.client.messages import ConnackInfo, Message, Publication, SessionOptions
+from bridge.mqtt.client.packets import (
+    PUBACK,
+    PUBLISH,
+    PacketSpan,
+    ReceivedPublish,
+    encode_puback,
+    encode_publish,
+    packet_type,
+    read_puback,
+    read_publish,
+)
 from bridge.mqtt.client.transport import (
-    PahoSocket,
+    PacketSocket,
     build_client,
     connect_in_thread,
     duplicate_handle,
@@ -52,13 +62,23 @@ _KEEPALIVE_CHECK_SECONDS = 1.0
 _TOPICS_PER_SUBSCRIBE = 200
 """Topic filters in one SUBSCRIBE: far below the packet limits of brokers."""
 
+_FIRST_FAILURE = 0x80
+"""Reason codes from this one on are failures (MQTT 5, section 2.4)."""
+
 _PACKET_OVERHEAD_BYTES = 32
 """Upper limit for the bytes of a PUBLISH besides topic, payload and Correlation Data: fixed header, lengths, packet
 id."""
 
 _DEFAULT_RECEIVE_MAXIMUM = 65_535
 """QoS 1 publishes that a broker accepts before it has acknowledged them, if its CONNACK has no limit (MQTT 5, section
-3.2.2.3.3). It is also the number of packet ids."""
+3.2.2.3.3)."""
+
+_FIRST_PACKET_ID = 1_024
+_LAST_PACKET_ID = 65_535
+"""The packet ids of publishes. paho has those below for its SUBSCRIBE packets, of which a connection sends a few."""
+
+_MAX_PUBLISHED = 60_000
+"""Publishes that wait for an acknowledgement; some packet ids stay free, so that the next one is soon found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +87,16 @@ class _Outgoing:
 
     Attributes:
         publication: the message.
+        topic: its topic as bytes.
         payload: its payload as bytes.
-        properties: those of MQTT 5.
+        correlation_data: its Correlation Data, None over MQTT 3.1.1.
         acknowledged: the future that `MqttSession.publish` returns.
     """
 
     publication: Publication
+    topic: bytes
     payload: bytes
-    properties: Properties | None
+    correlation_data: bytes | None
     acknowledged: asyncio.Future[str | None]
 
 
@@ -110,15 +132,23 @@ class MqttSession:
         self._keepalive_timer: asyncio.TimerHandle | None = None
         self._published: dict[int, _Outgoing] = {}
         self._queued: deque[_Outgoing] = deque()
-        self._receive_maximum = _DEFAULT_RECEIVE_MAXIMUM
+        self._receive_maximum = _MAX_PUBLISHED
+        self._last_packet_id = _LAST_PACKET_ID
+        self._is_5 = settings.protocol == "5"
+        self._session_present = False
         self._maximum_packet: int | None = None
         self._subscribed: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
         self._client = build_client(settings, options)
-        self._socket = PahoSocket(self._client, on_close=self._end, on_garbage=self.abort, quick_ack=options.quick_ack)
+        self._socket = PacketSocket(
+            self._client,
+            on_packet=self._packet_received,
+            on_close=self._end,
+            on_garbage=self.abort,
+            quick_ack=options.quick_ack,
+        )
         self._client.on_connect = self._connack_received
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._message_received
-        self._client.on_publish = self._publish_acknowledged
         self._client.on_subscribe = self._suback_received
 
     @property
@@ -129,7 +159,7 @@ class MqttSession:
     @property
     def protocol5(self) -> bool:
         """Whether the connection uses MQTT 5."""
-        return self._settings.protocol == "5"
+        return self._is_5
 
     async def connect(self) -> ConnackInfo:
         """Connect.
@@ -162,6 +192,9 @@ class MqttSession:
         """
         if self.connected and (outstanding := [*self._published.values(), *self._queued]):
             await asyncio.wait([one.acknowledged for one in outstanding], timeout=_CLOSE_STEP_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_STEP_SECONDS):
+                await self._socket.drain()
         if self.connected and self._socket.connection is not None:
             properties = None
             if session_expiry_seconds is not None and self.protocol5:
@@ -197,15 +230,13 @@ class MqttSession:
         if not self.connected:
             raise self._not_connected()
         payload = publication.payload.encode() if isinstance(publication.payload, str) else publication.payload
-        properties = None
-        size = len(publication.topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
-        if publication.correlation_data is not None and self.protocol5:
-            properties = packet_properties(PacketTypes.PUBLISH)
-            properties.CorrelationData = publication.correlation_data
-            size += len(publication.correlation_data)
-        if self._maximum_packet is not None and size > self._maximum_packet:
-            raise PacketTooLargeError(size)
-        outgoing = _Outgoing(publication, payload, properties, self._loop.create_future())
+        topic = publication.topic.encode()
+        correlation_data = publication.correlation_data if self._is_5 else None
+        if self._maximum_packet is not None:
+            size = len(topic) + len(payload) + len(correlation_data or b"") + _PACKET_OVERHEAD_BYTES
+            if size > self._maximum_packet:
+                raise PacketTooLargeError(size)
+        outgoing = _Outgoing(publication, topic, payload, correlation_data, self._loop.create_future())
         if publication.qos > 0 and len(self._published) >= self._receive_maximum:
             self._queued.append(outgoing)
         else:
@@ -237,21 +268,37 @@ class MqttSession:
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of this connection, so that the broker drops it."""
         if self.connected and message.qos > 0:
-            self._client.ack(message.mid, message.qos)
-            self._socket.flush()
+            if message.qos == 1:
+                self._socket.write(encode_puback(message.mid))
+            else:
+                self._client.ack(message.mid, message.qos)
 
     def _send(self, outgoing: _Outgoing) -> None:
         one = outgoing.publication
-        published = self._client.publish(one.topic, outgoing.payload, one.qos, one.retain, outgoing.properties)
-        self._socket.flush()
-        if published.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or self._ended.done():
-            error = self._not_connected()
-            _fail(outgoing.acknowledged, error)
-            raise error
-        if one.qos > 0:
-            self._published[published.mid] = outgoing
+        packet_id = self._next_packet_id() if one.qos > 0 else None
+        self._socket.write(
+            encode_publish(
+                outgoing.topic,
+                outgoing.payload,
+                packet_id=packet_id,
+                retain=one.retain,
+                is_5=self._is_5,
+                correlation_data=outgoing.correlation_data,
+            )
+        )
+        if packet_id is not None:
+            self._published[packet_id] = outgoing
         else:
             outgoing.acknowledged.set_result(None)
+
+    def _next_packet_id(self) -> int:
+        """Return a packet id that no unacknowledged publish has."""
+        packet_id = self._last_packet_id
+        while True:
+            packet_id = packet_id + 1 if packet_id < _LAST_PACKET_ID else _FIRST_PACKET_ID
+            if packet_id not in self._published:
+                self._last_packet_id = packet_id
+                return packet_id
 
     async def _subscribe(self, topics: Sequence[str], qos: int, stored_messages: bool) -> Sequence[ReasonCode]:
         if not self.connected:
@@ -273,8 +320,11 @@ class MqttSession:
         return await answered
 
     def _check_keepalive(self) -> None:
-        self._client.loop_misc()
-        self._socket.flush()
+        # paho sees only the packets that pass through it. Packets in both directions need no ping.
+        if not (self._socket.has_received and self._socket.has_sent):
+            self._client.loop_misc()
+            self._socket.flush()
+        self._socket.has_received = self._socket.has_sent = False
         if not self._ended.done():
             self._keepalive_timer = self._loop.call_later(_KEEPALIVE_CHECK_SECONDS, self._check_keepalive)
 
@@ -302,7 +352,8 @@ class MqttSession:
             self._end(describe_refusal(reason.getName()))
             return
         info = _connack_info(bool(flags.session_present), properties)
-        self._receive_maximum = info.receive_maximum or _DEFAULT_RECEIVE_MAXIMUM
+        self._receive_maximum = min(info.receive_maximum or _DEFAULT_RECEIVE_MAXIMUM, _MAX_PUBLISHED)
+        self._session_present = info.session_present
         self._maximum_packet = info.maximum_packet
         _settle(self._connack, info)
 
@@ -314,7 +365,45 @@ class MqttSession:
         else:
             self._end(describe_ending(reason.getName(), self._settings, accepted=self._connack.done()))
 
+    def _packet_received(self, data: bytes, start: int, span: PacketSpan) -> bool:
+        """Handle a PUBLISH or PUBACK of the usual form; return False for another packet, which paho then reads."""
+        kind = packet_type(data[start])
+        if kind == PUBLISH and self._connack.done():
+            publish = read_publish(data, start, span, is_5=self._is_5)
+            if publish is None:
+                return False
+            self._publish_received(publish)
+            return True
+        if kind == PUBACK:
+            acknowledged = read_puback(data, span)
+            if acknowledged is None or acknowledged[0] not in self._published:
+                return False
+            self._publish_acknowledged(*acknowledged)
+            return True
+        return False
+
+    def _publish_received(self, publish: ReceivedPublish) -> None:
+        topic, payload, qos, retain, dup, packet_id, response_topic, correlation_data = publish
+        self._handle(
+            Message(
+                topic=topic,
+                payload=payload,
+                qos=qos,
+                retain=retain,
+                dup=dup,
+                received_at=self._clock.boottime(),
+                response_topic=response_topic,
+                correlation_data=correlation_data,
+                session_present=self._session_present,
+                session=self,
+                mid=packet_id,
+            )
+        )
+        if qos and not self._options.persistent:
+            self._socket.write(encode_puback(packet_id))
+
     def _message_received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        """Handle a message that paho has read."""
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -322,37 +411,36 @@ class MqttSession:
             self._client.ack(message.mid, message.qos)
             return
         properties = message.properties
-        received = Message(
-            topic=topic,
-            payload=bytes(message.payload),
-            qos=message.qos,
-            retain=bool(message.retain),
-            dup=bool(message.dup),
-            received_at=self._clock.boottime(),
-            response_topic=getattr(properties, "ResponseTopic", None),
-            correlation_data=getattr(properties, "CorrelationData", None),
-            session_present=self._connack.result().session_present,
-            session=self,
-            mid=message.mid,
+        self._handle(
+            Message(
+                topic=topic,
+                payload=bytes(message.payload),
+                qos=message.qos,
+                retain=bool(message.retain),
+                dup=bool(message.dup),
+                received_at=self._clock.boottime(),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation_data=getattr(properties, "CorrelationData", None),
+                session_present=self._connack.result().session_present,
+                session=self,
+                mid=message.mid,
+            )
         )
-        try:
-            self._on_message(received)
-        except Exception:
-            _LOGGER.exception("%s could not handle a message on %s", self._options.client_id, shorten(topic))
 
-    def _publish_acknowledged(
-        self, _client: paho.Client, _userdata: object, mid: int, reason: ReasonCode, _properties: object
-    ) -> None:
-        outgoing = self._published.pop(mid, None)
-        if outgoing is None:
-            return
-        refusal = reason.getName() if reason.is_failure else None
+    def _handle(self, message: Message) -> None:
+        try:
+            self._on_message(message)
+        except Exception:
+            _LOGGER.exception("%s could not handle a message on %s", self._options.client_id, shorten(message.topic))
+
+    def _publish_acknowledged(self, packet_id: int, code: int) -> None:
+        outgoing = self._published.pop(packet_id)
+        refusal = _puback_refusal(code)
         if refusal is not None and self._on_publish_refused is not None:
             self._on_publish_refused(outgoing.publication.topic, refusal)
         _settle(outgoing.acknowledged, refusal)
         while self._queued and len(self._published) < self._receive_maximum:
-            with suppress(NotConnectedError):
-                self._send(self._queued.popleft())
+            self._send(self._queued.popleft())
 
     def _suback_received(
         self, _client: paho.Client, _userdata: object, mid: int, codes: Sequence[ReasonCode], _properties: object
@@ -383,6 +471,16 @@ def _connack_info(session_present: bool, properties: Properties | None) -> Conna
         keep_alive=number("ServerKeepAlive"),
         server_reference=number("ServerReference"),
     )
+
+
+def _puback_refusal(code: int) -> str | None:
+    """Return the name of a PUBACK's reason code; None for one that is no failure (MQTT 5, section 3.4.2.1)."""
+    if code < _FIRST_FAILURE:
+        return None
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=code).getName())
+    except KeyError:
+        return f"reason code {code}"
 
 
 def _settle(future: "asyncio.Future[Any]", result: object) -> None:
