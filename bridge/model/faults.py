@@ -79,5 +79,7 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
 
 def shorten(text: str, limit: int = 80) -> str:
     """Shorten untrusted text and replace its control characters, for a log line or a message."""
+    if len(text) <= limit and text.isprintable():
+        return text
     cleaned = "".join(character if character.isprintable() else "�" for character in text[: limit + 1])
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"

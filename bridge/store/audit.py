@@ -1,7 +1,7 @@
 """The table of the audit."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
@@ -106,10 +106,14 @@ def _filtered(wanted: AuditFilter) -> Select[tuple[object, ...]]:
     return query
 
 
+_COLUMNS = tuple(one.name for one in fields(AuditRecord) if one.name not in ("id", "outcome"))
+
+
 def _row(record: AuditRecord) -> dict[str, object]:
-    row = asdict(record)
-    del row["id"]
-    return {**row, "outcome": record.outcome.value}
+    # `asdict` would copy every value, which takes longer than the insert.
+    row: dict[str, object] = {name: getattr(record, name) for name in _COLUMNS}
+    row["outcome"] = record.outcome.value
+    return row
 
 
 def _read(row: RowMapping) -> AuditRecord:
