@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
@@ -127,15 +128,19 @@ class AuditRecorder:
         self._arrived.set()
 
     async def _write(self) -> None:
-        while self._waiting:
-            batch = [self._waiting[index] for index in range(min(len(self._waiting), _MAX_BATCH_RECORDS))]
+        """Write the records that wait now. Those that arrive meanwhile are written together after the pause."""
+        number = len(self._waiting)
+        while number:
+            batch = list(islice(self._waiting, min(number, _MAX_BATCH_RECORDS)))
             await self._store.add(batch)
             for _ in batch:
                 self._waiting.popleft()
+            number -= len(batch)
         if self._omitted:
             _LOGGER.warning("the audit lacks %s records", self._omitted)
             self._omitted = 0
-        self._arrived.clear()
+        if not self._waiting:
+            self._arrived.clear()
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -72,8 +72,8 @@ class Connection(Protocol):
         """
         ...
 
-    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
-        """Write a text frame without suspending, or return None if TCP would not transmit it at once.
+    def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+        """Write a text frame now, or return None if TCP would not transmit it at once.
 
         Raises:
             ConnectionLostError: the connection has ended.

@@ -5,7 +5,6 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.core.presses import Presses
-from bridge.core.tasks import BackgroundTasks
 from bridge.model.commands import Open, Press, Reboot
 from bridge.model.faults import Fault
 from bridge.model.reply import GroupSummary, Reply
@@ -48,7 +47,7 @@ class LiveCommands:
         self._presses = presses
         self._lease = lease
         self._repeated_presses = repeated_presses
-        self._running = BackgroundTasks()
+        self._running: set[asyncio.Future[Any]] = set()
         self._one_ended = asyncio.Event()
         self._closing = False
 
@@ -77,35 +76,48 @@ class LiveCommands:
             self._start(message, context, command, requested_at)
 
     async def stop(self, grace: float) -> None:
-        """Accept no more presses; cancel those that have not ended after `grace` seconds."""
+        """Accept no more presses, and wait at most `grace` seconds for those in progress."""
         self._closing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while len(self._running):
+                while self._running:
                     self._one_ended.clear()
                     await self._one_ended.wait()
-        await self._running.stop()
 
     def _start(self, message: Message, context: CommandContext, command: Press, requested_at: float | None) -> None:
+        if command.asked_at is None:
+            self._note(self._press(context, command, requested_at))
+            return
         digest = message_digest(message)
-        earlier = None if command.asked_at is None else self._repeated_presses.find(digest)
-        name = f"{context.address.definition.name} {context.address.name}"
-        # Tasks run their first step in the order they were started, so presses reach a terminal in order.
-        if earlier is not None:
-            task: asyncio.Task[Any] = self._running.start(self._reply_again(context, earlier), name=name)
+        earlier = self._repeated_presses.find(digest)
+        if earlier is None:
+            press = self._press(context, command, requested_at)
+            self._note(press)
+            self._repeated_presses.add(digest, press, command.asked_at)
+        elif earlier.done():
+            self._reply_again(context, earlier)
         else:
-            task = self._running.start(self._press(context, command, requested_at), name=name)
-            if command.asked_at is not None:
-                self._repeated_presses.add(digest, task, command.asked_at)
-        task.add_done_callback(lambda _: self._one_ended.set())
+            earlier.add_done_callback(lambda _: self._reply_again(context, earlier))
 
-    async def _press(self, context: CommandContext, command: Press, requested_at: float | None) -> Reply | GroupSummary:
+    def _press(
+        self, context: CommandContext, command: Press, requested_at: float | None
+    ) -> "asyncio.Future[Reply] | asyncio.Future[Reply | GroupSummary]":
+        """Start a press. It is written before this returns, if possible, so presses keep their order."""
         address = context.address
         if address.scope is Scope.GROUP:
-            return await self._presses.press_group(address.name, command, context.origin, requested_at)
-        return await self._presses.press(address.name, command, context.origin, requested_at)
+            return self._presses.press_group(address.name, command, context.origin, requested_at)
+        return self._presses.press(address.name, command, context.origin, requested_at)
 
-    async def _reply_again(self, context: CommandContext, earlier: "asyncio.Task[Reply | GroupSummary]") -> None:
-        await asyncio.wait((earlier,))
+    def _note(self, press: "asyncio.Future[Any]") -> None:
+        """Count a press until it has ended."""
+        if not press.done():
+            self._running.add(press)
+            press.add_done_callback(self._ended)
+
+    def _ended(self, press: "asyncio.Future[Any]") -> None:
+        self._running.discard(press)
+        self._one_ended.set()
+
+    def _reply_again(self, context: CommandContext, earlier: "asyncio.Future[Any]") -> None:
         if not earlier.cancelled() and earlier.exception() is None:
             self._reader.reply_again(context, earlier.result())

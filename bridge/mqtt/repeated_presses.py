@@ -3,9 +3,9 @@
 import asyncio
 import heapq
 from datetime import datetime
+from typing import Any
 
 from bridge.core.clock import Clock
-from bridge.model.reply import GroupSummary, Reply
 
 _MAX_PRESSES = 10_000
 """Presses that are remembered: ten times as many as can be in progress. It bounds the memory in a flood."""
@@ -34,18 +34,18 @@ class RepeatedPresses:
         """
         self._clock = clock
         self._deadline = deadline
-        self._presses: dict[str, asyncio.Task[Reply | GroupSummary]] = {}
+        self._presses: dict[str, asyncio.Future[Any]] = {}
         self._forget_at: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
         return len(self._presses)
 
-    def find(self, digest: str) -> "asyncio.Task[Reply | GroupSummary] | None":
+    def find(self, digest: str) -> "asyncio.Future[Any] | None":
         """Return the press that was started for a message with this digest."""
         self._forget(self._clock.boottime())
         return self._presses.get(digest)
 
-    def add(self, digest: str, press: "asyncio.Task[Reply | GroupSummary]", asked_at: datetime) -> None:
+    def add(self, digest: str, press: "asyncio.Future[Any]", asked_at: datetime) -> None:
         """Remember a press that starts now; `find` must not know its digest."""
         now = self._clock.boottime()
         seconds_ahead = (asked_at - self._clock.now()).total_seconds()

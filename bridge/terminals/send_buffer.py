@@ -10,6 +10,7 @@ import errno
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ acknowledge the end of a frame up to 40 ms late (delayed acknowledgement), and p
 round trip. It must be small: these bytes reach the terminal before the press, also while the bridge is frozen."""
 
 _FRAME_OVERHEAD_BYTES = 64
-"""Upper limit of what WebSocket (4 bytes) and TLS (22 bytes) add to a press."""
+"""Upper limit of what TLS adds to a press (22 bytes)."""
 
 _LINGER = struct.Struct("ii")
 """`struct linger` (socket(7)): on or off, seconds."""
@@ -98,20 +99,26 @@ class SendBuffer:
             return self._acknowledged
         return state.acknowledged + state.unacknowledged + self.in_user_space()
 
-    def can_transmit(self, size: int) -> bool:
-        """Return whether TCP would transmit a frame of this size as soon as it is written.
+    def write_if_clear(self, frame: bytes) -> WrittenFrame | None:
+        """Write a frame and return its place; None if TCP would not transmit it as soon as it is written.
 
         A frame that would wait in a buffer could leave it at any later time, also while this process is frozen.
         """
-        if self._ended or self.in_user_space():
-            return False
+        if self.in_user_space():
+            return None
         state = self._update()
-        return (
-            state is not None
-            and not state.not_transmitted
-            and state.unacknowledged <= MAX_UNACKNOWLEDGED_BYTES
-            and state.unacknowledged + size + _FRAME_OVERHEAD_BYTES <= state.window
-        )
+        if (
+            state is None
+            or state.not_transmitted
+            or state.unacknowledged > MAX_UNACKNOWLEDGED_BYTES
+            or state.unacknowledged + len(frame) + _FRAME_OVERHEAD_BYTES > state.window
+        ):
+            return None
+        start = state.acknowledged + state.unacknowledged
+        self._transport.write(frame)
+        # TLS adds bytes.
+        end = start + len(frame) if self._below is self._transport else self.position()
+        return WrittenFrame(start, end)
 
     def delivered(self, written: WrittenFrame) -> bool | None:
         """Return whether a frame was delivered; see `Connection.delivered`.
@@ -180,17 +187,21 @@ class SendBuffer:
 
     def _read_kernel(self) -> _KernelState | None:
         try:
-            information = self._tcp_information()
+            unacknowledged = self._unacknowledged()
             while True:
-                # SIOCOUTQ, which has the same number as TIOCOUTQ on Linux (tcp(7)).
-                answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-                before, information = information, self._tcp_information()
-                # Repeat if the peer acknowledged bytes between the reads: they do not fit together.
-                if information[:2] == before[:2]:
-                    acknowledged, not_transmitted, window = information
-                    return _KernelState(acknowledged, int(struct.unpack("i", answer)[0]), not_transmitted, window)
+                acknowledged, not_transmitted, window = self._tcp_information()
+                # Without unacknowledged bytes nothing can change between the two reads. Otherwise repeat if the peer
+                # acknowledged bytes: the numbers do not fit together. TCP_INFO takes three times as long (7 us).
+                if not unacknowledged or (again := self._unacknowledged()) == unacknowledged:
+                    return _KernelState(acknowledged, unacknowledged, not_transmitted, window)
+                unacknowledged = again
         except (OSError, ValueError):
             return None
+
+    def _unacknowledged(self) -> int:
+        # SIOCOUTQ, which has the same number as TIOCOUTQ on Linux (tcp(7)).
+        answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return int.from_bytes(answer, sys.byteorder)
 
     def _tcp_information(self) -> tuple[int, int, int]:
         """Return `tcpi_bytes_acked`, `tcpi_notsent_bytes` and `tcpi_snd_wnd`."""

@@ -41,6 +41,13 @@ _LOGGED_NON_REPLIES = 3
 """Frames of one connection that are logged as no reply; further ones are only counted."""
 
 
+_TEXT_FRAME = 0x81
+"""The first byte of a text frame that is not continued."""
+
+_SHORT_PAYLOAD_BYTES = 126
+"""From this size on, a header has two more bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Liveness:
     """When a terminal counts as gone.
@@ -52,6 +59,14 @@ class Liveness:
 
     idle_seconds: float
     last_frame_at: Callable[[], float]
+
+
+def encode_text_frame(payload: bytes) -> bytes:
+    """Return an unmasked WebSocket text frame of less than 64 KiB (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < _SHORT_PAYLOAD_BYTES:
+        return bytes((_TEXT_FRAME, size)) + payload
+    return bytes((_TEXT_FRAME, _SHORT_PAYLOAD_BYTES)) + size.to_bytes(2, "big") + payload
 
 
 class Session:
@@ -100,13 +115,11 @@ class Session:
             await self._unreserved.wait()
         await self._write(frame)
 
-    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+    def send_urgent(self, frame: bytes) -> WrittenFrame | None:
         """Write a text frame if TCP transmits it at once; see `Connection.send_urgent`."""
-        if not self._ended and not self.send_buffer.can_transmit(len(frame)):
-            return None
-        start = self.send_buffer.position()
-        await self._write(frame)
-        return WrittenFrame(start, self.send_buffer.position())
+        if self._ended or self._websocket.closed:
+            raise ConnectionLostError
+        return self.send_buffer.write_if_clear(encode_text_frame(frame))
 
     @contextmanager
     def reserve(self) -> Iterator[None]:

@@ -131,3 +131,16 @@ async def test_a_store_that_fails_does_not_delay_stopping() -> None:
     await until(lambda: store.tries)
     async with asyncio.timeout(2):
         await audit.stop()
+
+
+async def test_single_records_share_a_transaction() -> None:
+    store, events = FailingStore(), EventBus()
+    audit = recorder(store, events)
+    audit.start()
+    for number in range(20):
+        events.publish(CommandReplied(at=AT, reply=reply(number), origin=ORIGIN))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await until(lambda: len(store.records) == 20)
+    assert store.tries <= 3, "not one for each record"
+    await audit.stop()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
+from bridge.core.clock import Clock
+from bridge.core.presses import MAXIMUM_WAITING
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.events import CommandReplied, Event
 from bridge.model.reply import Outcome
@@ -14,7 +16,7 @@ from bridge.mqtt.live_commands import MAXIMUM_RUNNING, LiveCommands, press_rules
 from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND, Publisher
 from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.topics import Topics
-from tests.support.core import collect
+from tests.support.core import RecordingConnection, collect, known_terminal
 from tests.support.mqtt_bridge import Bridge
 
 NO_BROKER = 1
@@ -29,9 +31,16 @@ def outcomes(replies: Sequence[Event]) -> list[Outcome]:
     return [event.reply.outcome for event in replies if isinstance(event, CommandReplied)]
 
 
+class FreshLease(Lease):
+    """A lease under which every press has been requested now."""
+
+    def requested_at(self) -> float:
+        return Clock().boottime()
+
+
 def live_commands_of(bridge: Bridge) -> LiveCommands:
     reader = CommandReader(TOPICS, ReplyDispatcher(bridge.events, bridge.clock), press_rules("5"), urgent=True)
-    lease = Lease(bridge.clock, 5.0, lambda: "nonce")
+    lease = FreshLease(bridge.clock, 5.0, lambda: "nonce")
     return LiveCommands(reader, bridge.core.presses, lease, RepeatedPresses(bridge.clock, 5.0))
 
 
@@ -49,14 +58,22 @@ async def test_presses_in_progress_are_bounded() -> None:
     bridge = Bridge(NO_BROKER, "5")
     live_commands = live_commands_of(bridge)
     replies = collect(bridge.events, CommandReplied)
-    for _ in range(MAXIMUM_RUNNING):
-        live_commands.received(message("terminal/T1/open/set", b"PRESS", 1))
+    connections = []
+    for number in range(MAXIMUM_RUNNING):
+        sn = f"T{number // MAXIMUM_WAITING}"
+        if sn not in bridge.registry:
+            bridge.registry.put(known_terminal(sn))
+            connections.append(RecordingConnection(bridge.registry, sn, answer=lambda _: None))
+            bridge.registry.connected(connections[-1])
+        live_commands.received(message(f"terminal/{sn}/open/set", b"PRESS", 1))
     assert replies == []
     assert live_commands.running == MAXIMUM_RUNNING
     live_commands.received(message("terminal/T1/open/set", b'{"request_id": "r"}', 1))
     assert [
         (event.reply.outcome, event.reply.request_id) for event in replies if isinstance(event, CommandReplied)
     ] == [(Outcome.UNAVAILABLE, "r")]
+    for connection in connections:
+        bridge.registry.disconnected(connection, "gone")
     await live_commands.stop(5)
     assert live_commands.running == 0
 

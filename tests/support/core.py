@@ -70,6 +70,9 @@ class RecordingConnection:
         return [type(decode_request(frame)).__name__ for frame in self.frames]
 
     async def send(self, frame: bytes) -> None:
+        self._write(frame)
+
+    def _write(self, frame: bytes) -> None:
         if self.broken:
             raise ConnectionLostError
         self.frames.append(frame)
@@ -77,10 +80,10 @@ class RecordingConnection:
         if reply is not None:
             self._registry.received(self, reply)
 
-    async def send_urgent(self, frame: bytes) -> WrittenFrame | None:
+    def send_urgent(self, frame: bytes) -> WrittenFrame | None:
         if not self.is_clear:
             return None
-        await self.send(frame)
+        self._write(frame)
         return WrittenFrame(len(self.frames) - 1, len(self.frames))
 
     @contextmanager

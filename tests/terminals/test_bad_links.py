@@ -107,7 +107,7 @@ async def test_a_press_is_not_written_into_a_closed_window() -> None:
     async with over_a_link(deadline=5) as (system, link, _):
         connection = await connection_of(system)
         link.freeze()
-        while (await connection.send_urgent(b"x" * 500)) is not None:
+        while connection.send_urgent(b"x" * 500) is not None:
             await until(lambda: not send_buffer_of(connection).unacknowledged())
         reply = await press(system)
         assert (reply.outcome, reply.delivered) == (Outcome.TIMEOUT, False)
@@ -134,7 +134,7 @@ async def test_a_press_is_in_the_kernel_as_soon_as_it_is_written() -> None:
     async with over_a_link(deadline=5) as (system, _, _):
         connection = await connection_of(system)
         for _ in range(100):
-            while await connection.send_urgent(b"{}") is None:
+            while connection.send_urgent(b"{}") is None:
                 await asyncio.sleep(0)
             assert send_buffer_of(connection).in_user_space() == 0
 
@@ -263,11 +263,11 @@ async def test_a_link_that_the_kernel_ends_reports_nothing_as_delivered(tmp_path
         connection = await connection_of(system)
         known = system.registry.get("T1")
         assert known is not None
-        received = await connection.send_urgent(b"before")
+        received = connection.send_urgent(b"before")
         assert received is not None
         await until(lambda: connection.delivered(received))
         host.pull()
-        lost = await connection.send_urgent(b"a press")
+        lost = connection.send_urgent(b"a press")
         assert lost is not None
         await until(lambda: known.connection is None)
         assert connection.delivered(received) is True
@@ -312,7 +312,7 @@ async def test_positions_count_bytes_in_every_buffer(tmp_path: Path, tls: bool) 
             ) as websocket,
         ):
             connection = await connection_of(system)
-            first = await connection.send_urgent(b"first")
+            first = connection.send_urgent(b"first")
             assert first is not None
             await until(lambda: connection.delivered(first))
             link.freeze()

@@ -314,15 +314,11 @@ class PacketSocket:
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
-        if self.connection is None:
-            return
-        if self._client.want_write():
+        if self.connection is not None and self._client.want_write():
             # paho collects packets while one of its callbacks runs.
             self._client.loop_write()
-        connection = self.connection
-        if connection is None or self._is_waiting_to_write or not self._unsent:
-            return
-        self._send(connection)
+        if self.connection is not None and self._unsent and not self._is_waiting_to_write:
+            self._send(self.connection)
 
     def close(self) -> None:
         """Close the socket at once, without a callback."""
