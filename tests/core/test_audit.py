@@ -35,6 +35,7 @@ class FailingStore:
         self.tries += 1
         if self.fails:
             raise UnavailableError("the store is full")
+        await asyncio.sleep(0)
         self.records += records
 
     async def drop(self, *, before: datetime, keep: int) -> None:
