@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from benchmarks.charts import write_charts
 from benchmarks.event_loop import run as run_loop
 from benchmarks.harness import BROKERS, Measured, Options, measure
 from benchmarks.processes import IN_MEMORY, file_system, this_machine
+from benchmarks.publishing import publish
 from benchmarks.results import Run, comparison, growth, markdown, table
 from benchmarks.rows import GROWING, ROWS
+from benchmarks.soak import report, soak
 from benchmarks.subjects.setting import SubjectKind
 from benchmarks.subjects.starting import FLOOR, PRODUCT, ROOT, subject_kinds
 
@@ -91,6 +92,22 @@ def grow_command(names: Sequence[str], sizes: Sequence[int], **options: Any) -> 
     show(growth(finished, ROWS), finished)
 
 
+@main.command("soak")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True)
+@click.option("--terminals", type=click.IntRange(1), default=2000, show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default="/var/tmp",
+    show_default=True,
+    help="A folder on a real disk for the store.",
+)
+def soak_command(minutes: float, terminals: int, folder: Path) -> None:
+    """Run the product for long, with reconnections, presses and photos, and show what grows."""
+    for line in report(run_loop(soak(Options(folder), terminals, minutes))):
+        click.echo(line)
+
+
 @main.command("compare")
 @click.argument("before", type=FILE)
 @click.argument("after", type=FILE)
@@ -107,25 +124,23 @@ def compare_command(before: Path, after: Path, subject: str) -> None:
 def show_command(file: Path, *, as_markdown: bool) -> None:
     """Print a saved run again."""
     run = Run.load(file)
-    sizes = {(one.row, one.terminals) for one in run.measured}
-    has_grown = len(sizes) > len({row for row, _ in sizes})
-    lines = markdown(run, ROWS) if as_markdown else growth(run, ROWS) if has_grown else table(run, ROWS)
+    lines = markdown(run, ROWS) if as_markdown else growth(run, ROWS) if run.is_growth else table(run, ROWS)
     show(lines, run)
 
 
-@main.command("charts")
+@main.command("publish")
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=ROOT / "docs/charts",
-    help="Folder of the charts. [default: docs/charts]",
+    "--document",
+    type=FILE,
+    default=ROOT / "docs" / "performance.md",
+    help="The document with the tables; the folder charts is beside it. [default: docs/performance.md]",
 )
-def charts_command(files: Sequence[Path], folder: Path) -> None:
-    """Draw the charts of docs/performance.md from saved runs: one of `run`, one of `grow`."""
+def publish_command(files: Sequence[Path], document: Path) -> None:
+    """Write the tables and charts of docs/performance.md from saved runs: one of `run`, one of `grow`."""
     for file in files:
-        for chart in write_charts(Run.load(file), ROWS, folder):
-            click.echo(chart)
+        for changed in publish(Run.load(file), ROWS, document):
+            click.echo(changed)
 
 
 def measured_run(

@@ -53,8 +53,7 @@ class LogAxis:
 def write_charts(run: Run, rows: Mapping[str, Row], folder: Path) -> Iterator[Path]:
     """Draw the charts that a run has results for, and return their files."""
     folder.mkdir(exist_ok=True)
-    sizes = {(one.row, one.terminals) for one in run.measured}
-    if len(sizes) > len({row for row, _ in sizes}):
+    if run.is_growth:
         yield write(folder / "growth.svg", growth_chart(run, rows))
         return
     for broker in dict.fromkeys(one.broker for one in run.measured):

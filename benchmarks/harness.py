@@ -202,10 +202,11 @@ class Terminals:
 
 
 @asynccontextmanager
-async def connecting_terminals(port: int, number: int) -> AsyncIterator[Terminals]:
+async def connecting_terminals(port: int, number: int, *, churn_per_second: float = 0.0) -> AsyncIterator[Terminals]:
     """Run terminals in a process of their own as long as the block lasts; they start to connect at once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.terminals", str(port), str(number),
+        "--churn-per-second", str(churn_per_second),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     terminals = Terminals(process)

@@ -5,6 +5,7 @@ load generator needs less than the shortest bridge.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from random import Random
@@ -46,13 +47,18 @@ class Load:
 
     def __init__(self, system: System, commands: Iterator[Command]) -> None:
         self.times_ms: list[float] = []
-        self.failed = 0
+        self.outcomes: Counter[str] = Counter()
         self._client = system.client
         self._commands = commands
         self._published: dict[str, float] = {}
         self._left = 0
         self._replace_until = 0.0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def failed(self) -> int:
+        """The number of commands that did not end `ok`."""
+        return self.outcomes.total() - self.outcomes["ok"]
 
     async def closed_loop(self, commands: int, in_flight: int, seconds: float) -> None:
         """Publish some commands at once, and another one for each final reply until the time is over."""
@@ -89,7 +95,7 @@ class Load:
             return
         now = perf_counter()
         self.times_ms.append((now - began) * 1000)
-        self.failed += outcome != "ok"
+        self.outcomes[outcome] += 1
         if self._replace_until and now >= self._replace_until:
             self._left = 0
         if self._replace_until and self._left:

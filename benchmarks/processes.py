@@ -45,6 +45,11 @@ def memory_kb(pid: int) -> int:
     return int(found[1]) + sum(memory_kb(child) for child in children(pid))
 
 
+def open_files(pid: int) -> int:
+    """Return the number of open files of a process, sockets included."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def children(pid: int) -> list[int]:
     """Return the child processes of all threads of a process."""
     tasks = Path(f"/proc/{pid}/task").iterdir()

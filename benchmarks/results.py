@@ -59,6 +59,12 @@ class Run:
         failures = tuple(values.pop("failures"))
         return Run(machine=machine, measured=measured, failures=failures, **values)
 
+    @property
+    def is_growth(self) -> bool:
+        """Whether rows were measured with several numbers of terminals."""
+        sizes = {(one.row, one.terminals) for one in self.measured}
+        return len(sizes) > len({row for row, _ in sizes})
+
     def find(self, row: str, broker: str, terminals: int, subject: str, metric: str) -> Measured | None:
         """Return the values of one metric of one subject, or None if they were not measured."""
         for one in self.measured:

@@ -58,26 +58,29 @@ class Statistics:
     Attributes:
         connected: terminals that are connected now.
         retries: failed attempts that were repeated.
-        lost: established connections that ended.
+        lost: established connections that ended without an order to do so.
+        churned: established connections that a terminal closed to connect again.
         seconds: time from the first attempt until all terminals were connected, or 0.
     """
 
     connected: int = 0
     retries: int = 0
     lost: int = 0
+    churned: int = 0
     seconds: float = 0.0
 
 
 class Fleet:
     """The terminals, their timers and the loop that serves them."""
 
-    def __init__(self, port: int, terminals: int, ping_seconds: float) -> None:
+    def __init__(self, port: int, terminals: int, ping_seconds: float, churn_per_second: float) -> None:
         self.poll = select.epoll()
         self.statistics = Statistics()
         self.address = ("127.0.0.1", port)
         self.random = Random(1)
         self._terminals = [Terminal(self, f"T{number}") for number in range(1, terminals + 1)]
         self._ping_seconds = ping_seconds
+        self._churn_per_second = churn_per_second
         self._by_file: dict[int, Terminal] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
@@ -103,7 +106,7 @@ class Fleet:
             if not self.statistics.seconds and self.statistics.connected == len(self._terminals):
                 self.statistics.seconds = perf_counter() - began
                 self.report()
-                self._start_pings()
+                self._start_timers()
             if self._serve(max(0.0, self._timers[0][0] - perf_counter()) if self._timers else None):
                 return
 
@@ -121,7 +124,17 @@ class Fleet:
             heapq.heappop(self._timers)[2]()
         return False
 
-    def _start_pings(self) -> None:
+    def _churn(self) -> None:
+        terminal = self.random.choice(self._terminals)
+        if terminal.is_connected:
+            self.statistics.churned += 1
+            self.statistics.connected -= 1
+            terminal.reconnect()
+        self.after(self.random.expovariate(self._churn_per_second), self._churn)
+
+    def _start_timers(self) -> None:
+        if self._churn_per_second:
+            self.after(0, self._churn)
         if self._ping_seconds:
             for terminal in self._terminals:
                 self.after(self.random.uniform(0, self._ping_seconds), terminal.ping)
@@ -159,6 +172,17 @@ class Terminal:
             return
         self._fleet.watch(self, self._socket.fileno())
         self._fleet.after(HANDSHAKE_SECONDS, lambda: self._give_up(attempt))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the WebSocket connection is established."""
+        return self._connected
+
+    def reconnect(self) -> None:
+        """Close the connection, and connect again soon."""
+        assert self._socket is not None
+        self._socket.close()
+        self._forget()
 
     def ping(self) -> None:
         """Send an empty ping, as terminals do at intervals."""
@@ -236,13 +260,16 @@ class Terminal:
         """Close the connection, and try again later."""
         assert self._socket is not None
         self._socket.close()
-        self._socket = None
-        self._received = bytearray()
         if self._connected:
             self._fleet.statistics.connected -= 1
             self._fleet.statistics.lost += 1
         else:
             self._fleet.statistics.retries += 1
+        self._forget()
+
+    def _forget(self) -> None:
+        self._socket = None
+        self._received = bytearray()
         self._connected = False
         self._fleet.after(self._fleet.random.uniform(RETRY_SECONDS, 2 * RETRY_SECONDS), self.connect)
 
@@ -278,13 +305,14 @@ def allow_open_files(number: int) -> None:
 @click.argument("port", type=int)
 @click.argument("terminals", type=int)
 @click.option("--ping-seconds", type=float, default=30.0, show_default=True, help="Interval of pings; 0: none.")
-def main(port: int, terminals: int, ping_seconds: float) -> None:
+@click.option("--churn-per-second", type=float, default=0.0, help="Connections that terminals close and open again.")
+def main(port: int, terminals: int, ping_seconds: float, churn_per_second: float) -> None:
     """Connect terminals, and keep them connected until the standard input ends."""
     # Ctrl-C sends SIGINT to this process too; it ends when the process that started it closes its standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     allow_open_files(terminals + OTHER_FILES)
     gc.disable()
-    fleet = Fleet(port, terminals, ping_seconds)
+    fleet = Fleet(port, terminals, ping_seconds, churn_per_second)
     fleet.run()
     fleet.report()
 

@@ -25,6 +25,9 @@ OTHERS = (FLOOR, SCRIPT, NODE_RED)
 MAX_TERMINALS = {NODE_RED: 1000}
 """The flow has eight nodes for each terminal: Node-RED does not start with those of 10,000 within a minute."""
 
+START_SECONDS = 300.0
+"""Time for a start on a busy machine, with 10,000 terminals in the configuration."""
+
 ROOT = Path(__file__).parents[2]
 
 _READY = re.compile(r"ready: terminals (?:ws://[^ ]+:)?(\d+)(?:.*web http://[^ ]+:(\d+))?")
@@ -43,7 +46,7 @@ class SubjectProcess(LoggedProcess):
     async def start(self) -> None:
         """Start it, and wait for its line."""
         await self._start(*self._command, environment=self._environment)
-        await self.wait_log("ready: ")
+        await self.wait_log("ready: ", START_SECONDS)
         ready = _READY.search(self.log)
         assert ready is not None, self.log
         self.port, self.web_port = int(ready[1]), ready[2]
@@ -60,9 +63,9 @@ class CommandUsage:
 class Product:
     """The product of a checkout; another checkout needs a `.venv` of its own, as scripts/run makes it."""
 
-    def __init__(self, checkout: Path = ROOT) -> None:
+    def __init__(self, checkout: Path = ROOT, module: str = "bridge") -> None:
         python = sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
-        self._command = (python, "-m", "bridge")
+        self._command = (python, "-m", module)
         # Without PYTHONSAFEPATH, the package of the current folder would be imported.
         self._environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": str(checkout)}
 
@@ -72,7 +75,7 @@ class Product:
         command = [*self._command, "run", "-c", str(product_configuration(setting))]
         async with SubjectProcess(command, self._environment).running() as process:
             web_url = f"http://127.0.0.1:{process.web_port}"
-            yield Subject(process.pid, process.port, setting.base_topic, web_url)
+            yield Subject(process.pid, process.port, setting.base_topic, web_url, process)
 
     def command_line(self, setting: Setting, *words: str) -> CommandUsage:
         """Run a command of the command line to its end, and return what it has used."""

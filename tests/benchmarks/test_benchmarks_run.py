@@ -1,5 +1,6 @@
 """Each row of the benchmarks runs to its end at the smallest size. No test looks at the figures."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,15 +50,22 @@ def test_every_figure_of_a_row_is_measured(name: str, tmp_path: Path) -> None:
 
 
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
-    file, charts = tmp_path / "grow.json", tmp_path / "charts"
-    charts.mkdir()
+    file, document = tmp_path / "grow.json", tmp_path / "performance.md"
+    document.write_text("before\n<!-- growth -->\nold\n<!-- end of growth -->\nafter\n")
     shown = bench(
         "grow", "open", "--size", "1", "--size", "3", "--subject", "product", "--broker", "nodelay",
         "--folder", str(tmp_path), "--save", str(file), *SMALLEST,
     )  # fmt: skip
     assert "exponent" in shown
     assert bench("show", str(file)) == shown
-    assert bench("charts", str(file), "--folder", str(charts)) == f"{charts}/growth.svg\n"
+    changed = bench("publish", str(file), "--document", str(document))
+    assert changed.split() == [str(document), str(tmp_path / "charts" / "growth.svg")]
+
+
+def test_a_soak_leaves_nothing_over(tmp_path: Path) -> None:
+    shown = bench("soak", "--minutes", "0.2", "--terminals", "5", "--folder", str(tmp_path))
+    assert "left over after all terminals disconnected: 0 open files, 0 tasks" in shown
+    assert re.search(r"reconnections: [1-9]\d*; connections that ended without an order: 0", shown)
 
 
 def test_another_checkout_is_measured_beside_this_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.charts import write_charts
 from benchmarks.harness import Measured
 from benchmarks.processes import Machine
+from benchmarks.publishing import publish
 from benchmarks.results import Run, comparison, growth, growth_exponent, markdown, significant, table
 from benchmarks.rows import ROWS
 
@@ -98,6 +99,27 @@ def test_a_wrong_argument_is_named(arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_results_replace_the_former_ones(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    run = run_of(floor=(1.0,), product=(2.5,))
+    for _ in range(2):
+        assert list(publish(run, ROWS, document)) == [document, tmp_path / "charts" / "stock.svg"]
+    text = document.read_text()
+    assert text.startswith("before\n<!-- results -->\n\nMeasured on 2026-11-28 (commit `abc`): a processor, 2 cores")
+    assert text.count("| open, idle, 1 terminal | p50, ms | 1.00 | 2.50 | 2.50 | 1.5 × floor |") == 1
+    assert "stock Mosquitto. Left is better.](charts/stock.svg)" in text
+    assert "old" not in text
+    assert text.endswith("\n<!-- end of results -->\nafter\n")
+
+
+def test_a_document_without_a_place_for_results_is_named(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("before\n")
+    with pytest.raises(ValueError, match="<!-- results -->"):
+        list(publish(run_of(floor=(1.0,)), ROWS, document))
 
 
 def test_every_row_is_documented() -> None:

@@ -69,10 +69,10 @@ class LoggedProcess:
         self._send_signal(number)
         return await self.ended()
 
-    async def wait_log(self, text: str) -> None:
+    async def wait_log(self, text: str, seconds: float = TIMEOUT_SECONDS) -> None:
         """Wait until the log contains a text."""
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(seconds):
                 while text not in self.log:
                     self._more.clear()
                     await self._more.wait()
