@@ -1,7 +1,6 @@
 """The known terminals and their connections."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,7 +57,7 @@ class KnownTerminal:
         self.last_reply: Reply | None = None
         self.unknown_replies = 0
         self._last_seen: datetime | None = None
-        self._takeovers: deque[float] = deque(maxlen=_FLAPPING_TAKEOVERS)
+        self._takeovers: tuple[float, ...] = ()
         self._warned_at: float | None = None
         self._expected: dict[str, _ExpectedReply] = {}
 
@@ -78,7 +77,7 @@ class KnownTerminal:
 
     def begins_to_flap(self, now: float) -> bool:
         """Count a takeover; return whether to warn that connections replace each other again and again."""
-        self._takeovers.append(now)
+        self._takeovers = (*self._takeovers, now)[-_FLAPPING_TAKEOVERS:]
         if len(self._takeovers) < _FLAPPING_TAKEOVERS or now - self._takeovers[0] > _FLAPPING_SECONDS:
             return False
         if self._warned_at is not None and now - self._warned_at < _FLAPPING_WARNING_SECONDS:
