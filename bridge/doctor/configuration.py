@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from bridge.config.load import SECRETS_FILE
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, WebSettings
 from bridge.doctor.findings import Finding, first_few, make_finding
 from bridge.model.secret import Secret
 from bridge.net.passwords import is_hash
@@ -129,6 +130,12 @@ def _others(settings: Settings) -> Iterator[Finding]:
             f"web.host {web.host}: passwords and presses cross the network as plain HTTP",
             "listen on 127.0.0.1 behind a proxy with TLS, and set web.url to its https address",
         )
+    if _is_this_machine(web.host) and web.username is None and not web.tokens and _is_behind_proxy(web):
+        yield make_finding(
+            "web_open_behind_proxy",
+            "web.url or web.trusted_proxies: behind a proxy everyone uses the page without a login",
+            "set web.username and web.password, unless the proxy itself asks everyone for a login",
+        )
     for folder in settings.photos.folders:
         if not os.access(folder, os.R_OK | os.X_OK):
             yield make_finding(
@@ -180,6 +187,10 @@ def _certificates(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield make_finding("certificate_expired", f"{key}: {file} expired on {ends:%Y-%m-%d}", "renew it")
         elif ends - now < _RENEWAL_PERIOD:
             yield make_finding("certificate_expires", f"{key}: {file} expires on {ends:%Y-%m-%d}", "renew it")
+
+
+def _is_behind_proxy(web: WebSettings) -> bool:
+    return bool(web.trusted_proxies) or not _is_this_machine(urlsplit(web.url or "http://localhost").hostname or "")
 
 
 def _is_this_machine(host: str) -> bool:

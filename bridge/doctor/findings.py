@@ -59,6 +59,7 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
             "secrets_readable",
             "terminal_password_short",
             "tls_not_verified",
+            "web_open_behind_proxy",
             "web_plain_http",
         ],
         Level.WRONG: ["certificate_expired", "certificate_unusable", "configuration_invalid"],

@@ -63,6 +63,10 @@ def test_a_good_configuration(tmp_path: Path) -> None:
         ({"commands": {"deadline": 4.5}}, {"deadline_short"}),
         ({"web": {"host": "0.0.0.0", "username": "a", "password": LONG}}, {"web_plain_http"}),
         ({"web": {"host": "0.0.0.0", "username": "a", "password": LONG, "url": "https://a.example"}}, None),
+        ({"web": {"url": "https://a.example"}}, {"web_open_behind_proxy"}),
+        ({"web": {"trusted_proxies": ["127.0.0.1"]}}, {"web_open_behind_proxy"}),
+        ({"web": {"url": "http://localhost:8099/"}}, None),
+        ({"web": {"url": "https://a.example", "username": "a", "password": LONG}}, None),
         ({"store": {"photo_key": None}}, {"photos_unencrypted"}),
     ],
 )

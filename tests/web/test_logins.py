@@ -10,10 +10,13 @@ import aiohttp
 import pytest
 from argon2 import PasswordHasher as Argon2
 
-from bridge.config.settings import TokenSettings
+from bridge.config.settings import TokenSettings, WebSettings
 from bridge.model.audit import AuditRecord
 from bridge.model.events import CommandReplied
 from bridge.model.secret import Secret
+from bridge.net.passwords import PasswordVerifier
+from bridge.web.errors import RequestError
+from bridge.web.logins import Logins
 from tests.support.core import ManualClock, collect
 from tests.support.waiting import TIMEOUT_SECONDS
 from tests.support.web import WebServerUnderTest
@@ -346,3 +349,39 @@ async def test_an_account_is_guarded_against_guesses_from_many_addresses(hashed:
         assert await guess(112) == 429, "one guess, not a hundred"
         assert await attempt(right, 202) == 200, "it was right before"
     assert site.verifier.statistics().hashed < 110
+
+
+async def form_logins(hashed: str) -> tuple[Logins, PasswordVerifier]:
+    verifier = PasswordVerifier()
+    tokens = {
+        "guard": TokenSettings(hash=Secret(hashed), role="operator"),
+        "admin": TokenSettings(hash=Secret("token-of-the-same-name"), role="operator"),
+    }
+    settings = WebSettings(host="127.0.0.1", port=0, url=None, username="admin", password=Secret(hashed), tokens=tokens)
+    return Logins(settings, verifier.verify, ManualClock()), verifier
+
+
+async def test_the_form_accepts_the_user_and_tokens_with_their_names(hashed: str) -> None:
+    logins, _ = await form_logins(hashed)
+    assert (await logins.of_form("admin", "a-token", "a")).role == "admin"
+    assert (await logins.of_form("guard", "a-token", "a")).role == "operator"
+    assert (await logins.of_form("admin", "token-of-the-same-name", "a")).role == "operator"
+    for name, password in (("guard", "token-of-the-same-name"), ("Admin", "a-token"), ("", "a-token"), ("guard", "")):
+        with pytest.raises(RequestError, match="wrong login"):
+            await logins.of_form(name, password, name)
+
+
+async def test_an_unknown_name_costs_as_many_hashes_as_a_known_one(hashed: str) -> None:
+    logins, verifier = await form_logins(hashed)
+    for number, name in enumerate(("admin", "unknown", "guard"), start=1):
+        with pytest.raises(RequestError):
+            await logins.of_form(name, f"guess {number}", "a")
+        assert verifier.statistics().hashed == number
+
+
+async def test_the_same_login_counts_apart_in_header_and_form(hashed: str) -> None:
+    logins, _ = await form_logins(hashed)
+    await logins.of_header("Bearer token-of-the-same-name", "a")
+    with pytest.raises(RequestError):
+        await logins.of_header(aiohttp.encode_basic_auth("guard", "a-token"), "a")
+    await logins.of_form("guard", "a-token", "a")
