@@ -1,7 +1,7 @@
 """Writes the documents that are derived from the code's own tables.
 
-`python -m tools.describe docs` writes the AsyncAPI document, the OpenAPI document and the JSON Schemas, and renews the
-table of a person's fields in docs/mqtt.md. `scripts/describe` runs it.
+`python -m tools.describe docs` writes the AsyncAPI document, the OpenAPI document and the JSON Schemas and the
+reference pages, and renews the table of a person's fields in docs/mqtt.md. `scripts/describe` runs it.
 """
 
 import json
@@ -18,6 +18,7 @@ from bridge.persons.schema import PERSON_SCHEMA
 from tools import openapi
 from tools.asyncapi import asyncapi_document
 from tools.catalogue import catalogue
+from tools.references import reference_pages
 
 PAGE_WITH_PERSON_FIELDS = "mqtt.md"
 _TABLE_START = "<!-- scripts/describe writes this table from bridge/persons/fields.py -->\n\n"
@@ -35,6 +36,7 @@ def documents() -> dict[str, str]:
     return {
         "asyncapi.json": _text(asyncapi_document(schemas)),
         "openapi.json": _text(openapi.document()),
+        **reference_pages(),
         **{f"schemas/{_file_name(title)}": _text(schemas.document(title)) for title in sorted(titles)},
     }
 
@@ -94,7 +96,7 @@ def _text(document: dict[str, Any]) -> str:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def main(folder: Path) -> None:
-    """Write asyncapi.json, openapi.json, schemas/*.json and the table of a person's fields into FOLDER."""
+    """Write asyncapi.json, openapi.json, schemas/*.json, reference-*.md and the table of a person's fields."""
     write_documents(folder)
 
 

@@ -50,7 +50,7 @@ def test_the_generator_writes_all_and_deletes_old_schemas(tmp_path: Path) -> Non
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "old.json").write_text("{}")
     assert main.main([str(tmp_path)], standalone_mode=False) is None
-    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.json")}
+    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.*")}
     assert written == documents()
     page = (DOCS / PAGE_WITH_PERSON_FIELDS).read_text()
     (tmp_path / PAGE_WITH_PERSON_FIELDS).write_text(page.replace("| `card` |", "| `cards` |"))
