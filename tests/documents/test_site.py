@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from playwright.async_api import async_playwright
 
+from tests.support.ports import free_port
 from tools.site import ROOT, collect, site_documents, with_site_links
 
 CHINESE_PAGES = sorted(path.name.removesuffix(".zh.md") for path in (ROOT / "docs").glob("*.zh.md"))
@@ -70,6 +74,36 @@ def test_both_languages_can_be_searched(site: Path) -> None:
     texts = {entry["location"]: entry["title"] + entry["text"] for entry in index["docs"]}
     assert any(location.startswith("zh/concepts/") and "待批准" in text for location, text in texts.items())
     assert any(location.startswith("concepts/") and "pending" in text for location, text in texts.items())
+    # An English page that stands in for a missing Chinese one is found once.
+    assert "mqtt/" in texts
+    assert "zh/mqtt/" not in texts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_browser_finds_pages_and_asks_no_other_server(site: Path) -> None:
+    application = web.Application()
+    application.router.add_static("/", site)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = await browser.new_page()
+            requested: list[str] = []
+            page.on("request", lambda request: requested.append(request.url))
+            for start, words, found in (("", "purge", "/reference-command-line/"), ("zh/", "待批准", "/zh/concepts/")):
+                await page.goto(f"http://127.0.0.1:{port}/{start}index.html")
+                await page.locator("[data-md-component=search-query]").fill(words)
+                result = page.locator(f".md-search-result__link[href*='{found}']").first
+                await result.wait_for(state="attached")
+            await browser.close()
+        assert requested
+        assert not [url for url in requested if not url.startswith((f"http://127.0.0.1:{port}/", "data:"))]
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.timeout(180)
