@@ -17,7 +17,8 @@ REPOSITORY = "https://github.com/facebridge/facebridge"
 ADDED = (
     "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "ha_addon/DOCS.md",
     "examples/broker/README.md", "examples/haproxy/README.md", "examples/home-assistant/README.md",
-    "examples/monitoring/README.md", "examples/node-red/README.md", "examples/systemd/README.md",
+    "examples/monitoring/README.md",
+    "examples/nginx/README.md", "examples/node-red/README.md", "examples/systemd/README.md",
     "integrations/node-red/README.md",
 )  # fmt: skip
 """Documents outside docs/ that are pages of the site, at the same path."""

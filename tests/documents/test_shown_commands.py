@@ -57,7 +57,8 @@ def commands(page: str) -> Iterator[str]:
 def block(page: str, language: str, number: int = 0) -> str:
     """Return a block of code of a page."""
     text = (DOCS / f"{page}.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[number]
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return blocks[number]
 
 
 def is_run(command: str) -> bool:

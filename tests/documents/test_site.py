@@ -20,7 +20,7 @@ CHINESE_PAGES = sorted(path.name.removesuffix(".zh.md") for path in (ROOT / "doc
 
 def build(documents: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SITE_DOCS": str(documents), "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
