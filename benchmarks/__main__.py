@@ -13,7 +13,7 @@ from benchmarks.event_loop import run as run_loop
 from benchmarks.harness import BROKERS, Measured, Options, measure
 from benchmarks.processes import IN_MEMORY, file_system, this_machine
 from benchmarks.publishing import publish
-from benchmarks.results import Run, comparison, growth, markdown, table
+from benchmarks.results import Run, comparison, count_of_terminals, growth, markdown, table
 from benchmarks.rows import GROWING, ROWS
 from benchmarks.soak import report, soak
 from benchmarks.subjects.setting import SubjectKind
@@ -166,7 +166,7 @@ def measured_run(
         for name in names:
             for broker in ROWS[name].brokers:
                 for terminals in sizes if not brokers or broker in brokers else ():
-                    size = f"{terminals or ROWS[name].terminals:,} terminals"
+                    size = count_of_terminals(terminals or ROWS[name].terminals)
                     click.echo(f"measuring: {ROWS[name].title}, {size}, {broker} broker", err=True)
                     options = Options(folder, blocks, scale, terminals)
                     found, failed = await measure(ROWS[name], broker, kinds, options)

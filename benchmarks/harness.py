@@ -37,8 +37,8 @@ class Metric:
         key: its name in the JSON file.
         unit: its unit.
         title: its name in tables.
-        lower_is_better: False for throughputs.
-        is_ratio: whether it is shown as a ratio to the floor.
+        lower_is_better: false for throughputs.
+        is_ratio: whether tables show its ratio to the floor.
     """
 
     key: str
@@ -98,8 +98,8 @@ class Row:
         title: its name in tables.
         metrics: what its blocks return.
         terminals: number of terminals.
-        block: measures a block of a system that stays, or
-        fresh_block: starts a subject of its own in each block, and measures it.
+        block: measures a block of a system that all blocks share. A row has either this or `fresh_block`.
+        fresh_block: starts a subject, measures it and stops it.
         prepare: fills the folder of a subject before it starts.
         known: whether the configuration of the product lists the terminals.
         brokers: the brokers that make a difference.

@@ -71,7 +71,7 @@ async def soak(options: Options, terminals: int, minutes: float) -> Soak:
         async with connecting_terminals(subject.port, 1) as fleet:
             await fleet.statistics()
             await period(System(subject, fleet.pid, 1, client, mosquitto.pid, options), WARM_UP_SECONDS, Random(0))
-        await settled(subject.pid)
+        await settled(subject.pid, 0)
         before = await sample(subject)
         async with connecting_terminals(subject.port, terminals, churn_per_second=CHURN_PER_SECOND) as fleet:
             await fleet.statistics()
@@ -79,7 +79,7 @@ async def soak(options: Options, terminals: int, minutes: float) -> Soak:
             periods = [await period(system, seconds, Random(number)) for number in range(PERIODS)]
             await fleet.disconnect()
             end = await fleet.statistics()
-        await settled(subject.pid)
+        await settled(subject.pid, 0)
         return Soak(before, periods, await sample(subject), end["churned"], end["lost"])
 
 

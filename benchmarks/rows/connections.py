@@ -13,7 +13,8 @@ REST_SECONDS = 60.0
 """Each terminal sends two pings in this time."""
 
 SETTLED_CORES = 0.1
-"""A subject that uses less of a core has finished the work after a storm."""
+SETTLED_CORES_PER_TERMINAL = 0.00003
+"""A subject that uses less of a core has finished the work after a storm. Terminals at rest need 0.00002 at most."""
 
 SETTLE_SECONDS = 300.0
 
@@ -27,9 +28,9 @@ async def storm(kind: SubjectKind, setting: Setting, _options: Options) -> Value
             async with connecting_terminals(subject.port, setting.terminals) as terminals:
                 statistics = await terminals.statistics()
                 # Some of the work for a connection, for example publishing it, is done later.
-                await settled(subject.pid)
+                await settled(subject.pid, setting.terminals)
                 used = processor_seconds(subject.pid) - before
-            await settled(subject.pid)
+            await settled(subject.pid, 0)
             values |= {
                 f"{which}_seconds": statistics["seconds"],
                 f"{which}_retries": statistics["retries"] + statistics["lost"],
@@ -42,11 +43,11 @@ async def idle(kind: SubjectKind, setting: Setting, options: Options) -> Values:
     """Measure memory and processor at rest, without and with terminals."""
     seconds = REST_SECONDS * options.scale
     async with kind(setting) as subject:
-        await settled(subject.pid)
+        await settled(subject.pid, 0)
         memory, busy = memory_kb(subject.pid), await _cores(subject.pid, seconds / 3)
         async with connecting_terminals(subject.port, setting.terminals) as terminals:
             await terminals.statistics()
-            await settled(subject.pid)
+            await settled(subject.pid, setting.terminals)
             busy_with = await _cores(subject.pid, seconds)
             return {
                 "memory_mb": memory / 1024,
@@ -63,10 +64,10 @@ async def start(kind: SubjectKind, setting: Setting, _options: Options) -> Value
         return {"seconds": perf_counter() - began, "processor_s": processor_seconds(subject.pid)}
 
 
-async def settled(pid: int) -> None:
-    """Wait until a process has almost nothing to do."""
+async def settled(pid: int, terminals: int) -> None:
+    """Wait until a process has almost nothing to do, apart from the pings of connected terminals."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while await _cores(pid, 0.5) > SETTLED_CORES:
+        while await _cores(pid, 0.5) > SETTLED_CORES + terminals * SETTLED_CORES_PER_TERMINAL:
             pass
 
 
