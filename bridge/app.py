@@ -28,6 +28,7 @@ from bridge.core.person_commands import PersonCommands
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyDispatcher
+from bridge.core.reply_log import ReplyLog
 from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import PhotoDamaged, StorePartDamaged
@@ -234,7 +235,8 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
             await core.admission.load(settings.terminals.known)
             await person_service.start()
         except (StoreError, UnavailableError) as error:
-            raise StartError(str(error)) from None
+            raise StartError(settings.store.named(str(error))) from None
+        stack.callback(ReplyLog(core.events, core.registry).flush)
         stack.push_async_callback(_stop_persons, person_service)
         terminals = _build_terminals(basis, core)
         mqtt = _build_mqtt(basis, store, core, person_service.outbox)
@@ -287,6 +289,7 @@ async def _open_store(basis: _Basis) -> _Store:
     await basis.stack.enter_async_context(instance_lock(settings.url.reveal()))
     database = await Database.open(settings.url.reveal())
     basis.stack.push_async_callback(database.close)
+    database.watch_writes(partial(_report_store_writes, basis.warnings))
     integrity = IntegrityCheck(database, cipher, basis.clock.now, partial(basis.warnings.set, "damaged store"))
     basis.events.subscribe(PhotoDamaged, lambda event: integrity.photo_damaged(event.sha256), name="integrity check")
     basis.events.subscribe(StorePartDamaged, lambda _: integrity.part_damaged(), name="integrity check")
@@ -296,6 +299,16 @@ async def _open_store(basis: _Basis) -> _Store:
     await rotation.require_keys()
     client_suffix = await stored_client_suffix(database, f"{basis.random.getrandbits(64):016x}")
     return _Store(database, cipher, rotation, client_suffix, integrity)
+
+
+def _report_store_writes(warnings: BridgeWarnings, problem: str | None) -> None:
+    """Log, and publish as a warning, that the store cannot be written to, or that it can be again."""
+    if problem is None:
+        _LOGGER.info("the store can be written to again")
+        warnings.set("store writes", None)
+    else:
+        _LOGGER.error("changes cannot be stored now: %s", problem)
+        warnings.set("store writes", f"changes cannot be stored now: {problem}")
 
 
 def _start_audit(basis: _Basis, store: _Store) -> None:
@@ -345,6 +358,7 @@ def _build_mqtt(basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox
         deadline=settings.commands.deadline,
         max_photo_bytes=settings.photos.max_bytes,
         client_suffix=store.client_suffix,
+        forward_messages=settings.terminals.forward_messages,
     )
     description = BridgeDescription(version=__version__, page_url=settings.web.url)
     return MqttAdapter(options, description, core, outbox, basis.random)

@@ -71,7 +71,7 @@ class _AclCommand(click.Command):
 def acl(
     configuration: Path, user: str, roles: Sequence[str], sns: Sequence[str], groups: Sequence[str], output_format: str
 ) -> None:
-    r"""Print the access rules of a Mosquitto user.
+    """Print the access rules of a Mosquitto user.
 
     \b
     acl_file: append the output to the file that `acl_file` in mosquitto.conf names, then send SIGHUP to Mosquitto.
@@ -82,7 +82,7 @@ def acl(
 
     The topics follow mqtt.base_topic (BASE) and homeassistant.prefix of the configuration. The user's Response Topics
     (MQTT 5) must be below BASE-replies/NAME.
-    """
+    """  # noqa: D301  click reads the backspace character
     settings = load(configuration)
     sns, groups = _without_repeats(sns), _without_repeats(groups)
     try:

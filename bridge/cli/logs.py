@@ -3,11 +3,22 @@
 import json
 import logging
 import sys
+import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 IDS = ("sn", "request_id", "msgid", "person_id", "address")
 """Attributes that a record may have through `extra`. With them one command can be followed through the log."""
+
+COLLAPSE = "collapse"
+"""Attribute of a record below WARNING whose repetitions are counted, as those of warnings are."""
+
+REPEAT_SECONDS = 60.0
+"""Interval of the lines that count repetitions."""
+
+_MAX_REPEATED = 1000
+"""Different lines whose repetitions are counted at the same time; further ones are written each time."""
 
 
 class TextFormatter(logging.Formatter):
@@ -15,12 +26,13 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line in local time, followed by the traceback if there is one."""
+        message = record.getMessage()
         at = datetime.fromtimestamp(record.created, UTC).astimezone()
         line = (
             f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {record.levelname:<7} "
-            f"{record.name.removeprefix('bridge.')}: {record.getMessage()}"
+            f"{record.name.removeprefix('bridge.')}: {message}"
         )
-        ids = " ".join(f"{name}={value}" for name, value in _ids(record))
+        ids = " ".join(f"{name}={value}" for name, value in _ids(record) if str(value) not in message)
         if ids:
             line = f"{line}  [{ids}]"
         if record.exc_info:
@@ -46,6 +58,81 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=True, default=str)
 
 
+@dataclass(slots=True)
+class _Repeated:
+    """A line and how often it was repeated since it was last written."""
+
+    record: logging.LogRecord
+    count: int = 0
+
+
+class CollapsingHandler(logging.StreamHandler[TextIO]):
+    """Writes a fault that repeats itself once, and then how often it was repeated, once a minute."""
+
+    def __init__(self, stream: TextIO, repeat_seconds: float = REPEAT_SECONDS) -> None:
+        super().__init__(stream)
+        self._repeat_seconds = repeat_seconds
+        self._repeated: dict[tuple[str, int, str], _Repeated] = {}
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or count it if an equal one was written lately."""
+        if record.levelno >= logging.WARNING or getattr(record, COLLAPSE, False):
+            key = (record.name, record.levelno, record.getMessage())
+            known = self._repeated.get(key)
+            if known is not None:
+                known.record = record
+                known.count += 1
+                return
+            if len(self._repeated) < _MAX_REPEATED:
+                self._repeated[key] = _Repeated(record)
+                if self._timer is None:
+                    self._start_timer()
+        super().emit(record)
+
+    def close(self) -> None:
+        """Write the counts, and end."""
+        with self._locked():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._write_counts()
+        super().close()
+
+    def _start_timer(self) -> None:
+        self._timer = threading.Timer(self._repeat_seconds, self._tick)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _tick(self) -> None:
+        with self._locked():
+            self._timer = None
+            self._write_counts()
+            if self._repeated:
+                self._start_timer()
+
+    def _write_counts(self) -> None:
+        for key, one in list(self._repeated.items()):
+            if not one.count:
+                del self._repeated[key]
+                continue
+            times = "once" if one.count == 1 else f"{one.count:,} times"
+            summary = logging.makeLogRecord(
+                {
+                    **one.record.__dict__,
+                    "msg": f"{key[2]} (repeated {times} in the last {self._repeat_seconds:g} s)",
+                    "args": (),
+                    "exc_info": None,
+                    "exc_text": None,
+                }
+            )
+            one.count = 0
+            super().emit(summary)
+
+    def _locked(self) -> threading.RLock:
+        assert self.lock is not None
+        return self.lock
+
+
 class _LibraryFilter(logging.Filter):
     """Drops records of other libraries below WARNING."""
 
@@ -64,7 +151,7 @@ def set_up_logging(level: str, form: Literal["text", "json"], stream: TextIO = s
     Returns:
         The handler, for `announce`.
     """
-    handler = logging.StreamHandler(stream)
+    handler = CollapsingHandler(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     if level != "debug":
         handler.addFilter(_LibraryFilter())

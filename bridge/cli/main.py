@@ -81,10 +81,10 @@ def demo(once: bool) -> None:
 @click.option("--sn", help="The serial number; with --count, the prefix of the serial numbers.")
 @click.option(
     "--behaviour",
-    type=click.Choice(["good", "slow", "silent", "refusing", "garbage", "dropping"]),
+    type=click.Choice(["good", "slow", "silent", "refusing", "garbage", "dropping", "reporting"]),
     default="good",
     show_default=True,
-    help="How the terminals behave.",
+    help="How the terminals behave; reporting: each sends a pass every 5 seconds, for terminals.forward_messages.",
 )
 def simulate(url: str, count: int, sn: str | None, behaviour: str) -> None:
     """Run simulated terminals, for trials and load tests."""

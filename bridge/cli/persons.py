@@ -199,16 +199,20 @@ def verify_command(configuration: Path, terminal: str | None, group: str | None,
     show_default=True,
     help="Seconds to wait until the terminals confirm the removal.",
 )
-def purge_command(configuration: Path, person: str, timeout_seconds: int) -> None:
+@click.option("--everywhere", is_flag=True, help="Remove the id also if no terminal and no group has this person.")
+def purge_command(configuration: Path, person: str, timeout_seconds: int, everywhere: bool) -> None:
     """Remove a person from all terminals and groups, and wait for the confirmation of the terminals.
 
-    Exit code 1 if a terminal has not confirmed it in time. The removal stays stored, and the bridge sends it to that
+    If no terminal and no group has this person, nothing is changed. Exit code 1 if a terminal has not confirmed the
+    removal in time. It stays stored, and the bridge sends it to that
     terminal as soon as it connects.
     """
     from bridge.cli.persons_moved import purge_person
 
     _with_store(
-        load(configuration), "persons purge", lambda store: purge_person(store, person, timeout_seconds=timeout_seconds)
+        load(configuration),
+        "persons purge",
+        lambda store: purge_person(store, person, timeout_seconds=timeout_seconds, everywhere=everywhere),
     )
 
 
@@ -231,7 +235,7 @@ def _with_store(
             await work(store)
 
     try:
-        run_on_store(open_and_work())
+        run_on_store(open_and_work(), settings.store)
     except UnknownTargetError as error:
         raise click.ClickException(str(error)) from None
     except PersonFileError as error:

@@ -11,7 +11,7 @@ from bridge.cli.support import counted
 from bridge.import_export.context import TransferTarget
 from bridge.import_export.copying import copy_persons, find_persons
 from bridge.import_export.exporting import export_persons
-from bridge.import_export.purging import purge, unconfirmed
+from bridge.import_export.purging import is_unknown, purge, unconfirmed
 from bridge.import_export.writing import write_person_file
 from bridge.model.person_entry import DeliveryState, PersonEntry
 from bridge.persons.changes import CopySource
@@ -57,14 +57,21 @@ async def copy(store: OpenStore, *, sn: str | None, group: str | None, target: T
     click.echo(delivery_note(bridge_running=store.bridge_running))
 
 
-async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int) -> None:
-    """Remove a person from every terminal and group, and wait until the terminals have confirmed it."""
-    stored = await purge(store.context, person_id, store.known)
-    if stored.is_unknown:
-        click.echo(
-            f"note: no terminal and no group has a person {person_id}: check the id. The removal is sent all the same,"
-            " because a device may hold the person from before"
+async def purge_person(store: OpenStore, person_id: str, *, timeout_seconds: int, everywhere: bool) -> None:
+    """Remove a person from every terminal and group, and wait until the terminals have confirmed it.
+
+    Args:
+        store: the store.
+        person_id: the person.
+        timeout_seconds: how long to wait.
+        everywhere: whether to remove a person that no terminal and no group has: a device may hold them from before.
+    """
+    if not everywhere and await is_unknown(store.database, person_id):
+        raise click.ClickException(
+            f"no terminal and no group has a person {person_id}, so nothing was changed: check the id. A device may"
+            " hold the person from before: --everywhere removes the id from every terminal all the same"
         )
+    stored = await purge(store.context, person_id, store.known)
     click.echo(f"the removal of {person_id} from {counted(len(stored.sns), 'terminal')} is stored")
     if stored.groups:
         click.echo(

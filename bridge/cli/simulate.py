@@ -19,6 +19,7 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "refusing": Behaviour(refusal=Refusal(1, "refused by the simulation")),
     "garbage": Behaviour(garbage=Garbage.NOT_JSON),
     "dropping": Behaviour(drop=Drop.ABORT),
+    "reporting": Behaviour(pass_seconds=5),
 }
 """The choices of `--behaviour`."""
 

@@ -129,7 +129,8 @@ def log(
         user=user,
         request_id=request_id,
     )
-    run_on_store(_show_log(load(configuration).store.url.reveal(), wanted, limit, follow=follow, as_json=as_json))
+    settings = load(configuration).store
+    run_on_store(_show_log(settings.url.reveal(), wanted, limit, follow=follow, as_json=as_json), settings)
 
 
 async def _show_log(url: str, wanted: "AuditFilter", limit: int, *, follow: bool, as_json: bool) -> None:
@@ -166,9 +167,12 @@ def backup(configuration: Path, file: Path) -> None:
     from bridge.cli.output import progress_bars
     from bridge.store.backup import back_up
 
-    url = load(configuration).store.url.reveal()
+    settings = load(configuration).store
     with progress_bars() as progress:
-        rows = run_on_store(back_up(url, file, lambda done, total: progress("copying", done, done / max(total, 1))))
+        copying = back_up(
+            settings.url.reveal(), file, lambda done, total: progress("copying", done, done / max(total, 1))
+        )
+        rows = run_on_store(copying, settings)
     click.echo(f"{rows:,} rows written to {file}")
 
 
@@ -186,8 +190,9 @@ def restore(configuration: Path, file: Path, yes: bool) -> None:
     from bridge.store.backup import persons_brought_back
     from bridge.store.backup import restore as restore_store
 
-    url = load(configuration).store.url.reveal()
-    brought_back = run_on_store(persons_brought_back(file, url))
+    settings = load(configuration).store
+    url = settings.url.reveal()
+    brought_back = run_on_store(persons_brought_back(file, url), settings)
     if brought_back.number:
         removed = counted(brought_back.number, "person")
         click.echo(
@@ -204,7 +209,7 @@ def restore(configuration: Path, file: Path, yes: bool) -> None:
         click.confirm(f"The content of the store will be replaced by {file}. Continue?", abort=True, err=True)
     with progress_bars() as progress:
         before = run_on_store(
-            restore_store(file, url, lambda done, total: progress("copying", done, done / max(total, 1)))
+            restore_store(file, url, lambda done, total: progress("copying", done, done / max(total, 1))), settings
         )
     click.echo("restored; when the bridge runs, it sends all persons to the terminals again")
     click.echo(

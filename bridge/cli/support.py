@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, StoreSettings
 from bridge.model.names import ALL_TERMINALS, is_group_name, is_person_id, is_serial_number
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -101,7 +101,7 @@ def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
         sys.exit(130)
 
 
-def run_on_store(work: Coroutine[Any, Any, _Result]) -> _Result:
+def run_on_store(work: Coroutine[Any, Any, _Result], settings: StoreSettings) -> _Result:
     """Run a coroutine that uses the store; show errors that the user can mend as one line, and exit with 1."""
     from bridge.model.faults import UnavailableError
     from bridge.store.errors import StoreError
@@ -109,7 +109,7 @@ def run_on_store(work: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         return run_to_end(work)
     except (StoreError, UnavailableError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(settings.named(str(error))) from None
 
 
 def counted(number: int, noun: str) -> str:

@@ -123,4 +123,4 @@ def _with_store(settings: Settings, command: str, work: Callable[[Any], Awaitabl
         async with open_store(settings, command) as store:
             await work(store)
 
-    run_on_store(open_and_work())
+    run_on_store(open_and_work(), settings.store)

@@ -20,6 +20,9 @@ Check = Callable[[Any], Any]
 MAX_TEXT_CHARACTERS = 1024
 """Length of any text; paths, hashes and URLs are much shorter."""
 
+_CURLY_QUOTES = frozenset("\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb")
+"""Quotes that word processors and phones write; no password begins and ends with one on purpose."""
+
 _FORBIDDEN_IN_TOPIC = re.compile(r"[+#\x00-\x1f\x7f]|^[/$]|/$|//")
 _SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 
@@ -92,6 +95,8 @@ def text(value: Any) -> str:
         raise vol.Invalid(f"must be text, but YAML reads this as {_kind(value)}: put it in quotes")
     if not isinstance(value, str):
         raise vol.Invalid(f"must be text, not {_kind(value)}")
+    if len(value) > 1 and value[0] in _CURLY_QUOTES and value[-1] in _CURLY_QUOTES:
+        raise vol.Invalid("is in curly quotes, which would be a part of the text: use straight quotes")
     if not value.strip() or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
         raise vol.Invalid(f"must be text of 1 to {MAX_TEXT_CHARACTERS} printable characters")
     return value

@@ -118,9 +118,29 @@ def _compose(text: str) -> tuple[yaml.constructor.SafeConstructor, yaml.Node | N
     return loader, loader.get_single_node()
 
 
+_EXPLANATIONS = {
+    "found character '\\t'": "a tab: indent with spaces",
+    "found a tab character": "a tab: indent with spaces",
+    "could not find expected ':'": "a colon is missing: write `key: value`, with a space behind the colon; a text that"
+    " goes on in the next line must be in quotes",
+    "mapping values are not allowed here": "a colon that is not expected here: the line above has no colon, this line"
+    " is indented too far, or a text that contains `: ` must be in quotes",
+    "expected <block end>, but found": "wrong indentation: lines of the same level begin in the same column, and a text"
+    " that contains quotes must be in quotes itself",
+    "found unexpected end of stream": "a quote or bracket is not closed",
+    "found unexpected ':'": "a text that contains `:` must be in quotes",
+    "expected ',' or ']'": "a list in brackets is not closed, or a comma is missing",
+    "expected ',' or '}'": "a section in braces is not closed, or a comma is missing",
+}
+"""Explanations of the parser's messages, by their beginning."""
+
+
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """Return the parser's message. Messages that could repeat a password are replaced."""
     problem = error.problem or error.context or "unreadable"
+    for beginning, explanation in _EXPLANATIONS.items():
+        if problem.startswith(beginning):
+            return explanation
     if problem.startswith("found undefined alias"):
         return "text that begins with * must be in quotes"
     if problem.startswith("found undefined tag handle"):

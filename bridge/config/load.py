@@ -53,7 +53,10 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     try:
         document = read_document(file, tags)
     except DocumentError as error:
-        raise ConfigurationError([located_fault(file, error.line, (), str(error))]) from None
+        message = str(error)
+        if not file.exists():
+            message = f"there is no such file in {folder}: name the configuration with -c FILE or in FACEBRIDGE_CONFIG"
+        raise ConfigurationError([located_fault(file, error.line, (), message)]) from None
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         raise ConfigurationError([located_fault(file, 1, (), "must contain sections such as mqtt and terminals")])

@@ -272,6 +272,7 @@ def configuration_schema(folder: Path) -> Section:
             # Below 5 s a normal pause of a terminal would end its connection; above an hour a lost one shows too late.
             idle_timeout=(number(5, 3600, "seconds"), 90),
             trusted_proxies=(list_of(network, "addresses"), []),
+            forward_messages=(true_or_false, False),
             known=(_KNOWN_TERMINALS, {}),
         ),
         commands=section(deadline=(number(1, 60, "seconds"), 5)),

@@ -63,7 +63,10 @@ class ServerTlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalsSettings:
-    """The server that terminals connect to; `idle_timeout` is in seconds."""
+    """The server that terminals connect to.
+
+    `idle_timeout` is in seconds; `forward_messages`: messages that the protocol does not know are published.
+    """
 
     host: str
     port: int
@@ -74,6 +77,7 @@ class TerminalsSettings:
     admit: Literal["known", "any"]
     idle_timeout: float
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    forward_messages: bool
     known: tuple[Terminal, ...]
 
 
@@ -117,6 +121,11 @@ class StoreSettings:
         """The folder of an SQLite database, which has room for photos too; None for another database."""
         scheme, _, file = self.url.reveal().partition(":///")
         return Path(file).parent if scheme == "sqlite" else None
+
+    def named(self, message: str) -> str:
+        """Return a message about the store, with its address in front unless the message names its file."""
+        file = self.url.reveal().partition(":///")[2]
+        return message if self.folder is not None and file in message else f"{self.shown_url}: {message}"
 
     @property
     def shown_url(self) -> str:

@@ -166,7 +166,9 @@ class Admission:
 
     def record_refusal(self, sn: str, address: str, reason: str) -> None:
         """Log and publish that a client was refused, and why."""
-        _LOGGER.warning("refused %s from %s: %s", sn, address, reason, extra={"sn": sn, "address": address})
+        known = self._registry.get(sn)
+        label = sn if known is None else known.terminal.label
+        _LOGGER.warning("refused %s from %s: %s", label, address, reason, extra={"sn": sn, "address": address})
         self._events.publish(TerminalRefused(at=self._clock.now(), sn=sn, address=address, reason=reason))
 
     async def admit(self, command: Admit, origin: Origin, message: ReceivedMessage | None = None) -> Reply:

@@ -75,7 +75,15 @@ class CommandDefinition:
         Raises:
             InvalidCommandError: with all faults.
         """
-        return self.build_from({} if payload in self.plain else _decode(payload), target)
+        try:
+            value = {} if payload in self.plain else _decode(payload)
+        except InvalidCommandError as error:
+            if PRESS not in self.plain:
+                raise
+            example = 'publish PRESS, or an object such as {"request_id": "r1"}'
+            faults = [Fault(fault.path, f"{fault.message}; {example}") for fault in error.faults]
+            raise InvalidCommandError(faults, None) from None
+        return self.build_from(value, target)
 
     def build_from(self, value: object, target: str) -> Command:
         """Return the command that decoded JSON holds, None for an empty payload. Raises InvalidCommandError."""

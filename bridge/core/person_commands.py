@@ -93,7 +93,7 @@ class PersonCommands:
             reply = builder.unknown_terminal() if command.group is None else builder.unknown_group(command.group)
             return [self._replies.publish(reply, command.origin)]
         for reply in replies:
-            self._replies.publish(reply, command.reply_origin)
+            self._replies.publish(reply, command.reply_origin, in_group=command.group is not None)
         if command.group is None:
             return replies
         return self._replies.publish_summary(replies, command.name, command.group, request_id, command.origin)

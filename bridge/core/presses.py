@@ -81,6 +81,7 @@ class _Press:
         check_at: the next time at which the clock decides something (`Clock.boottime`).
         is_acknowledgement_checked: whether its connection was reset if its bytes were not acknowledged in time.
         has_ended: whether its reply is published.
+        in_group: whether it is a part of a press on a group.
     """
 
     reply_builder: ReplyBuilder
@@ -97,6 +98,7 @@ class _Press:
     check_at: float = 0.0
     is_acknowledgement_checked: bool = False
     has_ended: bool = False
+    in_group: bool = False
 
 
 class Presses:
@@ -139,7 +141,9 @@ class Presses:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def press(self, sn: str, command: Press, origin: Origin, requested_at: float | None) -> "asyncio.Future[Reply]":
+    def press(
+        self, sn: str, command: Press, origin: Origin, requested_at: float | None, *, in_group: bool = False
+    ) -> "asyncio.Future[Reply]":
         """Carry out a press on one terminal, publish the reply and return it.
 
         The press goes on if the returned future is cancelled.
@@ -151,13 +155,15 @@ class Presses:
             requested_at: the earliest time (`Clock.boottime`) at which it can have been requested, as the bridge
                 measured it; the press counts from its `asked_at` if that is older. None if it is unknown: the press
                 then counts as too old.
+            in_group: whether it is a part of a press on a group, whose summary the log shows.
         """
         reply_builder = self._replies.builder(_name(command), command.request_id, sn)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         accepted = self._accept(reply_builder, command, origin, requested_at, future)
         if isinstance(accepted, Reply):
-            future.set_result(self._replies.publish(accepted, origin))
+            future.set_result(self._replies.publish(accepted, origin, in_group=in_group))
         else:
+            accepted.in_group = in_group
             self._begin(accepted)
         return future
 
@@ -172,7 +178,9 @@ class Presses:
         members = self._registry.members(group)
         # Only the summary goes to the Response Topic, not every member's reply.
         member_origin = replace(origin, response_topic=None, correlation_data=None)
-        presses = [self.press(known.terminal.sn, command, member_origin, requested_at) for known in members]
+        presses = [
+            self.press(known.terminal.sn, command, member_origin, requested_at, in_group=True) for known in members
+        ]
         name = _name(command)
         return self._tasks.start(self._summarise(presses, command, group, origin), name=f"{name} on group {group}")
 
@@ -327,7 +335,7 @@ class Presses:
         queue.number -= 1
         if not queue.number:
             self._queues.pop(press.reply_builder.sn or "", None)
-        self._replies.publish(reply, press.origin)
+        self._replies.publish(reply, press.origin, in_group=press.in_group)
         if not press.reply.done():
             press.reply.set_result(reply)
 

@@ -13,6 +13,7 @@ from bridge.model.events import (
     PersonSettled,
     TerminalConnected,
     TerminalDisconnected,
+    TerminalMessage,
     TerminalReplaced,
     UnknownReply,
 )
@@ -32,6 +33,9 @@ from its own dead connection, but the bridge notices a dead connection within se
 
 _FLAPPING_WARNING_SECONDS = 3600.0
 """Pause between two warnings about the same terminal."""
+
+_COLLAPSED = {"collapse": True}
+"""Lets the log count equal lines: a terminal that connects again and again would fill it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +202,10 @@ class TerminalRegistry:
             replaced.reset("replaced by a newer connection")
         _LOGGER.info(
             "terminal %s connected from %s%s",
-            connection.sn,
+            known.terminal.label,
             connection.address,
             ", replacing an older connection" if replaced is not None else "",
-            extra={"sn": connection.sn, "address": connection.address},
+            extra={"sn": connection.sn, "address": connection.address, **_COLLAPSED},
         )
         self._events.publish(
             TerminalConnected(
@@ -219,7 +223,9 @@ class TerminalRegistry:
         known = self._terminals.get(connection.sn)
         if known is None or not known.disconnected(connection):
             return
-        _LOGGER.info("terminal %s disconnected: %s", connection.sn, reason, extra={"sn": connection.sn})
+        _LOGGER.info(
+            "terminal %s disconnected: %s", known.terminal.label, reason, extra={"sn": connection.sn, **_COLLAPSED}
+        )
         self._events.publish(TerminalDisconnected(at=self._clock.now(), sn=connection.sn, reason=reason))
 
     def received(self, connection: Connection, reply: TerminalReply) -> None:
@@ -230,11 +236,16 @@ class TerminalRegistry:
         if known.unknown_replies <= _MAX_LOGGED_UNKNOWN_REPLIES:
             _LOGGER.info(
                 "terminal %s answered a msgid that no command waits for%s",
-                connection.sn,
+                known.terminal.label,
                 "; further ones are only counted" if known.unknown_replies == _MAX_LOGGED_UNKNOWN_REPLIES else "",
                 extra={"sn": connection.sn, "msgid": reply.msgid},
             )
         self._events.publish(UnknownReply(at=self._clock.now(), sn=connection.sn, msgid=reply.msgid))
+
+    def message_received(self, connection: Connection, frame: bytes) -> None:
+        """Publish a text frame that is no reply, for `terminals.forward_messages`."""
+        if connection.sn in self._terminals:
+            self._events.publish(TerminalMessage(at=self._clock.now(), sn=connection.sn, frame=frame))
 
     def _report_takeover(self, known: KnownTerminal, connection: Connection, replaced: Connection) -> None:
         sn, address, previous = connection.sn, connection.address, replaced.address
@@ -243,7 +254,7 @@ class TerminalRegistry:
             _LOGGER.warning(
                 "terminal %s: connections from %s and %s replace each other: either two devices have this SN, then give"
                 " the terminal a username and password of its own; or its network breaks again and again",
-                sn,
+                known.terminal.label,
                 address,
                 previous,
                 extra={"sn": sn, "address": address},

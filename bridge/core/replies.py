@@ -96,25 +96,18 @@ class ReplyDispatcher:
         """Return a builder for a command that the bridge accepts now."""
         return ReplyBuilder(command, request_id, sn, self._clock.boottime(), self._clock)
 
-    def publish(self, reply: Reply, origin: Origin) -> Reply:
-        """Publish a reply and return it."""
+    def publish(self, reply: Reply, origin: Origin, *, in_group: bool = False) -> Reply:
+        """Publish a reply and return it; `ReplyLog` writes its log line.
+
+        Args:
+            reply: the reply.
+            origin: where the command came from.
+            in_group: whether the command addressed a group and this is the reply of a member.
+        """
         if reply.is_repeated:
             self.publish_again(reply, origin)
             return reply
-        self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin))
-        # After the event: a log line takes longer than all that the core does for a press.
-        _LOGGER.info(
-            "%s%s: %s",
-            reply.command,
-            f" on {reply.sn}" if reply.sn else "",
-            reply.outcome.value,
-            extra={
-                "sn": reply.sn,
-                "msgid": reply.msgid,
-                "request_id": reply.request_id,
-                "person_id": reply.person_id,
-            },
-        )
+        self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin, in_group=in_group))
         return reply
 
     def publish_again(self, reply: Reply | GroupSummary, origin: Origin) -> None:

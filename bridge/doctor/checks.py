@@ -124,7 +124,13 @@ class DoctorRun:
         except StoreError:
             # Reported by `check_store`.
             return findings
-        return findings if file is None else findings + await asyncio.to_thread(check_store_location, file)
+        if file is None:
+            return findings
+        findings += await asyncio.to_thread(check_store_location, file)
+        if any(one.code == "store_disk_full" for one in findings):
+            # "can be used" would contradict it.
+            findings = [one for one in findings if one.code != "store_ok"]
+        return findings
 
     async def _check_bridge(self) -> Iterable[Finding]:
         web, bridge_running = self._settings.web, self._results.store.bridge_running

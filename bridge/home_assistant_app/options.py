@@ -38,6 +38,7 @@ KEYS: Mapping[str, str] = {
             "terminals.admit",
             "terminals.idle_timeout",
             "terminals.trusted_proxies",
+            "terminals.forward_messages",
             "commands.deadline",
             "persons.remove_expired",
             "photos.folders",

@@ -22,13 +22,11 @@ class Purge:
         sns: the terminals that must confirm it.
         groups: the groups that kept the person.
         dropped: terminals that are no longer known; their entry was deleted, and the device gets no removal.
-        is_unknown: whether the store had this person for no terminal and no group.
     """
 
     sns: Sequence[str]
     groups: Sequence[str]
     dropped: Sequence[str]
-    is_unknown: bool
 
 
 async def purge(context: TransferContext, person_id: str, known: Collection[str]) -> Purge:
@@ -50,8 +48,14 @@ async def purge(context: TransferContext, person_id: str, known: Collection[str]
     await _remove(context, person_id, sns)
     if unknown:
         await context.transactions.run(partial(_forget_person, person_id=person_id, sns=unknown))
-    is_unknown = not groups and all(entry.person is None for entry in entries)
-    return Purge(sns, groups, unknown, is_unknown=is_unknown)
+    return Purge(sns, groups, unknown)
+
+
+async def is_unknown(database: Database, person_id: str) -> bool:
+    """Return whether no terminal and no group has a person. Raises UnavailableError."""
+    if await database.read(groups_of_person, person_id):
+        return False
+    return all(entry.person is None for entry in await database.read(entries_everywhere, person_id))
 
 
 async def unconfirmed(database: Database, purge: Purge, person_id: str) -> Sequence[PersonEntry]:

@@ -148,10 +148,11 @@ class PersonsChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandReplied(Event):
-    """A command has its reply, whichever adapter received it."""
+    """A command has its reply, whichever adapter received it; `in_group`: the command addressed a group."""
 
     reply: Reply
     origin: Origin
+    in_group: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +191,14 @@ class UnknownReply(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalMessage(Event):
+    """A terminal sent a text frame that the protocol does not know. It can name persons."""
+
+    sn: str
+    frame: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandInvalid(PublicEvent):
     """A command was not understood or is not allowed; derived from its `CommandReplied`."""
 
@@ -216,6 +225,24 @@ class CommandInvalid(PublicEvent):
             message=reply.message,
         )
 
+
+TERMINAL_MESSAGE_SCHEMA: JsonSchema = output_schema(
+    {
+        "sn": SERIAL_NUMBER_SCHEMA,
+        "at": described(TIME, "when the bridge received it"),
+        "message": {"description": "what the terminal sent: its JSON, or text if it is not JSON"},
+    },
+    title="TerminalMessage",
+    description="A message of a terminal that the protocol does not know; it can name persons.",
+    examples=[
+        {
+            "sn": "FEDCBA9876543210",
+            "at": "2026-11-24T08:00:00.123+00:00",
+            "message": {"cmd": "pass", "sn": "FEDCBA9876543210", "msg": {"id": "1001", "ts": 1795507200}},
+        }
+    ],
+)
+"""The schema of what `bridge.mqtt.message_forwarding` publishes."""
 
 PUBLIC_EVENTS: tuple[type[PublicEvent], ...] = (
     TerminalPending,

@@ -49,6 +49,11 @@ class Terminal:
         return self.name or f"Terminal {self.sn}"
 
     @property
+    def label(self) -> str:
+        """The serial number, and the name if it has one, for log lines."""
+        return f"{self.sn} ({self.name})" if self.name else self.sn
+
+    @property
     def memberships(self) -> frozenset[str]:
         """All groups that it belongs to, `all` included."""
         return frozenset((*self.groups, ALL_TERMINALS))

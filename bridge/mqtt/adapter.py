@@ -35,6 +35,7 @@ from bridge.mqtt.discovery.publisher import Discovery
 from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Heartbeat, Lease
 from bridge.mqtt.live_commands import LiveCommands, press_rules
+from bridge.mqtt.message_forwarding import MessageForwarder
 from bridge.mqtt.publisher import OutboxPublisher, Publisher
 from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.retained import RetainedTopics
@@ -73,6 +74,7 @@ class MqttOptions:
         homeassistant: whether and where to publish discovery.
         deadline: `commands.deadline`, in seconds.
         max_photo_bytes: `photos.max_bytes`.
+        forward_messages: `terminals.forward_messages`.
         client_suffix: end of the client ids; random, so that no other user of the broker can take a session over.
     """
 
@@ -81,6 +83,7 @@ class MqttOptions:
     deadline: float
     max_photo_bytes: int
     client_suffix: str
+    forward_messages: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,8 @@ class MqttAdapter:
             topics, self._retained, core, description.version, options.mqtt.protocol, self._warnings
         )
         self._publisher = Publisher(topics, self._live, core.events, core.clock)
+        if options.forward_messages:
+            MessageForwarder(topics, self._live, core.events, core.clock)
         self._live_is_connected = asyncio.Event()
         self._intake_ready = asyncio.Event()
         self._online = asyncio.Event()
@@ -287,6 +292,9 @@ class MqttAdapter:
         self._publisher.connected()
         await self._subscribe(self._live, [self._topics.bridge_heartbeat])
         await self._subscribe(self._live, self._topics.urgent_commands, qos=self._press_qos)
+        with suppress(SubscriptionRefusedError):
+            # Older access rules do not allow it; then such a press has no reply.
+            await self._live.subscribe(self._topics.incomplete_commands)
         if self._birth_topics:
             try:
                 await self._live.subscribe(sorted(self._birth_topics))

@@ -134,6 +134,17 @@ class CommandReader:
         )
         return CommandContext(address, origin)
 
+    def reply_incomplete(self, message: Message) -> None:
+        """Reply `invalid` to a press whose topic lacks the last level; ignore messages on other topics."""
+        topic = self._topics.completed(message.topic)
+        address = None if topic is None else self._topics.parse(topic)
+        if address is None or message.retain:
+            return
+        context = CommandContext(address, Origin(source=shorten(message.topic, 200), assured=message.qos > 0))
+        self.reply_invalid(
+            context, [Fault("topic", f"the topic lacks its last level: publish on {shorten(str(topic), 200)}")]
+        )
+
     def read(self, message: Message, context: CommandContext, payload_bytes: int | None = None) -> Command | None:
         """Return the command of a message; None if it is invalid, after replying `invalid`.
 
@@ -193,12 +204,17 @@ class CommandReader:
         if message.dup and self._urgent:
             return Fault("", "the broker sent it twice: the first copy may have been carried out; not carried out")
         if size > self.rules.max_bytes:
-            return Fault("", f"has {size} bytes, at most {self.rules.max_bytes} are accepted: {self.rules.advice}")
+            shown, limit = _shown_size(size), _shown_size(self.rules.max_bytes)
+            return Fault("", f"has {shown}, at most {limit} are accepted: {self.rules.advice}")
         if not size and not self.rules.may_be_empty:
             return Fault(
                 "", "empty: over MQTT 3.1.1 the clearing of a retained press looks the same; publish PRESS instead"
             )
         return None
+
+
+def _shown_size(size: int) -> str:
+    return f"{size:,} bytes" if size < 100_000 else f"{size / 1e6:.1f} MB"
 
 
 def _group_of(context: CommandContext) -> str | None:

@@ -45,7 +45,8 @@ def intake_rules(max_photo_bytes: int) -> PayloadRules:
     return PayloadRules(
         # Base64 makes four characters of three bytes.
         max_bytes=max_photo_bytes * 4 // 3 + _BYTES_BESIDE_A_PHOTO,
-        advice="send a list in parts, and photos smaller",
+        advice=f"send a list in parts, and pictures of at most {max_photo_bytes / 1e6:.1f} MB (photos.max_bytes);"
+        " base64 makes them a third larger",
     )
 
 

@@ -61,6 +61,7 @@ class LiveCommands:
         requested_at = self._lease.requested_at()
         context = self._reader.context(message)
         if context is None:
+            self._reader.reply_incomplete(message)
             return
         command = self._reader.read(message, context)
         if not isinstance(command, Open | Reboot):

@@ -9,13 +9,16 @@ from bridge.core.command_definition import CommandDefinition
 from bridge.core.commands import ADMIT, COMMANDS, FORGET
 from bridge.core.terminal_state import TERMINAL_STATE_SCHEMA
 from bridge.model.bridge_summary import BRIDGE_SUMMARY_SCHEMA
-from bridge.model.events import PUBLIC_EVENT_SCHEMA
+from bridge.model.events import PUBLIC_EVENT_SCHEMA, TERMINAL_MESSAGE_SCHEMA
 from bridge.model.json_schema import JsonSchema, choice, text
 from bridge.model.names import is_group_name, is_serial_number
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, Reply
 
 MAXIMUM_RESPONSE_TOPIC_LENGTH = 512
 """Characters of a Response Topic: several times what clients use. It is stored with every person change."""
+
+
+_SET = "/set"
 
 
 class Scope(StrEnum):
@@ -110,6 +113,14 @@ TERMINAL_REPLY = PublishedTopic(
     description="Replies to the commands for one terminal, also to those for its groups.",
     payloads=(REPLY_SCHEMA,),
 )
+TERMINAL_MESSAGE = PublishedTopic(
+    scope=Scope.TERMINAL,
+    level="message",
+    description="Messages of the terminal that the protocol does not know, only with `terminals.forward_messages`: at "
+    "most 64 KiB each and ten a second. They can name persons.",
+    payloads=(TERMINAL_MESSAGE_SCHEMA,),
+    qos=0,
+)
 GROUP_REPLY = PublishedTopic(
     scope=Scope.GROUP,
     level="reply",
@@ -126,6 +137,7 @@ PUBLISHED_TOPICS = (
     TERMINAL_AVAILABILITY,
     TERMINAL_STATE,
     TERMINAL_REPLY,
+    TERMINAL_MESSAGE,
     GROUP_REPLY,
 )
 """Everything that the bridge publishes below its base topic."""
@@ -188,6 +200,10 @@ class Topics:
         """Return the topic of a terminal's replies."""
         return self.of(TERMINAL_REPLY, sn)
 
+    def terminal_message(self, sn: str) -> str:
+        """Return the topic of a terminal's messages that the protocol does not know."""
+        return self.of(TERMINAL_MESSAGE, sn)
+
     def group_reply(self, group: str) -> str:
         """Return the topic of a group's summaries."""
         return self.of(GROUP_REPLY, group)
@@ -213,6 +229,16 @@ class Topics:
     def lasting_commands(self) -> Sequence[str]:
         """The topic filters of the intake connection: commands that must not get lost."""
         return self._filters(urgent=False)
+
+    @property
+    def incomplete_commands(self) -> Sequence[str]:
+        """The topic filters of presses without their last level, a usual mistake that is answered."""
+        return [one.removesuffix(_SET) for one in self.urgent_commands]
+
+    def completed(self, topic: str) -> str | None:
+        """Return the command topic for one whose last level is missing; None for any other topic."""
+        address = self.parse(f"{topic}{_SET}")
+        return f"{topic}{_SET}" if address is not None and address.definition.urgent else None
 
     def parse(self, topic: str) -> Address | None:
         """Return what a command topic addresses, None for any other topic."""

@@ -1,6 +1,7 @@
 """Start and stop of a server: opening its sockets, and waiting a bounded time for its work."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Collection, Sequence
@@ -38,8 +39,24 @@ async def listen(host: str, port: int, *, key: str, backlog: int) -> Sequence[so
             listener.close()
         # The error numbers of name resolution are negative, and os.strerror does not know them.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
-        raise ListenError(f"{key}: cannot listen on {host}:{port}: {reason}") from None
+        remedy = _remedy(error.errno, key, port)
+        raise ListenError(f"{key}: cannot listen on {host}:{port}: {reason}{remedy}") from None
     return listeners
+
+
+def _remedy(number: int | None, key: str, port: int) -> str:
+    match number:
+        case errno.EADDRINUSE:
+            return (
+                f". Another program or bridge uses the port (`ss -ltnp sport = :{port}` shows it): stop it, or set"
+                f" {key} to another port"
+            )
+        case errno.EACCES:
+            return f". Ports below 1024 need root: set {key} to a higher port"
+        case errno.EADDRNOTAVAIL:
+            return f". This machine has no such address: correct {key.rpartition('.')[0]}.host"
+        case _:
+            return ""
 
 
 async def wait_for_tasks(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:

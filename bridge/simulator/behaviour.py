@@ -1,5 +1,6 @@
 """Behaviour of a simulated terminal, good or bad, and the frames that it makes of its replies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -74,6 +75,7 @@ class Behaviour:
             None for every request.
         garbage: sent before each reply, also before one that `silent` withholds.
         flood: unrequested frames per second, each a reply with an unknown msgid.
+        pass_seconds: interval of messages that report a pass, which the vendor's document does not know; 0 for none.
         keep_alive: the sign of life.
         answers_pings: whether the terminal answers the bridge's pings.
         msg_as_object: whether the reply's `msg` is an object instead of a string that holds one.
@@ -87,6 +89,7 @@ class Behaviour:
     only_for: frozenset[str | None] | None = None
     garbage: Garbage | None = None
     flood: float = 0.0
+    pass_seconds: float = 0.0
     keep_alive: KeepAlive = KeepAlive.PING
     answers_pings: bool = True
     msg_as_object: bool = False
@@ -106,6 +109,19 @@ def unrequested_reply(sn: str, number: int) -> Frame:
     """Return a well-formed reply with an unknown msgid."""
     reply = TerminalReply(msgid=f"unrequested-{number}", sn=sn, status=0, message="not requested")
     return WSMsgType.TEXT, encode_reply(reply)
+
+
+def pass_message(sn: str, number: int, persons: Sequence[str]) -> Frame:
+    """Return a message that reports a pass, as undocumented firmware may send it.
+
+    Args:
+        sn: the terminal.
+        number: counts the messages.
+        persons: the ids of the persons that the terminal holds; they pass in turn.
+    """
+    person_id = persons[number % len(persons)] if persons else None
+    message = {"sn": sn, "cmd": "pass", "msg": {"number": number, "id": person_id}}
+    return WSMsgType.TEXT, orjson.dumps(message)
 
 
 def _encode(reply: TerminalReply, behaviour: Behaviour) -> bytes:

@@ -14,7 +14,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from bridge.protocol.encoding import RemoteProtocolError
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import decode_request
-from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive, reply_frames, unrequested_reply
+from bridge.simulator.behaviour import Behaviour, Drop, KeepAlive, pass_message, reply_frames, unrequested_reply
 from bridge.simulator.client import (
     ConnectionOptions,
     HandshakeRefusedError,
@@ -341,11 +341,12 @@ class SimulatedTerminal:
             await websocket.send_frame(data, kind)
 
     async def _send_unrequested(self, websocket: ClientWebSocketResponse) -> None:
-        """Send signs of life and floods."""
+        """Send signs of life, floods and passes."""
         loop = asyncio.get_running_loop()
         # The first sign of life has a random time, so that those of a fleet are spread.
         next_sign_at = loop.time() + self._options.ping_seconds * self._random.random()
         number, credit, before = 0, 0.0, loop.time()
+        passes, passed_at = 0, loop.time()
         while True:
             self._behaviour_changed.clear()
             behaviour = self._behaviour
@@ -360,7 +361,13 @@ class SimulatedTerminal:
                 number, credit = number + 1, credit - 1
                 kind, data = unrequested_reply(self.sn, number)
                 await websocket.send_frame(data, kind)
+            if behaviour.pass_seconds > 0 and now >= passed_at + behaviour.pass_seconds:
+                passed_at, passes = now, passes + 1
+                kind, data = pass_message(self.sn, passes, sorted(self._device.persons))
+                await websocket.send_frame(data, kind)
             pause = _FLOOD_TICK_SECONDS if behaviour.flood > 0 else next_sign_at - loop.time()
+            if behaviour.pass_seconds > 0:
+                pause = min(pause, passed_at + behaviour.pass_seconds - loop.time())
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._behaviour_changed.wait()

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, select, update
 
 from bridge.model.faults import UnavailableError
 from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
@@ -80,6 +80,9 @@ class Database:
         # Used by the writer's thread only: a job that it took from the queue but must run after the present group.
         self._postponed: _Job[Any] | None = None
         self._is_closed = False
+        # Set by the writer's thread only.
+        self._write_problem: str | None = None
+        self._write_watcher: Callable[[str | None], None] | None = None
         self._thread_ends = [
             self._start(self._run_writer, "store writer"),
             *(self._start(self._run_reader, f"store reader {number}") for number in range(READERS)),
@@ -103,6 +106,15 @@ class Database:
                 open_engine, url, busy_timeout=busy_timeout, may_upgrade=may_upgrade, must_exist=must_exist
             )
         )
+
+    @property
+    def write_problem(self) -> str | None:
+        """Why the last transaction could not be written; None if it was written."""
+        return self._write_problem
+
+    def watch_writes(self, watcher: Callable[[str | None], None]) -> None:
+        """Call `watcher` on the event loop with `write_problem` whenever that changes."""
+        self._write_watcher = watcher
 
     @property
     def engine(self) -> Engine:
@@ -171,10 +183,12 @@ class Database:
         return ended
 
     async def reachable(self) -> bool:
-        """Return whether the store answers."""
+        """Return whether the store answers, and can be written to if the last transaction could not."""
         try:
             async with asyncio.timeout(_REACHABLE_SECONDS):
                 await self.read(_read_counter)
+                if self._write_problem is not None:
+                    await self.write(_write_counter)
         except (UnavailableError, TimeoutError):
             return False
         return True
@@ -233,12 +247,21 @@ class Database:
                         self._run_alone(job)
                     else:
                         self._run_group(group)
+                        self._note_write(None)
             except UnavailableError as error:
                 _fail(group, error)
+                self._note_write(str(error))
             except Exception as error:
                 _LOGGER.exception("the store's writer failed")
                 _fail(group, error)
             call_on_loop(self._loop, _report, group)
+
+    def _note_write(self, problem: str | None) -> None:
+        if problem == self._write_problem:
+            return
+        self._write_problem = problem
+        if self._write_watcher is not None:
+            call_on_loop(self._loop, self._write_watcher, problem)
 
     def _next_write(self) -> _Job[Any] | None:
         job, self._postponed = self._postponed, None
@@ -341,6 +364,10 @@ def _log_unexpected(ended: "asyncio.Future[Any]") -> None:
 
 def _read_counter(connection: Connection) -> None:
     connection.execute(select(COUNTER.c.value)).all()
+
+
+def _write_counter(connection: Connection) -> None:
+    connection.execute(update(COUNTER).values(value=COUNTER.c.value))
 
 
 def _checkpoint(connection: Connection) -> bool:

@@ -69,16 +69,13 @@ class TerminalAuthentication:
         """Return the identity of a terminal that may connect, or the response that refuses its handshake."""
         escaped_sn = self._escaped_sn(request.raw_path)
         if escaped_sn is None:
+            self._log_wrong_path(request)
             return refuse(404, f"terminals connect to {self._settings.path}/<SN>")
         if request.method != hdrs.METH_GET:
             return refuse(405, "terminals connect with GET", {hdrs.ALLOW: hdrs.METH_GET})
         if request.body_exists:
             return refuse(400, "a handshake has no body")
-        address = client_address(
-            request.remote or "unknown",
-            request.headers.getall(hdrs.X_FORWARDED_FOR, ()),
-            self._settings.trusted_proxies,
-        )
+        address = self._address(request)
         sn = unquote(escaped_sn, errors="replace")
         if not is_serial_number(sn):
             self._report(shorten(sn, 64), address, "an SN has 1 to 64 letters, digits, _ and -")
@@ -144,17 +141,42 @@ class TerminalAuthentication:
             return None
         return path[len(prefix) :]
 
+    def _address(self, request: BaseRequest) -> str:
+        return client_address(
+            request.remote or "unknown",
+            request.headers.getall(hdrs.X_FORWARDED_FOR, ()),
+            self._settings.trusted_proxies,
+        )
+
+    def _log_wrong_path(self, request: BaseRequest) -> None:
+        """Log a terminal whose path is wrong. It is no event, because scanners and health checks do this too."""
+        if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket" or not self._may_report():
+            return
+        address = self._address(request)
+        _LOGGER.warning(
+            "refused a terminal from %s: wrong path %s, terminals connect to %s/<SN>",
+            address,
+            shorten(request.raw_path.partition("?")[0], 100),
+            self._settings.path,
+            extra={"address": address},
+        )
+
     def _report(self, sn: str, address: str, reason: str) -> None:
         """Report a refusal to admission, if there are not too many (token bucket)."""
+        if self._may_report():
+            self._admission.record_refusal(sn, address, reason)
+
+    def _may_report(self) -> bool:
+        """Count a report; return whether there are not too many."""
         now = self._clock.boottime()
         self._reports = min(_MAX_REPORTS, self._reports + (now - self._reported_at) * _REPORTS_PER_SECOND)
         self._reported_at = now
         if self._reports < 1:
-            return
+            return False
         self._reports -= 1
-        self._admission.record_refusal(sn, address, reason)
         if self._reports < 1:
             _LOGGER.warning("too many refused handshakes: for a while they are only counted")
+        return True
 
 
 def refuse(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:

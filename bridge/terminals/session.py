@@ -226,6 +226,7 @@ class Session:
             reply = decode_reply(frame)
         except RemoteProtocolError as error:
             self._count_non_reply(str(error))
+            self._registry.message_received(self, frame)
             return
         if reply.sn is not None and reply.sn != self.sn:
             # A terminal cannot guess the msgids of another one, so this is a configuration mistake and no attack.

@@ -82,7 +82,7 @@ class HealthRoutes:
             f"broker ({name})": "ok" if problem is None else problem if shows_problems else "not connected"
             for name, problem in self._status.broker_statuses().items()
         }
-        checks["store"] = "ok" if await self._store_reachable() else "does not answer"
+        checks["store"] = "ok" if await self._store_reachable() else "does not answer or cannot be written to"
         ready = all(result == "ok" for result in checks.values())
         return json_response({"status": "ok" if ready else "not ready", "checks": checks}, 200 if ready else 503)
 

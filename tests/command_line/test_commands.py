@@ -80,7 +80,11 @@ async def test_an_environment_variable_names_the_configuration(tmp_path: Path, m
 
 async def test_run_with_a_wrong_configuration_exits_with_2(tmp_path: Path) -> None:
     result = await facebridge_process(tmp_path, "run")
-    assert (result.code, result.stderr) == (2, "config.yaml: there is no such file\n")
+    assert result.code == 2
+    assert result.stderr == (
+        f"config.yaml: there is no such file in {tmp_path}: name the configuration with -c FILE or in"
+        " FACEBRIDGE_CONFIG\n"
+    )
 
 
 async def test_run_reports_a_port_in_use(tmp_path: Path) -> None:
@@ -219,4 +223,4 @@ def test_names_of_simulated_terminals() -> None:
     assert names(1, "T") == ["T"]
     assert names(2, "T") == ["T1", "T2"]
     assert names(2, None) == ["SIM0000000001", "SIM0000000002"]
-    assert set(BEHAVIOURS) == {"good", "slow", "silent", "refusing", "garbage", "dropping"}
+    assert set(BEHAVIOURS) == {"good", "slow", "silent", "refusing", "garbage", "dropping", "reporting"}

@@ -75,9 +75,12 @@ async def test_purge_names_the_terminals_that_have_not_confirmed_it(mosquitto: M
     process = BridgeProcess(tmp_path, configuration(mosquitto.port))
     async with process.running() as bridge, connected_terminals(bridge, "T1"):
         await until(lambda: "terminal T1 connected" in bridge.log)
-        purged = await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "2")
+        unknown = await facebridge(tmp_path, "persons", "purge", "1001")
+        assert (unknown.code, unknown.stdout) == (1, "")
+        assert "no terminal and no group has a person 1001, so nothing was changed: check the id." in unknown.stderr
+        assert (await facebridge(tmp_path, "persons", "verify")).code == 0
+        purged = await facebridge(tmp_path, "persons", "purge", "1001", "--timeout", "2", "--everywhere")
         assert purged.code == 1
-        assert "no terminal and no group has a person 1001" in purged.stdout
         assert "T2" in purged.stdout
         assert "T1" not in purged.stdout.partition("terminal ")[2]
         assert "1 of 2 terminals have not confirmed the removal yet" in purged.stderr

@@ -382,3 +382,45 @@ def test_a_missing_secret_is_reported_where_it_is_used(tmp_path: Path, content: 
     faults = faults_of(tmp_path, "terminals:\n  username: dev\n  password: !secret name")
     assert len(faults) == 1
     assert faults[0].startswith(f"config.yaml:3: terminals.password: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "explanation"),
+    [
+        ("mqtt:\n\thost: x\n", 2, "a tab: indent with spaces"),
+        ("mqtt:\n  host: x\n\tport: 1883\n", 3, "a tab: indent with spaces"),
+        ("mqtt:\n  host x\n  port: 1883\n", 3, "the line above has no colon"),
+        ("mqtt\n  host: x\n", 2, "the line above has no colon"),
+        ("mqtt:\n  host: x\n  port\n", 4, "a colon is missing: write `key: value`"),
+        ("mqtt:\n  host: x\n port: 1883\n", 3, "wrong indentation"),
+        ("mqtt:\n  password: a: b\n", 2, "a text that contains `: ` must be in quotes"),
+        ('mqtt:\n  password: "a\n', 3, "a quote or bracket is not closed"),
+        ("photos: {folders: [/media}\n", 1, "a list in brackets is not closed"),
+    ],
+)
+def test_faults_of_yaml_are_explained_without_terms_of_the_parser(
+    tmp_path: Path, text: str, line: int, explanation: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(file, {})
+    (fault,) = caught.value.faults
+    assert explanation in fault.message
+    assert fault.line == line
+    assert not {"token", "block", "scalar", "mapping"} & set(fault.message.split())
+
+
+@pytest.mark.parametrize("password", ["\u201csecret\u201d", "\u2018secret\u2019", "\u201esecret\u201c"])
+def test_curly_quotes_around_a_password_are_a_fault(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"terminals:\n  username: dev\n  password: {password}\n")
+    with pytest.raises(ConfigurationError, match="curly quotes") as caught:
+        load_settings(file, {})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_missing_configuration_names_its_folder_and_the_option(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(tmp_path / "config.yaml", {})
+    assert f"there is no such file in {tmp_path}: name the configuration with -c FILE" in str(caught.value)

@@ -16,8 +16,8 @@ from bridge.config.load import load_settings
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"a: [1\nb: 2", "config.yaml:2: is not valid YAML: expected ',' or ']', but got ':'"),
-        (b"mqtt:\n\thost: x", "config.yaml:2: is not valid YAML: found character '\\t' that cannot start any token"),
+        (b"a: [1\nb: 2", "config.yaml:2: is not valid YAML: a list in brackets is not closed, or a comma is missing"),
+        (b"mqtt:\n\thost: x", "config.yaml:2: is not valid YAML: a tab: indent with spaces"),
         (b"mqtt:\n  host: \xff", "config.yaml:2: is not UTF-8"),
         (b"mqtt:\n  host: \x01", "config.yaml:2: contains a character that YAML does not allow"),
         (b"- a", "config.yaml:1: must contain sections such as mqtt and terminals"),

@@ -63,6 +63,7 @@ GIVEN: dict[str, Any] = {
     "terminals.admit": "any",
     "terminals.idle_timeout": 60.0,
     "terminals.trusted_proxies": ["10.0.0.0/24"],
+    "terminals.forward_messages": True,
     "terminals.certificate": "door.pem",
     "terminals.certificate_key": "door.key",
     "known_terminals": [

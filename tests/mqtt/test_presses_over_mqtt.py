@@ -254,7 +254,7 @@ async def test_the_reply_to_an_invalid_press_names_the_fault(mosquitto: Mosquitt
         assert [one.json["outcome"] for one in answers] == ["invalid"] * len(INVALID_PRESSES)
         assert all(one.json["errors"][0]["message"] for one in answers)
         assert "did you mean 'request_id'" in answers[5].json["message"]
-        assert "20000000" in answers[-1].json["message"]
+        assert "20.0 MB, at most 4,096 bytes" in answers[-1].json["message"]
         assert all(len(one.payload) < 1500 for one in answers)
         event = await client.wait_for("facebridge/bridge/event")
         assert (event.json["type"], event.json["sn"], event.qos) == ("command_invalid", "T1", 0)
@@ -396,3 +396,34 @@ async def test_the_reply_to_a_press_is_published_when_the_broker_is_back(
         assert answer.json["request_id"] == "r1"
         assert (await client.wait_for(REPLY)).json["outcome"] == "ok"
         assert len([one for one in client.heard if one.topic == REPLY]) == 1
+
+
+@pytest.mark.parametrize("payload", [b"OPEN", b"ON", b"true", b"press", b"{open}"])
+async def test_another_text_than_press_is_answered_with_what_to_publish(mosquitto: Mosquitto, payload: bytes) -> None:
+    async with (
+        mqtt_client(mosquitto.port, "facebridge/#") as client,
+        running(Bridge(mosquitto.port, "5"), known_terminal("T1")) as bridge,
+    ):
+        await online(client)
+        bridge.connect("T1")
+        await client.publish("facebridge/terminal/T1/open/set", payload)
+        answer = await client.wait_for(REPLY)
+        assert answer.json["outcome"] == "invalid"
+        assert "PRESS" in answer.json["message"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_press_whose_topic_lacks_its_last_level_is_answered(mosquitto: Mosquitto, protocol: Protocol) -> None:
+    async with (
+        mqtt_client(mosquitto.port, ONLINE, "facebridge/+/+/reply") as client,
+        running(Bridge(mosquitto.port, protocol), known_terminal("T1", groups=("lobby",))) as bridge,
+    ):
+        await online(client)
+        connection = bridge.connect("T1")
+        for place in ("terminal/T1", "group/lobby"):
+            await client.publish(f"facebridge/{place}/open", b"PRESS")
+            answer = await client.wait_for(f"facebridge/{place}/reply")
+            assert answer.json["outcome"] == "invalid"
+            expected = f"the topic lacks its last level: publish on facebridge/{place}/open/set"
+            assert answer.json["errors"] == [{"path": "topic", "message": expected}]
+        assert connection.frames == []

@@ -24,7 +24,10 @@ async def test_it_listens_on_every_address_of_the_host_on_one_port(monkeypatch: 
 async def test_a_port_in_use_is_named_by_its_key() -> None:
     with socket.create_server(("127.0.0.1", 0)) as used:
         port = used.getsockname()[1]
-        message = rf"^web\.port: cannot listen on 127\.0\.0\.1:{port}: Address already in use$"
+        message = (
+            rf"^web\.port: cannot listen on 127\.0\.0\.1:{port}: Address already in use\. Another program or bridge"
+            rf" uses the port \(`ss -ltnp sport = :{port}` shows it\): stop it, or set web\.port to another port$"
+        )
         with pytest.raises(ListenError, match=message):
             await listen("127.0.0.1", port, key="web.port", backlog=1)
 

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -199,8 +200,9 @@ def test_only_a_regular_file_is_read_and_nothing_blocks(
             read_file(path.format(*folders), folders, MAXIMUM)
 
 
-def test_a_missing_file_is_a_fault(folders: list[Path]) -> None:
-    with pytest.raises(InvalidError, match="no such file"):
+def test_a_missing_file_is_a_fault_that_names_where_it_was_looked_for(folders: list[Path]) -> None:
+    expected = f"there is no such file: {folders[0].resolve()}/missing.jpg, nor in the other {len(folders) - 1}"
+    with pytest.raises(InvalidError, match=re.escape(expected)):
         read_file("missing.jpg", folders, MAXIMUM)
     with pytest.raises(InvalidError, match="cannot be read"):
         read_file("first.jpg/missing.jpg", folders, MAXIMUM)

@@ -262,7 +262,7 @@ async def test_a_port_in_use_is_named_by_its_key() -> None:
     site = WebServerUnderTest()
     async with site.open():
         other = WebServerUnderTest(port=site.server.port)
-        with pytest.raises(ListenError, match=r"^web.port: cannot listen on 127.0.0.1:\d+: Address already in use$"):
+        with pytest.raises(ListenError, match=r"^web.port: cannot listen on 127.0.0.1:\d+: Address already in use\."):
             await other.server.start()
         other.verifier.close()
 

@@ -37,7 +37,7 @@ class Role(StrEnum):
 
 
 ROLE_DESCRIPTIONS: Mapping[Role, str] = {
-    Role.ADMIN: "publishes every command and reads everything",
+    Role.ADMIN: "publishes every command and reads everything, also forwarded messages of terminals",
     Role.OPERATOR: "opens, and reads states and replies",
     Role.ENROLLER: "changes, lists and syncs persons, and reads states and replies",
     Role.WATCHER: "reads states, events and groups' summaries; no replies, which can name persons",
@@ -191,6 +191,9 @@ def _other_rules(role: Role, topics: Topics, selection: TerminalSelection) -> li
         read += [topics.terminal_reply(sn) for sn in sns]
         if selection.is_everything:
             read.append(topics.bridge_reply)
+    if role is Role.ADMIN:
+        # A message that the protocol does not know can say who passed.
+        read += [topics.terminal_message(sn) for sn in sns]
     read += [topics.group_reply(group) for group in groups]
     return [
         *(AccessRule(TopicAccess.WRITE, topic) for topic in written),
@@ -209,6 +212,7 @@ def _bridge_rules(base: str, prefix: str) -> list[AccessRule]:
         topics.terminal_availability(_EVERY),
         topics.terminal_state(_EVERY),
         topics.terminal_reply(_EVERY),
+        topics.terminal_message(_EVERY),
         topics.group_reply(_EVERY),
         f"{prefix}/device/+/config",
         f"{base}/doctor/#",
@@ -220,6 +224,7 @@ def _bridge_rules(base: str, prefix: str) -> list[AccessRule]:
         f"{base}/doctor/#",
         "$SYS/broker/#",
         *topics.urgent_commands,
+        *topics.incomplete_commands,
         *topics.lasting_commands,
         *dict.fromkeys((f"{prefix}/status", f"{_HOME_ASSISTANT_PREFIX}/status")),
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from bridge.model.faults import InvalidError
+from bridge.model.faults import InvalidError, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,9 @@ def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise InvalidError.at("", "there is no such file") from None
+        looked_for = Path(path) if Path(path).is_absolute() else Path(roots[0], path)
+        more = f", nor in the other {len(roots) - 1}" if len(roots) > 1 and not Path(path).is_absolute() else ""
+        raise InvalidError.at("", f"there is no such file: {shorten(str(looked_for), 200)}{more}") from None
     except PermissionError:
         raise InvalidError.at("", "the bridge may not read this file; allow its user to read it") from None
     except (OSError, ValueError) as error:
