@@ -169,7 +169,7 @@ class _Demo:
 
 @asynccontextmanager
 async def _started(console: Console, folder: Path) -> AsyncIterator[_Demo]:
-    set_up_logging("warning", "text")
+    set_up_logging("error", "text")
     file = folder / "config.yaml"
     file.write_text(_CONFIGURATION.format(**_ports(console)))
     settings = load_settings(file, {})

@@ -60,6 +60,11 @@ class _Job(Generic[_T]):
             self.error = error
 
 
+PROBE_SECONDS = 30.0
+"""Time after a failed transaction for which only another transaction shows that the store can be written to again. A
+small one may succeed on a full disk, so this is not tried all the time."""
+
+
 class Database:
     """An open store with its threads: one that writes and a few that read.
 
@@ -82,6 +87,7 @@ class Database:
         self._is_closed = False
         # Set by the writer's thread only.
         self._write_problem: str | None = None
+        self._problem_since = 0.0
         self._write_watcher: Callable[[str | None], None] | None = None
         self._thread_ends = [
             self._start(self._run_writer, "store writer"),
@@ -188,6 +194,8 @@ class Database:
             async with asyncio.timeout(_REACHABLE_SECONDS):
                 await self.read(_read_counter)
                 if self._write_problem is not None:
+                    if perf_counter() - self._problem_since < PROBE_SECONDS:
+                        return False
                     await self.write(_write_counter)
         except (UnavailableError, TimeoutError):
             return False
@@ -247,7 +255,7 @@ class Database:
                         self._run_alone(job)
                     else:
                         self._run_group(group)
-                        self._note_write(None)
+                        self._note_writes(group)
             except UnavailableError as error:
                 _fail(group, error)
                 self._note_write(str(error))
@@ -256,10 +264,19 @@ class Database:
                 _fail(group, error)
             call_on_loop(self._loop, _report, group)
 
+    def _note_writes(self, group: list[_Job[Any]]) -> None:
+        """Note whether the functions of a group could be written; one that failed for another reason says nothing."""
+        failed = next((job.error for job in group if isinstance(job.error, UnavailableError)), None)
+        if failed is not None:
+            self._note_write(str(failed))
+        elif any(job.error is None for job in group):
+            self._note_write(None)
+
     def _note_write(self, problem: str | None) -> None:
         if problem == self._write_problem:
             return
         self._write_problem = problem
+        self._problem_since = perf_counter()
         if self._write_watcher is not None:
             call_on_loop(self._loop, self._write_watcher, problem)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridge.simulator.behaviour import Behaviour
@@ -47,6 +48,12 @@ async def publish_changes_that_cannot_be_stored(system: BridgeSystem, store: Pat
     assert [system.outcomes(f"set p{number}") for number in range(1, CHANGES + 1)] == [["unavailable"]] * CHANGES
 
 
+async def ready(system: BridgeSystem) -> tuple[int, str]:
+    """Return the status of `/readyz` and what it says of the store."""
+    async with aiohttp.ClientSession() as session, session.get(f"{system.bridge.web_url}/readyz") as response:
+        return response.status, (await response.json())["checks"]["store"]
+
+
 async def wait_until_all_are_stored(system: BridgeSystem) -> None:
     """Check that the same changes reach the terminal although no client publishes them again."""
     for number in range(1, CHANGES + 1):
@@ -65,8 +72,12 @@ async def test_full_disk(tmp_path: Path, disk: SmallDisk) -> None:
     async with system_with_p0(tmp_path, store) as system:
         disk.fill()
         await publish_changes_that_cannot_be_stored(system, store, "the store is full")
+        assert await ready(system) == (503, "does not answer or cannot be written to")
+        assert system.bridge.log.count("changes cannot be stored now: the store is full") == 1
         disk.free_space()
         await wait_until_all_are_stored(system)
+        assert await ready(system) == (200, "ok")
+        assert "the store can be written to again" in system.bridge.log
 
 
 async def test_bridge_killed_while_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:

@@ -352,17 +352,26 @@ async def test_a_full_store(sqlite: Database) -> None:
     with pytest.raises(UnavailableError, match="the store is full"):
         await put_photo(sqlite, "b", size=100_000)
     assert await photos(sqlite) == {"a"}
-    assert await sqlite.reachable()
+    assert sqlite.write_problem is not None
+    assert "the store is full" in sqlite.write_problem
+    assert not await sqlite.reachable(), "it can be read, but changes cannot be stored"
 
 
 async def test_a_disk_that_is_full_and_then_has_space_again(sqlite: Database, file: Path) -> None:
     await put_photo(sqlite, "a")
+    noted: list[str | None] = []
+    sqlite.watch_writes(noted.append)
     with file_size_limit(file.with_name("store.db-wal").stat().st_size + 50_000):
         with pytest.raises(UnavailableError):
             await put_photo(sqlite, "b", size=100_000)
         assert await photos(sqlite) == {"a"}
+        assert not await sqlite.reachable()
     await put_photo(sqlite, "c", size=100_000)
     assert await photos(sqlite) == {"a", "c"}
+    assert await sqlite.reachable()
+    problem, repaired = noted
+    assert problem is not None
+    assert repaired is None
 
 
 async def test_errors_contain_no_values(database: Database) -> None:
