@@ -120,6 +120,10 @@ class SendBuffer:
         end = start + len(frame) if self._below is self._transport else self.position()
         return WrittenFrame(start, end)
 
+    def write(self, frame: bytes) -> None:
+        """Write a frame; it may wait in this process."""
+        self._transport.write(frame)
+
     def delivered(self, written: WrittenFrame) -> bool | None:
         """Return whether a frame was delivered; see `Connection.delivered`.
 

@@ -34,6 +34,12 @@ _MESSAGES_AT_ONCE = 32
 _LARGE_MESSAGE_BYTES = 4096
 """After a message of this size other tasks run at once."""
 
+_TIMER_SECONDS = 0.002
+"""Added to the timer for a silence: timers of uvloop have a resolution of a millisecond, and may be that much early."""
+
+_FINAL, _PING, _PONG = 0x80, 0x9, 0xA
+"""The first byte of a control frame: the final bit, and its opcodes (RFC 6455, section 5.2)."""
+
 _CLOSE_SECONDS = 1.0
 """How long a terminal has to answer a close frame; the whole bridge stops within five seconds."""
 
@@ -103,6 +109,7 @@ class Session:
         self._clock = clock
         self._liveness = liveness
         self._ended = False
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._reservations = 0
         # Set when frames need no longer be held back; there is one while a frame waits for that. An event takes 0.7 KB.
         self._unreserved: asyncio.Event | None = None
@@ -142,7 +149,7 @@ class Session:
         """Ping the terminal; see `Connection.probe`."""
         if not self._ended:
             self.responsive = False
-            await self._send_control(b"", WSMsgType.PING)
+            self._send_control(_PING, b"")
 
     def reset(self, reason: str) -> None:
         """End the connection now and discard unacknowledged bytes; see `Connection.reset`."""
@@ -175,24 +182,37 @@ class Session:
     async def run(self) -> None:
         """Read frames until the connection ends."""
         reason = "closed by the bridge"
+        self._watch_silence()
         try:
             reason = await self._read()
         finally:
             await self.close(reason)
 
+    def _watch_silence(self) -> None:
+        """Ping a terminal that is silent, and end a connection that has been silent for too long.
+
+        One timer that looks at the last frame: a time-out of each frame took a third of the processor time of a ping.
+        """
+        if self._ended:
+            return
+        idle_seconds = self._liveness.idle_seconds
+        silent_seconds = self._clock.boottime() - self._liveness.last_frame_at()
+        if silent_seconds >= idle_seconds:
+            self.reset(f"no frame for {idle_seconds:g} s")
+            return
+        pause_seconds = idle_seconds / 3
+        if silent_seconds >= pause_seconds:
+            self._send_control(_PING, b"")
+            pause_seconds = min(pause_seconds, idle_seconds - silent_seconds)
+        else:
+            pause_seconds -= silent_seconds
+        self._silence_timer = asyncio.get_running_loop().call_later(pause_seconds + _TIMER_SECONDS, self._watch_silence)
+
     async def _read(self) -> str:
         """Read frames, and return the reason of the end."""
-        idle_seconds = self._liveness.idle_seconds
         number = 0
         while not self._ended:
-            try:
-                message = await self._websocket.receive(timeout=idle_seconds / 3)
-            except TimeoutError:
-                if self._clock.boottime() - self._liveness.last_frame_at() >= idle_seconds:
-                    self.reset(f"no frame for {idle_seconds:g} s")
-                else:
-                    await self._send_control(b"", WSMsgType.PING)
-                continue
+            message = await self._websocket.receive()
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
                 return "closed by the terminal"
             if message.type is WSMsgType.ERROR:
@@ -210,7 +230,7 @@ class Session:
         if message.type is WSMsgType.PING:
             # RFC 6455, section 5.5.3, allows to answer only the latest ping. A terminal that does not read gets none.
             if not self.send_buffer.in_user_space():
-                await self._send_control(message.data, WSMsgType.PONG)
+                self._send_control(_PONG, message.data)
         elif message.type is WSMsgType.TEXT:
             self._handle_text(message.data)
         elif message.type is WSMsgType.BINARY:
@@ -245,9 +265,10 @@ class Session:
                 extra={"sn": self.sn},
             )
 
-    async def _send_control(self, data: bytes, kind: WSMsgType) -> None:
-        with suppress(ClientError, OSError, RuntimeError):
-            await self._websocket.send_frame(data, kind)
+    def _send_control(self, opcode: int, data: bytes) -> None:
+        """Write a control frame (RFC 6455, section 5.5), which has at most 125 bytes of data."""
+        if not self._ended and not self._websocket.closed:
+            self.send_buffer.write(bytes((_FINAL | opcode, len(data))) + data)
 
     async def _write(self, frame: bytes) -> None:
         if self._ended:
@@ -262,6 +283,8 @@ class Session:
         if not self._ended:
             self.send_buffer.ended()
             self._ended = True
+            if self._silence_timer is not None:
+                self._silence_timer.cancel()
             self._let_frames_pass()
             self._registry.disconnected(self, reason)
 
