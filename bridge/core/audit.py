@@ -12,7 +12,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.ports import AuditStore
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditRecord
-from bridge.model.events import CommandReplied, PersonSettled
+from bridge.model.events import CommandReplied, GroupPersonChanged, PersonSettled
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
@@ -76,6 +76,7 @@ class AuditRecorder:
         self._writing: asyncio.Task[None] | None = None
         events.subscribe(CommandReplied, lambda event: self._note(event.reply, event.origin), name="audit")
         events.subscribe(PersonSettled, lambda event: self._note(event.reply, event.origin), name="audit")
+        events.subscribe(GroupPersonChanged, lambda event: self._note(event.reply, event.origin), name="audit")
 
     @property
     def waiting(self) -> int:

@@ -15,6 +15,9 @@ from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
 
+_ONLY_GROUP = "the group has no members"
+"""The message of an audit record of a change that reaches no terminal."""
+
 
 class PersonCommands:
     """Carries out person commands and publishes their replies."""
@@ -86,6 +89,15 @@ class PersonCommands:
             return bool(command.sns)
         return isinstance(command.change, RemovePersons) and self._desired_persons.group_size(command.group) > 0
 
+    def _note_group_change(self, command: PersonCommand) -> None:
+        """Let the audit know of a removal from a group without members: no terminal replies."""
+        assert command.group is not None
+        assert isinstance(command.change, RemovePersons)
+        builder = self._replies.builder(command.name, command.change.request_id, None)
+        for person_id in (None,) if command.change.ids is None else dict.fromkeys(command.change.ids):
+            reply = builder.reply(Outcome.ACCEPTED, person_id=person_id, message=_ONLY_GROUP)
+            self._replies.publish_group_change(reply, command.group, command.origin)
+
     def _publish(self, command: PersonCommand, replies: Sequence[Reply] | None) -> Sequence[Reply] | GroupSummary:
         request_id = command.change.request_id
         if replies is None:
@@ -96,4 +108,6 @@ class PersonCommands:
             self._replies.publish(reply, command.reply_origin, in_group=command.group is not None)
         if command.group is None:
             return replies
+        if not command.sns:
+            self._note_group_change(command)
         return self._replies.publish_summary(replies, command.name, command.group, request_id, command.origin)

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.core.clock import Clock
 from bridge.core.event_bus import EventBus
-from bridge.model.events import CommandReplied, GroupReplied, ReplyRepeated
+from bridge.model.events import CommandReplied, GroupPersonChanged, GroupReplied, ReplyRepeated
 from bridge.model.faults import Fault
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
@@ -109,6 +109,11 @@ class ReplyDispatcher:
             return reply
         self._events.publish(CommandReplied(at=reply.at, reply=reply, origin=origin, in_group=in_group))
         return reply
+
+    def publish_group_change(self, reply: Reply, group: str, origin: Origin) -> None:
+        """Publish, for the audit, that a person that only a group keeps was changed."""
+        reply = replace(reply, group=group)
+        self._events.publish(GroupPersonChanged(at=reply.at, reply=reply, origin=origin))
 
     def publish_again(self, reply: Reply | GroupSummary, origin: Origin) -> None:
         """Publish the last known reply to a command that arrived again and is not carried out again."""

@@ -158,6 +158,19 @@ class TransferContext:
             boot_id=self.transactions.context.boot_id,
         )
 
+    def publish_changed_in_group(
+        self, request: RequestContext, target: TransferTarget, person_ids: Sequence[str]
+    ) -> None:
+        """Publish, for the audit, that a group without members keeps other persons. Members have own records."""
+        if target.group is None or target.sns:
+            return
+        context = self.transactions.context
+        dispatcher = ReplyDispatcher(context.events, context.clock)
+        replies = ReplyBuilder(request.command, None, None, request.received_at, context.clock)
+        for person_id in person_ids:
+            reply = replies.reply(Outcome.ACCEPTED, person_id=person_id, message="the group has no members")
+            dispatcher.publish_group_change(reply, target.group, self.origin)
+
     def publish_accepted(self, request: RequestContext, sn: str, person_ids: Sequence[str]) -> None:
         """Publish, for the audit, that changes of a terminal's persons are stored."""
         context = self.transactions.context

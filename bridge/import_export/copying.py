@@ -68,7 +68,9 @@ async def _copy(
     if group is not None:
         # The group comes first: a terminal that joins it meanwhile must get the new state.
         keep = partial(changes.copy_kept_persons, source=source, group=group, person_ids=person_ids)
-        changed |= set(await context.transactions.run(keep))
+        kept = await context.transactions.run(keep)
+        context.publish_changed_in_group(request, target, kept)
+        changed |= set(kept)
 
     def copy(transaction: PersonTransaction, sn: str) -> list[str]:
         scope = OWN_SCOPE if group is None else group

@@ -75,7 +75,7 @@ async def _remove(context: TransferContext, target: TransferTarget, person_ids: 
     if target.group is not None:
         # The group comes first: a terminal that joins it meanwhile must not get these persons.
         removed = partial(changes.remove_kept_persons, group=target.group, person_ids=person_ids)
-        await context.transactions.run(removed)
+        context.publish_changed_in_group(request, target, await context.transactions.run(removed))
 
     def remove(transaction: PersonTransaction, sn: str) -> None:
         changes.remove_persons(transaction, sn, person_ids, request)
@@ -106,7 +106,9 @@ async def _set(
     if group is not None:
         # The group comes first: a terminal that joins it meanwhile must get the new state.
         keep = partial(changes.set_kept_persons, group=group.name, persons=prepared, differing_only=True)
-        prepared = list(await context.transactions.run(keep))
+        checked, kept = await context.transactions.run(keep)
+        prepared = list(checked)
+        context.publish_changed_in_group(request, target, kept)
     scope = OWN_SCOPE if group is None else group.name
 
     def set_(transaction: PersonTransaction, sn: str) -> list[SetResult]:

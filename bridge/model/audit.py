@@ -37,7 +37,8 @@ class AuditRecord:
         at: when it ended with this outcome; with an offset.
         command: `open`, `setPerson`, …
         sn: the terminal; None if none was addressed.
-        group: set only if a command for a group was invalid.
+        group: the group, if the record is of no terminal: a command for the group was invalid, or it changed persons
+            that only the group keeps.
         person_id: the person that was changed.
         request_id: as in the command.
         source: the topic, the API route, or the command of the command line that it arrived on.
@@ -107,7 +108,11 @@ AUDIT_RECORD_SCHEMA: JsonSchema = output_schema(
         "at": described(TIME, "when it ended with this outcome"),
         "command": COMMAND_NAME_REFERENCE,
         "sn": described(nullable(SERIAL_NUMBER_SCHEMA), "the terminal; null if none was addressed"),
-        "group": described(nullable(GROUP_NAME_SCHEMA), "only if a command for a group was invalid"),
+        "group": described(
+            nullable(GROUP_NAME_SCHEMA),
+            "set if the record is of no terminal: a command for the group was "
+            "invalid, or it changed persons that only the group keeps",
+        ),
         "person_id": described(nullable(PERSON_ID_SCHEMA), "the changed person"),
         "request_id": REQUEST_ID_SCHEMA,
         "source": text("the topic, the API route or the command of the command line that it arrived on"),

@@ -172,6 +172,17 @@ class GroupReplied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPersonChanged(Event):
+    """A person that a group keeps was changed, and no terminal has a reply that says so.
+
+    The reply is not published: it is for the audit. It has the group and no terminal.
+    """
+
+    reply: Reply
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRepeated(Event):
     """A command arrived again and is not carried out again; `reply` is its last known one, to be published again.
 

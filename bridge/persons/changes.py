@@ -109,7 +109,7 @@ def set_group_persons(
     Returns:
         The results by terminal.
     """
-    persons = set_kept_persons(transaction, group, persons)
+    persons, _ = set_kept_persons(transaction, group, persons)
     if not transaction.has_room(len(persons) * len(sns)):
         results = _results_on_members(transaction, sns, persons)
         changed = [
@@ -138,18 +138,19 @@ def set_kept_persons(
     persons: Sequence[PreparedPerson],
     *,
     differing_only: bool = False,
-) -> Sequence[PreparedPerson]:
+) -> tuple[Sequence[PreparedPerson], list[str]]:
     """Let a group keep complete persons, and change those that it keeps; its members are separate.
 
     Returns:
-        The persons; those that contradict what the group keeps are marked as invalid.
+        The persons, those that contradict what the group keeps marked as invalid; and the ids of those that changed in
+        the group.
     """
     persons, kept = _merged_into_group(transaction, group, persons)
     differing = [one for one in kept if not differing_only or one[0] is None or one[0].person != one[1].person]
     transaction.finish_joins(group, [after.person.id for _, after, _ in differing])
     for before, after, photo in differing:
         transaction.replace_kept(group, before, after, photo)
-    return persons
+    return persons, [after.person.id for _, after, _ in differing]
 
 
 def _results_on_members(
@@ -368,12 +369,13 @@ def remove_group_persons(
             remove_persons(transaction, sn, some, request)
 
 
-def remove_kept_persons(transaction: PersonTransaction, group: str, person_ids: Sequence[str]) -> None:
-    """Let a group no longer keep persons; its members are separate."""
+def remove_kept_persons(transaction: PersonTransaction, group: str, person_ids: Sequence[str]) -> list[str]:
+    """Let a group no longer keep persons; return those that it has kept. Its members are separate."""
     kept = transaction.kept.persons(group, person_ids)
     transaction.finish_joins(group, list(kept))
     for one in kept.values():
         transaction.replace_kept(group, one, None)
+    return list(kept)
 
 
 def remove_everyone(

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from bridge.model.person_entry import GroupPerson, MembershipJob
 from bridge.store import group_queries as queries
+from bridge.store.person_names import PersonName
 
 
 class KeptPersons:
@@ -15,6 +16,7 @@ class KeptPersons:
     Attributes:
         sizes: what the transaction adds to the number of persons of each group.
         released_photos: photos that groups may have referred to for the last time.
+        released_names: names that groups may have had for the last time.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -27,6 +29,7 @@ class KeptPersons:
         self._keeping: dict[str, bool] = {}
         self.sizes: defaultdict[str, int] = defaultdict(int)
         self.released_photos: set[str] = set()
+        self.released_names: set[PersonName] = set()
 
     def persons(self, group: str, person_ids: Collection[str]) -> dict[str, GroupPerson]:
         """Return those of the persons that a group keeps, including the changes of this transaction."""
@@ -47,6 +50,8 @@ class KeptPersons:
         self.sizes[group] += int(after is not None) - int(before is not None)
         if before is not None and (after is None or after.person.photo != before.person.photo):
             self.released_photos.add(before.person.photo)
+        if before is not None and (after is None or after.person.name != before.person.name):
+            self.released_names.add((before.person.id, before.person.name))
 
     def write(self) -> None:
         """Write what is collected; the photos must be stored."""
@@ -75,9 +80,10 @@ class KeptPersons:
             if any(group in job.joined and job.id < below for job in self.all_jobs()):
                 # A terminal that joined before the removal, and has left since, gets these persons for that time.
                 continue
-            photos = queries.drop_removed(self._connection, group, below, limit)
-            self.released_photos.update(photos)
-            if len(photos) < limit:
+            removed = queries.drop_removed(self._connection, group, below, limit)
+            self.released_photos.update(person.photo for person in removed)
+            self.released_names.update((person.id, person.name) for person in removed)
+            if len(removed) < limit:
                 queries.drop_group_removal(self._connection, group, below)
             return True
         return False

@@ -108,10 +108,14 @@ class ExpiryJob:
         Raises:
             UnavailableError: the store cannot be written to.
         """
-        request = self._request()
-        work = partial(_remove_expired_from_group, group=group, person_ids=person_ids, kept=self._kept, request=request)
-        if removed := await self._transactions.run(work):
-            _LOGGER.info("group %s keeps %d persons less: their time is over", group, removed)
+        work = partial(_remove_expired_from_group, group=group, person_ids=person_ids, kept=self._kept)
+        removed = await self._transactions.run(work)
+        command = self._replies.builder(REMOVE_PERSONS.name, None, None)
+        for person_id in removed:
+            reply = command.reply(Outcome.ACCEPTED, person_id=person_id, message="their time is over")
+            self._replies.publish_group_change(reply, group, _ORIGIN)
+        if removed:
+            _LOGGER.info("group %s keeps %d persons less: their time is over", group, len(removed))
 
     async def remove(self, sn: str, person_ids: Sequence[str]) -> None:
         """Remove those of a terminal's persons that have expired by now. Raises UnavailableError."""
@@ -217,13 +221,12 @@ def _remove_expired(
 
 
 def _remove_expired_from_group(
-    transaction: PersonTransaction, *, group: str, person_ids: Sequence[str], kept: timedelta, request: RequestContext
-) -> int:
+    transaction: PersonTransaction, *, group: str, person_ids: Sequence[str], kept: timedelta
+) -> list[str]:
     before = transaction.now() - kept
     persons = transaction.kept.persons(group, person_ids).values()
     expired = [one.person.id for one in persons if _is_over(one.person, before)]
-    changes.remove_group_persons(transaction, group, (), expired, request)
-    return len(expired)
+    return changes.remove_kept_persons(transaction, group, expired)
 
 
 def _is_over(person: Person | None, before: datetime) -> bool:

@@ -40,6 +40,7 @@ from bridge.persons.schema import PersonPatch, added_again
 from bridge.persons.whole_terminal import SUPERSEDED
 from bridge.store import person_queries as queries
 from bridge.store.group_change_queries import validity_on
+from bridge.store.person_names import PersonName, drop_unused_names
 from bridge.store.photos import PhotoCipher, add_photos, drop_unused_photos
 
 BATCH = 100
@@ -86,6 +87,7 @@ class PersonTransaction:
         # The part of the written photos that the store did not have, or only damaged.
         self._new_photos: set[str] = set()
         self._released_photos: set[str] = set()
+        self._released_names: set[PersonName] = set()
         self._final_replies: list[FinalReply] = []
         self._jobs: dict[str, PersonJob] | None = None
         # What is stored, with None for no entry.
@@ -478,6 +480,7 @@ class PersonTransaction:
         self._end_syncs()
         self._write()
         self.messages.finish()
+        drop_unused_names(self._connection, self._released_names | self.kept.released_names)
         photos_dropped = drop_unused_photos(
             self._connection, self._released_photos | self.kept.released_photos | self.changes.released_photos
         )
@@ -621,6 +624,8 @@ class PersonTransaction:
             person = after.person if after is not None else None
             if person is None or person.photo != before.person.photo:
                 self._released_photos.add(before.person.photo)
+        if before is not None and (after is None or queries.name_of(after) != queries.name_of(before)):
+            self._released_names.add(queries.name_of(before))
         gained = after.counts if after is not None else NO_PERSONS
         lost = before.counts if before is not None else NO_PERSONS
         self._counts[changed.sn] = added(self._counts[changed.sn], gained, lost)

@@ -14,7 +14,7 @@ from bridge.model.person_entry import (
     MemberJob,
     RequestContext,
 )
-from bridge.store.person_queries import batches, insert_for
+from bridge.store.insertion import batches, insert_for
 from bridge.store.tables import (
     GROUP_CHANGE,
     GROUP_CHANGE_MEMBER,

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, ex
 from bridge.model.person import Person
 from bridge.model.person_entry import GroupPerson, MembershipJob
 from bridge.store.database import Database
-from bridge.store.person_queries import batches, insert_for
+from bridge.store.insertion import batches, insert_for
+from bridge.store.person_names import add_names
 from bridge.store.tables import (
     GROUP_MEMBER,
     GROUP_PERSON,
@@ -103,6 +104,7 @@ def put_kept(connection: Connection, persons: Collection[GroupPerson]) -> None:
             for one in persons
         ],
     )
+    add_names(connection, ((one.person.id, one.person.name) for one in persons))
 
 
 def drop_kept(connection: Connection, group: str, person_ids: Collection[str]) -> None:
@@ -137,14 +139,12 @@ def group_removals(connection: Connection) -> list[tuple[str, int]]:
     return [(row.group_name, row.below) for row in rows]
 
 
-def drop_removed(connection: Connection, group: str, below: int, limit: int) -> list[str]:
-    """Delete up to `limit` removed persons of a group; return their photos."""
-    query = select(GROUP_PERSON.c.person_id, GROUP_PERSON.c.photo_sha256).where(
-        GROUP_PERSON.c.group_name == group, GROUP_PERSON.c.revision < below
-    )
-    rows = connection.execute(query.order_by(GROUP_PERSON.c.revision).limit(limit)).all()
-    drop_kept(connection, group, [row.person_id for row in rows])
-    return [row.photo_sha256 for row in rows]
+def drop_removed(connection: Connection, group: str, below: int, limit: int) -> list[Person]:
+    """Delete up to `limit` removed persons of a group, and return them."""
+    query = select(GROUP_PERSON).where(GROUP_PERSON.c.group_name == group, GROUP_PERSON.c.revision < below)
+    persons = [one.person for one in group_persons_of(connection, query.order_by(GROUP_PERSON.c.revision).limit(limit))]
+    drop_kept(connection, group, [person.id for person in persons])
+    return persons
 
 
 def drop_group_removal(connection: Connection, group: str, below: int) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from bridge.model.person_entry import DeliveryState, MembershipJob
 from bridge.store.group_queries import group_sizes, has_group_access, membership_jobs, memberships
-from bridge.store.person_queries import batches
+from bridge.store.insertion import batches
 from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY
 
 

@@ -5,11 +5,10 @@ of their own (`bridge.store.photos`).
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     Select,
-    Table,
     and_,
     bindparam,
     case,
@@ -44,6 +42,8 @@ from bridge.model.person_entry import (
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
+from bridge.store.insertion import batches, insert_for, insert_in
+from bridge.store.person_names import PersonName, add_names
 from bridge.store.tables import (
     COUNTER,
     EVERYONE,
@@ -63,9 +63,6 @@ _OWN_ACCESS = (OWN_SCOPE,)
 
 _TRUSTED_TIME = "trusted_time"
 """The name of a counter: seconds since 1970."""
-
-_MAX_PARAMETERS = 500
-"""Values in one `IN (…)`: far below the limit of any database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +267,12 @@ def put_entries(connection: Connection, changed: Sequence[PersonEntry]) -> None:
     """Add or replace entries; their photos must be stored already."""
     if changed:
         connection.execute(_put_entry(connection.dialect.name), [_entry_row(one) for one in changed])
+        add_names(connection, (name_of(one) for one in changed))
+
+
+def name_of(entry: PersonEntry) -> PersonName:
+    """Return the person of an entry as searches find them; everyone has an empty id."""
+    return _person_key(entry.person_id), "" if entry.person is None else entry.person.name
 
 
 def drop_entries(connection: Connection, dropped: Sequence[PersonEntry]) -> None:
@@ -447,33 +450,15 @@ def take_external_changes(connection: Connection) -> list[str]:
 # Common parts
 
 
-def insert_for(connection: Connection) -> Callable[[Table], "sqlite.Insert | postgresql.Insert"]:
-    """Return the constructor of an INSERT with ON CONFLICT; it is the same in both dialects."""
-    return _dialect_insert(connection.dialect.name)
-
-
 def entries_of(connection: Connection, query: Select[Any]) -> list[PersonEntry]:
     """Return the entries that a query of their table selects."""
     return _entries(connection, query)
 
 
-def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the values in lists that fit into one `IN (…)`."""
-    for start in range(0, len(values), _MAX_PARAMETERS):
-        yield values[start : start + _MAX_PARAMETERS]
-
-
-def _dialect_insert(dialect: str) -> Callable[[Table], "sqlite.Insert | postgresql.Insert"]:
-    # The engine has imported its dialect. To import the other one too takes a tenth of all imports of the bridge.
-    constructor: Callable[[Table], sqlite.Insert | postgresql.Insert]
-    constructor = import_module(f"sqlalchemy.dialects.{dialect}").insert
-    return constructor
-
-
 @cache
 def _put_entry(dialect: str) -> "sqlite.Insert | postgresql.Insert":
     # Built once: building it costs as much as running it.
-    statement = _dialect_insert(dialect)(PERSON_ENTRY)
+    statement = insert_in(dialect)(PERSON_ENTRY)
     replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced)
 

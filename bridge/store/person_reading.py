@@ -3,17 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal_column, or_, select
 
 from bridge.model.person import Person
 from bridge.model.person_entry import DeliveryState, GroupPerson, PersonEntry
 from bridge.model.person_summary import PersonEverywhere, PersonFilter, PersonSummary
 from bridge.model.terminal import PersonCounts
-from bridge.store.group_queries import group_persons_of, groups_of_person, is_kept_by_group
-from bridge.store.person_queries import batches, entries_of
-from bridge.store.tables import EVERYONE, GROUP_PERSON, PERSON_ENTRY, PERSON_JOB
+from bridge.store.group_queries import group_persons_of, group_removals, groups_of_person, is_kept_by_group
+from bridge.store.insertion import batches
+from bridge.store.person_names import contains, matches
+from bridge.store.person_queries import entries_of
+from bridge.store.tables import EVERYONE, GROUP_PERSON, PERSON_ENTRY, PERSON_JOB, PERSON_NAME
 
 _ENTRY = PERSON_ENTRY.c
+_NAME = PERSON_NAME.c
+
+_IS_UNCONFIRMED = _ENTRY.delivery != literal_column("'confirmed'")
+"""The condition of the index, without a parameter: only then does a database use the index."""
 
 
 def terminal_page(
@@ -53,22 +59,32 @@ def person_page(
     Returns:
         The persons, and the number of all wanted persons.
     """
-    conditions = [*_kept(connection), *_wanted(connection, wanted)]
-    column = _ENTRY.person_id
-    after = EVERYONE if after is None else after
-    only_in_groups = [] if wanted.delivery is not None else _only_in_groups(connection, wanted.q)
-    query = select(column).where(column != EVERYONE, *conditions).distinct()
-    if wanted.q is not None:
-        # A search reads every row. It does so once, for the page and for the number of persons.
-        ids = list(connection.execute(query).scalars())
-        total = len(ids)
-        ids = [one for one in ids if one > after]
-    else:
-        count = select(func.count(column.distinct())).where(column != EVERYONE, *conditions)
-        total = connection.execute(count).scalar_one()
-        ids = list(connection.execute(query.where(column > after).order_by(column).limit(limit)).scalars())
-    ids = sorted([*ids, *(one for one in only_in_groups if one > after)])[:limit]
-    return _summaries(connection, ids), total + len(only_in_groups)
+    column, conditions = _persons(connection, wanted)
+    total = connection.execute(select(func.count(column.distinct())).where(*conditions)).scalar_one()
+    query = select(column).distinct().where(*conditions, column > (EVERYONE if after is None else after))
+    ids = connection.execute(query.order_by(column).limit(limit)).scalars().all()
+    return _summaries(connection, ids), total
+
+
+def _persons(connection: Connection, wanted: PersonFilter) -> tuple[ColumnElement[str], Sequence[ColumnElement[bool]]]:
+    """Return the column of ids, and the conditions, of the persons to return; a person may have several rows."""
+    kept = _kept(connection)
+    if wanted.delivery in (DeliveryState.PENDING, DeliveryState.REFUSED):
+        # These are few, and have an index.
+        conditions = [_ENTRY.person_id != EVERYONE, _IS_UNCONFIRMED, _ENTRY.delivery == wanted.delivery.value, *kept]
+        if wanted.q is not None:
+            found = select(_NAME.person_id).where(contains(connection, wanted.q))
+            conditions.append(_ENTRY.person_id.in_(found))
+        return _ENTRY.person_id, conditions
+    conditions = [] if wanted.q is None else [contains(connection, wanted.q)]
+    on_terminal = exists().where(_ENTRY.person_id == _NAME.person_id, *kept)
+    if wanted.delivery is not None:
+        conditions.append(on_terminal.where(_ENTRY.delivery == wanted.delivery.value))
+    elif kept or group_removals(connection):
+        # Persons whose rows are not deleted yet still have their names.
+        in_group = exists().where(GROUP_PERSON.c.person_id == _NAME.person_id, is_kept_by_group())
+        conditions.append(or_(on_terminal, in_group))
+    return _NAME.person_id, conditions
 
 
 def group_page(
@@ -85,7 +101,7 @@ def group_page(
     """
     conditions = [GROUP_PERSON.c.group_name == group, is_kept_by_group()]
     if q is not None:
-        conditions.append(_matches(connection, GROUP_PERSON, q))
+        conditions.append(matches(connection, GROUP_PERSON, q))
     total = connection.execute(select(func.count()).select_from(GROUP_PERSON).where(*conditions)).scalar_one()
     query = select(GROUP_PERSON).where(*conditions, GROUP_PERSON.c.person_id > after)
     return group_persons_of(connection, query.order_by(GROUP_PERSON.c.person_id).limit(limit)), total
@@ -150,15 +166,6 @@ def _summaries(connection: Connection, ids: Sequence[str]) -> list[PersonSummary
     return [found[one] for one in ids if one in found]
 
 
-def _only_in_groups(connection: Connection, q: str | None) -> list[str]:
-    """Return the persons that groups keep and no terminal has: those of groups without members."""
-    has_entry = exists().where(_ENTRY.person_id == GROUP_PERSON.c.person_id, *_kept(connection))
-    query = select(GROUP_PERSON.c.person_id).where(is_kept_by_group(), ~has_entry)
-    if q is not None:
-        query = query.where(_matches(connection, GROUP_PERSON, q))
-    return list(connection.execute(query.distinct()).scalars())
-
-
 def _newest_values(
     connection: Connection, ids: Sequence[str], kept: Sequence[ColumnElement[bool]]
 ) -> dict[str, Person]:
@@ -190,42 +197,8 @@ def _wanted(connection: Connection, wanted: PersonFilter) -> list[ColumnElement[
     if wanted.delivery is not None:
         conditions.append(_ENTRY.delivery == wanted.delivery.value)
     if wanted.q is not None:
-        conditions.append(_matches(connection, PERSON_ENTRY, wanted.q))
+        conditions.append(matches(connection, PERSON_ENTRY, wanted.q))
     return conditions
-
-
-def _matches(connection: Connection, table: Table, q: str) -> ColumnElement[bool]:
-    """Return the condition that the id or the name in a table of persons contains a text.
-
-    Neither SQLite nor PostgreSQL with every collation knows the upper and lower case of other letters than ASCII.
-    """
-    operator, pattern = ("GLOB", _glob(q)) if connection.dialect.name == "sqlite" else ("~", _regular_expression(q))
-    name = table.c.desired["name"].as_string()
-    return or_(table.c.person_id.op(operator)(pattern), name.op(operator)(pattern))
-
-
-def _cases(character: str) -> str:
-    """Return a letter in upper and lower case; another character alone."""
-    forms = {character, character.lower(), character.upper(), character.title()}
-    return "".join(sorted(form for form in forms if len(form) == 1))
-
-
-def _glob(text: str) -> str:
-    """Return SQLite's GLOB pattern for all that contains a text."""
-    parts = []
-    for character in text:
-        cases = _cases(character)
-        parts.append(f"[{cases}]" if len(cases) > 1 or character in "*?[" else character)
-    return f"*{''.join(parts)}*"
-
-
-def _regular_expression(text: str) -> str:
-    """Return PostgreSQL's regular expression for all that contains a text."""
-    parts = []
-    for character in text:
-        cases = _cases(character)
-        parts.append(f"[{cases}]" if len(cases) > 1 else character if character.isalnum() else f"\\{character}")
-    return "".join(parts)
 
 
 def _count(condition: ColumnElement[Any]) -> ColumnElement[int]:

@@ -15,7 +15,7 @@ from bridge.model.faults import UnavailableError
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
-from bridge.store.person_queries import batches, insert_for
+from bridge.store.insertion import batches, insert_for
 from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY, PHOTO
 
 _LOGGER = logging.getLogger(__name__)

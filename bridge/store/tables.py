@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -107,8 +108,27 @@ PERSON_ENTRY = Table(
     Index(None, "photo_sha256"),
     # Find the persons that have expired, and one person on every terminal.
     Index(None, "valid_until"),
-    Index(None, "person_id"),
+    Index(None, "person_id", "delivery"),
+    # Finds the persons with changes that are pending or refused. Nearly all entries are confirmed.
+    Index(
+        "ix_person_entry_unconfirmed",
+        "delivery",
+        "person_id",
+        sqlite_where=text("delivery != 'confirmed'"),
+        postgresql_where=text("delivery != 'confirmed'"),
+    ),
     comment="What each terminal should hold, and how far it is.",
+)
+
+PERSON_NAME = Table(
+    "person_name",
+    METADATA,
+    Column("person_id", String(64), primary_key=True),
+    Column("name", Text, primary_key=True, comment="empty: a removal that a terminal has not confirmed"),
+    Column("folded", Text, nullable=False, comment="id and name without upper case, for searches"),
+    comment="The names of each person on terminals and in groups: far fewer rows to search than there are entries.",
+    # The table is the index that a search reads from start to end.
+    sqlite_with_rowid=False,
 )
 
 PERSON_SYNC = Table(
@@ -267,7 +287,7 @@ AUDIT = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("command", String(32), nullable=False),
     Column("sn", String(64)),
-    Column("group", String(64), comment="set only where a command for a group was invalid"),
+    Column("group", String(64), comment="set where the record is of no terminal"),
     Column("person_id", String(64)),
     Column("request_id", String(128)),
     Column("source", Text, nullable=False, comment="the topic, the API's route or the command line's command"),

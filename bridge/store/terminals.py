@@ -13,7 +13,7 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.store import received_messages
 from bridge.store.database import Database
 from bridge.store.errors import CommitUnknownError
-from bridge.store.person_queries import insert_for
+from bridge.store.insertion import insert_for
 from bridge.store.tables import TERMINAL
 
 

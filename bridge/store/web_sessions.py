@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from bridge.store.database import Database
-from bridge.store.person_queries import insert_for
+from bridge.store.insertion import insert_for
 from bridge.store.tables import ENDED_WEB_SESSION, WEB_SESSION_KEY
 
 

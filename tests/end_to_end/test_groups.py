@@ -182,6 +182,9 @@ async def test_another_configuration(tmp_path: Path) -> None:
         assert (reply["outcome"], reply["group"]) == ("invalid", "staff")
         summary = await house.send("group/staff/person/remove", "group/staff/reply", id="bo")
         assert (summary["total"], summary["outcomes"]) == (0, {})
+        records = 'SELECT command, sn, "group", person_id, outcome FROM audit WHERE "group" = \'staff\' AND sn IS NULL'
+        expected = ("removePerson", None, "staff", "bo", "accepted")
+        await until_query(tmp_path / "store.db", f"{records} AND outcome = 'accepted'", [expected])
         reply = await house.send("group/unknown/person/remove", "group/unknown/reply", id="bo")
         assert reply["outcome"] == "invalid"
 
@@ -253,7 +256,7 @@ async def test_the_bridge_is_killed_while_a_terminal_joins_a_group_of_2000_perso
 
 @pytest.mark.timeout(300)
 async def test_the_bridge_is_killed_during_a_change_of_a_group_with_300_members(tmp_path: Path) -> None:
-    ids = ["p0", "p1", "p2"]
+    ids = ["p0"]
     members = [f"M{one:03}" for one in range(300)]
     store = tmp_path / "store.db"
     async with building(tmp_path, {sn: ["staff"] for sn in members}) as house:
@@ -268,8 +271,8 @@ async def test_the_bridge_is_killed_during_a_change_of_a_group_with_300_members(
         await house.wait_online()
         # A later change counts later.
         await house.client.publish("facebridge/terminal/M299/person/remove", {"id": "p0"})
-        await house.holds("M299", *ids[1:])
         await house.holds("M000", *ids)
+        await house.holds("M299")
         await until_query(store, "SELECT count(*) FROM group_change", [(0,)])
         held = "SELECT count(*) FROM person_entry WHERE held AND access = '[\"staff\"]'"
         assert await query(store, held) == [(len(ids) * len(members) - 1,)]

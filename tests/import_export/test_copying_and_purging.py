@@ -80,6 +80,10 @@ async def test_a_purged_person_leaves_groups_with_and_without_members(tmp_path: 
         assert done.groups == ["empty", "staff"]
         assert await system.kept("empty") == {}
         assert await system.kept("staff") == {"2": "Name of 2"}
+        assert [(one.reply.group, one.reply.person_id, one.reply.sn) for one in system.group_changes] == [
+            ("empty", "1", None),
+            ("staff", "1", None),
+        ]
         assert "1" not in await system.access("T1")
         await until(lambda: system.person_system.person_service.group_size("empty") == 0)
         assert await is_unknown(system.context.database, "nobody")

@@ -106,6 +106,9 @@ async def test_a_group_without_members_is_imported_and_pruned(tmp_path: Path) ->
         await system.import_(file, (), group="staff", prune=True)
         assert await system.kept("staff") == {"1": "Ada", "3": "Cy"}
         await until(lambda: system.person_system.person_service.group_size("staff") == 2)
+        # No terminal has a reply, so the audit gets records of the group.
+        recorded = [(one.reply.command, one.reply.group, one.reply.person_id) for one in system.group_changes]
+        assert recorded == [("setPerson", "staff", "1"), ("setPerson", "staff", "3"), ("removePerson", "staff", "2")]
         _, differences = await system.check(system.write({"id": "9", "name": "New"}), (), group="staff")
         assert [str(fault) for fault in differences.faults] == [
             "row 2: photo: is missing: a new person needs a photo, as 'photo' or 'photo_file'"

@@ -22,7 +22,7 @@ from bridge.import_export.photo_spool import PhotoSpool
 from bridge.import_export.reading import open_person_file
 from bridge.import_export.writing import write_person_file
 from bridge.model.commands import PersonChange
-from bridge.model.events import CommandReplied
+from bridge.model.events import CommandReplied, GroupPersonChanged
 from bridge.model.origin import Origin
 from bridge.persons.changes import CopySource
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
@@ -63,6 +63,8 @@ class TransferSystem:
         self.replies: list[CommandReplied] = []
         events = EventBus()
         events.subscribe(CommandReplied, self.replies.append, name="test")
+        self.group_changes: list[GroupPersonChanged] = []
+        events.subscribe(GroupPersonChanged, self.group_changes.append, name="test")
         self.context = TransferContext(
             transactions=TransactionRunner(
                 PersonContext(database=database, cipher=PLAIN, events=events, clock=system.clock, boot_id="this boot"),

@@ -35,7 +35,8 @@ from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import RemovePersonRequest, SetPersonRequest, decode_request
 from bridge.store import group_change_queries, group_queries
 from bridge.store import person_queries as queries
-from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY
+from bridge.store.person_names import stored_name
+from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY, PERSON_NAME
 from bridge.store.tables import PHOTO as PHOTOS
 from tests.persons.person_system import ORIGIN, OTHER_PHOTO, PHOTO, PersonSystem, person_system
 from tests.support.core import RecordingConnection, known_terminal
@@ -438,6 +439,19 @@ class GroupModel(RuleBasedStateMachine):
 
         assert await self.system.read(unused) == set()
 
+    async def check_names(self) -> None:
+        """A search finds the names that are stored, and no others."""
+
+        def difference(connection: Connection) -> set[tuple[str, str]]:
+            found = {tuple(row) for row in connection.execute(select(PERSON_NAME.c.person_id, PERSON_NAME.c.name))}
+            stored: set[tuple[str, str]] = set()
+            for table in (PERSON_ENTRY, GROUP_PERSON):
+                rows = connection.execute(select(table.c.person_id, stored_name(table)))
+                stored |= {(row[0], row[1]) for row in rows if row[0]}
+            return found ^ stored
+
+        assert await self.system.read(difference) == set()
+
     def teardown(self) -> None:
         try:
             if hasattr(self, "system"):
@@ -445,6 +459,7 @@ class GroupModel(RuleBasedStateMachine):
                 self.runner.run(self.compare_with_the_devices())
                 self.runner.run(self.check_final_replies())
                 self.runner.run(self.check_photos())
+                self.runner.run(self.check_names())
                 self.runner.run(self.stack.aclose())
         finally:
             self.runner.close()
@@ -465,6 +480,7 @@ def run_histories(number: int, machine: type[GroupModel] = GroupModel) -> None:
         machine.photos.end()
 
 
+@pytest.mark.timeout(300)
 def test_a_few_histories() -> None:
     run_histories(25)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from bridge.store import group_queries, person_queries
+from bridge.model.person_summary import PersonFilter
+from bridge.store import group_queries, person_queries, person_reading
 from bridge.store.database import Database
 from bridge.store.engine import create_engine, parse_url
 from tests.persons.person_system import person_system, sent
@@ -67,4 +68,9 @@ async def test_an_upgraded_store_keeps_groups_and_unfinished_changes_of_membersh
     entry = await database.read(person_queries.entry, "T2", "p1")
     assert entry is not None
     assert entry.access == ("", "lobby")
+    # The upgrade fills the names for searches.
+    found, total = await database.read(person_reading.person_page, PersonFilter(q="NAME OF P"), None, 10)
+    assert ([one.id for one in found], total) == (["p1", "p2"], 2)
+    found, _ = await database.read(person_reading.person_page, PersonFilter(q="p3"), None, 10)
+    assert [one.person for one in found] == [None]
     await database.close()

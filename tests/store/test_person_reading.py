@@ -101,6 +101,12 @@ async def test_a_search_finds_parts_of_ids_and_names_in_any_case(database: Datab
     assert ([one.person_id for one in entries], total) == (ids, len(ids))
 
 
+async def test_a_search_folds_letters_that_have_no_single_upper_case(database: Database) -> None:
+    reader = await store(database, entry("T1", "1001", 1, person=Person(id="1001", name="Weiß", photo=P1)))
+    for q in ("weiß", "WEISS", "weiss"):
+        assert (await reader.persons(10, wanted=PersonFilter(q=q)))[1] == 1
+
+
 async def test_each_person_is_listed_once_with_the_newest_values(database: Database) -> None:
     newest = Person(id="1001", name="Ada L.", photo=P2)
     reader = await store(

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.import_export.context import TransferTarget
 from bridge.import_export.differences import DifferenceKind, FieldChange
+from bridge.model.names import ALL_TERMINALS
 from bridge.persons.changes import CopySource
 from bridge.web.authentication import require_form_token, require_role
 from bridge.web.connections import add_common_headers
@@ -53,6 +54,7 @@ class ImportPages:
 
     def __init__(self, services: PageServices, renderer: Renderer, jobs: ImportJobs, folder: UploadFolder) -> None:
         self._registry = services.core.registry
+        self._reader = services.person_reader
         self._folder = folder
         self._renderer = renderer
         self._jobs = jobs
@@ -69,22 +71,24 @@ class ImportPages:
 
     async def _form(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")
-        return self._renderer.page(request, "import.html", job=self._jobs.job, **self._targets())
+        return self._renderer.page(request, "import.html", job=self._jobs.job, **await self._targets())
 
-    def _targets(self) -> dict[str, Any]:
+    async def _targets(self) -> dict[str, Any]:
+        # A group without members may keep persons.
+        keeping = set(await self._reader.group_sizes()) - {ALL_TERMINALS}
         known = sorted(self._registry, key=lambda one: one.terminal.title.casefold())
         return {
             "known": len(known),
-            "groups": sorted({group for one in known for group in one.terminal.groups}),
+            "groups": sorted(keeping.union(*(one.terminal.groups for one in known))),
             "terminals": [one.terminal for one in known] if len(known) <= _MAX_LISTED_TERMINALS else [],
         }
 
-    def _chosen(self, target: str) -> TransferTarget:
-        """Return a chosen terminal or group. Raises RequestError if there is no such terminal, and no member."""
+    async def _chosen(self, target: str) -> TransferTarget:
+        """Return a chosen terminal or group. Raises RequestError if there is none with that name."""
         kind, _, name = target.partition(":")
         members = self._registry.members(name) if kind == "group" else []
         sns = [name] if kind == "terminal" and name in self._registry else sorted(one.terminal.sn for one in members)
-        if not sns:
+        if not sns and (kind != "group" or name not in await self._reader.group_sizes()):
             raise RequestError(400, noop("Choose where the persons belong: a terminal, a group or all terminals."))
         return TransferTarget(sns, name if kind == "group" else None)
 
@@ -93,7 +97,7 @@ class ImportPages:
         if self._jobs.job is not None and self._jobs.job.is_running:
             raise RequestError(503, noop("Another import is running. Wait until it ends."))
         async with self._received(request) as (fields, file, name):
-            target = self._chosen(fields.get("target", ""))
+            target = await self._chosen(fields.get("target", ""))
             job = self._jobs.start(file, name, target, origin_of(request), prune="prune" in fields)
         return redirect(request, f"import/{job.id}")
 
@@ -120,12 +124,12 @@ class ImportPages:
 
     async def _export_form(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")
-        return self._renderer.page(request, "export.html", **self._targets())
+        return self._renderer.page(request, "export.html", **await self._targets())
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         """Send a file of persons. It is made on the disk first, because it may not fit into the memory."""
         require_role(request, "admin")
-        target = self._chosen((await read_form(request)).get("target", ""))
+        target = await self._chosen((await read_form(request)).get("target", ""))
         source = CopySource(sn=None if target.group else target.sns[0], group=target.group)
         folder = await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder.path)
         try:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from bridge.simulator.faces import sample_photo
+from tests.persons.person_system import PHOTO
 from tests.support.waiting import until
 from tests.web.page.page_system import PageSystem
 
@@ -190,6 +191,27 @@ async def test_files_of_a_bridge_that_was_killed_are_deleted_at_the_start(tmp_pa
     (left / "persons.zip").write_text("faces")
     async with PageSystem(tmp_path):
         assert not left.exists()
+
+
+async def test_a_group_without_members_can_be_chosen_for_an_import(
+    system: PageSystem, session: aiohttp.ClientSession
+) -> None:
+    async with session.put("/api/groups/all/persons/p1", json={"id": "p1", "name": "Ada", "photo": PHOTO}) as response:
+        assert response.status == 202
+    async with session.get("/import", headers=HTML) as response:
+        offered = await response.text()
+    assert 'value="group:yard"' not in offered
+    assert offered.count('value="group:all"') == 1
+    approved = {"name": "Yard", "groups": ["yard"]}
+    async with session.post("/api/pending/N1/admit", json=approved) as response:
+        assert response.status == 200, await response.text()
+    async with session.put("/api/groups/yard/persons/p1", json={"id": "p1", "name": "Ada", "photo": PHOTO}) as response:
+        assert response.status == 202
+    async with session.delete("/api/terminals/N1") as response:
+        assert response.status == 200, await response.text()
+    for path in ("/import", "/export"):
+        async with session.get(path, headers=HTML) as response:
+            assert 'value="group:yard"' in await response.text()
 
 
 async def kept(session: aiohttp.ClientSession, group: str) -> int:

@@ -1,4 +1,6 @@
-"""Changes of groups in batches."""
+"""Changes of groups in batches, and the search of persons."""
+
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,9 +8,55 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
+_ROWS = 10_000
+
 
 def upgrade() -> None:
-    """Add the tables of changes of groups."""
+    """Add the tables of changes of groups and of names, fill the latter, and index unconfirmed changes."""
+    _add_group_changes()
+    op.drop_index("ix_person_entry_person_id", "person_entry")
+    op.create_index("ix_person_entry_person_id_delivery", "person_entry", ["person_id", "delivery"])
+    is_unconfirmed = sa.text("delivery != 'confirmed'")
+    op.create_index(
+        "ix_person_entry_unconfirmed",
+        "person_entry",
+        ["delivery", "person_id"],
+        sqlite_where=is_unconfirmed,
+        postgresql_where=is_unconfirmed,
+    )
+    names = op.create_table(
+        "person_name",
+        sa.Column("person_id", sa.String(64), nullable=False),
+        sa.Column("name", sa.Text, nullable=False, comment="empty: a removal that a terminal has not confirmed"),
+        sa.Column("folded", sa.Text, nullable=False, comment="id and name without upper case, for searches"),
+        sa.PrimaryKeyConstraint("person_id", "name", name="pk_person_name"),
+        comment="The names of each person on terminals and in groups: far fewer rows to search than there are entries.",
+        sqlite_with_rowid=False,
+    )
+    assert names is not None
+    for rows in _names():
+        op.bulk_insert(names, rows)
+    if op.get_bind().dialect.name == "postgresql":
+        # SQLite stores no comments.
+        op.alter_column("audit", "group", comment="set where the record is of no terminal")
+
+
+def _names() -> Iterator[list[dict[str, str]]]:
+    """Yield the rows of the names, some at a time."""
+    selects = []
+    for name in ("person_entry", "group_person"):
+        table = sa.table(name, sa.column("person_id", sa.String), sa.column("desired", sa.JSON(none_as_null=True)))
+        stored_name = sa.func.coalesce(table.c.desired["name"].as_string(), "")
+        selects.append(sa.select(table.c.person_id, stored_name.label("name")).where(table.c.person_id != ""))
+    found = op.get_bind().execute(sa.union(*selects), execution_options={"yield_per": _ROWS})
+    for rows in found.partitions():
+        yield [
+            {"person_id": row.person_id, "name": row.name, "folded": f"{row.person_id}\n{row.name}".casefold()}
+            for row in rows
+        ]
+
+
+def _add_group_changes() -> None:
     op.create_table(
         "group_change",
         sa.Column(
