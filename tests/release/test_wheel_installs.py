@@ -39,8 +39,11 @@ def test_uvx_runs_the_demo_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert output.rstrip().endswith("done")
 
 
-def test_pipx_installs_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_pipx_installs_upgrades_and_uninstalls_the_wheel(wheel: Path, tmp_path: Path) -> None:
     run(tmp_path, sys.executable, "-m", "pipx", "install", wheel)
     facebridge = tmp_path / "pipx_bin_dir" / "facebridge"
     assert run(tmp_path, facebridge, "demo", "--once").rstrip().endswith("done")
     assert "facebridge" in run(tmp_path, facebridge, "--version")
+    run(tmp_path, sys.executable, "-m", "pipx", "upgrade", "facebridge")
+    run(tmp_path, sys.executable, "-m", "pipx", "uninstall", "facebridge")
+    assert not facebridge.exists()
