@@ -28,6 +28,9 @@ MAX_TERMINALS = {NODE_RED: 1000}
 START_SECONDS = 300.0
 """Time for a start on a busy machine, with 10,000 terminals in the configuration."""
 
+STOP_SECONDS = 120.0
+"""Time to stop with 10,000 connections on a busy machine."""
+
 ROOT = Path(__file__).parents[2]
 
 _READY = re.compile(r"ready: terminals (?:ws://[^ ]+:)?(\d+)(?:.*web http://[^ ]+:(\d+))?")
@@ -50,6 +53,10 @@ class SubjectProcess(LoggedProcess):
         ready = _READY.search(self.log)
         assert ready is not None, self.log
         self.port, self.web_port = int(ready[1]), ready[2]
+
+    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait until it ends; return its exit code."""
+        return await super().ended(seconds)
 
 
 @dataclass(frozen=True, slots=True)

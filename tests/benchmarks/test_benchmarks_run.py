@@ -49,6 +49,21 @@ def test_every_figure_of_a_row_is_measured(name: str, tmp_path: Path) -> None:
                 assert found.values[0] > 1
 
 
+def test_an_interrupted_run_ends_with_1_and_keeps_what_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    command = [
+        sys.executable, "-m", "benchmarks", "open", "open-200", "--subject", "floor", "--broker", "nodelay",
+        "--scale", "0.02", "--blocks", "3", "--memory", "--folder", str(tmp_path), "--save", str(file),
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, env=program_environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        # The second line means that the first row is saved.
+        assert [process.stderr.readline() for _ in range(2)][1].startswith("measuring: open, 200 opens/s")
+        process.terminate()
+        assert process.wait(60) == 1
+    assert {one.row for one in Run.load(file).measured} == {"open"}
+
+
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     file, document = tmp_path / "grow.json", tmp_path / "performance.md"
     document.write_text("before\n<!-- growth -->\nold\n<!-- end of growth -->\nafter\n")

@@ -54,11 +54,11 @@ class LoggedProcess:
         assert child is not None
         return child
 
-    async def ended(self) -> int:
+    async def ended(self, seconds: float = TIMEOUT_SECONDS) -> int:
         """Wait until it ends; return its exit code."""
         process, self._process = self._process, None
         assert process is not None
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(seconds):
             code = await process.wait()
         if self._reading is not None:
             await self._reading
