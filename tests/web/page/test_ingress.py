@@ -52,6 +52,23 @@ async def test_only_the_supervisor_is_believed(ingress: tuple[PageSystem, bool])
         assert await status(session, cross_site, post=True) == 403
 
 
+async def test_home_assistants_users_never_see_the_login(ingress: tuple[PageSystem, bool]) -> None:
+    system, is_supervisor = ingress
+    own = {name: value for name, value in BROWSER.items() if name != "Host"}
+    async with aiohttp.ClientSession(system.url) as session:
+        async with session.get("/login?next=log", headers=own, allow_redirects=False) as response:
+            assert response.status == (303 if is_supervisor else 200)
+            assert response.headers.get("Location") == ("./log" if is_supervisor else None)
+        form = {"name": "nobody", "password": "secret"}
+        headers = {**own, "Origin": system.url}
+        async with session.post("/login", headers=headers, data=form, allow_redirects=False) as response:
+            assert response.status == 303
+            assert ("Set-Cookie" in response.headers) is not is_supervisor
+        if is_supervisor:
+            async with session.get("/", headers=own) as response:
+                assert "Sign out" not in await response.text()
+
+
 async def test_the_users_name_is_logged_and_home_assistant_may_frame_the_page(
     ingress: tuple[PageSystem, bool],
 ) -> None:

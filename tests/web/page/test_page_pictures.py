@@ -99,3 +99,12 @@ async def test_pictures(tmp_path: Path, browser: PageBrowser) -> None:
         await expect(page.get_by_role("button", name="Apply the differences")).to_be_visible()
         await save(page, tmp_path, "page-import")
         await browser.close_pages()
+
+
+async def test_picture_of_the_login(tmp_path: Path, browser: PageBrowser) -> None:
+    async with PageSystem(tmp_path, KNOWN, web={"username": "admin", "password": "secret"}) as system:
+        page = await browser.open(system.url, width=700)
+        await page.get_by_label("User").fill("guard")
+        await page.get_by_label("Password").fill("secret")
+        await save(page, tmp_path, "page-login")
+        await browser.close_pages()
