@@ -57,7 +57,8 @@ def write_charts(run: Run, rows: Mapping[str, Row], folder: Path) -> Iterator[Pa
         yield write(folder / "growth.svg", growth_chart(run, rows))
         return
     for broker in dict.fromkeys(one.broker for one in run.measured):
-        yield write(folder / f"{broker}.svg", ratio_chart(run, rows, broker))
+        if any(ratio_lines(run, rows, broker)):
+            yield write(folder / f"{broker}.svg", ratio_chart(run, rows, broker))
 
 
 def write(file: Path, svg: str) -> Path:

@@ -137,13 +137,15 @@ def markdown(run: Run, rows: Mapping[str, Row]) -> Iterator[str]:
     subjects = list(dict.fromkeys(one.subject for one in run.measured))
     for broker in dict.fromkeys(one.broker for one in run.measured):
         head = ["row", "figure", *subjects, *(f"{name} × {FLOOR}" for name in subjects if name != FLOOR), "target"]
-        yield f"\n{broker} broker\n"
+        yield f"\nWith `{broker}` Mosquitto:\n"
         yield f"| {' | '.join(head)} |"
         yield "|" + "---|" * len(head)
         for name, terminals in dict.fromkeys((one.row, one.terminals) for one in run.measured if one.broker == broker):
             title = f"{rows[name].title}, {count_of_terminals(terminals)}"
             for metric in rows[name].metrics:
                 found = {one: run.find(name, broker, terminals, one, metric.key) for one in subjects}
+                if not any(found.values()):
+                    continue
                 if metric in CORES or (
                     metric.key == "failed" and not any(any(one.values) for one in found.values() if one)
                 ):
