@@ -69,6 +69,7 @@ class TerminalServerUnderTest:
             "admit": "known",
             "idle_timeout": 90.0,
             "trusted_proxies": tuple(ip_network(one) for one in trusted_proxies),
+            "forward_messages": False,
             "known": known,
         }
         values = TerminalsSettings(**{**defaults, **settings})
