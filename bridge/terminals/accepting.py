@@ -19,7 +19,7 @@ BACKLOG = 4096
 """Connections that the kernel keeps until the server accepts them; Linux limits it to net.core.somaxconn, which is 4096
 too. If there are more, the kernel drops them, and the clients try again after 1, 3, 7, 15 and 31 s."""
 
-_ACCEPTED_AT_ONCE = 128
+ACCEPTED_AT_ONCE = 128
 """Connections that are accepted before other tasks run, which takes a millisecond. With one at a time, 10,000 terminals
 that connected at once overflowed the backlog, and the last one had to wait 69 s."""
 
@@ -71,8 +71,8 @@ class Acceptor:
         self._has_waiting = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        # Whether the last burst of `accept` did not find the end of the kernel's queue.
-        self._kernel_has_more = False
+        # Whether the kernel may have connections that do not wait here yet.
+        self._is_draining = False
         self._warned_at = -_WARNING_SECONDS
         self._tasks = BackgroundTasks()
 
@@ -101,18 +101,26 @@ class Acceptor:
             try:
                 connection, _ = await loop.sock_accept(listener)
                 self._add(connection)
-                self._kernel_has_more = True
-                for _ in range(_ACCEPTED_AT_ONCE - 1):
-                    connection, _ = listener.accept()
-                    connection.setblocking(False)
-                    self._add(connection)
-            except BlockingIOError:
-                self._kernel_has_more = False
+                self._is_draining = True
+                while self._has_room.is_set() and self._accept_burst(listener):  # noqa: ASYNC110  others run in between
+                    await asyncio.sleep(0)
             except OSError as error:
-                self._kernel_has_more = False
+                self._is_draining = False
                 if error.errno not in _PEER_GONE:
                     self._warn(error)
                     await asyncio.sleep(_RETRY_SECONDS)
+            self._is_draining = False
+
+    def _accept_burst(self, listener: socket.socket) -> bool:
+        """Accept connections without waiting; return whether the kernel may have more. Raises OSError."""
+        try:
+            for _ in range(ACCEPTED_AT_ONCE):
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                self._add(connection)
+        except BlockingIOError:
+            return False
+        return True
 
     def _add(self, connection: socket.socket) -> None:
         self._waiting.append(connection)
@@ -130,7 +138,7 @@ class Acceptor:
         while True:
             await self._has_waiting.wait()
             room = await self._wait_room()
-            if self._kernel_has_more and self._has_room.is_set():
+            if self._is_draining and self._has_room.is_set():
                 # The kernel drops what it has no room for; what is accepted can wait.
                 await asyncio.sleep(0)
                 continue

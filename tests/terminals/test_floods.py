@@ -15,6 +15,7 @@ from bridge.model.commands import Open
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
 from bridge.simulator.terminal import SimulatedTerminal
+from bridge.terminals.accepting import ACCEPTED_AT_ONCE
 from bridge.terminals.pacing import FrameScanner, PacingLimits
 from bridge.terminals.session import MAX_FRAME_BYTES, MAX_REPLY_BYTES
 from tests.support.core import known_terminal
@@ -128,6 +129,19 @@ async def test_more_terminals_than_half_open_connections_all_connect() -> None:
         assert system.server.statistics().half_open == 0
         for _, writer in connections:
             writer.transport.abort()
+
+
+@pytest.mark.parametrize("count", [ACCEPTED_AT_ONCE, ACCEPTED_AT_ONCE + 1, 2 * ACCEPTED_AT_ONCE + 1])
+async def test_terminals_that_connect_at_the_same_moment_are_all_answered(count: int) -> None:
+    known = [known_terminal(f"T{number}") for number in range(count)]
+    async with TerminalServerUnderTest(*known, limits={"handshake_seconds": 60}).open() as system:
+        # All of them wait in the kernel before the event loop runs again.
+        sockets = [socket.create_connection(("127.0.0.1", system.server.port)) for _ in known]
+        for terminal, one in zip(known, sockets, strict=True):
+            one.sendall(HANDSHAKE.format(sn=terminal.sn).encode())
+        await until(lambda: system.server.statistics().sessions == count)
+        for one in sockets:
+            one.close()
 
 
 async def test_more_new_terminals_than_the_store_takes_at_once_wait_and_connect() -> None:
