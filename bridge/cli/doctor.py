@@ -57,8 +57,9 @@ def doctor(configuration: Path, as_json: bool, listen_seconds: float) -> None:
             click.echo(str(fault), err=True)
         sys.exit(2)
     access = BrokerAccess.of(settings.mqtt, secrets.token_hex(4), clock)
-    # Silence for many seconds looks like a hang. Standard error, so that the output can be piped.
-    click.echo(f"checking; listening at the broker takes about {listen_seconds + 3:.0f} s …", err=True)
+    if not as_json:
+        # Silence for many seconds looks like a hang. Standard error, so that the output can be piped.
+        click.echo(f"checking; listening at the broker takes about {listen_seconds + 3:.0f} s …", err=True)
     findings = run_to_end(DoctorRun(settings, configuration, access, listen_seconds).run())
     if as_json:
         _print_json(findings, clock)

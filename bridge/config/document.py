@@ -75,7 +75,7 @@ def read_document(file: Path, tags: Mapping[str, TagReader]) -> Document:
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
-        raise DocumentError(f"is larger than {MAX_FILE_BYTES} bytes")
+        raise DocumentError(f"is larger than {MAX_FILE_BYTES / 1e6:.1f} MB")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -121,3 +121,9 @@ def test_the_compose_file_mounts_the_shipped_files() -> None:
     settings = (EXAMPLE / "facebridge" / "config.yaml").read_text()
     assert f"host: {next(iter(compose['services']))}\n" in settings
     assert bridge["environment"]["FACEBRIDGE_CONFIG"] == "/config/config.yaml"
+
+
+def test_the_help_has_readable_lines() -> None:
+    shown = CliRunner().invoke(main, ["acl", "--help"]).output
+    assert "\\b" not in shown
+    assert "  acl_file: append the output" in shown

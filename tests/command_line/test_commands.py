@@ -104,7 +104,20 @@ async def test_run_reports_a_damaged_store(tmp_path: Path) -> None:
     result = await facebridge_process(tmp_path, "run")
     assert result.code == 1
     assert "cannot be used" in result.stderr
+    assert f"{tmp_path}/facebridge.db" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+async def test_an_unreachable_store_is_named_without_its_password(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"postgresql://doors:hidden@127.0.0.1:{port}/faces"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration(free_port(), store={"url": url})))
+    for words in (("run",), ("persons", "list"), ("terminals", "list"), ("log",), ("backup", "copy.db")):
+        # `run` handles signals, which only the main thread of a process can do.
+        result = await (facebridge_process if words == ("run",) else facebridge)(tmp_path, *words)
+        assert result.code == 1
+        assert f"postgresql://doors@127.0.0.1:{port}/faces: the store cannot be reached (" in result.stderr
+        assert "hidden" not in result.stderr
 
 
 async def test_a_bridge_without_its_broker_starts_reports_it_once_and_stops_cleanly(tmp_path: Path) -> None:

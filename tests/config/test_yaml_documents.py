@@ -28,7 +28,7 @@ from bridge.config.load import load_settings
             "config.yaml:2: is not valid YAML: a second document begins here, and only one is allowed",
         ),
         (b"a: &a {<<: *a}", "config.yaml: is nested too deeply"),
-        (b"#" * (1024 * 1024 + 1), "config.yaml: is larger than 1048576 bytes"),
+        (b"#" * (1024 * 1024 + 1), "config.yaml: is larger than 1.0 MB"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_reported(tmp_path: Path, content: bytes, fault: str) -> None:

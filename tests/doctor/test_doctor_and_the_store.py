@@ -154,6 +154,7 @@ async def test_a_disk_in_memory_that_is_full(tmp_path: Path) -> None:
         disk.fill()
         found = await run_doctor(tmp_path, configuration_at(free_port(), mqtt={"host": None}, store={"url": url}))
         assert {"store_disk_full", "store_on_tmpfs"} <= set(found.wrong)
+        assert "store_ok" not in found.codes, "it would contradict the full disk"
 
 
 async def test_a_missing_folder(tmp_path: Path) -> None:

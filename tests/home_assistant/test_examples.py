@@ -6,6 +6,8 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from bridge.model.events import TERMINAL_MESSAGE_SCHEMA
+from bridge.mqtt.topics import Topics
 from tests.support.blueprints import BLUEPRINTS, EXAMPLES
 
 README = (EXAMPLES / "README.md").read_text()
@@ -23,6 +25,14 @@ def test_each_blueprint_has_an_import_button(file: Path) -> None:
 
 def test_no_other_blueprint_is_listed() -> None:
     assert README.count("blueprint_import/?") == len(FILES) > 0
+
+
+def test_the_package_of_messages_reads_what_the_bridge_publishes() -> None:
+    (automation,) = yaml.safe_load((EXAMPLES / "packages" / "facebridge_messages.yaml").read_text())["automation"]
+    (trigger,), (action,) = automation["triggers"], automation["actions"]
+    assert trigger["topic"] == Topics("facebridge").terminal_message("+")
+    assert action["event_data"].keys() == TERMINAL_MESSAGE_SCHEMA["properties"].keys()
+    assert f"`{action['event']}`" in README
 
 
 def test_package_matches_the_page() -> None:

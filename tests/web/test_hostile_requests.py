@@ -52,7 +52,7 @@ async def test_a_picture_of_ten_megabytes_is_accepted_and_a_larger_one_is_not(tm
                     answer = await response.json()
                     if response.status != 202:
                         assert answer["errors"][0]["path"] in ("photo", "")
-                        assert "10.5 MB" in str(answer) or "bytes are accepted" in str(answer)
+                        assert "MB are accepted" in str(answer) or "bytes are accepted" in str(answer)
 
 
 @pytest.mark.parametrize(

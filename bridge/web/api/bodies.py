@@ -58,7 +58,8 @@ def refuse_compressed(request: web.Request) -> None:
 
 def too_large(max_bytes: int) -> RequestError:
     """Return the error for a body that is too large."""
-    return RequestError(413, f"the body is too large; at most {max_bytes} bytes are accepted")
+    limit = f"{max_bytes:,} bytes" if max_bytes < 100_000 else f"{max_bytes / 1e6:.1f} MB"
+    return RequestError(413, f"the body is too large; at most {limit} are accepted")
 
 
 def too_slow(seconds: float) -> RequestError:
