@@ -85,6 +85,11 @@ class WebServer:
         return 0 if self._connections is None else len(self._connections)
 
     @property
+    def open_streams(self) -> int:
+        """How many clients receive server-sent events."""
+        return self._api.open_streams
+
+    @property
     def routes(self) -> Set[tuple[str, str]]:
         """Method and path of every route; variable parts of a path are written as `{name}`."""
         return {

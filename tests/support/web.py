@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC
 from typing import Any, Literal
 
 import aiohttp
 
 from bridge.config.settings import WebSettings
 from bridge.core.admission import Admission, AdmissionServices
+from bridge.core.bridge_warnings import BridgeWarnings
 from bridge.core.clock import Clock, StallDetector
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
 from bridge.core.ports import DesiredPersons
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
+from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.bridge_summary import BridgeSummary
@@ -24,6 +27,7 @@ from bridge.persons.reading import PersonReader
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN
 from bridge.web.context import BridgeStatus, ReadAudit, WebLimits, WebServices
+from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.server import WebServer
 from tests.persons.person_system import PersonSystem
 from tests.support.core import RecordingConnection, known_terminal, msgids
@@ -47,6 +51,26 @@ async def _no_audit(_wanted: AuditFilter, _before_id: int | None, _limit: int) -
     return [], 0
 
 
+def _page_of_terminals(core: CoreServices, person_reader: PersonReader) -> PageServices:
+    """Return the services of a page whose tests change no persons."""
+
+    def unused(*_: Any) -> Any:
+        raise AssertionError("the test was not expected to use this")
+
+    access = TerminalAccess(port=lambda: 8765, path="/devs", is_encrypted=False, username="dev", password=None)
+    return PageServices(
+        core=core,
+        terminal_access=access,
+        person_reader=person_reader,
+        prepare_photo=unused,
+        max_photo_bytes=1_000_000,
+        timezone=UTC,
+        open_import_tools=unused,
+        find_problems=unused,
+        spool_folder=None,
+    )
+
+
 class WebServerUnderTest:
     """An HTTP server on a free port, and the parts of the core behind it: T1 and T2 are known, in the group lobby.
 
@@ -68,6 +92,8 @@ class WebServerUnderTest:
         clock: Clock | None = None,
         limits: WebLimits | None = None,
         persons: PersonSystem | None = None,
+        *,
+        has_page: bool = False,
         **settings: Any,
     ) -> None:
         """Build the server.
@@ -78,6 +104,7 @@ class WebServerUnderTest:
             clock: the time.
             limits: of the server.
             persons: a running persons' service with its registry, events and clock; None: there are no persons.
+            has_page: whether it also serves the pages of terminals.
             settings: the section `web` of the configuration.
         """
         values: dict[str, Any] = {
@@ -114,18 +141,30 @@ class WebServerUnderTest:
         self.warnings: list[str] = []
         self.verify: Verify = self.verifier.verify
         self.read_audit: ReadAudit = _no_audit
+        core = CoreServices(
+            clock=self.clock,
+            events=self.events,
+            registry=self.registry,
+            presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
+            persons=PersonCommands(self.registry, self.events, self.clock, desired_persons),
+            desired_persons=desired_persons,
+            admission=self.admission,
+            warnings=BridgeWarnings(self.events, self.clock),
+        )
+        person_reader = PersonReader(_NoDatabase() if persons is None else persons.database, PLAIN)
         self.server = WebServer(
             WebSettings(**{**values, **settings}),
             WebServices(
                 registry=self.registry,
-                presses=Presses(self.registry, self.events, self.clock, msgids(), deadline),
+                presses=core.presses,
                 admission=self.admission,
-                person_commands=PersonCommands(self.registry, self.events, self.clock, desired_persons),
+                person_commands=core.persons,
                 person_service=desired_persons,
                 events=self.events,
                 verify=self._verify,
-                person_reader=PersonReader(_NoDatabase() if persons is None else persons.database, PLAIN),
+                person_reader=person_reader,
                 read_audit=self._read_audit,
+                page=_page_of_terminals(core, person_reader) if has_page else None,
             ),
             BridgeStatus(
                 broker_statuses=lambda: self.statuses,

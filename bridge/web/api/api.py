@@ -55,6 +55,11 @@ class Api:
         ):
             self.routes.declare(part.routes())
 
+    @property
+    def open_streams(self) -> int:
+        """How many clients receive server-sent events."""
+        return self._events.open_streams
+
     def start(self) -> None:
         """Begin to offer events."""
         self._events.start()

@@ -124,6 +124,11 @@ class EventRoutes:
         """Begin to offer events."""
         self._tasks.start(self._hub.run(self._limits.heartbeat_seconds), name="server-sent events")
 
+    @property
+    def open_streams(self) -> int:
+        """How many clients receive events."""
+        return len(self._hub)
+
     async def stop(self) -> None:
         """End every stream."""
         self._hub.stop()
