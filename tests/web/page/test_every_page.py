@@ -118,6 +118,28 @@ async def test_language_and_theme_are_kept_without_javascript(system: PageSystem
     assert not await accessibility_faults_without_scripts(page)
 
 
+async def test_every_page_can_be_read_and_a_terminal_approved_without_javascript(
+    busy_system: PageSystem, browser: PageBrowser
+) -> None:
+    page = await browser.open(busy_system.url, java_script_enabled=False)
+    await page.get_by_role("link", name="Approve NEW1").click()
+    await page.get_by_label("Name of the door").fill("Garage")
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("heading", name="Garage")).to_be_visible()
+    await page.goto(busy_system.url)
+    await page.get_by_role("button", name="Refuse NEW2").click()
+    await expect(page.get_by_role("heading", name="waits for approval")).to_have_count(0)
+    for section in ("Terminals", "Persons", "Log", "Health"):
+        await page.get_by_role("navigation", name="Sections").get_by_role("link", name=section).click()
+        await expect(page.get_by_role("heading", level=1, name=section)).to_be_visible()
+        assert not await accessibility_faults_without_scripts(page)
+        # Nothing says that the page is live: only a script can know.
+        await expect(page.locator("#live")).to_be_hidden()
+    await page.goto(f"{busy_system.url}/log")
+    await expect(page.locator(".rows.log > li").first).to_contain_text("Forget")
+    await expect(page.locator("time").first).not_to_be_empty()
+
+
 async def accessibility_faults_without_scripts(page: Any) -> list[str]:
     """Return headings that skip a level: axe cannot run where scripts are off."""
     levels = [
