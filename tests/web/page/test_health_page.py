@@ -67,6 +67,8 @@ async def test_a_run_ends_with_the_bridge() -> None:
     assert checks.started_at is None
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_findings_are_shown_with_what_to_do_and_no_secret(tmp_path: Path) -> None:
     web = {"username": "admin", "password": "secret-of-page", "tokens": {"g": {"hash": "guard", "role": "operator"}}}
     admin = {"Authorization": aiohttp.encode_basic_auth("admin", "secret-of-page"), "Accept": "text/html"}
