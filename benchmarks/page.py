@@ -91,12 +91,12 @@ async def show_delay(browser: PageBrowser, server: WebServerUnderTest) -> None:
     delays = []
     for _ in range(10):
         connection = RecordingConnection(server.registry, "D00000")
-        for state, change in (
-            ("Online", lambda one=connection: server.registry.connected(one)),
-            ("Offline", lambda one=connection: server.registry.disconnected(one, "left")),
-        ):
+        for state in ("Online", "Offline"):
             begin = CLOCK.boottime()
-            change()
+            if state == "Online":
+                server.registry.connected(connection)
+            else:
+                server.registry.disconnected(connection, "left")
             await text.get_by_text(state, exact=True).wait_for()
             delays.append(CLOCK.boottime() - begin)
             await asyncio.sleep(1.1)

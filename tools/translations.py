@@ -9,20 +9,49 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-PAGE = Path(__file__).parents[1] / "bridge" / "web" / "page"
+BRIDGE = Path(__file__).parents[1] / "bridge"
+PAGE = BRIDGE / "web" / "page"
+
+_FAULT_FILES = (
+    "core/admission.py",
+    "core/commands.py",
+    "import_export/archive.py",
+    "import_export/checking.py",
+    "import_export/csv_reading.py",
+    "import_export/json_reading.py",
+    "import_export/pictures.py",
+    "import_export/reading.py",
+    "import_export/rows.py",
+    "model/faults.py",
+    "persons/field_kinds.py",
+    "persons/photos/**.py",
+    "persons/schema.py",
+    "persons/timestamps.py",
+    "persons/weekly.py",
+)
+"""The modules whose faults people see on the page."""
 
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}
-_KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "noop": None}
+_KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "noop": None, "message": None}
+_FAULT_KEYWORDS = {"message": None, "Fault": (2,), "at": (2,), "PersonFileError": None}
+"""`InvalidError.at` and `Fault` have the place first."""
 
 
 def extracted() -> Catalog:
     """Return the messages of the templates and the code."""
     catalog = Catalog(project="Facebridge", charset="utf-8")
-    found = extract_from_dir(PAGE, _METHODS, _OPTIONS, _KEYWORDS)
+    found = list(extract_from_dir(PAGE, _METHODS, _OPTIONS, {**_FAULT_KEYWORDS, **_KEYWORDS}))
+    found += extract_from_dir(BRIDGE, [(pattern, "python") for pattern in _FAULT_FILES], {}, _FAULT_KEYWORDS)
     for file, line, message, comments, context in sorted(found, key=lambda one: (one[0], one[1])):
         catalog.add(message, None, [(Path(file).as_posix(), line)], auto_comments=comments, context=context)
     return catalog
+
+
+def fault_files() -> Iterator[Path]:
+    """Return the modules whose faults people see on the page."""
+    for pattern in _FAULT_FILES:
+        yield from sorted(BRIDGE.glob(pattern.replace("**.py", "**/*.py")))
 
 
 def catalog_files() -> Iterator[Path]:

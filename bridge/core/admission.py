@@ -24,6 +24,7 @@ from bridge.model.events import (
     TerminalRefused,
 )
 from bridge.model.faults import Fault, InvalidError, UnavailableError
+from bridge.model.messages import message
 from bridge.model.origin import Origin
 from bridge.model.received_message import AnsweredMessage, ReceivedMessage
 from bridge.model.reply import Outcome, Reply
@@ -392,4 +393,4 @@ def _answered_message(message: ReceivedMessage | None, reply: Reply) -> Answered
 
 
 def _configured_fault(sn: str) -> Fault:
-    return Fault("sn", f"terminal {sn} is listed in the configuration: change it there")
+    return Fault("sn", message("terminal %(sn)s is listed in the configuration: change it there", sn=sn))

@@ -16,6 +16,7 @@ from bridge.model.commands import (
 )
 from bridge.model.faults import Fault, InvalidError
 from bridge.model.json_schema import JsonSchema, choice, described, input_schema, nullable, reference, text
+from bridge.model.messages import message
 from bridge.model.names import (
     ALL_TERMINALS,
     GROUP_NAME_SCHEMA,
@@ -58,9 +59,18 @@ def _set_persons(payload: Payload) -> SetPersons:
         persons = value
         path = ""
     if not isinstance(persons, list):
-        raise InvalidError.at(path, f"must be a person or a list of persons, not {type_name(persons)}")
+        raise InvalidError.at(
+            path, message("must be a person or a list of persons, not %(persons)s", persons=type_name(persons))
+        )
     if not 1 <= len(persons) <= MAXIMUM_PERSONS:
-        raise InvalidError.at(path, f"must hold 1 to {MAXIMUM_PERSONS} persons, not {len(persons)}")
+        raise InvalidError.at(
+            path,
+            message(
+                "must hold 1 to %(max_persons)s persons, not %(persons)s",
+                max_persons=MAXIMUM_PERSONS,
+                persons=len(persons),
+            ),
+        )
     return SetPersons(persons=persons, request_id=payload.request_id, asked_at=payload.asked_at)
 
 
@@ -69,7 +79,11 @@ def _remove_persons(payload: Payload) -> RemovePersons:
     given = [key for key in ("id", "ids", "all") if key in value]
     if len(given) != 1:
         raise InvalidError.at(
-            "", f'must hold one of "id", "ids" or "all" with "confirm", not {" and ".join(given) or "none"}'
+            "",
+            message(
+                'must hold one of "id", "ids" or "all" with "confirm", not %(value)s',
+                value=" and ".join(given) or "none",
+            ),
         )
     if "all" in value:
         if value["all"] is not True:
@@ -80,7 +94,7 @@ def _remove_persons(payload: Payload) -> RemovePersons:
         raise InvalidError.at("confirm", 'is allowed only with "all"')
     ids = [value["id"]] if "id" in value else value["ids"]
     if not isinstance(ids, list) or not 1 <= len(ids) <= MAXIMUM_PERSONS:
-        raise InvalidError.at("ids", f"must be a list of 1 to {MAXIMUM_PERSONS} ids")
+        raise InvalidError.at("ids", message("must be a list of 1 to %(max_persons)s ids", max_persons=MAXIMUM_PERSONS))
     faults = [
         Fault("id" if "id" in value else f"ids.{index}", _PERSON_ID_RULE)
         for index, person_id in enumerate(ids)
@@ -91,8 +105,8 @@ def _remove_persons(payload: Payload) -> RemovePersons:
     return RemovePersons(ids=tuple(dict.fromkeys(ids)), request_id=payload.request_id, asked_at=payload.asked_at)
 
 
-_PERSON_ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
-_SERIAL_NUMBER_RULE = "must be text of 1 to 64 letters, digits, _ and -"
+_PERSON_ID_RULE = message("must be text of 1 to 64 letters, digits and _ . @ -")
+_SERIAL_NUMBER_RULE = message("must be text of 1 to 64 letters, digits, _ and -")
 
 
 def _get_persons(payload: Payload) -> GetPersons:
@@ -107,7 +121,7 @@ def _sync_persons(payload: Payload) -> SyncPersons:
     value = payload.mapping("clear", "confirm")
     clear = value.get("clear", False)
     if not isinstance(clear, bool):
-        raise InvalidError.at("clear", f"must be true or false, not {type_name(clear)}")
+        raise InvalidError.at("clear", message("must be true or false, not %(clear)s", clear=type_name(clear)))
     if clear:
         payload.require_confirmation(value, "clearing the terminal")
     elif "confirm" in value:
@@ -129,7 +143,15 @@ def _admit(payload: Payload) -> Admit:
         elif new is None:
             changes[key] = None
         elif not isinstance(new, str) or not new.strip() or len(new) > MAXIMUM_TEXT_LENGTH:
-            faults.append(Fault(key, f"must be text of 1 to {MAXIMUM_TEXT_LENGTH} characters, or null"))
+            faults.append(
+                Fault(
+                    key,
+                    message(
+                        "must be text of 1 to %(max_text_length)s characters, or null",
+                        max_text_length=MAXIMUM_TEXT_LENGTH,
+                    ),
+                )
+            )
         elif not new.isprintable():
             faults.append(Fault(key, "must not contain control characters"))
         else:

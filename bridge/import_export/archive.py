@@ -13,6 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from bridge.import_export.pictures import MAXIMUM_SHOWN_NAME_LENGTH, Pictures, picture_id
 from bridge.import_export.rows import ByteSource, PersonFileError
 from bridge.model.faults import InvalidError, shorten
+from bridge.model.messages import message
 from bridge.persons.photos.sources import AttachedPhoto, check_size
 
 MAXIMUM_MEMBERS = 100_001
@@ -34,7 +35,7 @@ _READABLE = (ZIP_STORED, ZIP_DEFLATED)
 
 _BROKEN = (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises for archives that are cut off, damaged, closed or unusual."""
-_DAMAGED = "the archive is damaged; create it again"
+_DAMAGED = message("the archive is damaged; create it again")
 
 
 class _BoundedFile:
@@ -64,15 +65,24 @@ class Archive:
         self._lock = threading.Lock()
         members = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in _parts(one.filename)]
         if len(members) > MAXIMUM_MEMBERS:
-            raise PersonFileError(f"the archive has more than {MAXIMUM_MEMBERS} members; split it up")
+            raise PersonFileError(
+                message("the archive has more than %(max_members)s members; split it up", max_members=MAXIMUM_MEMBERS)
+            )
         tables = [one for one in members if _parts(one.filename)[-1].lower().endswith((".csv", ".json"))]
         if len(tables) != 1:
             found = ", ".join(shorten(one.filename) for one in tables[:5]) or "none"
-            raise PersonFileError(f"the archive must hold one table, a .csv or a .json; found {found}")
+            raise PersonFileError(
+                message("the archive must hold one table, a .csv or a .json; found %(found)s", found=found)
+            )
         self._table = tables[0]
         _check_member(self._table)
         if self._table.file_size > _MAXIMUM_TABLE_BYTES:
-            raise PersonFileError(f"the table has more than {_MAXIMUM_TABLE_BYTES // 1024**3} GB unpacked; split it up")
+            raise PersonFileError(
+                message(
+                    "the table has more than %(max_table_bytes)s GB unpacked; split it up",
+                    max_table_bytes=_MAXIMUM_TABLE_BYTES // 1024**3,
+                )
+            )
         self.pictures = Pictures(self._pictures(members))
 
     @property
@@ -147,7 +157,7 @@ def open_file(file: Path) -> BinaryIO:
     except FileNotFoundError:
         raise PersonFileError("there is no such file") from None
     except OSError as error:
-        raise PersonFileError(f"cannot be read: {error.strerror}") from None
+        raise PersonFileError(message("cannot be read: %(strerror)s", strerror=error.strerror)) from None
 
 
 def _parts(name: str) -> list[str]:
@@ -158,10 +168,13 @@ def _parts(name: str) -> list[str]:
 def _check_member(member: ZipInfo) -> None:
     name = shorten(member.filename)
     if member.flag_bits & _ENCRYPTED:
-        raise PersonFileError(f"{name} in the archive is encrypted; create it without a password")
+        raise PersonFileError(message("%(name)s in the archive is encrypted; create it without a password", name=name))
     if member.compress_type not in _READABLE:
         raise PersonFileError(
-            f"{name} in the archive is compressed with a method that is not supported; use ordinary ZIP (deflate)"
+            message(
+                "%(name)s in the archive is compressed with a method that is not supported; use ordinary ZIP (deflate)",
+                name=name,
+            )
         )
 
 

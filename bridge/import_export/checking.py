@@ -10,6 +10,7 @@ from bridge.import_export.photo_spool import PhotoSpool, SpooledPhoto
 from bridge.import_export.reading import PersonFile
 from bridge.import_export.rows import Row
 from bridge.model.faults import Fault, InvalidError
+from bridge.model.messages import message
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile, PhotoSource
 from bridge.persons.preparation import WORKERS, PhotoPreparer
 from bridge.persons.schema import PersonPatch, parse_person
@@ -30,13 +31,19 @@ class RowFault:
     places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        where = f"row {self.row}"
+        return str(self.described())
+
+    def described(self) -> str:
+        """Return the fault with its place, as a message that can be translated."""
+        where = message("row %(row)s", row=self.row)
         if self.places:
-            more = f" and {len(self.places) - 3} more" if len(self.places) > 3 else ""
-            where += f" (for {', '.join(self.places[:3])}{more})"
-        return (
-            f"{where}: {self.fault.path}: {self.fault.message}" if self.fault.path else f"{where}: {self.fault.message}"
-        )
+            more = message(" and %(num)s more", num=len(self.places) - 3) if len(self.places) > 3 else ""
+            listed = ", ".join(self.places[:3])
+            where = message("row %(row)s (for %(places)s%(more)s)", row=self.row, places=listed, more=more)
+        fault = self.fault.message
+        if self.fault.path:
+            fault = message("%(place)s: %(fault)s", place=self.fault.path, fault=fault)
+        return message("%(place)s: %(fault)s", place=where, fault=fault)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from itertools import chain
 from bridge.import_export.csv_cells import is_shortened, unescape_cell
 from bridge.import_export.rows import MAXIMUM_ROW_BYTES, ByteSource, PersonFileError, Row
 from bridge.model.faults import Fault, InvalidError, unknown_key
+from bridge.model.messages import message
 from bridge.persons.fields import FIELDS_BY_KEY, PersonField
 
 _DELIMITERS = ",;\t"
@@ -45,7 +46,12 @@ def read_csv(source: ByteSource) -> Iterator[Row]:
     records = _read_records(source)
     header = next(records, None)
     if header is None:
-        raise PersonFileError(f"is empty; its first row must be the header, with names like {_HEADER_EXAMPLE}")
+        raise PersonFileError(
+            message(
+                "is empty; its first row must be the header, with names like %(header_example)s",
+                header_example=_HEADER_EXAMPLE,
+            )
+        )
     columns = read_header(header[1])
     for number, cells in records:
         trimmed = [cell.strip() for cell in cells]
@@ -70,16 +76,30 @@ def read_header(cells: Sequence[str]) -> tuple[str, ...]:
         names.pop()
     if not any(_is_field_name(name) for name in names):
         # The message shows nothing of the row, which may hold a person's name.
-        raise PersonFileError(f"row 1: must be the header, with names like {_HEADER_EXAMPLE}")
+        raise PersonFileError(
+            message("row 1: must be the header, with names like %(header_example)s", header_example=_HEADER_EXAMPLE)
+        )
     given: set[str] = set()
     for column, name in enumerate(names, 1):
         if not name:
-            raise PersonFileError(f"row 1, column {column}: has no name")
+            raise PersonFileError(message("row 1, column %(column)s: has no name", column=column))
         if not _is_field_name(name):
-            raise PersonFileError(f"row 1, column {column}: {unknown_key(name, FIELDS_BY_KEY)}")
+            raise PersonFileError(
+                message(
+                    "row 1, column %(column)s: %(unknown_key)s",
+                    column=column,
+                    unknown_key=unknown_key(name, FIELDS_BY_KEY),
+                )
+            )
         field = FIELDS_BY_KEY[_NAMES[name.lower()]]
         if field.name in given:
-            raise PersonFileError(f"row 1, column {column}: {name!r} is given twice; keep one such column")
+            raise PersonFileError(
+                message(
+                    "row 1, column %(column)s: %(name)s is given twice; keep one such column",
+                    column=column,
+                    name=repr(name),
+                )
+            )
         given.add(field.name)
     if "id" not in given:
         raise PersonFileError("row 1: has no column 'id', which says which person the row is")
@@ -117,8 +137,16 @@ def _is_field_name(text: str) -> bool:
 
 def _wrong_count(cells: int, columns: int) -> str:
     if cells > columns:
-        return f"has {cells} cells and the header {columns}; a cell that contains a separator needs quotation marks"
-    return f"has {cells} cells and the header {columns}; a field without a value still needs its empty cell"
+        return message(
+            "has %(cells)s cells and the header %(columns)s; a cell that contains a separator needs quotation marks",
+            cells=cells,
+            columns=columns,
+        )
+    return message(
+        "has %(cells)s cells and the header %(columns)s; a field without a value still needs its empty cell",
+        cells=cells,
+        columns=columns,
+    )
 
 
 def _read_records(source: ByteSource) -> Iterator[tuple[int, list[str]]]:

@@ -6,11 +6,12 @@ from typing import Any
 import ijson
 
 from bridge.import_export.rows import ByteSource, PersonFileError, Row
+from bridge.model.messages import message
 
 _MAXIMUM_PARTS = 2000
 """Keys, values and brackets of a person: twice those of seven days with twenty-four ranges each."""
 
-_ROOT = 'must be a list of persons, or {"persons": [...]} without other keys'
+_ROOT = message('must be a list of persons, or {"persons": [...]} without other keys')
 
 _Event = tuple[str, Any]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bridge.import_export.rows import PersonFileError
 from bridge.model.faults import InvalidError, shorten
+from bridge.model.messages import message
 from bridge.persons.photos.sources import AttachedPhoto, check_size
 
 MAXIMUM_PICTURES = 100_000
@@ -34,7 +35,11 @@ class Pictures:
         self._claimed: set[str] = set()
         for count, (person_id, picture) in enumerate(pictures, 1):
             if count > MAXIMUM_PICTURES:
-                raise PersonFileError(f"there are more than {MAXIMUM_PICTURES} pictures; split them up")
+                raise PersonFileError(
+                    message(
+                        "there are more than %(max_pictures)s pictures; split them up", max_pictures=MAXIMUM_PICTURES
+                    )
+                )
             self._by_id.setdefault(person_id, []).append(picture)
 
     def __bool__(self) -> bool:
@@ -74,11 +79,17 @@ def pictures_in(folder: Path) -> Pictures:
                 if (person_id := picture_id(entry.name)) is not None and _is_file(entry)
             )
     except FileNotFoundError:
-        raise PersonFileError(f"the folder of pictures {folder} does not exist") from None
+        raise PersonFileError(message("the folder of pictures %(folder)s does not exist", folder=folder)) from None
     except NotADirectoryError:
-        raise PersonFileError(f"{folder} is not a folder; --photos takes a folder of pictures") from None
+        raise PersonFileError(
+            message("%(folder)s is not a folder; --photos takes a folder of pictures", folder=folder)
+        ) from None
     except OSError as error:
-        raise PersonFileError(f"the folder of pictures {folder} cannot be read: {error.strerror}") from None
+        raise PersonFileError(
+            message(
+                "the folder of pictures %(folder)s cannot be read: %(strerror)s", folder=folder, strerror=error.strerror
+            )
+        ) from None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -96,6 +107,6 @@ def _read(file: Path, max_bytes: int) -> bytes:
             # The file may have grown since.
             data = stream.read(max_bytes + 1)
     except OSError as error:
-        raise InvalidError.at("", f"cannot be read: {error.strerror}") from None
+        raise InvalidError.at("", message("cannot be read: %(strerror)s", strerror=error.strerror)) from None
     check_size(len(data), max_bytes)
     return data

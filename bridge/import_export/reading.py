@@ -14,6 +14,7 @@ from bridge.import_export.json_reading import read_json
 from bridge.import_export.pictures import Pictures, pictures_in
 from bridge.import_export.rows import ByteSource, PersonFileError, Row
 from bridge.model.faults import Fault
+from bridge.model.messages import message
 
 
 class PersonFile:
@@ -49,15 +50,24 @@ class PersonFile:
         if isinstance(person_id, str) and person_id:
             first = self._first_rows.setdefault(person_id, row.number)
             if first != row.number:
-                faults.append(Fault("id", f"is also the id of row {first}; keep one row for each person"))
+                faults.append(
+                    Fault("id", message("is also the id of row %(first)s; keep one row for each person", first=first))
+                )
         pictures = self._pictures.claim(person_id)
         if len(pictures) > 1:
             names = ", ".join(sorted(picture.name for picture in pictures)[:5])
-            faults.append(Fault("photo", f"there are several pictures of this person: {names}; keep one"))
+            faults.append(
+                Fault("photo", message("there are several pictures of this person: %(names)s; keep one", names=names))
+            )
         given = next((key for key in ("photo", "photo_file") if key in row.data), None)
         if pictures and given is not None:
             faults.append(
-                Fault(given, f"there is also a picture beside the table, {pictures[0].name}; give one of them")
+                Fault(
+                    given,
+                    message(
+                        "there is also a picture beside the table, %(name)s; give one of them", name=pictures[0].name
+                    ),
+                )
             )
         return replace(row, picture=pictures[0] if pictures else None, faults=tuple(faults))
 
@@ -95,4 +105,4 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     try:
         return stream.read(size)
     except OSError as error:
-        raise PersonFileError(f"cannot be read: {error.strerror}") from None
+        raise PersonFileError(message("cannot be read: %(strerror)s", strerror=error.strerror)) from None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.model.faults import Fault
+from bridge.model.messages import message
 from bridge.persons.photos.sources import AttachedPhoto
 
 
@@ -69,7 +70,10 @@ class ByteSource:
         """
         if self._position - self._row_start > MAXIMUM_ROW_BYTES:
             raise self.error(
-                f"is longer than {MAXIMUM_ROW_BYTES // 1_000_000} MB; is a quotation mark or a bracket not closed?"
+                message(
+                    "is longer than %(size)s MB; is a quotation mark or a bracket not closed?",
+                    size=MAXIMUM_ROW_BYTES // 1_000_000,
+                )
             )
         piece = self._read(size)
         is_first = self._position == 0
@@ -80,9 +84,11 @@ class ByteSource:
             raise PersonFileError("is in UTF-16; save it as UTF-8")
         return piece.removeprefix(codecs.BOM_UTF8)
 
-    def error(self, message: str) -> PersonFileError:
+    def error(self, fault: str) -> PersonFileError:
         """Return the error for a fault in the row that was begun."""
-        return PersonFileError(f"{self._row_name}: {message}" if self._row_name else message)
+        return PersonFileError(
+            message("%(place)s: %(fault)s", place=self._row_name, fault=fault) if self._row_name else fault
+        )
 
     def progress(self) -> float:
         """Return the share that was read, 0 to 1."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bridge.model.json_schema import JsonSchema, output_schema, text
+from bridge.model.messages import message
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
     lower = {name.lower(): name for name in known}
     near = get_close_matches(str(key).lower()[:64], lower, n=1)
     if near:
-        return f"unknown key {shown!r} (did you mean {lower[near[0]]!r}?)"
-    return f"unknown key {shown!r} (known: {', '.join(known)})"
+        return message("unknown key %(key)s (did you mean %(near)s?)", key=repr(shown), near=repr(lower[near[0]]))
+    return message("unknown key %(key)s (known: %(known)s)", key=repr(shown), known=", ".join(known))
 
 
 def shorten(text: str, limit: int = 80) -> str:

@@ -14,6 +14,7 @@ import orjson
 
 from bridge.model.faults import InvalidError
 from bridge.model.json_schema import TIME, JsonSchema, allows_null, nullable
+from bridge.model.messages import message
 from bridge.model.names import PERSON_ID_SCHEMA, is_person_id
 from bridge.model.person import WEEKLY_SCHEMA
 from bridge.persons.photos.sources import InlinePhoto, PhotoFile
@@ -30,7 +31,7 @@ MAXIMUM_NUMBER_LENGTH = 64
 MAXIMUM_PATH_LENGTH = 4096
 """Characters of `photo_file`: Linux's own limit."""
 
-ID_RULE = "must be text of 1 to 64 letters, digits and _ . @ -"
+ID_RULE = message("must be text of 1 to 64 letters, digits and _ . @ -")
 
 _JOINERS = "\u200c\u200d"
 """Invisible characters that Persian and Indian names need."""
@@ -77,21 +78,25 @@ class FieldKind:
 
 def _parse_text(value: object, maximum_length: int) -> str:
     if not isinstance(value, str):
-        raise InvalidError.at("", f"must be text of at most {maximum_length} characters")
+        raise InvalidError.at(
+            "", message("must be text of at most %(max_length)s characters", max_length=maximum_length)
+        )
     # Bounds the work on a value that is mostly spaces.
     text = value[: maximum_length * 2].strip()
     if len(text) > maximum_length or len(value) > maximum_length * 2:
-        raise InvalidError.at("", f"must have at most {maximum_length} characters")
+        raise InvalidError.at("", message("must have at most %(max_length)s characters", max_length=maximum_length))
     for character in text:
         if unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS:
-            raise InvalidError.at("", f"must not contain control characters (U+{ord(character):04X})")
+            raise InvalidError.at(
+                "", message("must not contain control characters (U+%(ord)s)", ord=format(ord(character), "04X"))
+            )
     return text
 
 
 def _parse_id(value: object, _: tzinfo) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         # A number has lost its leading zeros, so it could be another person's id.
-        raise InvalidError.at("", f"{ID_RULE}; put the number in quotation marks")
+        raise InvalidError.at("", message("%(id_rule)s; put the number in quotation marks", id_rule=ID_RULE))
     if not isinstance(value, str) or not is_person_id(value):
         raise InvalidError.at("", ID_RULE)
     return value
@@ -173,7 +178,13 @@ def _parse_pass_count(value: object, _: tzinfo) -> int | None:
         # JSON does not distinguish 3.0 from 3, and some programs write 3.0.
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UNLIMITED_PASSES:
-        raise InvalidError.at("", f"must be a whole number from 0 to {UNLIMITED_PASSES - 1}, or null for no limit")
+        raise InvalidError.at(
+            "",
+            message(
+                "must be a whole number from 0 to %(unlimited_passes)s, or null for no limit",
+                unlimited_passes=UNLIMITED_PASSES - 1,
+            ),
+        )
     return None if value == UNLIMITED_PASSES else value
 
 
@@ -236,7 +247,13 @@ def _parse_photo_file(value: object, _: tzinfo) -> PhotoFile:
     if not isinstance(value, str) or not value:
         raise InvalidError.at("", "must be a path inside photos.folders; leave it out to keep the photo unchanged")
     if len(value) > MAXIMUM_PATH_LENGTH or "\0" in value:
-        raise InvalidError.at("", f"must be a path of at most {MAXIMUM_PATH_LENGTH} characters, without NUL characters")
+        raise InvalidError.at(
+            "",
+            message(
+                "must be a path of at most %(max_path_length)s characters, without NUL characters",
+                max_path_length=MAXIMUM_PATH_LENGTH,
+            ),
+        )
     return PhotoFile(value)
 
 

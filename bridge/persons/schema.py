@@ -12,6 +12,7 @@ from typing import Any
 from bridge.model.asked_at import ASKED_AT_SCHEMA
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
 from bridge.model.json_schema import TIME, described, input_schema, nullable, output_schema, text
+from bridge.model.messages import message
 from bridge.model.names import PERSON_ID_SCHEMA, REQUEST_ID_SCHEMA
 from bridge.model.person import Person, PhotoReference
 from bridge.model.person_entry import DeliveryState, Wanted
@@ -24,9 +25,9 @@ MAXIMUM_KEYS = 32
 """Keys of a person that are read: more than there are fields, so that a message can name each misspelt one."""
 
 _MISPLACED = {
-    "key": "belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit",
-    "request_id": 'belongs beside "persons", once for all of them',
-    "asked_at": 'belongs beside "persons", once for all of them',
+    "key": message("belongs to the terminal, not to a person: terminals.known.<SN>.key in the configuration, or admit"),
+    "request_id": message('belongs beside "persons", once for all of them'),
+    "asked_at": message('belongs beside "persons", once for all of them'),
 }
 
 
@@ -58,7 +59,9 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
     if not isinstance(data, Mapping):
         raise InvalidError.at("", 'must be an object like {"id": "1001", "name": "Ada"}')
     if len(data) > MAXIMUM_KEYS:
-        raise InvalidError.at("", f"has {len(data)} keys; a person has at most {len(FIELDS)}")
+        raise InvalidError.at(
+            "", message("has %(data)s keys; a person has at most %(fields)s", data=len(data), fields=len(FIELDS))
+        )
     faults: list[Fault] = []
     changes: dict[str, Any] = {}
     photos: list[PhotoSource] = []
@@ -68,7 +71,9 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
         if person_field is None:
             faults.append(Fault(shorten(str(key), 40), _MISPLACED.get(key) or unknown_key(key, FIELDS_BY_KEY)))
         elif person_field.name != key and person_field.name in data:
-            faults.append(Fault(key, f"is the same as {person_field.name!r}; give one of them"))
+            faults.append(
+                Fault(key, message("is the same as %(name)s; give one of them", name=repr(person_field.name)))
+            )
         elif value is None and person_field.kind.accepts_null:
             changes[person_field.name] = person_field.default
         else:
@@ -82,7 +87,7 @@ def parse_person(data: object, *, timezone: tzinfo) -> PersonPatch:
             else:
                 changes[person_field.name] = parsed
     if "id" not in data:
-        faults.append(Fault("id", f"is missing; {ID_RULE}"))
+        faults.append(Fault("id", message("is missing; %(id_rule)s", id_rule=ID_RULE)))
     if "photo" in data and "photo_file" in data:
         faults.append(Fault("photo_file", "is a photo, too; give 'photo' or 'photo_file'"))
     if faults:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from bridge.model.faults import InvalidError, shorten
 from bridge.model.json_schema import JsonSchema
+from bridge.model.messages import message
 from bridge.protocol.requests import NO_LIMIT
 
 LATEST_SECONDS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
@@ -36,8 +37,10 @@ TIMESTAMP_SCHEMA: JsonSchema = {
 }
 """The schema of what `parse_timestamp` reads."""
 
-_EXPECTED = 'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
-_OUT_OF_RANGE = "must be between 1970 and 9999, or null for no limit"
+_EXPECTED = message(
+    'must be a time like "2026-11-24T08:00", a date like "2026-11-24", seconds since 1970, or null for no limit'
+)
+_OUT_OF_RANGE = message("must be between 1970 and 9999, or null for no limit")
 
 
 def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> float | None:
@@ -83,12 +86,14 @@ def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
             moment = datetime.fromisoformat(written)
             return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone)).timestamp()
     except ValueError as error:
-        raise InvalidError.at("", f"{shorten(text, 40)!r} is not a time: {error}") from None
+        raise InvalidError.at(
+            "", message("%(given)s is not a time: %(error)s", given=repr(shorten(text, 40)), error=error)
+        ) from None
     except OverflowError:
         raise InvalidError.at("", _OUT_OF_RANGE) from None
     if _NUMBER.fullmatch(written):
         raise InvalidError.at("", "must be a number without quotation marks if it is seconds since 1970")
-    raise InvalidError.at("", f"{_EXPECTED}; not {shorten(text, 40)!r}")
+    raise InvalidError.at("", message("%(expected)s; not %(given)s", expected=_EXPECTED, given=repr(shorten(text, 40))))
 
 
 def _start_of(day: date, timezone: tzinfo) -> float:

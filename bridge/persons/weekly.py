@@ -8,6 +8,7 @@ import orjson
 
 from bridge.model.faults import Fault, InvalidError, shorten, unknown_key
 from bridge.model.json_schema import JsonSchema, text
+from bridge.model.messages import message
 from bridge.model.person import WEEKDAYS, Weekly
 
 MAXIMUM_RANGES = 24
@@ -94,7 +95,12 @@ def parse_weekly(value: object) -> Weekly | None:
             "", 'must be an object like {"Monday": "09:00-17:00", "default": null}, or null for no rule'
         )
     if len(days) > len(_KEYS):
-        raise InvalidError.at("", f'has {len(days)} entries; it may have the seven days and "{_DEFAULT}"')
+        raise InvalidError.at(
+            "",
+            message(
+                'has %(days)s entries; it may have the seven days and "%(default)s"', days=len(days), default=_DEFAULT
+            ),
+        )
     given: dict[str, str] = {}
     faults: list[Fault] = []
     for key, hours in days.items():
@@ -111,7 +117,16 @@ def parse_weekly(value: object) -> Weekly | None:
                 faults += (fault.below(name) for fault in error.faults)
     missing = [day for day in WEEKDAYS if day not in given]
     if missing and _DEFAULT not in given:
-        faults.append(Fault("", f'lacks {", ".join(missing)}; give all seven days, or "{_DEFAULT}" for the others'))
+        faults.append(
+            Fault(
+                "",
+                message(
+                    'lacks %(missing)s; give all seven days, or "%(default)s" for the others',
+                    missing=", ".join(missing),
+                    default=_DEFAULT,
+                ),
+            )
+        )
     if faults:
         raise InvalidError(faults)
     return Weekly.from_days({day: given[day if day in given else _DEFAULT] for day in WEEKDAYS})
@@ -119,7 +134,9 @@ def parse_weekly(value: object) -> Weekly | None:
 
 def _decode(text: str) -> object:
     if len(text) > _MAXIMUM_TEXT_LENGTH:
-        raise InvalidError.at("", f"has more than {_MAXIMUM_TEXT_LENGTH} characters")
+        raise InvalidError.at(
+            "", message("has more than %(max_text_length)s characters", max_text_length=_MAXIMUM_TEXT_LENGTH)
+        )
     try:
         value: object = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -137,24 +154,41 @@ def _parse_day(hours: object) -> str:
     if not isinstance(hours, list) or not all(isinstance(part, str) for part in hours):
         raise InvalidError.at("", 'must be like "09:00-12:35;13:25-16:25", a list of such ranges, or null for none')
     if len(hours) > MAXIMUM_RANGES or any(len(part) > _MAXIMUM_DAY_LENGTH for part in hours):
-        raise InvalidError.at("", f"has more than {MAXIMUM_RANGES} ranges")
+        raise InvalidError.at("", message("has more than %(max_ranges)s ranges", max_ranges=MAXIMUM_RANGES))
     ranges = sorted(_parse_range(one) for part in hours for one in part.split(";"))
     if len(ranges) > MAXIMUM_RANGES:
-        raise InvalidError.at("", f"has more than {MAXIMUM_RANGES} ranges")
+        raise InvalidError.at("", message("has more than %(max_ranges)s ranges", max_ranges=MAXIMUM_RANGES))
     for (start, end), (next_start, next_end) in pairwise(ranges):
         if next_start < end:
-            raise InvalidError.at("", f"{start}-{end} and {next_start}-{next_end} overlap")
+            raise InvalidError.at(
+                "",
+                message(
+                    "%(start)s-%(end)s and %(next_start)s-%(next_end)s overlap",
+                    start=start,
+                    end=end,
+                    next_start=next_start,
+                    next_end=next_end,
+                ),
+            )
     return ";".join(f"{start}-{end}" for start, end in ranges)
 
 
 def _parse_range(text: str) -> tuple[str, str]:
     found = _RANGE.fullmatch(text.strip())
     if found is None:
-        raise InvalidError.at("", f'{shorten(text, 40)!r} is not a range like "09:00-12:35", from 00:00 to 23:59')
+        raise InvalidError.at(
+            "",
+            message('%(given)s is not a range like "09:00-12:35", from 00:00 to 23:59', given=repr(shorten(text, 40))),
+        )
     start, end = found.groups()
     # Times of two digits each compare as text.
     if start == end:
-        raise InvalidError.at("", f"{start}-{end} has no length")
+        raise InvalidError.at("", message("%(start)s-%(end)s has no length", start=start, end=end))
     if start > end:
-        raise InvalidError.at("", f"{start}-{end} is backwards; split hours over midnight between the two days")
+        raise InvalidError.at(
+            "",
+            message(
+                "%(start)s-%(end)s is backwards; split hours over midnight between the two days", start=start, end=end
+            ),
+        )
     return start, end

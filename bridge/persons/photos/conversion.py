@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bridge.model.faults import InvalidError
+from bridge.model.messages import message
 from bridge.persons.photos import MINIMUM_SIDE_PIXELS
 from bridge.persons.photos.jpeg_markers import MAXIMUM_SEGMENTS, TooManySegmentsError, count_scans, plain_size
 
@@ -85,7 +86,6 @@ _OTHER_FORMATS = (
     (b"%PDF", "a PDF"),
     (b"<", "text (SVG, HTML or XML)"),
 )
-_ACCEPTED = "give a JPEG, PNG, WebP or HEIC"
 
 
 def ignore_decoder_warnings() -> None:
@@ -113,17 +113,38 @@ def convert_photo(data: bytes, box: tuple[int, int]) -> bytes:
     image = _open(data)
     width, height = image.size
     if min(width, height) < MINIMUM_SIDE_PIXELS:
-        raise InvalidError.at("", f"is {width}x{height} pixels; each side needs at least {MINIMUM_SIDE_PIXELS}")
+        raise InvalidError.at(
+            "",
+            message(
+                "is %(width)sx%(height)s pixels; each side needs at least %(min_side_pixels)s",
+                width=width,
+                height=height,
+                min_side_pixels=MINIMUM_SIDE_PIXELS,
+            ),
+        )
     if width * height > MAXIMUM_PIXELS:
         raise InvalidError.at(
-            "", f"is {width}x{height} pixels; at most {MAXIMUM_PIXELS / 1e6:.0f} million are accepted: scale it down"
+            "",
+            message(
+                "is %(width)sx%(height)s pixels; at most %(max_pixels)s million are accepted: scale it down",
+                width=width,
+                height=height,
+                max_pixels=format(MAXIMUM_PIXELS / 1e6, ".0f"),
+            ),
         )
     image = _guarded(lambda: _decode(image, box))
     if min(image.size) < MINIMUM_SIDE_PIXELS:
         raise InvalidError.at(
             "",
-            f"is {width}x{height} pixels, too narrow: scaled to fit {box[0]}x{box[1]} "
-            f"one side would have less than {MINIMUM_SIDE_PIXELS}; crop it to the face",
+            message(
+                "is %(width)sx%(height)s pixels, too narrow: scaled to fit %(box)sx%(box2)s one side would have less"
+                " than %(min_side_pixels)s; crop it to the face",
+                width=width,
+                height=height,
+                box=box[0],
+                box2=box[1],
+                min_side_pixels=MINIMUM_SIDE_PIXELS,
+            ),
         )
     return _guarded(lambda: _encode(image))
 
@@ -168,8 +189,8 @@ def _open(data: bytes) -> Image.Image:
         return _open_heif(data)
     for beginning, name in _OTHER_FORMATS:
         if data.startswith(beginning):
-            raise InvalidError.at("", f"is {name}; {_ACCEPTED}")
-    raise InvalidError.at("", f"is not a picture; {_ACCEPTED}")
+            raise InvalidError.at("", message("is %(name)s; give a JPEG, PNG, WebP or HEIC", name=name))
+    raise InvalidError.at("", "is not a picture; give a JPEG, PNG, WebP or HEIC")
 
 
 def _open_jpeg(data: bytes) -> Image.Image:
@@ -177,16 +198,32 @@ def _open_jpeg(data: bytes) -> Image.Image:
         scans = count_scans(data)
     except TooManySegmentsError:
         raise InvalidError.at(
-            "", f"is a JPEG of more than {MAXIMUM_SEGMENTS} segments; save it again as a baseline JPEG"
+            "",
+            message(
+                "is a JPEG of more than %(max_segments)s segments; save it again as a baseline JPEG",
+                max_segments=MAXIMUM_SEGMENTS,
+            ),
         ) from None
     if scans > MAXIMUM_SCANS:
-        raise InvalidError.at("", f"is a JPEG of more than {MAXIMUM_SCANS} scans; save it again as a baseline JPEG")
+        raise InvalidError.at(
+            "",
+            message(
+                "is a JPEG of more than %(max_scans)s scans; save it again as a baseline JPEG", max_scans=MAXIMUM_SCANS
+            ),
+        )
     image = _guarded(lambda: JpegImageFile(BytesIO(data)))
     width, height = image.size
     # The caller refuses a larger picture, with another message.
     if width * height <= MAXIMUM_PIXELS and width * height * scans > MAXIMUM_SCANNED_PIXELS:
         raise InvalidError.at(
-            "", f"is a JPEG of {scans} scans, too many for {width}x{height} pixels; save it again as a baseline JPEG"
+            "",
+            message(
+                "is a JPEG of %(scans)s scans, too many for %(width)sx%(height)s pixels;"
+                " save it again as a baseline JPEG",
+                scans=scans,
+                width=width,
+                height=height,
+            ),
         )
     return image
 

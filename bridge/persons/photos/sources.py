@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bridge.model.faults import InvalidError, shorten
+from bridge.model.messages import message
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ _MAXIMUM_PREFIX_LENGTH = 256
 """Characters before a data URI's comma: a media type, and parameters, which are ignored."""
 _DATA_PREFIX = re.compile(r"data:[^,;]*(?:;[^,;]*)*?;base64", re.IGNORECASE)
 _WHITE_SPACE = " \t\n\r\f\v"
-_OUTSIDE = "must lie inside one of photos.folders of the configuration"
+_OUTSIDE = message("must lie inside one of photos.folders of the configuration")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 
 
@@ -95,14 +96,14 @@ def read_inline(text: str, max_bytes: int) -> bytes:
 def _why_not_base64(text: str) -> str:
     wrong = _NOT_BASE64.search(text)
     if wrong is not None and wrong.group() == "%":
-        return "is percent-encoded; give plain base64"
+        return message("is percent-encoded; give plain base64")
     if wrong is not None and wrong.group() in "-_":
-        return "is in the URL-safe alphabet of base64; the standard one has + and / for - and _"
+        return message("is in the URL-safe alphabet of base64; the standard one has + and / for - and _")
     if wrong is not None:
-        return "is not base64; give a file as photo_file; addresses are not fetched"
+        return message("is not base64; give a file as photo_file; addresses are not fetched")
     if len(text) % 4:
-        return "is incomplete: base64 has a multiple of four characters; was it cut off, or its = signs lost?"
-    return "is not base64: it has = signs before its end; are these several texts in one?"
+        return message("is incomplete: base64 has a multiple of four characters; was it cut off, or its = signs lost?")
+    return message("is not base64: it has = signs before its end; are these several texts in one?")
 
 
 def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
@@ -131,7 +132,7 @@ def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
         raise InvalidError.at("", "the bridge may not read this file; allow its user to read it") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a path"
-        raise InvalidError.at("", f"cannot be read: {reason}") from None
+        raise InvalidError.at("", message("cannot be read: %(reason)s", reason=reason)) from None
     check_size(len(data), max_bytes)
     return data
 
@@ -165,5 +166,10 @@ def check_size(length: int, max_bytes: int) -> None:
     """Raise InvalidError if a picture has more bytes than `photos.max_bytes` allows."""
     if length > max_bytes:
         raise InvalidError.at(
-            "", f"{length / 1e6:.1f} MB, at most {max_bytes / 1e6:.1f} MB are accepted (photos.max_bytes)"
+            "",
+            message(
+                "%(length)s MB, at most %(max_bytes)s MB are accepted (photos.max_bytes)",
+                length=format(length / 1e6, ".1f"),
+                max_bytes=format(max_bytes / 1e6, ".1f"),
+            ),
         )

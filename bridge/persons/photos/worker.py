@@ -18,6 +18,7 @@ from contextlib import suppress
 from enum import IntEnum
 
 from bridge.model.faults import InvalidError
+from bridge.model.messages import encode_message
 
 READY = b"\x01"
 """The first byte that a worker sends: it has started."""
@@ -36,7 +37,7 @@ class Status(IntEnum):
     """The status of an answer.
 
     UNCHANGED: the picture conforms already; nothing follows. CONVERTED: the photo follows. INVALID: the fault follows,
-    as text. FAILED: the traceback of an unexpected exception follows.
+    as `encode_message` writes it. FAILED: the traceback of an unexpected exception follows.
     """
 
     UNCHANGED = 0
@@ -109,7 +110,7 @@ def _answer(
     try:
         photo = convert(data, box)
     except InvalidError as error:
-        return Status.INVALID, error.faults[0].message.encode()
+        return Status.INVALID, encode_message(error.faults[0].message)
     except Exception:  # noqa: BLE001  the bridge raises it again
         return Status.FAILED, traceback.format_exc().encode()
     return (Status.UNCHANGED, b"") if photo is data else (Status.CONVERTED, photo)

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from bridge.model.faults import InvalidError, UnavailableError
+from bridge.model.messages import decode_message, message
 from bridge.persons.photos.worker import ANSWER, READY, REQUEST, Status, receive
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,11 +78,13 @@ class PhotoWorkerPool:
                 continue
             self._give_back(worker)
             if status == Status.INVALID:
-                raise InvalidError.at("", content.decode(errors="replace"))
+                raise InvalidError.at("", decode_message(content))
             if status == Status.FAILED:
                 raise RuntimeError(f"the conversion of a picture failed: {content.decode(errors='replace')}")
             return data if status == Status.UNCHANGED else content
-        raise InvalidError.at("", f"cannot be decoded ({reason}); save it again, or scale it down")
+        raise InvalidError.at(
+            "", message("cannot be decoded (%(reason)s); save it again, or scale it down", reason=reason)
+        )
 
     def end_idle(self) -> None:
         """End the processes that have nothing to do, to free their memory."""

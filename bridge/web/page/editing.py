@@ -13,6 +13,7 @@ from aiohttp import web
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import SetPersons
 from bridge.model.faults import Fault, InvalidError
+from bridge.model.messages import Message, message
 from bridge.model.names import ALL_TERMINALS, is_person_id
 from bridge.model.person import WEEKDAYS, Person
 from bridge.model.reply import Outcome, Reply
@@ -80,9 +81,13 @@ class _Faults:
     def add(self, faults: Sequence[Fault]) -> None:
         for fault in faults:
             name, _, rest = fault.path.partition(".")
-            message = f"{rest}: {fault.message}" if rest else fault.message
+            text = fault.message
+            if rest:
+                text = message("%(place)s: %(fault)s", place=Message(rest, rest, {}), fault=text)
             before = self.by_field.get(name)
-            self.by_field[name] = message if before is None else f"{before}; {message}"
+            self.by_field[name] = (
+                text if before is None else message("%(first)s; %(second)s", first=before, second=text)
+            )
 
 
 class PersonEditing:
@@ -218,7 +223,7 @@ class PersonEditing:
         unknown = [sn for sn in sns if sn not in self._core.registry]
         unknown += [name for name in groups if not self._core.registry.members(name)]
         if unknown:
-            faults.add([Fault("on", f"{unknown[0]}: is not known")])
+            faults.add([Fault("on", message("terminal or group %(name)s is not known", name=unknown[0]))])
         return _Form(values, photo, [ALL_TERMINALS] if ALL_TERMINALS in groups else groups, sns)
 
     def _form(

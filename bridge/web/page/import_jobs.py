@@ -179,7 +179,7 @@ class ImportJobs:
         try:
             await asyncio.to_thread(asyncio.run, work())
         except (PersonFileError, UnavailableError) as error:
-            raise RequestError(503, str(error)) from None
+            raise RequestError(503, error.args[0]) from None
 
     async def stop(self) -> None:
         """End the running step after its present transaction. Run again, the import continues where it stopped."""
@@ -201,7 +201,7 @@ def _in_thread(job: ImportJob, step: _Step, open_tools: OpenImportTools) -> None
     except _StoppedError:
         job.error, job.state = noop("The bridge stopped."), "failed"
     except (PersonFileError, UnavailableError) as error:
-        job.error, job.state = str(error), "failed"
+        job.error, job.state = error.args[0], "failed"
     except OSError as error:
         job.error, job.state = error.strerror or "no space", "failed"
     except Exception:

@@ -251,7 +251,7 @@ def _shown(job: ImportJob) -> dict[str, Any]:
         "changes": changes,
         "unchanged": sum(differences.unchanged.values()),
         "more": max(len(found) - _SHOWN_DIFFERENCES, 0),
-        "faults": [str(fault) for fault in job.faults[:_SHOWN_FAULTS]],
+        "faults": [fault.described() for fault in job.faults[:_SHOWN_FAULTS]],
         "removed": differences.removed_persons,
         "held": differences.held_persons,
     }

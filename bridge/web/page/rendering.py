@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bridge import __version__
 from bridge.core.clock import Clock
+from bridge.model.messages import translated
 from bridge.web.api.common import path_of_person
 from bridge.web.authentication import CSRF_FIELD, CSRF_HEADER, CSRF_TOKEN, SESSION, USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
@@ -153,6 +154,7 @@ class Renderer:
         environment.policies["ext.i18n.trimmed"] = True
         # Methods of the extension, which jinja2's types do not show.
         environment.install_gettext_translations(catalog, newstyle=True)  # type: ignore[attr-defined]
+        environment.filters["localized"] = lambda text: translated(text, catalog.gettext)
         environment.filters["time"] = _time
         environment.filters["person_segment"] = path_of_person
         return environment
