@@ -26,10 +26,10 @@ from bridge.net.passwords import PasswordVerifier, Verify
 from bridge.persons.reading import PersonReader
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN
+from bridge.store.web_sessions import StoredSessions
 from bridge.web.context import BridgeStatus, ReadAudit, WebLimits, WebServices
 from bridge.web.page.context import PageServices, TerminalAccess
 from bridge.web.server import WebServer
-from bridge.web.sessions import SessionsInMemory
 from tests.persons.person_system import PersonSystem
 from tests.support.core import RecordingConnection, known_terminal, msgids
 from tests.support.http_contract import HttpContractWatch
@@ -69,7 +69,7 @@ def _page_of_terminals(core: CoreServices, person_reader: PersonReader) -> PageS
         open_import_tools=unused,
         find_problems=unused,
         spool_folder=None,
-        sessions=SessionsInMemory(),
+        sessions=StoredSessions(_NoDatabase()),
     )
 
 
