@@ -1,5 +1,6 @@
 """The list of persons, one person with the state on each terminal, and removal everywhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.names import ALL_TERMINALS, is_person_id
 from bridge.model.person import WEEKDAYS, Person, Weekly
-from bridge.model.person_entry import DeliveryState, PersonEntry, Wanted
+from bridge.model.person_entry import OWN_SCOPE, DeliveryState, PersonEntry, Wanted
 from bridge.model.person_summary import PersonEverywhere, PersonFilter
 from bridge.persons.reading import PersonReader
 from bridge.web.api.common import path_of_person, person_id_in_path
@@ -71,7 +72,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A person on one terminal."""
+    """A person on one terminal; `groups` are those through which the terminal holds the person."""
 
     sn: str
     title: str
@@ -84,6 +85,7 @@ class Place:
     status: int | None
     changed_at: datetime
     differs: bool
+    groups: Sequence[str]
 
 
 class PersonPages:
@@ -213,6 +215,7 @@ class PersonPages:
             status=entry.status if entry.delivery is DeliveryState.REFUSED else None,
             changed_at=entry.changed_at,
             differs=entry.person is not None and newest is not None and entry.person != newest,
+            groups=[scope for scope in entry.access if scope != OWN_SCOPE],
         )
 
 

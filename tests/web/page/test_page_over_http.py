@@ -161,6 +161,10 @@ async def test_removal_everywhere_reaches_groups_too(system: PageSystem, session
             assert response.status == 200
         await until(lambda: "1001" in terminal.persons)
         assert await kept(session, "lobby") == 1
+        async with session.get("/persons/1001", headers=HTML) as response:
+            text = await response.text()
+        assert "<dt>Groups</dt><dd>lobby" in text
+        assert text.count("through the group lobby") == 2
         async with session.post("/persons/1001/remove", data={}) as response:
             assert response.status == 200
         await until(lambda: "1001" not in terminal.persons)
