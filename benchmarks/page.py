@@ -113,40 +113,20 @@ async def open_once(session: aiohttp.ClientSession) -> float:
     return time.perf_counter() - begin
 
 
-async def listen_together(url: str, pages: int) -> None:
-    """Do what this many open pages do."""
-    async with asyncio.TaskGroup() as group:
-        for _ in range(pages):
-            group.create_task(listen(url))
-
-
 @asynccontextmanager
 async def open_pages(server: WebServerUnderTest, pages: int) -> AsyncIterator[None]:
     """Keep pages open in a process of its own, so that their work is not the server's."""
-    command = (sys.executable, "-m", "benchmarks.page", "--listen", server.url, "--pages", str(pages))
-    process = await asyncio.create_subprocess_exec(*command)
+    command = (sys.executable, "-m", "benchmarks.page_listeners", server.url, str(pages))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
-        await until(lambda: server.server.open_streams == pages)
+        assert process.stdout is not None
+        await process.stdout.readline()
+        assert server.server.open_streams == pages
         yield
     finally:
         process.kill()
         await process.wait()
         await until(lambda: server.server.open_streams == 0)
-
-
-async def listen(url: str) -> None:
-    """Do what an open page does: read the stream of events, and fetch the list of terminals after changes."""
-    headers = {"HX-Request": "true", "X-Page-Root": "./", "Accept": "text/html"}
-    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=None)) as session:
-        stream = "/api/events?types=bridge,terminal,terminal_removed,event&terminals=T1,T2"
-        async with session.get(stream) as events:
-            refresh_at = 0.0
-            async for line in events.content:
-                if line.startswith(b"event: ") and b"heartbeat" not in line and CLOCK.boottime() >= refresh_at:
-                    # The page waits as long between two refreshes.
-                    refresh_at = CLOCK.boottime() + 0.7
-                    async with session.get("/?q=T", headers=headers) as part:
-                        await part.read()
 
 
 async def show_opens(server: WebServerUnderTest, pages: int, rounds: int) -> None:
@@ -191,11 +171,7 @@ def main() -> None:
     parser.add_argument("--terminals", type=int, default=10_000)
     parser.add_argument("--pages", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--listen", metavar="URL", help="only keep pages open, for another run")
     options = parser.parse_args()
-    if options.listen:
-        asyncio.run(listen_together(options.listen, options.pages))
-        return
     asyncio.run(run(options.terminals, options.pages, options.rounds))
 
 
