@@ -126,8 +126,15 @@ def read_file(path: str, folders: Sequence[Path], max_bytes: int) -> bytes:
             os.close(descriptor)
     except FileNotFoundError:
         looked_for = Path(path) if Path(path).is_absolute() else Path(roots[0], path)
-        more = f", nor in the other {len(roots) - 1}" if len(roots) > 1 and not Path(path).is_absolute() else ""
-        raise InvalidError.at("", f"there is no such file: {shorten(str(looked_for), 200)}{more}") from None
+        more = ""
+        if len(roots) > 1 and not Path(path).is_absolute():
+            more = message(", nor in the other %(num)s", num=len(roots) - 1)
+        raise InvalidError.at(
+            "",
+            message(
+                "there is no such file: %(looked_for)s%(more)s", looked_for=shorten(str(looked_for), 200), more=more
+            ),
+        ) from None
     except PermissionError:
         raise InvalidError.at("", "the bridge may not read this file; allow its user to read it") from None
     except (OSError, ValueError) as error:
