@@ -19,6 +19,7 @@ MEANINGS: Mapping[str, str] = {
     "secrets_readable": noop("other users may read secrets.yaml"),
     "terminal_password_short": noop("a terminals' password has fewer than 12 characters"),
     "tls_not_verified": noop("mqtt.tls.verify: false"),
+    "web_open_behind_proxy": noop("web.url or web.trusted_proxies is set, and the page needs no login"),
     "web_plain_http": noop("other machines can reach web.host, and web.url is not an https address"),
     "certificate_expired": noop("a certificate of the configuration has expired"),
     "certificate_unusable": noop("a certificate of the configuration cannot be read"),
