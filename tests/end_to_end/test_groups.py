@@ -270,7 +270,8 @@ async def test_the_bridge_is_killed_during_a_change_of_a_group_with_300_members(
         await house.bridge.start()
         await house.wait_online()
         # A later change counts later.
-        await house.client.publish("facebridge/terminal/M299/person/remove", {"id": "p0"})
+        reply = await house.send("terminal/M299/person/remove", "terminal/M299/reply", id="p0")
+        assert reply["outcome"] == "accepted"
         await house.holds("M000", *ids)
         await house.holds("M299")
         await until_query(store, "SELECT count(*) FROM group_change", [(0,)])
