@@ -17,6 +17,9 @@ from bridge.mqtt.topics import Scope
 MAXIMUM_RUNNING = 1_000
 """Presses in progress: all doors of a building pressed together. It bounds the cost of a flood."""
 
+_MAX_CONTEXTS = 10_000
+"""Topics whose contexts are kept. Clients can press on any number of topics."""
+
 _EXACTLY_ONCE = 2
 _QOS_2_FAULT = Fault(
     "qos", "a press with QoS 2 is not carried out, because it can arrive late: publish it with QoS 0 or 1"
@@ -47,6 +50,7 @@ class LiveCommands:
         self._presses = presses
         self._lease = lease
         self._repeated_presses = repeated_presses
+        self._contexts: dict[tuple[str, bool], CommandContext] = {}
         self._running: set[asyncio.Future[Any]] = set()
         self._one_ended = asyncio.Event()
         self._closing = False
@@ -59,7 +63,7 @@ class LiveCommands:
     def received(self, message: Message) -> None:
         """Handle a message of the live connection."""
         requested_at = self._lease.requested_at()
-        context = self._reader.context(message)
+        context = self._context(message)
         if context is None:
             self._reader.reply_incomplete(message)
             return
@@ -84,6 +88,18 @@ class LiveCommands:
                 while self._running:
                     self._one_ended.clear()
                     await self._one_ended.wait()
+
+    def _context(self, message: Message) -> CommandContext | None:
+        """Return a message's context: the same one for each message of a topic without a Response Topic."""
+        if message.response_topic is not None:
+            return self._reader.context(message)
+        key = (message.topic, message.qos > 0)
+        context = self._contexts.get(key)
+        if context is None and (context := self._reader.context(message)) is not None:
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts.clear()
+            self._contexts[key] = context
+        return context
 
     def _start(self, message: Message, context: CommandContext, command: Press, requested_at: float | None) -> None:
         if command.asked_at is None:

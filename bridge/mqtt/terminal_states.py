@@ -64,7 +64,7 @@ class TerminalStates:
         events.subscribe(TerminalAdmitted, lambda event: self._connection_changed(event.sn), name=name)
         events.subscribe(TerminalForgotten, self._forgotten, name=name)
         events.subscribe(PersonsChanged, lambda event: self._state_changed(event.sn), name=name)
-        events.subscribe(CommandReplied, lambda event: self._state_changed(event.reply.sn), name=name)
+        events.subscribe(CommandReplied, self._replied, name=name)
         events.subscribe(PersonSettled, lambda event: self._state_changed(event.reply.sn), name=name)
 
     async def start(self) -> None:
@@ -109,6 +109,12 @@ class TerminalStates:
         availability = ONLINE if known.connection is not None else OFFLINE
         self._retained.want(self._topics.terminal_availability(sn), availability)
         self._state_changed(sn)
+
+    def _replied(self, event: CommandReplied) -> None:
+        # Only a note: the state is encoded at the next tick, not between a terminal's answer and the reply to a press.
+        sn = event.reply.sn
+        if sn is not None and not self._closing:
+            self._changed[sn] = None
 
     def _state_changed(self, sn: str | None) -> None:
         if sn is None or sn not in self._registry or self._closing:

@@ -264,6 +264,7 @@ class TerminalServer:
             # The terminal was forgotten between its authentication and the upgrade.
             await session.close("not known any more")
             return websocket
+        connection.pass_texts_to(session.received_text)
         await session.run()
         return websocket
 

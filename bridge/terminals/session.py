@@ -224,6 +224,13 @@ class Session:
                 await asyncio.sleep(0)
         return "ended"
 
+    def received_text(self, frame: bytes) -> None:
+        """Handle a text message that did not pass through aiohttp."""
+        if not self._ended:
+            self.last_seen = self._clock.now()
+            self.responsive = True
+            self._handle_text(frame)
+
     async def _handle(self, message: WSMessage) -> None:
         self.last_seen = self._clock.now()
         self.responsive = True

@@ -132,6 +132,7 @@ async def test_the_last_reply_is_part_of_the_state(system: StateSystem) -> None:
     system.clock.seconds += 2
     reply = Reply(command="open", outcome=Outcome.OK, at=system.clock.now(), sn="T1", request_id="r")
     system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
+    await system.states.publish_due()
     assert system.state["last_reply"]["request_id"] == "r"
 
 
@@ -148,6 +149,7 @@ async def test_the_last_reply_in_the_state_names_no_person(system: StateSystem) 
         faults=(Fault("name", "Ada Lovelace"),),
     )
     system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
+    await system.states.publish_due()
     last = system.state["last_reply"]
     assert last["outcome"] == "invalid"
     assert not last.keys() & {"person_id", "message", "errors", "persons"}

@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from hypothesis import given
+from aiohttp import WSMsgType
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import WebSocketReader
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.core.admission import MAXIMUM_WAITING_TO_REGISTER
 from bridge.model.commands import Open
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
+from bridge.protocol.requests import decode_request
 from bridge.simulator.terminal import SimulatedTerminal
 from bridge.terminals.accepting import ACCEPTED_AT_ONCE
-from bridge.terminals.pacing import FrameScanner, PacingLimits
+from bridge.terminals.pacing import FrameScanner, PacingLimits, read_single_text
 from bridge.terminals.session import MAX_FRAME_BYTES, MAX_REPLY_BYTES
 from tests.support.core import known_terminal
 from tests.support.terminal_server import AUTHORIZATION, TerminalServerUnderTest
@@ -70,7 +75,9 @@ async def upgraded(
     finally:
         # RST instead of FIN, which the kernel would deliver behind the unread bytes.
         connection = writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with suppress(OSError, AttributeError):
+            # The server may have ended the connection already.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
 
@@ -263,6 +270,101 @@ FRAMES = st.builds(
     final=st.booleans(),
     masked=st.booleans(),
 )
+
+
+def masked_text(payload: bytes, first: int = 0x80 | TEXT) -> bytes:
+    head = bytes((first, 0x80 | len(payload))) if len(payload) < 126 else b"%c\xfe" % first + len(payload).to_bytes(2)
+    return head + MASK + bytes(byte ^ MASK[index % 4] for index, byte in enumerate(payload))
+
+
+@given(
+    first=st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x80, 0x82, 0x89, 0xC1]) | st.integers(0, 255),
+    second=st.none() | st.integers(0, 255),
+    payload=st.binary(min_size=1, max_size=300),
+    behind=st.binary(max_size=3),
+)
+@example(first=0x81, second=None, payload=b'{"msgid": "1"}', behind=b"")
+@example(first=0x81, second=None, payload=b"x" * 125, behind=b"")
+@example(first=0x81, second=None, payload=b"x" * 126, behind=b"")
+@example(first=0x81, second=0xFF, payload=b"x" * 127, behind=b"")
+@example(first=0x81, second=0x7E, payload=b"x" * 254, behind=b"")
+def test_a_text_that_is_read_without_aiohttp_is_what_aiohttp_reads(
+    first: int, second: int | None, payload: bytes, behind: bytes
+) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        data = masked_text(payload, first) + behind
+        if second is not None:
+            data = data[:1] + bytes((second,)) + data[2:]
+        queue = WebSocketDataQueue(BaseProtocol(loop), 1 << 16, loop=loop)
+        reader = WebSocketReader(queue, MAX_FRAME_BYTES, compress=False, decode_text=False)
+        text = read_single_text(data)
+        if text is None:
+            assert first != 0x81 or second is not None or behind or len(payload) == 1
+            return
+        reader.feed_data(data)
+        message = loop.run_until_complete(queue.read())
+        assert (message.type, message.data) == (WSMsgType.TEXT, text)
+    finally:
+        loop.close()
+
+
+def answer(msgid: str) -> bytes:
+    return b'{"msgid": "%s", "sn": "T1", "msg": {"status": 0, "msg": "ok"}}' % msgid.encode()
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 9])
+async def test_an_answer_is_read_however_its_bytes_arrive(pieces: int) -> None:
+    async with (
+        TerminalServerUnderTest(known_terminal("T1")).open() as system,
+        upgraded(system, "T1") as (reader, writer),
+    ):
+        for _ in range(3):
+            pressing = asyncio.get_running_loop().create_task(press(system, "T1"))
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                head = await reader.readexactly(2)
+                size = head[1] if head[1] < 126 else int.from_bytes(await reader.readexactly(2))
+                request = await reader.readexactly(size)
+            sent = masked_text(answer(decode_request(request).msgid))
+            step = -(-len(sent) // pieces)
+            for start in range(0, len(sent), step):
+                writer.write(sent[start : start + step])
+                await asyncio.sleep(0.01)
+            assert (await pressing).outcome is Outcome.OK
+
+
+async def test_a_message_inside_a_fragmented_one_ends_the_connection() -> None:
+    """A text of one frame must not overtake the checks of aiohttp's reader (RFC 6455, section 5.4)."""
+    async with (
+        TerminalServerUnderTest(known_terminal("T1")).open() as system,
+        upgraded(system, "T1") as (reader, writer),
+    ):
+        writer.write(masked_text(b"begin", TEXT))
+        await asyncio.sleep(0.05)
+        writer.write(masked_text(answer("m1")))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            with suppress(ConnectionResetError):
+                await reader.read()
+            known = system.registry.get("T1")
+            assert known is not None
+            await until(lambda: known.connection is None)
+        assert known.unknown_replies == 0
+
+
+async def test_texts_that_arrive_alone_count_as_frames_for_the_idle_time() -> None:
+    async with (
+        TerminalServerUnderTest(known_terminal("T1"), idle_timeout=2.4).open() as system,
+        upgraded(system, "T1") as (reader, writer),
+    ):
+        known = system.registry.get("T1")
+        assert known is not None
+        for _ in range(30):
+            writer.write(masked_text(answer("m1")))
+            await asyncio.sleep(0.1)
+        assert known.connection is not None
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            assert (await reader.readexactly(2))[0] == 0x80 | PING
+            await until(lambda: known.connection is None)
 
 
 @given(st.lists(FRAMES, max_size=6), st.lists(st.integers(0, 200), max_size=10), st.integers(0, 8))

@@ -141,6 +141,7 @@ class MqttSession:
         self._client = build_client(settings, options)
         self._socket = PacketSocket(
             self._client,
+            clock,
             on_packet=self._packet_received,
             on_close=self._end,
             on_garbage=self.abort,
@@ -276,20 +277,19 @@ class MqttSession:
     def _send(self, outgoing: _Outgoing) -> None:
         one = outgoing.publication
         packet_id = self._next_packet_id() if one.qos > 0 else None
-        self._socket.write(
-            encode_publish(
-                outgoing.topic,
-                outgoing.payload,
-                packet_id=packet_id,
-                retain=one.retain,
-                is_5=self._is_5,
-                correlation_data=outgoing.correlation_data,
-            )
+        packet = encode_publish(
+            outgoing.topic,
+            outgoing.payload,
+            packet_id=packet_id,
+            retain=one.retain,
+            is_5=self._is_5,
+            correlation_data=outgoing.correlation_data,
         )
         if packet_id is not None:
             self._published[packet_id] = outgoing
         else:
             outgoing.acknowledged.set_result(None)
+        self._socket.write(packet)
 
     def _next_packet_id(self) -> int:
         """Return a packet id that no unacknowledged publish has."""
@@ -400,7 +400,7 @@ class MqttSession:
             )
         )
         if qos and not self._options.persistent:
-            self._socket.write(encode_puback(packet_id))
+            self._socket.write_later(encode_puback(packet_id))
 
     def _message_received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         """Handle a message that paho has read."""

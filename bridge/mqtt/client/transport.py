@@ -18,6 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bridge.config.settings import MqttSettings, MqttTlsSettings
+from bridge.core.clock import Clock
 from bridge.mqtt.client.errors import CONNECTION_LOST, TlsFilesError
 from bridge.mqtt.client.messages import SessionOptions
 from bridge.mqtt.client.packets import PacketSpan, find_packet
@@ -52,6 +53,14 @@ event loop serves others."""
 
 _MAX_READ_BYTES = 1 << 20
 """Bytes of one read while a large packet is incomplete."""
+
+_SEND_AT_ONCE_SECONDS = 0.001
+"""Time after which a packet is sent at once. Below it the bridge is busy."""
+
+_LATE_SECONDS = 0.002
+_MAX_LATE_PACKETS = 10
+"""How long acknowledgements wait for a packet to go with, and how many may wait: Mosquitto sends at most 20 messages
+before they are acknowledged (`max_inflight_messages`)."""
 
 _DISCARD_BYTES = 65_536
 """Bytes that one read discards while the broker closes the connection."""
@@ -236,6 +245,7 @@ class PacketSocket:
     def __init__(
         self,
         client: paho.Client,
+        clock: Clock,
         *,
         on_packet: Callable[[bytes, int, PacketSpan], bool],
         on_close: Callable[[str], None],
@@ -246,6 +256,7 @@ class PacketSocket:
 
         Args:
             client: paho's client.
+            clock: measures the time between two sends.
             on_packet: called with each packet: a buffer, its first byte in there, and its place. It returns False to
                 leave the packet to paho.
             on_close: called with a text for users after paho has closed the socket. paho reports its own reason to
@@ -257,6 +268,7 @@ class PacketSocket:
         self.connection: socket.socket | None = None
         self.has_received = self.has_sent = False
         self._client = client
+        self._clock = clock
         self._on_packet = on_packet
         self._on_close = on_close
         self._on_garbage = on_garbage
@@ -266,7 +278,11 @@ class PacketSocket:
         self._partial = bytearray()
         self._missing = 0
         self._unsent: list[bytes] = []
+        self._late: list[bytes] = []
         self._flush_handle: asyncio.Handle | None = None
+        self._late_timer: asyncio.TimerHandle | None = None
+        self._is_reading = False
+        self._sent_at = 0.0
         self._is_waiting_to_write = False
         self._drained: asyncio.Future[None] | None = None
 
@@ -293,17 +309,33 @@ class PacketSocket:
         self._schedule_flush()
 
     def write(self, packet: bytes) -> None:
-        """Send a packet behind the earlier ones, at the end of this iteration of the event loop.
+        """Send a packet behind the earlier ones.
 
-        All packets of one iteration go out in one system call. Bytes for terminals go first, because uvloop writes
-        before it calls the flush.
+        A packet is sent at once if the last one was sent a while ago. Otherwise the packets of one iteration of the
+        event loop share a system call, which takes as long as all that is computed for them.
         """
         self._unsent.append(packet)
-        if self._flush_handle is None:
+        if self._is_reading or self._flush_handle is not None:
+            return
+        if self._clock.boottime() - self._sent_at > _SEND_AT_ONCE_SECONDS:
+            self.flush()
+        else:
             self._schedule_flush()
+
+    def write_later(self, packet: bytes) -> None:
+        """Send a packet with the next one, at most a few milliseconds later.
+
+        The acknowledgement of a press goes out with its reply, if the terminal answers quickly.
+        """
+        self._late.append(packet)
+        if len(self._late) >= _MAX_LATE_PACKETS:
+            self._schedule_flush()
+        elif self._late_timer is None:
+            self._late_timer = self._loop.call_later(_LATE_SECONDS, self.flush)
 
     async def drain(self) -> None:
         """Wait until the kernel has taken everything that was written, or the connection has ended."""
+        self.flush()
         while self.connection is not None and self._unsent:
             if self._drained is None:
                 self._drained = self._loop.create_future()
@@ -311,9 +343,8 @@ class PacketSocket:
 
     def flush(self) -> None:
         """Send what waits. If the socket is full, continue when it has room."""
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
+        self._cancel_flush()
+        self._join_late()
         if self.connection is not None and self._client.want_write():
             # paho collects packets while one of its callbacks runs.
             self._client.loop_write()
@@ -335,13 +366,18 @@ class PacketSocket:
         connection = self.connection
         if connection is None:
             return
-        self._receive(connection, min(max(self._missing, _READ_BYTES), _MAX_READ_BYTES))
-        # The event loop does not see data that TLS has decrypted already.
-        while isinstance(self.connection, ssl.SSLSocket) and (pending := self.connection.pending()):
-            self._receive(self.connection, pending)
+        self._is_reading = True
+        try:
+            self._receive(connection, min(max(self._missing, _READ_BYTES), _MAX_READ_BYTES))
+            # The event loop does not see data that TLS has decrypted already.
+            while isinstance(self.connection, ssl.SSLSocket) and (pending := self.connection.pending()):
+                self._receive(self.connection, pending)
+        finally:
+            self._is_reading = False
         if self.connection is not None:
             self._set_quick_ack(self.connection)
-            self.flush()
+            if self._unsent or self._client.want_write():
+                self.flush()
 
     def _receive(self, connection: socket.socket, size: int) -> None:
         try:
@@ -388,6 +424,8 @@ class PacketSocket:
     def _pass_to_paho(self, packet: bytes) -> None:
         paho_socket = self._paho_socket
         assert paho_socket is not None
+        # paho acknowledges at once, and acknowledgements keep the order of the messages (MQTT 5, section 4.6).
+        self._join_late()
         paho_socket.unread = packet
         while paho_socket.unread and self.connection is not None:
             self._client.loop_read()
@@ -397,6 +435,10 @@ class PacketSocket:
         assert self._paho_socket is not None
         self._paho_socket.has_ended = True
         self._client.loop_read()
+
+    def _join_late(self) -> None:
+        self._unsent += self._late
+        self._late.clear()
 
     def _schedule_flush(self) -> None:
         if self._flush_handle is None:
@@ -411,9 +453,10 @@ class PacketSocket:
             sent = 0
         except OSError:
             # The broker may have sent its reason before it closed the connection.
-            self._read_reason(connection)
+            self._loop.call_soon(self._read_reason, connection)
             return
         self.has_sent = True
+        self._sent_at = self._clock.boottime()
         if sent < len(data):
             self._unsent.append(data[sent:])
             self._is_waiting_to_write = True
@@ -434,6 +477,8 @@ class PacketSocket:
             self._drained = None
 
     def _read_reason(self, connection: socket.socket) -> None:
+        if self.connection is not connection:
+            return
         data = b""
         with suppress(OSError):
             data = connection.recv(_READ_BYTES)
@@ -456,10 +501,17 @@ class PacketSocket:
     def _forget(self) -> None:
         self.connection = None
         self._partial.clear()
+        self._late.clear()
         self._notify_drained()
+        self._cancel_flush()
+
+    def _cancel_flush(self) -> None:
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+            self._late_timer = None
 
     def _remove_events(self, connection: socket.socket) -> None:
         self._loop.remove_reader(connection)
