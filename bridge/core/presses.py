@@ -164,7 +164,11 @@ class Presses:
             future.set_result(self._replies.publish(accepted, origin, in_group=in_group))
         else:
             accepted.in_group = in_group
-            self._begin(accepted)
+            try:
+                self._begin(accepted)
+            except BaseException:
+                self._release(accepted)
+                raise
         return future
 
     def press_group(
@@ -234,9 +238,9 @@ class Presses:
             return reply_builder.unavailable(
                 f"{MAXIMUM_WAITING} presses already wait for this terminal; not carried out", delivered=False
             )
-        queue.number += 1
         msgid = self._new_msgid()
         frame = (encode_open if isinstance(command, Open) else encode_reboot)(msgid=msgid, sn=sn)
+        queue.number += 1
         return _Press(reply_builder, origin, known, connection, queue, requested_at, future, msgid, frame)
 
     def _begin(self, press: _Press) -> None:
@@ -327,17 +331,20 @@ class Presses:
 
     def _end(self, press: _Press, reply: Reply) -> None:
         """Publish the reply to a press."""
+        self._release(press)
+        self._replies.publish(reply, press.origin, in_group=press.in_group)
+        if not press.reply.done():
+            press.reply.set_result(reply)
+
+    def _release(self, press: _Press) -> None:
+        """Make room for further presses on the terminal."""
         press.has_ended = True
         self._written.pop(press, None)
         if press.cancel_expected is not None:
             press.cancel_expected()
-        queue = press.queue
-        queue.number -= 1
-        if not queue.number:
+        press.queue.number -= 1
+        if not press.queue.number:
             self._queues.pop(press.reply_builder.sn or "", None)
-        self._replies.publish(reply, press.origin, in_group=press.in_group)
-        if not press.reply.done():
-            press.reply.set_result(reply)
 
     def _watch(self, press: _Press, check_at: float) -> None:
         """Check a written press at a time (`Clock.boottime`)."""
@@ -361,6 +368,9 @@ class Presses:
         self._timer = None
         now = self._clock.boottime()
         for press in [press for press in self._written if press.check_at <= now]:
+            if press.has_ended:
+                # The reset for an earlier one has ended all presses of its connection.
+                continue
             if not press.is_acknowledgement_checked:
                 press.is_acknowledgement_checked = True
                 self._check_acknowledged(press)

@@ -99,6 +99,11 @@ class SendBuffer:
             return self._acknowledged
         return state.acknowledged + state.unacknowledged + self.in_user_space()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection accepts no more bytes."""
+        return self._transport.is_closing()
+
     def write_if_clear(self, frame: bytes) -> WrittenFrame | None:
         """Write a frame and return its place; None if TCP would not transmit it as soon as it is written.
 

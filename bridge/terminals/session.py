@@ -126,7 +126,7 @@ class Session:
 
     def send_urgent(self, frame: bytes) -> WrittenFrame | None:
         """Write a text frame if TCP transmits it at once; see `Connection.send_urgent`."""
-        if self._ended or self._websocket.closed:
+        if self._ended or self._websocket.closed or self.send_buffer.is_closing:
             raise ConnectionLostError
         return self.send_buffer.write_if_clear(encode_text_frame(frame))
 

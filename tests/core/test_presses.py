@@ -218,6 +218,41 @@ async def test_it_is_withdrawn_early_and_the_reply_waits_until_no_copy_is_left(s
     assert (await pressing).outcome is Outcome.TIMEOUT
 
 
+async def test_presses_on_a_connection_that_is_reset_end_once_each(system: PressSystem) -> None:
+    published = collect(system.events, CommandReplied)
+    connection = system.connect_silent()
+    connection.is_delivered = None
+    pressing = [system.presses.press("T1", Open(), ORIGIN, system.clock.seconds) for _ in range(3)]
+    system.clock.seconds += DEADLINE
+    replies = await asyncio.gather(*pressing)
+    assert [reply.outcome for reply in replies] == [Outcome.TIMEOUT, Outcome.LOST, Outcome.LOST]
+    assert len(connection.resets) == 1
+    assert len(published) == 3
+    system.registry.connected(RecordingConnection(system.registry, "T1"))
+    assert (await system.press()).outcome is Outcome.OK
+
+
+async def test_a_press_that_fails_in_the_bridge_leaves_nothing_behind(system: PressSystem) -> None:
+    def fail(frame: bytes) -> None:
+        raise RuntimeError("a defect")
+
+    broken = RecordingConnection(system.registry, "T1")
+    broken.send_urgent = fail  # type: ignore[method-assign,assignment]
+    system.registry.connected(broken)
+    for _ in range(MAXIMUM_WAITING + 1):
+        with pytest.raises(RuntimeError):
+            await system.press()
+
+
+async def test_a_caller_that_gives_up_does_not_stop_the_press(system: PressSystem) -> None:
+    published = collect(system.events, CommandReplied)
+    connection = system.connect_silent()
+    system.presses.press("T1", Open(), ORIGIN, system.clock.seconds).cancel()
+    msgid = decode_request(connection.frames[0]).msgid
+    system.registry.received(connection, TerminalReply(msgid, None, 0, "ok"))
+    assert [event.reply.outcome for event in published if isinstance(event, CommandReplied)] == [Outcome.OK]
+
+
 async def test_an_acknowledged_press_keeps_its_connection(system: PressSystem) -> None:
     connection = system.connect_silent()
     pressing = asyncio.get_running_loop().create_task(system.press())
