@@ -122,6 +122,7 @@ class MetricsRoutes:
             buckets=_BUCKETS_SECONDS,
             registry=self._registry,
         )
+        self._series: dict[tuple[str, Outcome], tuple[Counter, Histogram]] = {}
         self._refused = Counter(
             "facebridge_terminals_refused", "Handshakes refused, as far as reported.", registry=self._registry
         )
@@ -157,9 +158,16 @@ class MetricsRoutes:
 
     def _replied(self, event: CommandReplied | PersonSettled) -> None:
         reply = event.reply
-        self._commands.labels(reply.command, reply.outcome.value).inc()
+        key = (reply.command, reply.outcome)
+        series = self._series.get(key)
+        if series is None:
+            # `labels` takes as long as counting.
+            series = self._commands.labels(reply.command, reply.outcome.value), self._seconds.labels(reply.command)
+            self._series[key] = series
+        counter, seconds = series
+        counter.inc()
         if reply.duration_ms is not None:
-            self._seconds.labels(reply.command).observe(reply.duration_ms / 1000)
+            seconds.observe(reply.duration_ms / 1000)
 
     async def _metrics(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -93,6 +93,7 @@ async def test_a_flood_of_one_terminal_delays_no_press_on_another(kind: str) -> 
         await other.wait_connected()
         async with upgraded(system, "T1") as (_, flood):
             flood.write(first + repeated * (FLOOD_BYTES // len(repeated)))
+            await until(lambda: system.server.statistics().slowed == 1)
             for _ in range(50):
                 assert (await press(system, "T2")).outcome is Outcome.OK
             assert flood.transport.get_write_buffer_size() > 0, "most of the flood is not even sent"
