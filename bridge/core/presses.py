@@ -245,6 +245,14 @@ class Presses:
 
     def _begin(self, press: _Press) -> None:
         """Write a press now if none waits before it and TCP transmits it at once; otherwise let it wait."""
+        if _LOGGER.isEnabledFor(logging.DEBUG):
+            builder = press.reply_builder
+            _LOGGER.debug(
+                "sending %s to terminal %s",
+                builder.command,
+                builder.sn,
+                extra={"sn": builder.sn, "msgid": press.msgid, "request_id": builder.request_id},
+            )
         queue = press.queue
         if not queue.waiting and self._try_to_write(press):
             return
@@ -302,14 +310,6 @@ class Presses:
         press.written = written
         if not press.has_ended:
             self._watch(press, press.requested_at + self._acknowledge_within)
-        if _LOGGER.isEnabledFor(logging.DEBUG):
-            builder = press.reply_builder
-            _LOGGER.debug(
-                "sent %s to terminal %s",
-                builder.command,
-                builder.sn,
-                extra={"sn": builder.sn, "msgid": press.msgid, "request_id": builder.request_id},
-            )
         return True
 
     def _is_too_late(self, requested_at: float) -> bool:

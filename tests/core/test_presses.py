@@ -237,7 +237,7 @@ async def test_a_press_that_fails_in_the_bridge_leaves_nothing_behind(system: Pr
         raise RuntimeError("a defect")
 
     broken = RecordingConnection(system.registry, "T1")
-    broken.send_urgent = fail  # type: ignore[method-assign,assignment]
+    broken.send_urgent = fail  # type: ignore[method-assign]
     system.registry.connected(broken)
     for _ in range(MAXIMUM_WAITING + 1):
         with pytest.raises(RuntimeError):

@@ -30,6 +30,7 @@ from bridge.mqtt.client.errors import (
     describe_refusal,
 )
 from bridge.mqtt.client.messages import ConnackInfo, Message, Publication, SessionOptions
+from bridge.mqtt.client.packet_socket import PacketSocket
 from bridge.mqtt.client.packets import (
     PUBACK,
     PUBLISH,
@@ -42,7 +43,6 @@ from bridge.mqtt.client.packets import (
     read_publish,
 )
 from bridge.mqtt.client.transport import (
-    PacketSocket,
     build_client,
     connect_in_thread,
     duplicate_handle,
