@@ -15,7 +15,7 @@ from bridge.net.passwords import Verify
 from bridge.web.errors import RequestError
 from bridge.web.logins import Account, Logins, Role, wrong_login
 from bridge.web.same_origin import SameOriginCheck, is_loopback
-from bridge.web.sessions import Session, Sessions, SessionStore, can_set_cookie, cookie_name, set_cookie
+from bridge.web.sessions import LoginSession, Sessions, SessionStore, can_set_cookie, cookie_name, set_cookie
 
 _PATH_WITHOUT_LOGIN = "/healthz"
 _PATH_WITH_OPTIONAL_LOGIN = "/readyz"
@@ -51,7 +51,7 @@ class User:
 USER: web.RequestKey[User] = web.RequestKey("user", User)
 """Set on every request with a login, and on every request if no login is needed."""
 
-SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+SESSION: web.RequestKey[LoginSession] = web.RequestKey("session", LoginSession)
 """Set on every request whose user has signed in to the page."""
 
 CSRF_TOKEN: web.RequestKey[str] = web.RequestKey("csrf_token", str)
@@ -160,7 +160,7 @@ class Security:
         if session is not None:
             self._use_session(request, session)
 
-    async def log_in(self, request: web.Request, name: str, password: str) -> tuple[Session, str]:
+    async def log_in(self, request: web.Request, name: str, password: str) -> tuple[LoginSession, str]:
         """Verify the login of the page's form, and begin a session. An earlier session of the browser ends.
 
         Returns:
@@ -202,12 +202,12 @@ class Security:
             renewed = self._sessions.renewed(session)
             set_session_cookie(response, renewed, self._sessions.value(renewed))
 
-    def _read_session(self, request: web.Request) -> Session | None:
+    def _read_session(self, request: web.Request) -> LoginSession | None:
         if self._sessions is None:
             return None
         return self._sessions.read(request.cookies, is_secure=self._is_https(request))
 
-    def _use_session(self, request: web.Request, session: Session) -> None:
+    def _use_session(self, request: web.Request, session: LoginSession) -> None:
         """Set user and session of a request. Raises RequestError if it lacks the CSRF token."""
         assert self._sessions is not None
         request[USER] = _user(session.account)
@@ -243,7 +243,7 @@ class Security:
         return self._scheme(request) == "https" or request.headers.get(hdrs.ORIGIN, "").startswith("https://")
 
 
-def set_session_cookie(response: web.StreamResponse, session: Session, value: str) -> None:
+def set_session_cookie(response: web.StreamResponse, session: LoginSession, value: str) -> None:
     """Set the cookie of a session; without a value, delete it."""
     set_cookie(response, session.cookie, value, session.expires_at - session.used_at if value else 0)
 

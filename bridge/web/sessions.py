@@ -66,7 +66,7 @@ class SessionStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class LoginSession:
     """A session of a person.
 
     Attributes:
@@ -116,7 +116,7 @@ class Sessions:
         self._use_key(key)
         self._ended = {session_id: expires_at.timestamp() for session_id, expires_at in ended.items()}
 
-    def begin(self, account: Account, cookie: str) -> Session:
+    def begin(self, account: Account, cookie: str) -> LoginSession:
         """Return a new session.
 
         Args:
@@ -124,9 +124,9 @@ class Sessions:
             cookie: the name of the cookie that will hold it.
         """
         now = int(self._now())
-        return Session(secrets.token_hex(16), account, now, now, cookie)
+        return LoginSession(secrets.token_hex(16), account, now, now, cookie)
 
-    def value(self, session: Session) -> str:
+    def value(self, session: LoginSession) -> str:
         """Return the value of the cookie."""
         claims = {
             "id": session.id,
@@ -137,7 +137,7 @@ class Sessions:
         }
         return self._fernet.encrypt_at_time(orjson.dumps(claims), session.used_at).decode()
 
-    def read(self, cookies: Mapping[str, str], *, is_secure: bool) -> Session | None:
+    def read(self, cookies: Mapping[str, str], *, is_secure: bool) -> LoginSession | None:
         """Return the session of a request; None if it has none that is valid.
 
         Args:
@@ -151,15 +151,15 @@ class Sessions:
                 return session
         return None
 
-    def is_due(self, session: Session) -> bool:
+    def is_due(self, session: LoginSession) -> bool:
         """Return whether the cookie must be renewed, because the session is used."""
         return self._now() - session.used_at >= RENEW_SECONDS
 
-    def renewed(self, session: Session) -> Session:
+    def renewed(self, session: LoginSession) -> LoginSession:
         """Return a session with the present time of use."""
         return replace(session, used_at=int(self._now()))
 
-    async def end(self, session: Session) -> None:
+    async def end(self, session: LoginSession) -> None:
         """End a session, and every stream that it has open. A store that fails is logged: it ends here anyway."""
         expires_at = session.created_at + MAX_SECONDS
         self._ended[session.id] = expires_at
@@ -176,7 +176,7 @@ class Sessions:
             _LOGGER.warning("a logout could not be stored, it holds until the bridge stops: %s", error)
 
     @contextmanager
-    def until_end(self, session: Session, call: Callable[[], None]) -> Iterator[None]:
+    def until_end(self, session: LoginSession, call: Callable[[], None]) -> Iterator[None]:
         """Call a function when a session ends or expires while the context is open."""
         calls = self._ending.setdefault(session.id, set())
         calls.add(call)
@@ -189,7 +189,7 @@ class Sessions:
             if not calls and self._ending.get(session.id) is calls:
                 del self._ending[session.id]
 
-    def csrf_token(self, session: Session) -> str:
+    def csrf_token(self, session: LoginSession) -> str:
         """Return the token that proves that a form or a script comes from a page of this session."""
         return hmac.digest(self._csrf_key, session.id.encode(), "sha256").hex()[:32]
 
@@ -203,7 +203,7 @@ class Sessions:
         self._use_key(key)
         await self._store.replace_key(key)
 
-    def _read(self, value: str, cookie: str) -> Session | None:
+    def _read(self, value: str, cookie: str) -> LoginSession | None:
         now = self._now()
         try:
             token = value.encode("ascii")
@@ -220,7 +220,7 @@ class Sessions:
             return None
         if not -_MAX_SKEW_SECONDS <= now - created_at < MAX_SECONDS:
             return None
-        return Session(session_id, account, created_at, used_at, cookie)
+        return LoginSession(session_id, account, created_at, used_at, cookie)
 
     def _fingerprint(self, account: Account) -> str:
         login = f"{account.name}\0{account.secret.reveal()}".encode()

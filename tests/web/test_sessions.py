@@ -17,7 +17,7 @@ from bridge.store.backup import back_up
 from bridge.store.database import Database
 from bridge.store.web_sessions import StoredSessions
 from bridge.web.logins import Logins
-from bridge.web.sessions import IDLE_SECONDS, MAX_SECONDS, RENEW_SECONDS, Session, Sessions, cookie_name
+from bridge.web.sessions import IDLE_SECONDS, MAX_SECONDS, RENEW_SECONDS, LoginSession, Sessions, cookie_name
 from tests.support.core import ManualClock
 from tests.support.waiting import TIMEOUT_SECONDS
 
@@ -55,11 +55,11 @@ async def sessions(database: Database, clock: ManualClock) -> Sessions:
     return await loaded(database, clock)
 
 
-def begin(sessions: Sessions, cookie: str = PLAIN) -> Session:
+def begin(sessions: Sessions, cookie: str = PLAIN) -> LoginSession:
     return sessions.begin(next(logins(ManualClock()).named("admin")), cookie)
 
 
-def read(sessions: Sessions, value: str, cookie: str = PLAIN) -> Session | None:
+def read(sessions: Sessions, value: str, cookie: str = PLAIN) -> LoginSession | None:
     return sessions.read({cookie: value}, is_secure=cookie != PLAIN)
 
 
