@@ -6,7 +6,7 @@ from typing import Self
 import orjson
 
 
-class Message(str):
+class TranslatableMessage(str):
     """An English text that knows the template and the values it was made of.
 
     Attributes:
@@ -33,14 +33,16 @@ class Message(str):
             translate: returns the translation of a template, or the template itself if there is none.
         """
         template = translate(self.template)
-        if template == self.template and not any(isinstance(value, Message) for value in self.values.values()):
+        if template == self.template and not any(
+            isinstance(value, TranslatableMessage) for value in self.values.values()
+        ):
             # The text can be untrusted if there is no translation: nothing is put into it.
             return str(self)
         values = {name: translated(value, translate) for name, value in self.values.items()}
         return template % values if values else template
 
 
-def message(template: str, **values: object) -> Message:
+def message(template: str, **values: object) -> TranslatableMessage:
     """Return a message.
 
     Args:
@@ -49,17 +51,17 @@ def message(template: str, **values: object) -> Message:
         values: the values by name.
     """
     texts = {name: value if isinstance(value, str) else str(value) for name, value in values.items()}
-    return Message(template % texts if texts else template, template, texts)
+    return TranslatableMessage(template % texts if texts else template, template, texts)
 
 
 def translated(text: str, translate: Callable[[str], str]) -> str:
     """Return a text in another language; a text without a translation stays as it is."""
-    return text.translated(translate) if isinstance(text, Message) else translate(text)
+    return text.translated(translate) if isinstance(text, TranslatableMessage) else translate(text)
 
 
 def encode_message(text: str) -> bytes:
     """Return a message as bytes for another process; `decode_message` reads them."""
-    if not isinstance(text, Message):
+    if not isinstance(text, TranslatableMessage):
         return orjson.dumps([text, text, {}])
     values = {name: str(value) for name, value in text.values.items()}
     return orjson.dumps([str(text), text.template, values])
@@ -70,7 +72,7 @@ def decode_message(encoded: bytes) -> str:
     try:
         text, template, values = orjson.loads(encoded)
         if isinstance(text, str) and isinstance(template, str) and all(isinstance(one, str) for one in values.values()):
-            return Message(text, template, values)
+            return TranslatableMessage(text, template, values)
     except (AttributeError, TypeError, ValueError):
         pass
     return encoded.decode(errors="replace")

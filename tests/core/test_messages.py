@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model.messages import Message, decode_message, encode_message, message, translated
+from bridge.model.messages import TranslatableMessage, decode_message, encode_message, message, translated
 
 GERMAN = {
     "at most %(limit)s characters": "höchstens %(limit)s Zeichen",
@@ -47,4 +47,4 @@ def test_other_bytes_become_text(content: bytes) -> None:
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text()))
 def test_template_of_another_process_is_never_filled_in(text: str, template: str, values: dict[str, str]) -> None:
     """A format such as `%(a)9999999999s` takes all memory; only the page's own templates are used."""
-    assert translated(Message(text, template, values), lambda same: same) == text
+    assert translated(TranslatableMessage(text, template, values), lambda same: same) == text

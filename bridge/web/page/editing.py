@@ -13,7 +13,7 @@ from aiohttp import web
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import SetPersons
 from bridge.model.faults import Fault, InvalidError
-from bridge.model.messages import Message, message
+from bridge.model.messages import TranslatableMessage, message
 from bridge.model.names import ALL_TERMINALS, is_person_id
 from bridge.model.person import WEEKDAYS, Person
 from bridge.model.reply import Outcome, Reply
@@ -83,7 +83,7 @@ class _Faults:
             name, _, rest = fault.path.partition(".")
             text = fault.message
             if rest:
-                text = message("%(place)s: %(fault)s", place=Message(rest, rest, {}), fault=text)
+                text = message("%(place)s: %(fault)s", place=TranslatableMessage(rest, rest, {}), fault=text)
             before = self.by_field.get(name)
             self.by_field[name] = (
                 text if before is None else message("%(first)s; %(second)s", first=before, second=text)
