@@ -74,7 +74,7 @@ async def test_import_delivery_export_and_purge(mosquitto: Mosquitto, tmp_path: 
 async def test_purge_names_the_terminals_that_have_not_confirmed_it(mosquitto: Mosquitto, tmp_path: Path) -> None:
     process = BridgeProcess(tmp_path, configuration(mosquitto.port))
     async with process.running() as bridge, connected_terminals(bridge, "T1"):
-        await until(lambda: "terminal T1 connected" in bridge.log)
+        await until(lambda: "terminal T1 (Front door) connected" in bridge.log)
         unknown = await facebridge(tmp_path, "persons", "purge", "1001")
         assert (unknown.code, unknown.stdout) == (1, "")
         assert "no terminal and no group has a person 1001, so nothing was changed: check the id." in unknown.stderr

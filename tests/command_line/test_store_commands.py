@@ -21,7 +21,7 @@ from tests.support.waiting import until
 async def test_the_log_shows_each_request_and_its_source(mosquitto: Mosquitto, tmp_path: Path) -> None:
     process = BridgeProcess(tmp_path, configuration(mosquitto.port))
     async with process.running() as bridge, connected_terminals(bridge, "T1"), mqtt_client(mosquitto.port) as client:
-        await until(lambda: "terminal T1 connected" in bridge.log)
+        await until(lambda: "terminal T1 (Front door) connected" in bridge.log)
         follow = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bridge", "log", "--follow", "--json", "-n", "0", cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE, env=command_environment(),

@@ -24,7 +24,7 @@ async def test_a_waiting_terminal_is_shown_approved_connected_and_forgotten(
     async with process.running() as bridge, connected_terminals(bridge, "T1", "NEW1") as (_, new):
         await until(lambda: "terminal NEW1 from 127.0.0.1 waits for approval" in bridge.log)
         assert "`facebridge terminals approve NEW1`" in bridge.log
-        await until(lambda: "terminal T1 connected" in bridge.log)
+        await until(lambda: "terminal T1 (Front door) connected" in bridge.log)
         listed = await facebridge(tmp_path, "terminals", "list", "--json")
         found = {one["sn"]: one for one in map(json.loads, listed.stdout.splitlines())}
         assert {sn: one["state"] for sn, one in found.items()} == {"NEW1": "pending", "T1": "online", "T2": "offline"}
