@@ -53,6 +53,10 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REPORT_SECONDS if before else 0):
                     await stop.wait()
+            failures = fleet.failures()
+            for reason in failures.keys() - known_failures:
+                console.print(_failure_line(reason, failures[reason]), soft_wrap=True)
+            known_failures = set(failures)
             now = fleet.statistics()
             line = (
                 f"connected {now.connected}/{now.terminals}, refused {now.refused}, "
@@ -61,10 +65,6 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
             if line != before:
                 console.print(line)
             before = line
-            failures = fleet.failures()
-            for reason in failures.keys() - known_failures:
-                console.print(_failure_line(reason, failures[reason]), soft_wrap=True)
-            known_failures = set(failures)
     return 0
 
 
