@@ -52,6 +52,7 @@ facebridge/bridge/heartbeat            rw      -               -      -         
 facebridge/terminal/T1/availability    w       r               r      r         r         r        -
 facebridge/terminal/T1/state           w       r               r      r         r         r        -
 facebridge/terminal/T1/reply           w       r               r      r         r         -        -
+facebridge/terminal/T1/message         w       -               r      -         -         -        -
 facebridge/group/all/reply             w       r               r      r         r         r        -
 facebridge-replies/manager/1           w       -               rw     -         -         -        -
 facebridge-replies/reception/1         w       -               -      rw        -         -        -

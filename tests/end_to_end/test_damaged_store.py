@@ -10,6 +10,9 @@ from tests.support.mqtt_client import Heard
 PERSONS = 300
 """Persons enough for several pages of the table."""
 
+BEFORE, DAMAGED, BEHIND, LAST = 9000, 150, 9001, 9002
+"""Numbers of persons. The ids of the others are on another page than that of `DAMAGED`, in each table."""
+
 
 async def set_persons(system: BridgeSystem, request_id: str, *numbers: int, name: str = "Name") -> None:
     persons = [{"id": f"p{number}", "name": f"{name} of p{number}", "photo": PHOTO} for number in numbers]
@@ -26,12 +29,12 @@ async def test_a_damaged_page_refuses_its_changes_and_lets_others_pass(tmp_path:
         await set_persons(system, "all", *range(PERSONS))
         await system.client.wait_for_all(REPLY, PERSONS)
         await system.bridge.stop()
-        await asyncio.to_thread(damage_pages_with, store, "Name of p150")
+        await asyncio.to_thread(damage_pages_with, store, f"Name of p{DAMAGED}")
         system.client.heard.clear()
         # The bridge finds them together in its session, so that they share a transaction.
-        await set_persons(system, "before", 1000)
-        await set_persons(system, "damaged", 150, name="New name")
-        await set_persons(system, "behind", 1001)
+        await set_persons(system, "before", BEFORE)
+        await set_persons(system, "damaged", DAMAGED, name="New name")
+        await set_persons(system, "behind", BEHIND)
         await system.bridge.start()
         refused = await system.wait_reply("damaged", "invalid")
         assert "the store is damaged" in refused.json["message"]
@@ -45,6 +48,6 @@ async def test_a_damaged_page_refuses_its_changes_and_lets_others_pass(tmp_path:
         ]
         # The broker has nothing left to deliver.
         await system.restart_bridge()
-        await set_persons(system, "last", 1002)
+        await set_persons(system, "last", LAST)
         await system.wait_reply("last", "accepted")
         assert system.outcomes("damaged") == []
