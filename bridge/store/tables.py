@@ -109,8 +109,8 @@ PERSON_ENTRY = Table(
     # Find the persons that have expired, and one person on every terminal.
     Index(None, "valid_until"),
     Index(None, "person_id", "delivery"),
-    # Finds the persons with changes that are pending or refused. Nearly all entries are confirmed. In the migration it has
-    # this condition in PostgreSQL too; here it would import that dialect at each start.
+    # Finds the persons with changes that are pending or refused; nearly all entries are confirmed. PostgreSQL has the
+    # condition from the migration: here it would import that dialect at each start.
     Index("ix_person_entry_unconfirmed", "delivery", "person_id", sqlite_where=text("delivery != 'confirmed'")),
     comment="What each terminal should hold, and how far it is.",
 )

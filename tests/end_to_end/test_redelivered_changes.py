@@ -170,7 +170,7 @@ async def test_a_redelivered_forget_does_not_drop_what_came_after_it(
         change = {"id": "p1", "name": "Ada", "photo": PHOTO, "request_id": "set"}
         await system.client.publish("facebridge/terminal/T2/person/set", change)
         # The bridge's replies are held back too.
-        await until(lambda: "set on T2: accepted" in system.bridge.log.replace("setPerson", "set"))
+        await until(lambda: "setPerson of p1 on T2 (New): accepted" in system.bridge.log)
         if is_killed:
             await kill_before_acknowledgements_arrive(system, link)
         else:
