@@ -32,6 +32,10 @@ CHURN_PER_SECOND = 5.0
 _TASKS = re.compile(r"^tasks: (\d+)$", re.MULTILINE)
 
 
+_WARM_UP_PERSONS = 32
+"""Persons that are added at once before the first sample: more than there are processes for photos and threads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The state of the bridge after a period, and what happened in it. Presses: times in ms, outcomes."""
@@ -67,10 +71,14 @@ async def soak(options: Options, terminals: int, minutes: float) -> Soak:
         product(setting) as subject,
         load_client(mosquitto.port, "load", ["product/terminal/+/reply"]) as client,
     ):
-        # The first person opens files that stay open, for example those of the process that decodes photos.
+        # The first persons open files that stay open, for example those of the processes that decode photos, each of
+        # which starts when the others are busy.
         async with connecting_terminals(subject.port, 1) as fleet:
             await fleet.statistics()
-            await period(System(subject, fleet.pid, 1, client, mosquitto.pid, options), WARM_UP_SECONDS, Random(0))
+            system = System(subject, fleet.pid, 1, client, mosquitto.pid, options)
+            _, person_load = loads(system, presses, persons)
+            await person_load.closed_loop(_WARM_UP_PERSONS, _WARM_UP_PERSONS, WARM_UP_SECONDS)
+            await period(system, WARM_UP_SECONDS, Random(0))
         await settled(subject.pid, 0)
         before = await sample(subject)
         async with connecting_terminals(subject.port, terminals, churn_per_second=CHURN_PER_SECOND) as fleet:
