@@ -78,7 +78,7 @@ async def test_from_the_dockerfile_to_an_opened_door(
     assert made.returncode == 0, made.stderr
     context = tmp_path / "tree" / "facebridge"
     recipe = read_dockerfile((context / "Dockerfile").read_text(), ARGUMENTS)
-    assert recipe.labels["io.hass.version"] == CONFIG["version"]
+    assert recipe.labels["io.hass.version"] == __version__
     assert recipe.labels["io.hass.arch"] in CONFIG["arch"]
     image = SteppedImage(recipe, base_like(recipe.base), context, tmp_path / "image")
     async with image.built(), Host().linked() as host:
