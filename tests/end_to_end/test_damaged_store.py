@@ -29,7 +29,7 @@ async def test_a_damaged_page_refuses_its_changes_and_lets_others_pass(tmp_path:
         await set_persons(system, "all", *range(PERSONS))
         await system.client.wait_for_all(REPLY, PERSONS)
         await system.bridge.stop()
-        await asyncio.to_thread(damage_pages_with, store, f"Name of p{DAMAGED}")
+        await asyncio.to_thread(damage_pages_with, store, f'"Name of p{DAMAGED}"')
         system.client.heard.clear()
         # The bridge finds them together in its session, so that they share a transaction.
         await set_persons(system, "before", BEFORE)

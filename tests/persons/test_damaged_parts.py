@@ -30,7 +30,7 @@ def answer_all(system: PersonSystem, connection: RecordingConnection) -> None:
 
 
 async def test_only_the_changes_that_need_the_page_are_refused(tmp_path: Path) -> None:
-    damage_pages_with(await fill(tmp_path), "Name of p150")
+    damage_pages_with(await fill(tmp_path), '"Name of p150"')
     async with person_system(tmp_path) as system:
         found = collect(system.events, StorePartDamaged)
         changes = [
