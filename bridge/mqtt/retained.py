@@ -115,6 +115,9 @@ class RetainedTopics:
                 acknowledged = self._connection.publish_nowait(Publication(topic, payload, qos=1, retain=True))
             except NotConnectedError:
                 failed.append(topic)
+                # The connection ended a moment ago. Without a pause until the next one, this task would try again and
+                # again, and the event loop would never get to report the end.
+                self.disconnected()
             else:
                 if acknowledged is not None:
                     waiting.append((topic, acknowledged))

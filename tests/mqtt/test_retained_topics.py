@@ -1,5 +1,6 @@
 """The retained topics: what they keep of their payloads."""
 
+import asyncio
 import tracemalloc
 from typing import TYPE_CHECKING, cast
 
@@ -7,6 +8,7 @@ import orjson
 import pytest
 
 from bridge.mqtt.retained import RetainedTopics
+from tests.support.mqtt_connection import Client, settings_for
 
 if TYPE_CHECKING:
     from bridge.mqtt.client.connection import MqttConnection
@@ -43,3 +45,17 @@ def test_a_kept_payload_takes_little_memory(length: int, most_bytes: int) -> Non
     finally:
         tracemalloc.stop()
     assert each < most_bytes
+
+
+async def test_a_connection_that_has_just_ended_does_not_hold_up_the_event_loop() -> None:
+    # It has no session, as one that has ended, and its owner does not know that yet.
+    retained = RetainedTopics(Client(settings_for(1)).connection)
+    retained.want("topic", b"online")
+    retained.connected()
+    publishing = asyncio.get_running_loop().create_task(retained.run())
+    await asyncio.sleep(0)
+    retained.want("another", b"online")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert retained.unsent == 2
+    publishing.cancel()
