@@ -275,6 +275,10 @@ class SimulatedTerminal:
             self._websocket = None
             self._notify()
             await websocket.close()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A task group drops a cancellation that arrives while it ends with an error (Python 3.11 and 3.12).
+            raise asyncio.CancelledError
 
     async def _receive(self, websocket: ClientWebSocketResponse, group: asyncio.TaskGroup) -> None:
         while True:

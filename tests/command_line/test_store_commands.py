@@ -47,7 +47,10 @@ async def test_the_log_shows_each_request_and_its_source(mosquitto: Mosquitto, t
         }
         await client.publish("facebridge/terminal/T2/open/set", {"request_id": "r2"})
         await client.wait_for("facebridge/terminal/T2/reply")
-        shown = await facebridge(tmp_path, "log", "--since", "1h", "--outcome", "offline")
+        # The bridge writes the audit four times a second.
+        async with asyncio.timeout(30):
+            while not (shown := await facebridge(tmp_path, "log", "--since", "1h", "--outcome", "offline")).stdout:
+                pass
         (line,) = shown.stdout.splitlines()
         assert " open " in line
         assert "T2  offline" in line

@@ -1,5 +1,6 @@
 """`facebridge terminals …`, with and without a running bridge."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -52,8 +53,12 @@ async def test_a_waiting_terminal_is_shown_approved_connected_and_forgotten(
             forgotten = await facebridge(tmp_path, "terminals", "forget", "NEW1")
             assert (forgotten.code, forgotten.stdout) == (0, "NEW1 (Back door) is forgotten\n"), forgotten.stderr
             await client.wait_for("facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_forgotten")
-        audit = await facebridge(tmp_path, "log", "--terminal", "NEW1", "--json")
-        records = [json.loads(line) for line in audit.stdout.splitlines()]
+        # The bridge writes the audit four times a second.
+        records: list[dict[str, str]] = []
+        async with asyncio.timeout(30):
+            while len(records) < 2:
+                audit = await facebridge(tmp_path, "log", "--terminal", "NEW1", "--json")
+                records = [json.loads(line) for line in audit.stdout.splitlines()]
         assert [(one["command"], one["source"], one["outcome"]) for one in records] == [
             ("admit", "facebridge terminals approve", "ok"),
             ("forget", "facebridge terminals forget", "ok"),
