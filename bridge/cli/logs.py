@@ -12,13 +12,13 @@ IDS = ("sn", "request_id", "msgid", "person_id", "address")
 """Attributes that a record may have through `extra`. With them one command can be followed through the log."""
 
 COLLAPSE = "collapse"
-"""Attribute of a record below WARNING whose repetitions are counted, as those of warnings are."""
+"""Attribute of a record below WARNING: its repetitions are counted, as those of warnings are."""
 
 REPEAT_SECONDS = 60.0
 """Interval of the lines that count repetitions."""
 
 _MAX_REPEATED = 1000
-"""Different lines whose repetitions are counted at the same time; further ones are written each time."""
+"""Different lines with repetitions that are counted at the same time; further ones are written each time."""
 
 
 class TextFormatter(logging.Formatter):

@@ -136,7 +136,7 @@ class Presses:
         self._write_within = self._acknowledge_within - min(deadline * _MIN_WITHDRAW_FRACTION, _MAX_WITHDRAW_SECONDS)
         self._queues: dict[str, _PressQueue] = {}
         self._tasks = BackgroundTasks()
-        # The presses whose answer is awaited, in the order in which they were written.
+        # The presses that wait for an answer, in the order in which they were written.
         self._written: dict[_Press, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -155,7 +155,7 @@ class Presses:
             requested_at: the earliest time (`Clock.boottime`) at which it can have been requested, as the bridge
                 measured it; the press counts from its `asked_at` if that is older. None if it is unknown: the press
                 then counts as too old.
-            in_group: whether it is a part of a press on a group, whose summary the log shows.
+            in_group: whether it is a part of a press on a group; the log shows only the summary of the group.
         """
         reply_builder = self._replies.builder(_name(command), command.request_id, sn)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -364,7 +364,7 @@ class Presses:
         self._timer = asyncio.get_running_loop().call_later(max(self._timer_at - now, 0.0), self._check_written)
 
     def _check_written(self) -> None:
-        """Withdraw presses that are not acknowledged in time, and end those whose deadline has come."""
+        """Withdraw presses that are not acknowledged in time, and end those that have reached their deadline."""
         self._timer = None
         now = self._clock.boottime()
         for press in [press for press in self._written if press.check_at <= now]:

@@ -24,7 +24,7 @@ NEXT_LINE_SECONDS = 60.0
 """Interval of the lines of a long import."""
 
 _MAX_COLLECTIONS = 1000
-"""Requests whose replies are collected at the same time; with more, the oldest gets its line at once."""
+"""Requests for which replies are collected at the same time; with more, the oldest gets its line at once."""
 
 _NAMED_FAILURES = 3
 """Failures that one line describes."""
