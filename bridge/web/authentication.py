@@ -18,7 +18,7 @@ from bridge.web.same_origin import SameOriginCheck, is_loopback
 from bridge.web.sessions import LoginSession, Sessions, SessionStore, can_set_cookie, cookie_name, set_cookie
 
 _PATH_WITHOUT_LOGIN = "/healthz"
-_PATH_WITH_OPTIONAL_LOGIN = "/readyz"
+PATH_WITH_OPTIONAL_LOGIN = "/readyz"
 """Answers everyone, but only a user learns the details."""
 
 LOGIN_PATH = "/login"
@@ -26,7 +26,8 @@ _PUBLIC_PATHS = (LOGIN_PATH, "/preferences")
 _PUBLIC_FOLDER = "/static/"
 """The login page, its files, and the choice of its language need no login; all of it is the same for everyone."""
 
-_SAFE_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
+SAFE_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
+"""Methods that change nothing, and need no CSRF token."""
 
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -142,7 +143,7 @@ class Security:
     async def _check_login(self, request: web.Request, logins: Logins) -> None:
         session = self._read_session(request)
         header = request.headers.get(hdrs.AUTHORIZATION)
-        is_optional = request.path == _PATH_WITH_OPTIONAL_LOGIN or self._is_public(request)
+        is_optional = request.path == PATH_WITH_OPTIONAL_LOGIN or self._is_public(request)
         if header is None and session is None:
             if not is_optional:
                 raise _without_dialog(request, wrong_login("a login is needed"))
@@ -215,7 +216,7 @@ class Security:
         request[_SESSIONS] = self._sessions
         request[CSRF_TOKEN] = self._sessions.csrf_token(session)
         # The login form can be older than the session: another tab may have signed in meanwhile.
-        if request.method in _SAFE_METHODS or request.path == LOGIN_PATH:
+        if request.method in SAFE_METHODS or request.path == LOGIN_PATH:
             return
         is_form = request.content_type in _FORM_TYPES and not request.path.startswith("/api/")
         if CSRF_HEADER not in request.headers and is_form:

@@ -47,6 +47,9 @@ _PLAIN, _SECURE, _HOST = "facebridge_session", "__Secure-facebridge_session", "_
 """Names of the cookie. Browsers accept the second one only over HTTPS, and the third one only with the path / and from
 this very host, so that no neighbour below the same domain can set it."""
 
+COOKIE_NAMES = (_PLAIN, _SECURE, _HOST)
+"""All names of the cookie; the first one is that without HTTPS."""
+
 
 class SessionStore(Protocol):
     """Keeps the key and the ended sessions over restarts of the bridge."""

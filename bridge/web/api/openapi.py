@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge import __version__
 from bridge.core.commands import COMMAND_NAME_SCHEMA
@@ -14,8 +14,10 @@ from bridge.model.schema_catalogue import Catalogue
 from bridge.persons.schema import PERSON_ENTRY_SCHEMA, PERSON_SCHEMA, SINGLE_PERSON_SCHEMA
 from bridge.web.api.common import REQUEST_FAILED_SCHEMA, failure
 from bridge.web.api.events import SNAPSHOT_SCHEMA
+from bridge.web.authentication import CSRF_HEADER, PATH_WITH_OPTIONAL_LOGIN, SAFE_METHODS
 from bridge.web.errors import json_response
 from bridge.web.routes import JSON, ResponseContent, Route
+from bridge.web.sessions import COOKIE_NAMES
 
 _PREFIX = "#/components/schemas/"
 
@@ -32,7 +34,10 @@ _PATH_PARAMETERS: Mapping[str, JsonSchema] = {
 
 _OF_EVERY_ROUTE: Mapping[int, ResponseContent] = {
     400: failure("the request is invalid: a part of the path, the query, or a body where the path takes none"),
-    403: failure("the request comes from another website, or the role of the login does not allow it"),
+    403: failure(
+        "the request comes from another website, the role of the login does not allow it, or it lacks the token of its "
+        "session"
+    ),
     500: failure("the bridge failed; its log has the details"),
 }
 _WITH_LOGIN: Mapping[int, ResponseContent] = {
@@ -41,6 +46,48 @@ _WITH_LOGIN: Mapping[int, ResponseContent] = {
     503: failure("the store cannot be read now, or too many logins are being verified"),
 }
 """The responses that every route can have, and those of every route that needs a login."""
+
+_RETRY_AFTER: Mapping[str, Any] = {
+    str(hdrs.RETRY_AFTER): {
+        "description": "seconds after which another attempt makes sense; a 503 because of the store has none",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_HEADERS: Mapping[int, Mapping[str, Any]] = {
+    401: {
+        str(hdrs.WWW_AUTHENTICATE): {
+            "description": "the challenge; browsers that show the page get none",
+            "schema": {"type": "string"},
+        }
+    },
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+"""The headers of responses, by status."""
+
+_SECURITY_SCHEMES: Mapping[str, Any] = {
+    "basic": {"type": "http", "scheme": "basic", "description": "`web.username` and `web.password`"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "one of `web.tokens`"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE_NAMES[0],
+        "description": "the session of a person who has signed in to the page; over HTTPS the cookie is named "
+        + " or ".join(f"`{name}`" for name in COOKIE_NAMES[1:]),
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": "the token of the session, which a request that changes something needs; every page has it in "
+        "`data-csrf` of its body",
+    },
+}
+_WITHOUT_LOGIN: Mapping[str, Any] = {}
+"""On a loopback address without a configured login, and for routes whose login is optional."""
+_READING = [{"basic": []}, {"bearer": []}, {"session": []}, _WITHOUT_LOGIN]
+_CHANGING = [{"basic": []}, {"bearer": []}, {"session": [], "csrf": []}, _WITHOUT_LOGIN]
+"""The logins that a route accepts."""
 
 _TAGS = {
     "terminals": "terminals, presses, and terminals that wait for approval",
@@ -56,7 +103,9 @@ Terminals, persons and doors over HTTP. docs/http.md is the description for peop
 
 A GET route also answers HEAD. Lists are paged: pass `next` as `cursor`. No login is needed on a loopback address as \
 long as none is configured. A press is carried out within `commands.deadline`, counted from the first byte of its \
-request, or not at all. Objects in responses can get further keys in later versions."""
+request, or not at all. Objects in responses can get further keys in later versions.
+
+An unknown path is answered 404, and another method 405 with `Allow`."""
 
 
 class OpenApiRoute:
@@ -101,14 +150,11 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         # Relative to the place of this document, also behind a path prefix.
         "servers": [{"url": "..", "description": "the bridge that serves this document at /api/openapi.json"}],
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
-        "security": [{"basic": []}, {"bearer": []}, {}],
+        "security": _READING,
         "paths": paths,
         "components": {
             "schemas": {title: catalogue.schema(title, _PREFIX) for title in catalogue},
-            "securitySchemes": {
-                "basic": {"type": "http", "scheme": "basic", "description": "`web.username` and `web.password`"},
-                "bearer": {"type": "http", "scheme": "bearer", "description": "one of `web.tokens`"},
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
@@ -148,7 +194,10 @@ def _catalogue(routes: Iterable[Route]) -> Catalogue:
 
 
 def _operation(route: Route, catalogue: Catalogue) -> dict[str, Any]:
+    has_optional_login = route.path == PATH_WITH_OPTIONAL_LOGIN
     needs = "No login is needed." if route.role is None else f"Needs the role `{route.role}`."
+    if has_optional_login:
+        needs = "No login is needed; without one the response names no address."
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -164,9 +213,13 @@ def _operation(route: Route, catalogue: Catalogue) -> dict[str, Any]:
                 for one in route.query
             ),
         ],
-        "responses": {str(status): _response(response, catalogue) for status, response in responses_of(route).items()},
+        "responses": {
+            str(status): _response(status, response, catalogue) for status, response in responses_of(route).items()
+        },
     }
-    if route.role is None:
+    if route.method not in SAFE_METHODS:
+        operation["security"] = _CHANGING
+    elif route.role is None and not has_optional_login:
         operation["security"] = []
     if route.body is not None:
         operation["requestBody"] = {
@@ -188,15 +241,17 @@ def _described(schema: JsonSchema, catalogue: Catalogue) -> dict[str, Any]:
     return {"description": description, "schema": catalogue.rewritten(described, _PREFIX)}
 
 
-def _response(response: ResponseContent, catalogue: Catalogue) -> dict[str, Any]:
-    if response.schema is None:
-        return {"description": response.description}
-    schema = catalogue.rewritten(response.schema, _PREFIX)
-    content_type = response.content_type
-    if content_type != JSON and schema.get("contentMediaType") == content_type:
+def _response(status: int, response: ResponseContent, catalogue: Catalogue) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": response.description}
+    if status in _HEADERS:
+        described["headers"] = _HEADERS[status]
+    if response.schema is not None:
+        schema = catalogue.rewritten(response.schema, _PREFIX)
+        content_type = response.content_type
         # OpenAPI describes a binary body by its content type alone.
-        return {"description": response.description, "content": {content_type: {}}}
-    return {"description": response.description, "content": {content_type: {"schema": schema}}}
+        is_binary = content_type != JSON and schema.get("contentMediaType") == content_type
+        described["content"] = {content_type: {} if is_binary else {"schema": schema}}
+    return described
 
 
 def _operation_id(route: Route) -> str:
