@@ -10,8 +10,8 @@ from bridge.import_export.checking import CheckedPerson, RowFault
 from bridge.import_export.context import Progress, TransferTarget
 from bridge.model.faults import InvalidError
 from bridge.model.person import Person
+from bridge.persons.entry_transaction import BATCH
 from bridge.persons.schema import merge
-from bridge.persons.transactions import BATCH
 from bridge.store.database import Database
 from bridge.store.group_queries import kept_pages, kept_persons
 from bridge.store.person_queries import entries as entries_of

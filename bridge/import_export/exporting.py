@@ -7,7 +7,7 @@ from bridge.import_export.context import Progress
 from bridge.import_export.writing import PersonWriter
 from bridge.model.person import Person
 from bridge.persons.changes import CopySource
-from bridge.persons.transactions import BATCH
+from bridge.persons.entry_transaction import BATCH
 from bridge.store.database import Database
 from bridge.store.group_queries import kept_pages
 from bridge.store.person_queries import pages

@@ -21,10 +21,12 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalConnected
 from bridge.model.faults import UnavailableError
 from bridge.model.person_entry import MembershipJob
+from bridge.persons import group_change_jobs, membership_jobs
 from bridge.persons.effects import Committed
+from bridge.persons.entry_transaction import BATCH
 from bridge.persons.membership import describe_memberships
 from bridge.persons.transaction_runner import TransactionRunner
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.transactions import PersonTransaction
 from bridge.persons.whole_terminal import mark_again
 from bridge.store import group_change_queries, group_queries
 from bridge.store import person_queries as queries
@@ -96,7 +98,7 @@ def follow_groups(transaction: PersonTransaction, memberships: Mapping[str, Coll
     for job_id, (sn, groups) in enumerate(changed.items(), start=transaction.next_revisions(len(changed))):
         before, now = frozenset(stored.get(sn, ())), frozenset(groups)
         job = MembershipJob(id=job_id, sn=sn, left=before - now, joined=now - before)
-        if transaction.start_membership(job):
+        if membership_jobs.start(transaction, job):
             jobs.append(job)
     return jobs
 
@@ -109,7 +111,7 @@ def advance_membership(transaction: PersonTransaction, sn: str, job_id: int) -> 
         return
     until = perf_counter() + BATCH_SECONDS
     while job is not None:
-        job = transaction.continue_membership(job, MEMBERSHIP_ROWS)
+        job = membership_jobs.advance(transaction, job, MEMBERSHIP_ROWS)
         if perf_counter() >= until:
             return
 
@@ -117,7 +119,7 @@ def advance_membership(transaction: PersonTransaction, sn: str, job_id: int) -> 
 def advance_changes(transaction: PersonTransaction) -> None:
     """Apply the next batch of changes of groups, oldest first."""
     until = perf_counter() + BATCH_SECONDS
-    while transaction.continue_change(CHANGE_ROWS) and perf_counter() < until:
+    while group_change_jobs.advance(transaction, CHANGE_ROWS) and perf_counter() < until:
         pass
 
 

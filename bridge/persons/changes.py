@@ -14,12 +14,13 @@ from bridge.model.person_entry import (
     PersonEntry,
     RequestContext,
 )
-from bridge.persons import whole_terminal
+from bridge.persons import group_change_jobs, whole_terminal
 from bridge.persons.entry_changes import ChangeOrder, granted, pending_entry
+from bridge.persons.entry_transaction import BATCH
 from bridge.persons.membership import GrantedPerson
 from bridge.persons.preparation import PreparedPerson, PreparedPhoto
 from bridge.persons.schema import PersonPatch, added_again, merge, replacing
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.transactions import PersonTransaction
 
 _T = TypeVar("_T")
 
@@ -118,7 +119,7 @@ def set_group_persons(
             if one.patch is not None
         ]
         if changed:
-            transaction.add_change(group, GroupChangeKind.SET, sns, request, changed)
+            group_change_jobs.add(transaction, group, GroupChangeKind.SET, sns, request, changed)
         return results
     direct: dict[str, list[SetResult]] = {sn: [] for sn in sns}
     for some in _portions(persons, sns):
@@ -361,7 +362,7 @@ def remove_group_persons(
         removed = [
             (ChangedPerson(position=number, person_id=person_id), None) for number, person_id in enumerate(person_ids)
         ]
-        transaction.add_change(group, GroupChangeKind.REMOVE, sns, request, removed)
+        group_change_jobs.add(transaction, group, GroupChangeKind.REMOVE, sns, request, removed)
         return
     for some in _portions(person_ids, sns):
         transaction.read_ahead(sns, some)
@@ -402,7 +403,7 @@ def _change_everything(
     kind: GroupChangeKind,
 ) -> None:
     if group is not None and not transaction.has_room(len(sns) * whole_terminal.ROWS):
-        transaction.add_change(group, kind, sns, request)
+        group_change_jobs.add(transaction, group, kind, sns, request)
         return
     for sn in sns:
         whole_terminal.change(transaction, sn, kind, request)

@@ -23,6 +23,8 @@ class GroupChanges:
         # By terminal the job whose turn it is, with the persons whose turn it is.
         self._running: dict[str, tuple[MemberJob, Sequence[ChangedPerson]]] = {}
         self._done: dict[int, set[str]] = {}
+        # Jobs and persons to which this transaction has applied them before their turn.
+        self._applied_early: set[tuple[int, str]] = set()
         self.released_photos: set[str] = set()
 
     @property
@@ -64,10 +66,6 @@ class GroupChanges:
         """Return the last unfinished change of any of these persons, or of everything on its members."""
         return queries.newest_change_of(self._connection, person_ids) if self.may_exist else None
 
-    def is_running(self, job: MemberJob) -> bool:
-        """Return whether it is the turn of a job."""
-        return job.sn in self._running
-
     def start(self, jobs: Sequence[MemberJob], persons: Sequence[ChangedPerson]) -> None:
         """Let it be the turn of these persons in these jobs, which are the oldest of their terminals, until `end`."""
         self._running = {job.sn: (job, persons) for job in jobs}
@@ -96,9 +94,16 @@ class GroupChanges:
             return self._done[job.id]
         return queries.done(self._connection, [job.id], person_ids).get(job.id, set())
 
-    def note_done(self, job: MemberJob, person_ids: Collection[str]) -> None:
-        """Note that a job was applied to persons before their turn."""
-        queries.add_done(self._connection, job.id, person_ids)
+    def not_applied_early(self, job: MemberJob, persons: Sequence[ChangedPerson]) -> Sequence[ChangedPerson]:
+        """Leave out the persons to which this transaction has applied a job before their turn."""
+        is_running = job.sn in self._running
+        return [one for one in persons if is_running or (job.id, one.person_id) not in self._applied_early]
+
+    def note_applied(self, job: MemberJob, person_ids: Collection[str]) -> None:
+        """Note that a job is applied to persons, and store it if their turn is yet to come."""
+        if job.sn not in self._running:
+            queries.add_done(self._connection, job.id, person_ids)
+            self._applied_early.update((job.id, person_id) for person_id in person_ids)
 
     def put_applied(self, jobs: Collection[MemberJob], applied: int) -> None:
         """Store up to which person jobs are applied."""

@@ -27,6 +27,10 @@ class KeptPersons:
         self._has_all_jobs: bool | None = None
         # Whether groups keep persons; only for transactions that do not change these persons.
         self._keeping: dict[str, bool] = {}
+        # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
+        self._running: tuple[int, int] | None = None
+        # Jobs and persons to which this transaction has applied them before their turn.
+        self._applied_early: set[tuple[int, str]] = set()
         self.sizes: defaultdict[str, int] = defaultdict(int)
         self.released_photos: set[str] = set()
         self.released_names: set[PersonName] = set()
@@ -183,3 +187,28 @@ class KeptPersons:
     def note_done(self, job: MembershipJob, person_ids: Collection[str]) -> None:
         """Note that a change of memberships was applied to persons before their turn."""
         queries.add_done(self._connection, job, person_ids)
+
+    def start(self, job: MembershipJob, joined_after: int) -> None:
+        """Let it be the turn of a job until `end`; afterwards its progress covers persons up to this revision."""
+        self._running = (job.id, joined_after)
+
+    def end(self) -> None:
+        """End the turn of what `start` started."""
+        self._running = None
+
+    def is_running(self, job: MembershipJob) -> bool:
+        """Return whether it is the turn of a job."""
+        return self._running is not None and self._running[0] == job.id
+
+    def joined_after(self, job: MembershipJob) -> int:
+        """Return the revision up to which the progress of a job covers joined persons, with those whose turn it is."""
+        return self._running[1] if self._running is not None and self.is_running(job) else job.joined_after
+
+    def not_applied_early(self, job: MembershipJob, person_ids: Sequence[str]) -> Sequence[str]:
+        """Leave out the persons to which this transaction has applied a job before their turn."""
+        return [one for one in person_ids if self.is_running(job) or (job.id, one) not in self._applied_early]
+
+    def note_applied(self, job: MembershipJob, person_ids: Collection[str]) -> None:
+        """Note that a job is applied to persons."""
+        if not self.is_running(job):
+            self._applied_early.update((job.id, person_id) for person_id in person_ids)

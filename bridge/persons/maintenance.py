@@ -17,8 +17,9 @@ from bridge.model.reply import Outcome
 from bridge.persons import changes
 from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
 from bridge.persons.effects import Committed
+from bridge.persons.entry_transaction import BATCH
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.transactions import PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.database import Database

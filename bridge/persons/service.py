@@ -28,13 +28,14 @@ from bridge.persons.damage import accepts_changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
 from bridge.persons.earlier_jobs import Need, find_earlier, needs, take_steps
+from bridge.persons.entry_transaction import BATCH
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
 from bridge.persons.membership import describe_memberships
 from bridge.persons.outbox import Outbox
 from bridge.persons.preparation import PhotoPreparer, Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.transactions import PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.errors import CommitUnknownError, DamagedPartError

@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING
 
 from bridge.model.person_entry import GroupChangeKind, OpenSync, PersonJob, RequestContext
 from bridge.persons.entry_changes import ChangeOrder, pending_entry
+from bridge.persons.entry_transaction import SUPERSEDED
 
 if TYPE_CHECKING:
     # A transaction applies these changes to members of groups.
     from bridge.persons.transactions import PersonTransaction
 
-JOB_ROWS = 100
-"""Entries of a terminal that the accepting transaction changes at once."""
-
 ROWS = 5
 """Entries that take as long to change as one of these changes takes to be accepted."""
-
-SUPERSEDED = "a later change took its place"
-"""The message of the final reply `superseded`."""
 
 
 def change(
@@ -76,7 +71,7 @@ def remove_below(
     # What the terminal got by joining groups is removed, too.
     jobs = [job for job in transaction.kept.jobs(sn) if before_job is None or job.id < before_job]
     transaction.kept.drop_jobs(jobs)
-    rows = transaction.reserve_rows(JOB_ROWS)
+    rows = transaction.reserve_rows()
     # Everything that a sync would send again is removed.
     job = replace(transaction.job(sn), send_below=None, send_after=-1, send_all=False)
     if rows and transaction.drop_below(sn, revision, message, rows) < rows:
@@ -120,7 +115,7 @@ def _send_again(transaction: "PersonTransaction", sn: str, below: int, *, includ
     # An unfinished sync continues: those that it has marked are sent again anyway.
     after = -1 if include_pending else before.send_after
     job = replace(before, send_below=below, send_after=after, send_all=before.send_all or include_pending)
-    rows = transaction.reserve_rows(JOB_ROWS)
+    rows = transaction.reserve_rows()
     if before.drop_below is None and before.send_below is None and rows:
         job = mark_again(transaction, job, rows)
     transaction.put_job(job)

@@ -13,7 +13,8 @@ from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons, SetPersons
 from bridge.model.reply import Outcome
 from bridge.model.terminal import PersonCounts
-from bridge.persons.transactions import BATCH, PersonTransaction
+from bridge.persons.entry_transaction import BATCH
+from bridge.persons.transactions import PersonTransaction
 from bridge.store.person_queries import pending_window
 from bridge.store.photos import PLAIN
 from tests.persons.person_system import ORIGIN, PersonSystem, person, person_system
