@@ -56,7 +56,7 @@ class StoredAudit:
 
 
 def _add(connection: Connection, records: Sequence[AuditRecord]) -> None:
-    connection.execute(insert(AUDIT), [_row(record) for record in records])
+    connection.execute(_ADD, [_row(record) for record in records])
 
 
 def _drop(connection: Connection, before: datetime, up_to: int) -> int:
@@ -106,6 +106,7 @@ def _filtered(wanted: AuditFilter) -> Select[tuple[object, ...]]:
     return query
 
 
+_ADD = insert(AUDIT)
 _COLUMNS = tuple(one.name for one in fields(AuditRecord) if one.name not in ("id", "outcome"))
 
 

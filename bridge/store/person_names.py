@@ -5,10 +5,11 @@ it read the JSON of every entry of every terminal: 1.3 s for a million.
 """
 
 from collections.abc import Collection, Iterable
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, bindparam, delete, exists, func, select
 
-from bridge.store.insertion import insert_for
+from bridge.store.insertion import insert_in
 from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY, PERSON_NAME
 
 PersonName = tuple[str, str]
@@ -26,7 +27,7 @@ def add_names(connection: Connection, names: Iterable[PersonName]) -> None:
     """Add names of persons that have an entry or are kept by a group."""
     rows = [{"person_id": one, "name": name, "folded": fold(one, name)} for one, name in sorted(set(names)) if one]
     if rows:
-        connection.execute(insert_for(connection)(PERSON_NAME).on_conflict_do_nothing(), rows)
+        connection.execute(_add(connection.dialect.name), rows)
 
 
 def drop_unused_names(connection: Connection, candidates: Collection[PersonName]) -> None:
@@ -53,6 +54,12 @@ def matches(connection: Connection, table: Table, q: str) -> ColumnElement[bool]
 def stored_name(table: Table) -> ColumnElement[str]:
     """Return the name in a row of a table of persons."""
     return func.coalesce(table.c.desired["name"].as_string(), "")
+
+
+@cache
+def _add(dialect: str) -> Insert:
+    # Built once, as the statements at the end of `bridge.store.person_queries`.
+    return insert_in(dialect)(PERSON_NAME).on_conflict_do_nothing()
 
 
 def _has(table: Table) -> ColumnElement[bool]:

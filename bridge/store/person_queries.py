@@ -5,7 +5,7 @@ of their own (`bridge.store.photos`).
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -107,13 +107,10 @@ def pending_window(
     Returns:
         The removals of persons, with disabled ones and the removal of everyone, and the other changes.
     """
-    column = PERSON_ENTRY.c
 
     def part(*, held: bool, after: int) -> list[PersonEntry]:
-        query = select(PERSON_ENTRY).where(
-            column.sn == sn, _is(DeliveryState.PENDING), column.held == held, column.revision > after, _is_kept()
-        )
-        return _entries(connection, query.order_by(column.revision).limit(limit))
+        values = {"for_sn": sn, "after": after, "at_most": limit}
+        return _entries(connection, _PENDING[held], values)
 
     return part(held=False, after=removals_after), part(held=True, after=others_after)
 
@@ -138,10 +135,7 @@ async def pages(database: Database, sn: str, limit: int) -> AsyncIterator[Sequen
 
 def entry(connection: Connection, sn: str, person_id: str | None) -> PersonEntry | None:
     """Return one person of a terminal; None: the removal of everyone."""
-    query = select(PERSON_ENTRY).where(
-        PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id == _person_key(person_id), _is_kept()
-    )
-    return next(iter(_entries(connection, query)), None)
+    return next(iter(_entries(connection, _ENTRY, {"for_sn": sn, "for_id": _person_key(person_id)})), None)
 
 
 def entries(connection: Connection, sn: str, person_ids: Collection[str | None]) -> list[PersonEntry]:
@@ -151,8 +145,7 @@ def entries(connection: Connection, sn: str, person_ids: Collection[str | None])
     """
     found: list[PersonEntry] = []
     for keys in batches([_person_key(person_id) for person_id in person_ids]):
-        query = select(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys))
-        found += _entries(connection, query.order_by(PERSON_ENTRY.c.person_id))
+        found += _entries(connection, _ENTRIES, {"for_sn": sn, "for_ids": keys})
     return found
 
 
@@ -279,13 +272,12 @@ def drop_entries(connection: Connection, dropped: Sequence[PersonEntry]) -> None
     """Delete entries."""
     for sn in {one.sn for one in dropped}:
         for keys in batches([_person_key(one.person_id) for one in dropped if one.sn == sn]):
-            connection.execute(delete(PERSON_ENTRY).where(PERSON_ENTRY.c.sn == sn, PERSON_ENTRY.c.person_id.in_(keys)))
+            connection.execute(_DROP_ENTRIES, {"for_sn": sn, "for_ids": keys})
 
 
 def next_revisions(connection: Connection, count: int) -> int:
     """Reserve `count` consecutive revisions and return the first; 0 returns the one that comes next."""
-    row = update(COUNTER).where(COUNTER.c.name == REVISION).values(value=COUNTER.c.value + count)
-    last: int = connection.execute(row.returning(COUNTER.c.value)).scalar_one()
+    last: int = connection.execute(_RESERVE_REVISIONS, {"count": count}).scalar_one()
     return last - count + 1
 
 
@@ -310,11 +302,7 @@ def unsent_with_photos(connection: Connection, photos: Collection[str]) -> dict[
     """Return by terminal the persons with one of these photos whose change the bridge itself has refused to send."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for sha256s in batches(sorted(photos)):
-        entry = PERSON_ENTRY.c
-        query = select(entry.sn, entry.person_id).where(
-            entry.photo_sha256.in_(sha256s), _is(DeliveryState.REFUSED), entry.status.is_(None), _is_kept()
-        )
-        for row in connection.execute(query.order_by(entry.revision)):
+        for row in connection.execute(_UNSENT_WITH_PHOTOS, {"sha256s": sha256s}):
             found[row.sn].append(row.person_id)
     return found
 
@@ -358,12 +346,11 @@ def syncs(connection: Connection, sns: Collection[str]) -> list[OpenSync]:
     """Return the syncs of these terminals, oldest first."""
     found: list[OpenSync] = []
     for batch in batches(sorted(sns)):
-        query = select(PERSON_SYNC).where(PERSON_SYNC.c.sn.in_(batch)).order_by(PERSON_SYNC.c.id)
         found += [
             OpenSync(
                 id=row["id"], sn=row["sn"], revision=row["revision"], request=RequestContext.from_stored(row["asked"])
             )
-            for row in connection.execute(query).mappings()
+            for row in connection.execute(_SYNCS, {"sns": batch}).mappings()
         ]
     return found
 
@@ -386,7 +373,7 @@ def jobs(connection: Connection) -> list[PersonJob]:
     """Return all unfinished jobs; there are few."""
     return [
         PersonJob(**{**row, "send_after": -1 if row["send_after"] is None else row["send_after"]})
-        for row in connection.execute(select(PERSON_JOB).order_by(PERSON_JOB.c.sn)).mappings()
+        for row in connection.execute(_JOBS).mappings()
     ]
 
 
@@ -404,12 +391,12 @@ def add_final_replies(connection: Connection, final_replies: Sequence[FinalReply
     """Add final replies to the outbox; they report person changes, so they contain no faults and no persons."""
     if final_replies:
         rows = [{"reply": one.reply.as_json(), "origin": one.origin.as_stored()} for one in final_replies]
-        connection.execute(insert(OUTBOX), rows)
+        connection.execute(_ADD_FINAL_REPLY, rows)
 
 
 def last_final_reply_id(connection: Connection) -> int:
     """Return the id of the newest final reply in the outbox; 0 if it is empty."""
-    return connection.execute(select(func.max(OUTBOX.c.id))).scalar() or 0
+    return connection.execute(_LAST_FINAL_REPLY_ID).scalar() or 0
 
 
 def final_replies(connection: Connection, after: int, up_to: int, limit: int) -> list[FinalReply]:
@@ -424,7 +411,7 @@ def final_replies(connection: Connection, after: int, up_to: int, limit: int) ->
 def drop_final_replies(connection: Connection, ids: Sequence[int]) -> None:
     """Delete final replies that were published."""
     for batch in batches(ids):
-        connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(batch)))
+        connection.execute(_DROP_FINAL_REPLIES, {"ids": batch})
 
 
 # Changes by another program
@@ -439,7 +426,7 @@ def note_external_changes(connection: Connection, sns: Collection[str]) -> None:
 
 def external_changes(connection: Connection) -> list[str]:
     """Return the terminals whose persons another program has changed."""
-    return list(connection.execute(select(OUTSIDE_CHANGE.c.sn)).scalars())
+    return list(connection.execute(_EXTERNAL_CHANGES).scalars())
 
 
 def take_external_changes(connection: Connection) -> list[str]:
@@ -463,8 +450,10 @@ def _put_entry(dialect: str) -> "sqlite.Insert | postgresql.Insert":
     return statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced)
 
 
-def _entries(connection: Connection, query: Select[Any]) -> list[PersonEntry]:
-    return [_read_entry(row) for row in connection.execute(query).mappings()]
+def _entries(
+    connection: Connection, query: Select[Any], values: Mapping[str, object] | None = None
+) -> list[PersonEntry]:
+    return [_read_entry(row) for row in connection.execute(query, values).mappings()]
 
 
 def _entry_row(entry: PersonEntry) -> dict[str, Any]:
@@ -523,3 +512,51 @@ def _is_kept() -> ColumnElement[bool]:
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((condition, 1), else_=0))
+
+
+# The statements that a person change runs. They are built once, with their values as parameters, because to build one
+# takes 0.1 ms: five times as long as to run it. They are at the end because they use the functions above.
+
+_PENDING = {
+    held: select(PERSON_ENTRY)
+    .where(
+        PERSON_ENTRY.c.sn == bindparam("for_sn"),
+        _is(DeliveryState.PENDING),
+        PERSON_ENTRY.c.held == held,
+        PERSON_ENTRY.c.revision > bindparam("after"),
+        _is_kept(),
+    )
+    .order_by(PERSON_ENTRY.c.revision)
+    .limit(bindparam("at_most"))
+    for held in (False, True)
+}
+_ENTRY = select(PERSON_ENTRY).where(
+    PERSON_ENTRY.c.sn == bindparam("for_sn"), PERSON_ENTRY.c.person_id == bindparam("for_id"), _is_kept()
+)
+_OF_PERSONS = and_(
+    PERSON_ENTRY.c.sn == bindparam("for_sn"), PERSON_ENTRY.c.person_id.in_(bindparam("for_ids", expanding=True))
+)
+_ENTRIES = select(PERSON_ENTRY).where(_OF_PERSONS).order_by(PERSON_ENTRY.c.person_id)
+_DROP_ENTRIES = delete(PERSON_ENTRY).where(_OF_PERSONS)
+_RESERVE_REVISIONS = (
+    update(COUNTER)
+    .where(COUNTER.c.name == REVISION)
+    .values(value=COUNTER.c.value + bindparam("count"))
+    .returning(COUNTER.c.value)
+)
+_UNSENT_WITH_PHOTOS = (
+    select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
+    .where(
+        PERSON_ENTRY.c.photo_sha256.in_(bindparam("sha256s", expanding=True)),
+        _is(DeliveryState.REFUSED),
+        PERSON_ENTRY.c.status.is_(None),
+        _is_kept(),
+    )
+    .order_by(PERSON_ENTRY.c.revision)
+)
+_SYNCS = select(PERSON_SYNC).where(PERSON_SYNC.c.sn.in_(bindparam("sns", expanding=True))).order_by(PERSON_SYNC.c.id)
+_JOBS = select(PERSON_JOB).order_by(PERSON_JOB.c.sn)
+_ADD_FINAL_REPLY = insert(OUTBOX)
+_LAST_FINAL_REPLY_ID = select(func.max(OUTBOX.c.id))
+_DROP_FINAL_REPLIES = delete(OUTBOX).where(OUTBOX.c.id.in_(bindparam("ids", expanding=True)))
+_EXTERNAL_CHANGES = select(OUTSIDE_CHANGE.c.sn)

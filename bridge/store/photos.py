@@ -6,16 +6,17 @@ import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, Insert, bindparam, delete, exists, select, update
 from sqlalchemy.exc import DatabaseError
 
 from bridge.model.faults import UnavailableError
 from bridge.model.secret import Secret
 from bridge.store.database import Database
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
-from bridge.store.insertion import batches, insert_for
+from bridge.store.insertion import batches, insert_in
 from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY, PHOTO
 
 _LOGGER = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def read_intact_photo(connection: Connection, cipher: PhotoCipher, sha256: str) 
         PhotoKeyError: its key is not configured.
     """
     try:
-        row = connection.execute(select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == sha256)).first()
+        row = connection.execute(_PHOTO, {"for_sha256": sha256}).first()
     except DatabaseError as error:
         if is_damage(error):
             raise PhotoDamagedError("the file is damaged where the photo is") from error
@@ -126,11 +127,8 @@ def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str,
     """
     missing = photos.keys() - _intact(connection, cipher, photos)
     if missing:
-        insert = insert_for(connection)(PHOTO)
         connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["sha256"], set_={"jpeg": insert.excluded.jpeg, "key_id": insert.excluded.key_id}
-            ),
+            _put_photo(connection.dialect.name),
             [
                 {"sha256": sha256, "jpeg": cipher.encrypt(photos[sha256]), "key_id": cipher.key_id}
                 for sha256 in sorted(missing)
@@ -143,7 +141,7 @@ def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, by
     """Return those of the photos that are stored and can be read."""
     intact: set[str] = set()
     for sha256s in batches(sorted(photos)):
-        for row in connection.execute(select(PHOTO).where(PHOTO.c.sha256.in_(sha256s))):
+        for row in connection.execute(_PHOTOS, {"sha256s": sha256s}):
             with suppress(PhotoKeyError, PhotoDamagedError):
                 if cipher.decrypt(row.jpeg, row.key_id) == photos[row.sha256]:
                     intact.add(row.sha256)
@@ -152,13 +150,9 @@ def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, by
 
 def drop_unused_photos(connection: Connection, candidates: Collection[str]) -> bool:
     """Delete those of the photos that nothing refers to; return whether there was one."""
-    used = exists().where(PERSON_ENTRY.c.photo_sha256 == PHOTO.c.sha256)
-    kept = exists().where(GROUP_PERSON.c.photo_sha256 == PHOTO.c.sha256)
-    changing = exists().where(GROUP_CHANGE_PERSON.c.photo_sha256 == PHOTO.c.sha256)
     dropped = 0
     for sha256s in batches(sorted(candidates)):
-        unused = delete(PHOTO).where(PHOTO.c.sha256.in_(sha256s), ~used, ~kept, ~changing)
-        dropped += connection.execute(unused).rowcount
+        dropped += connection.execute(_DROP_UNUSED, {"sha256s": sha256s}).rowcount
     return dropped > 0
 
 
@@ -224,6 +218,27 @@ def _rotate(connection: Connection, cipher: PhotoCipher, after: str) -> tuple[st
         connection.execute(update(PHOTO).where(PHOTO.c.sha256 == row["sha256"]).values(values))
         changed += 1
     return (rows[-1]["sha256"] if rows else None), changed
+
+
+# Built once, as the statements at the end of `bridge.store.person_queries`.
+
+_PHOTO = select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == bindparam("for_sha256"))
+_AMONG = PHOTO.c.sha256.in_(bindparam("sha256s", expanding=True))
+_PHOTOS = select(PHOTO).where(_AMONG)
+_DROP_UNUSED = delete(PHOTO).where(
+    _AMONG,
+    *(
+        ~exists().where(table.c.photo_sha256 == PHOTO.c.sha256)
+        for table in (PERSON_ENTRY, GROUP_PERSON, GROUP_CHANGE_PERSON)
+    ),
+)
+
+
+@cache
+def _put_photo(dialect: str) -> Insert:
+    insert = insert_in(dialect)(PHOTO)
+    replaced = {"jpeg": insert.excluded.jpeg, "key_id": insert.excluded.key_id}
+    return insert.on_conflict_do_update(index_elements=["sha256"], set_=replaced)
 
 
 def _key_id(key: Secret) -> str:
