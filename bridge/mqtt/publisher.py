@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import orjson
 from bridge.core.clock import Clock
 from bridge.core.commands import OPEN, REBOOT
 from bridge.core.event_bus import EventBus
+from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import (
     PUBLIC_EVENTS,
     CommandInvalid,
@@ -171,11 +172,16 @@ class Publisher:
             _LOGGER.debug("the broker is not connected: a %s event is not published", event.type)
 
 
+_UNAVAILABLE = "the outbox cannot be read or emptied now: %s"
+
 _MAX_IN_FLIGHT = 50
 """Final replies published together: they share the broker's round trip, and few are published twice after a break."""
 
 _RETRY_SECONDS = 2.0
 """Between two attempts while the store is unavailable."""
+
+_MAX_PUBLISHED = 1000
+"""Published final replies that may wait for their deletion; nothing more is published meanwhile."""
 
 
 class OutboxPublisher:
@@ -187,7 +193,12 @@ class OutboxPublisher:
         self._outbox = outbox
         self._connected = asyncio.Event()
         self._in_flight = 0
+        # Those that are not deleted yet. A full store can prevent it; they go out only once nevertheless.
         self._published: set[int] = set()
+        # Those whose deletion failed.
+        self._undeleted: set[int] = set()
+        self._is_deleted = asyncio.Event()
+        self._retries = BackgroundTasks()
 
     @property
     def in_flight(self) -> int:
@@ -205,34 +216,59 @@ class OutboxPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        while True:
-            await self._connected.wait()
-            try:
-                await self._delete_published()
-                await self._publish(await self._outbox.next_entries(_MAX_IN_FLIGHT))
-            except UnavailableError as error:
-                _LOGGER.warning("the outbox cannot be read or emptied now: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
+        try:
+            while True:
+                await self._connected.wait()
+                while len(self._published) >= _MAX_PUBLISHED:
+                    self._is_deleted.clear()
+                    await self._is_deleted.wait()
+                # A deletion may end while the store is read, which still shows the entry then.
+                published = frozenset(self._published)
+                try:
+                    entries = await self._outbox.next_entries(_MAX_IN_FLIGHT)
+                except UnavailableError as error:
+                    _LOGGER.warning(_UNAVAILABLE, error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                else:
+                    await self._publish([entry for entry in entries if entry.id not in published])
+        finally:
+            await self._retries.stop()
 
     async def _publish(self, entries: Sequence[FinalReply]) -> None:
-        entries = [entry for entry in entries if entry.id not in self._published]
         self._in_flight = len(entries)
         try:
             # Tasks run their first step in the order they are created, so the replies go out in order.
             acknowledged = await asyncio.gather(*(self._publish_one(entry) for entry in entries))
         finally:
             self._in_flight = 0
-        self._published |= {entry.id for entry, done in zip(entries, acknowledged, strict=True) if done}
+        published = {entry.id for entry, done in zip(entries, acknowledged, strict=True) if done}
         if not all(acknowledged) and self._connected.is_set():
             # The connection was back before this noticed the break: no later `connected` returns these again.
             self._outbox.rewind()
-        await self._delete_published()
+        if published:
+            self._published |= published
+            self._delete(published)
 
-    async def _delete_published(self) -> None:
-        """Delete published replies. While a full store prevents that, their ids stay here: they go out only once."""
-        if self._published:
-            await self._outbox.published(sorted(self._published))
-            self._published.clear()
+    def _delete(self, ids: Collection[int]) -> None:
+        self._outbox.published(sorted(ids)).add_done_callback(partial(self._deletion_ended, ids))
+
+    def _deletion_ended(self, ids: Collection[int], ended: "asyncio.Future[None]") -> None:
+        error = ended.exception()
+        if error is None:
+            self._published.difference_update(ids)
+            self._is_deleted.set()
+        elif isinstance(error, UnavailableError):
+            _LOGGER.warning(_UNAVAILABLE, error)
+            self._undeleted.update(ids)
+            if not self._retries:
+                self._retries.start(self._delete_later(), name="deletion of published final replies")
+        else:
+            raise error
+
+    async def _delete_later(self) -> None:
+        await asyncio.sleep(_RETRY_SECONDS)
+        ids, self._undeleted = self._undeleted, set()
+        self._delete(ids)
 
     async def _publish_one(self, entry: FinalReply) -> bool:
         """Publish a final reply; return whether the broker has acknowledged it."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -82,6 +84,9 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._reads: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._writes: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        # Functions of `submit_deferred`; the writer's thread and the event loop's take from it.
+        self._deferred: deque[_Job[Any]] = deque()
+        self._deferred_timer: asyncio.TimerHandle | None = None
         # Used by the writer's thread only: a job that it took from the queue but must run after the present group.
         self._postponed: _Job[Any] | None = None
         self._is_closed = False
@@ -131,6 +136,7 @@ class Database:
         """Finish the functions that wait, and close every connection."""
         if not self._is_closed:
             self._is_closed = True
+            self._queue_deferred()
             self._writes.put(None)
             for _ in range(READERS):
                 self._reads.put(None)
@@ -187,6 +193,40 @@ class Database:
         else:
             self._writes.put(_Job(function, ended))
         return ended
+
+    def submit_deferred(self, function: Callable[[Connection], _T], seconds: float) -> "asyncio.Future[_T]":
+        """Queue a function that may wait for another transaction, to share its commit.
+
+        A commit of its own would take 1 ms of processor time and a write to the disk.
+
+        Args:
+            function: as for `submit`. It must not depend on the order of the others.
+            seconds: time after which it gets a transaction of its own.
+
+        Returns:
+            The result or the error, as `write` has it.
+        """
+        ended: asyncio.Future[_T] = self._loop.create_future()
+        if self._is_closed:
+            ended.set_exception(UnavailableError(_CLOSED))
+            return ended
+        self._deferred.append(_Job(function, ended))
+        if self._deferred_timer is None:
+            self._deferred_timer = self._loop.call_later(seconds, self._queue_deferred)
+        return ended
+
+    def _queue_deferred(self) -> None:
+        if self._deferred_timer is not None:
+            self._deferred_timer.cancel()
+            self._deferred_timer = None
+        while (job := self._next_deferred()) is not None:
+            self._writes.put(job)
+
+    def _next_deferred(self) -> _Job[Any] | None:
+        # The other thread may take the last one between a check and this.
+        with suppress(IndexError):
+            return self._deferred.popleft()
+        return None
 
     async def reachable(self) -> bool:
         """Return whether the store answers, and can be written to if the last transaction could not."""
@@ -299,7 +339,7 @@ class Database:
             if group[0].error is not None:
                 return
             while len(group) < _GROUP_FUNCTIONS and perf_counter() < until:
-                job = self._waiting_write()
+                job = self._next_deferred() or self._waiting_write()
                 if job is None:
                     break
                 group.append(job)

@@ -382,3 +382,42 @@ async def test_errors_contain_no_values(database: Database) -> None:
     while error is not None:
         assert "the-secret" not in str(error)
         error = error.__cause__
+
+
+async def test_a_deferred_function_shares_the_next_commit(database: Database) -> None:
+    commits = count_commits(database)
+    deferred = database.submit_deferred(partial(insert_photo, sha256="deferred"), 60.0)
+    await put_photo(database, "a")
+    assert await deferred == "deferred"
+    assert await photos(database) == {"a", "deferred"}
+    assert len(commits) == 1
+
+
+async def test_a_deferred_function_gets_a_transaction_of_its_own_in_time(database: Database) -> None:
+    commits = count_commits(database)
+    first = database.submit_deferred(partial(insert_photo, sha256="a"), 0.01)
+    second = database.submit_deferred(partial(insert_photo, sha256="b"), 0.01)
+    assert [await first, await second] == ["a", "b"]
+    assert len(commits) == 1
+
+
+async def test_a_deferred_function_that_fails_undoes_only_its_own_changes(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        insert_photo(connection, "deferred")
+        raise ZeroDivisionError
+
+    deferred = database.submit_deferred(fail, 60.0)
+    await put_photo(database, "a")
+    with pytest.raises(ZeroDivisionError):
+        await deferred
+    assert await photos(database) == {"a"}
+
+
+async def test_a_deferred_function_runs_before_the_store_is_closed(file: Path) -> None:
+    database = await Database.open(f"sqlite:///{file}")
+    deferred = database.submit_deferred(partial(insert_photo, sha256="a"), 60.0)
+    await database.close()
+    assert await deferred == "a"
+    late = database.submit_deferred(partial(insert_photo, sha256="b"), 60.0)
+    with pytest.raises(UnavailableError):
+        await late
