@@ -47,7 +47,8 @@ def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> flo
     """Read a time.
 
     A local time that occurs twice, because clocks are put back, means its first occurrence. A local time that does not
-    exist, because clocks are put forward, is read with the offset before the change.
+    exist, because clocks are put forward, is read with the offset before the change. The last day, 9999-12-31, is read
+    in UTC: other programs write it for "no limit", and in most zones it has no time before the year 10000.
 
     Args:
         value: decoded JSON: ISO 8601, seconds since the epoch, or None; -1 means None, as in the vendor's protocol.
@@ -76,6 +77,14 @@ def parse_timestamp(value: object, timezone: tzinfo, *, end_of_day: bool) -> flo
     return round(float(seconds), 3)
 
 
+def local_time(seconds: float) -> datetime:
+    """Return a time as the machine's clock shows it; 9999-12-31 in UTC, as `parse_timestamp` reads it."""
+    if seconds > LATEST_SECONDS - 86400:
+        # In zones east of UTC it would be in the year 10000, which `datetime` cannot hold.
+        return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(seconds).astimezone()
+
+
 def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
     written = text.strip().upper() if len(text) <= _MAXIMUM_TEXT_LENGTH else ""
     try:
@@ -84,7 +93,9 @@ def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
             return _end_of(day, timezone) if end_of_day else _start_of(day, timezone)
         if _DATE_TIME.fullmatch(written):
             moment = datetime.fromisoformat(written)
-            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone)).timestamp()
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC if moment.date() == date.max else timezone)
+            return moment.timestamp()
     except ValueError as error:
         raise InvalidError.at(
             "", message("%(given)s is not a time: %(error)s", given=repr(shorten(text, 40)), error=error)
@@ -98,12 +109,12 @@ def _parse_text(text: str, timezone: tzinfo, *, end_of_day: bool) -> float:
 
 def _start_of(day: date, timezone: tzinfo) -> float:
     # If clocks are put forward at midnight, 00:00 does not exist; this then is the instant of the change.
-    return datetime.combine(day, time(), timezone).timestamp()
+    return datetime.combine(day, time(), UTC if day == date.max else timezone).timestamp()
 
 
 def _end_of(day: date, timezone: tzinfo) -> float:
     if day == date.max:
-        return datetime.combine(day, time(23, 59, 59), timezone).timestamp()
+        return LATEST_SECONDS
     # Not 23:59:59 itself: it occurs twice or not at all if clocks are changed around midnight.
     return _start_of(day + timedelta(days=1), timezone) - 1
 

@@ -178,6 +178,15 @@ def test_the_machines_own_time_is_that_of_its_zone(moment: datetime, zone: str, 
             assert local == parse_timestamp(text, ZoneInfo(zone), end_of_day=end_of_day)
 
 
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Europe/Berlin", "America/Havana", "UTC"])
+@pytest.mark.parametrize("text", ["9999-12-31", "9999-12-31T23:59:59", "9999-12-31 23:59:59"])
+def test_the_last_day_is_a_time_in_every_zone(text: str, zone: str) -> None:
+    with machine_in(zone):
+        assert parse_timestamp(text, LocalTimezone(), end_of_day=True) == LATEST_SECONDS
+        assert parse_timestamp(text, ZoneInfo(zone), end_of_day=True) == LATEST_SECONDS
+        assert parse_timestamp("9999-12-31", LocalTimezone(), end_of_day=False) == at("9999-12-31T00:00:00+00:00")
+
+
 @pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "9999-12-31T23:59:59", "0001-01-01T00:00"])
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Havana"])
 def test_the_ends_of_the_calendar_are_times_or_faults(text: str, zone: str) -> None:

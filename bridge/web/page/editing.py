@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +19,7 @@ from bridge.model.reply import Outcome, Reply
 from bridge.persons.photos.sources import AttachedPhoto
 from bridge.persons.preparation import PreparedPhoto
 from bridge.persons.schema import merge, parse_person
+from bridge.persons.timestamps import local_time
 from bridge.persons.weekly import parse_weekly
 from bridge.web.api.common import path_of_person, person_id_in_path
 from bridge.web.authentication import require_role
@@ -328,7 +328,7 @@ def _hours(text: str) -> str | None:
 
 
 def _local(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).strftime(_TIME_FORMAT)  # noqa: DTZ006 - local
+    return "" if seconds is None else local_time(seconds).strftime(_TIME_FORMAT)
 
 
 def _day(day: str, values: Mapping[str, str]) -> Mapping[str, Any]:

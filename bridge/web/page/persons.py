@@ -15,6 +15,7 @@ from bridge.model.person import WEEKDAYS, Person, Weekly
 from bridge.model.person_entry import OWN_SCOPE, DeliveryState, PersonEntry, Wanted
 from bridge.model.person_summary import PersonEverywhere, PersonFilter
 from bridge.persons.reading import PersonReader
+from bridge.persons.timestamps import local_time
 from bridge.web.api.common import path_of_person, person_id_in_path
 from bridge.web.api.persons import photo_response
 from bridge.web.authentication import require_role
@@ -268,7 +269,7 @@ def _minutes(time: str) -> int:
 
 
 def _at(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds).astimezone()
+    return None if seconds is None else local_time(seconds)
 
 
 def _person_id(request: web.Request) -> str:

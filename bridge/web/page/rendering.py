@@ -16,6 +16,7 @@ from markupsafe import Markup
 from bridge import __version__
 from bridge.core.clock import Clock
 from bridge.model.messages import translated
+from bridge.persons.timestamps import local_time
 from bridge.web.api.common import path_of_person
 from bridge.web.authentication import CSRF_FIELD, CSRF_HEADER, CSRF_TOKEN, SESSION, USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
@@ -208,6 +209,6 @@ def _time(at: datetime | None) -> str:
     """Return a time element: the server's local time, which a script turns into a relative time."""
     if at is None:
         return "–"
-    local = at.astimezone()
+    local = local_time(at.timestamp())
     shown = local.strftime("%Y-%m-%d %H:%M:%S")
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), shown)

@@ -1,6 +1,7 @@
 """The page over HTTP, without a browser: headers, caching, roles, forms, other websites."""
 
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -187,6 +188,28 @@ async def test_every_person_has_an_address(
             assert response.status == 200
     async with session.get("/persons", headers=HTML) as response:
         assert f'href="./persons/{part}"' in await response.text()
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Havana"])
+async def test_the_first_and_the_last_time_are_shown(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for person_id, until, shown in (("1", "9999-12-31", "9999-12-31 23:59:59"), ("2", 0, 'datetime="19')):
+            body = {"name": "Ada", "photo": PHOTO, "valid_until": until}
+            async with session.put(f"/api/terminals/T1/persons/{person_id}", json=body) as response:
+                assert response.status == 202
+            async with session.get(f"/persons/{person_id}", headers=HTML) as response:
+                assert response.status == 200
+                assert shown in (await response.text()).split("<dt>Valid until</dt>")[1].split("</dd>")[0]
+            async with session.get(f"/persons/{person_id}/edit", headers=HTML) as response:
+                assert response.status == 200
+                assert until == 0 or 'value="9999-12-31T23:59' in await response.text()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_files_of_a_bridge_that_was_killed_are_deleted_at_the_start(tmp_path: Path) -> None:
