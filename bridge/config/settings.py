@@ -153,6 +153,11 @@ class TokenSettings:
     role: Literal["admin", "operator"]
 
 
+OWN_TOKEN = "facebridge doctor"  # noqa: S105  a name
+"""The name of the token that the app creates for `facebridge doctor`. People cannot sign in with it: they do not know
+it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
     """The HTTP server; `ingress` is the address of Home Assistant's Supervisor, which has checked its users' logins."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 import orjson
+from aiohttp import hdrs
 
 from bridge.config.settings import WebSettings
 from bridge.doctor.findings import Finding, make_finding
@@ -45,11 +47,11 @@ async def read_bridge_health(settings: WebSettings) -> BridgeHealth:
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             login = _login(settings)
-            async with session.get(f"{base}/readyz", auth=login) as response:
+            async with session.get(f"{base}/readyz", headers=login) as response:
                 if response.headers.get("Server") != "facebridge":
                     return BridgeHealth()
                 checks = orjson.loads(await response.content.read(_MAX_RESPONSE_BYTES)).get("checks", {})
-            can_log_in = login is not None or settings.username is None
+            can_log_in = bool(login) or (settings.username is None and not settings.tokens)
             metrics = await _read_metrics(session, base, login) if can_log_in else None
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
         return BridgeHealth()
@@ -57,17 +59,21 @@ async def read_bridge_health(settings: WebSettings) -> BridgeHealth:
     return BridgeHealth(answers=True, not_ready=failed, metrics=metrics)
 
 
-def _login(settings: WebSettings) -> aiohttp.BasicAuth | None:
-    if settings.username is None or settings.password is None or is_hash(settings.password.reveal()):
-        # A hash is not the password, and a failed login would count as a wrong password.
-        return None
-    return aiohttp.BasicAuth(settings.username, settings.password.reveal())
+def _login(settings: WebSettings) -> Mapping[str, str]:
+    """Return the header with a configured login; empty if none is known: a hash is not the password."""
+    if settings.username is not None and settings.password is not None and not is_hash(settings.password.reveal()):
+        credentials = f"{settings.username}:{settings.password.reveal()}".encode()
+        return {hdrs.AUTHORIZATION: f"Basic {b64encode(credentials).decode()}"}
+    for token in settings.tokens.values():
+        if not is_hash(token.hash.reveal()):
+            return {hdrs.AUTHORIZATION: f"Bearer {token.hash.reveal()}"}
+    return {}
 
 
 async def _read_metrics(
-    session: aiohttp.ClientSession, base: str, login: aiohttp.BasicAuth | None
+    session: aiohttp.ClientSession, base: str, login: Mapping[str, str]
 ) -> Mapping[str, float] | None:
-    async with session.get(f"{base}/metrics", auth=login) as response:
+    async with session.get(f"{base}/metrics", headers=login) as response:
         if response.status != 200:
             return None
         text = (await response.content.read(_MAX_RESPONSE_BYTES)).decode(errors="replace")
@@ -102,7 +108,7 @@ def evaluate_bridge_health(health: BridgeHealth, *, bridge_running: bool, addres
     if health.metrics is None:
         yield make_finding(
             "metrics_unseen",
-            "the doctor cannot read the bridge's metrics: the configuration holds only the password's hash",
+            "the doctor cannot read the bridge's metrics: the configuration holds only hashes of logins",
         )
 
 

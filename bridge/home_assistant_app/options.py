@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config.faults import ConfigurationError, ConfigurationFault
+from bridge.config.settings import OWN_TOKEN
 from bridge.home_assistant_app.supervisor import MqttService
 from bridge.model.faults import shorten, unknown_key
 
@@ -198,9 +199,8 @@ def configuration_of(options: AppOptions, container: Container, service: MqttSer
     _set(document, "web.port", container.web_port)
     _set(document, "web.ingress", _SUPERVISOR)
     if "web.username" not in options and "web.password" not in options:
-        # Every other app can reach this port. Health needs no login; a random password closes the rest.
-        _set(document, "web.username", "nobody")
-        _set(document, "web.password", secrets.token_urlsafe(32))
+        # Every other app can reach this port. Health needs no login; the rest is closed to all but the doctor.
+        _set(document, f"web.tokens.{OWN_TOKEN}", {"hash": secrets.token_urlsafe(32), "role": "operator"})
     return document
 
 

@@ -191,8 +191,8 @@ class Security:
 
     @property
     def has_logins(self) -> bool:
-        """Whether the configuration has a user or a token to sign in with."""
-        return self._logins is not None and self._logins.exist
+        """Whether the configuration has a user or a token with which people sign in."""
+        return self._logins is not None and self._logins.are_for_people
 
     def renew(self, request: web.Request, response: web.StreamResponse) -> None:
         """Renew the cookie of a request's session, if that is due and possible."""

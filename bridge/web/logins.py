@@ -11,7 +11,7 @@ from typing import Literal
 
 from aiohttp import hdrs
 
-from bridge.config.settings import WebSettings
+from bridge.config.settings import OWN_TOKEN, WebSettings
 from bridge.core.clock import Clock
 from bridge.model.secret import Secret
 from bridge.net.client_identity import read_basic_credentials
@@ -108,9 +108,9 @@ class Logins:
         self._waiting = 0
 
     @property
-    def exist(self) -> bool:
-        """Whether there is a user or a token to log in with."""
-        return bool(self._accounts or self._tokens)
+    def are_for_people(self) -> bool:
+        """Whether people can sign in: there is a user, or a token that a person can know."""
+        return bool(self._accounts) or any(token.name != OWN_TOKEN for token in self._tokens)
 
     def named(self, name: str) -> Iterator[Account]:
         """Return the accounts of a name; the user and a token can have the same one."""

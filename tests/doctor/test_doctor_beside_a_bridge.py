@@ -10,9 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.config.settings import TokenSettings, WebSettings
 from bridge.doctor.listening import Observations
+from bridge.doctor.running_bridge import read_bridge_health
 from bridge.doctor.terminals import TerminalContext, evaluate_terminals
+from bridge.model.secret import Secret
 from bridge.mqtt.topics import Topics
+from bridge.net.passwords import hash_password
 from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
 from tests.doctor.doctor_system import configuration_at, run_doctor
@@ -21,6 +25,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
 from tests.support.ports import free_port
 from tests.support.waiting import until
+from tests.support.web import WebServerUnderTest
 
 
 def ports() -> dict[str, Any]:
@@ -235,3 +240,17 @@ def test_other_findings_about_terminals() -> None:
     garbage = context({"T1": {"online": True, "persons": 7, "address": {"a": 1}, "last_seen": []}})
     garbage.observed.values[TOPICS.bridge_info] = b"\xff{"
     assert codes(garbage) == {"terminals_ok"}
+
+
+@pytest.mark.parametrize("is_hashed", [False, True])
+async def test_metrics_are_read_with_a_token_that_is_known(is_hashed: bool) -> None:
+    token = hash_password("a-token") if is_hashed else "a-token"
+    tokens = {"doctor": TokenSettings(hash=Secret(token), role="operator")}
+    site = WebServerUnderTest(tokens=tokens)
+    async with site.open():
+        settings = WebSettings(
+            host="127.0.0.1", port=site.server.port, url=None, username=None, password=None, tokens=tokens
+        )
+        health = await read_bridge_health(settings)
+    assert health.answers
+    assert (health.metrics is None) is is_hashed

@@ -12,7 +12,7 @@ import yaml
 from bridge.config.faults import ConfigurationError
 from bridge.config.load import load_settings
 from bridge.config.schema import KNOWN_TERMINAL, Section, configuration_schema
-from bridge.config.settings import Settings
+from bridge.config.settings import OWN_TOKEN, Settings
 from bridge.home_assistant_app.options import (
     FILES,
     KEYS,
@@ -209,10 +209,12 @@ def test_home_assistants_broker_is_used_with_its_credentials(container: Containe
 def test_without_a_login_the_api_is_closed(container: Container) -> None:
     basis = {"terminals.username": "dev", "terminals.password": "123"}
     one, other = (load(basis, container, SERVICE).web for _ in range(2))
-    assert one.username is not None
-    assert one.password is not None
-    assert one.password != other.password
-    assert len(one.password.reveal()) >= 40
+    assert one.username is None
+    token = one.tokens[OWN_TOKEN]
+    assert list(one.tokens) == [OWN_TOKEN]
+    assert token.role == "operator"
+    assert token.hash != other.tokens[OWN_TOKEN].hash
+    assert len(token.hash.reveal()) >= 40
 
 
 def test_only_the_supervisor_passes_requests_of_home_assistants_users_on(container: Container) -> None:

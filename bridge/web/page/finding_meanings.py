@@ -70,7 +70,7 @@ MEANINGS: Mapping[str, str] = {
     "bridge_absent": noop("no bridge is running on this store"),
     "bridge_other_version": noop("the bridge has another version than this command"),
     "bridge_unseen": noop("a bridge runs on this store and does not answer over HTTP"),
-    "metrics_unseen": noop("/metrics needs a password of which only the hash is known"),
+    "metrics_unseen": noop("/metrics needs a login, and only hashes are known"),
     "bridge_elsewhere": noop("a bridge is online on the base topic, and none runs on this store"),
     "bridge_unsteady": noop("the bridge went offline and online while the doctor listened"),
     "bridge_warns": noop("one of the warnings of B/bridge/info"),

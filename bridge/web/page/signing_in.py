@@ -45,9 +45,11 @@ class SignInPages:
         router.post("/logout", self._log_out)
 
     def response(self, request: web.Request) -> web.Response | None:
-        """Return the response for a browser that is not signed in; None for a program, and for requests of scripts."""
+        """Return the response for a browser that is not signed in; None for a program."""
         if not self._security.has_sessions:
             return None
+        if not self._security.has_logins and accepts_html(request):
+            return self._closed(request)
         if is_partial(request):
             # htmx follows this header. A page that is open says by itself that it is signed out.
             return web.Response(status=401, headers={"HX-Redirect": f"{root_of(request)}{_PAGE}"})
@@ -62,6 +64,8 @@ class SignInPages:
         destination = local_path(request.query.get("next", ""))
         if USER in request:
             return redirect(request, destination)
+        if not self._security.has_logins:
+            return self._closed(request)
         return self._form(request, destination, is_signed_out="out" in request.query)
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
@@ -70,6 +74,8 @@ class SignInPages:
         destination = local_path(form.get("next", ""))
         if not self._security.has_sessions or request[VIA_INGRESS]:
             return redirect(request, destination)
+        if not self._security.has_logins:
+            return self._closed(request)
         name, password = form.get("name", ""), form.get("password", "")
         try:
             session, value = await self._security.log_in(request, name, password)
@@ -94,6 +100,10 @@ class SignInPages:
             set_session_cookie(response, request[SESSION], "")
         return response
 
+    def _closed(self, request: web.Request) -> web.Response:
+        """Return the page for an address without accounts: people use Home Assistant's panel."""
+        return self._renderer.page(request, "closed.html", 403)
+
     def _form(
         self,
         request: web.Request,
@@ -112,7 +122,6 @@ class SignInPages:
             name=name,
             reason=reason,
             is_signed_out=is_signed_out,
-            has_logins=self._security.has_logins,
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bridge.config.settings import OWN_TOKEN
 from tests.web.page.page_system import PageSystem
 
 BROWSER = {
@@ -96,6 +97,40 @@ async def test_the_users_name_is_logged_and_home_assistant_may_frame_the_page(
             while not (logged := await users()):
                 await asyncio.sleep(0.05)
         assert logged == ["Ada Lovelace"]
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "Open Facebridge in Home Assistant's sidebar"),
+        ("zh-CN", "请在 Home Assistant 的侧边栏中打开 Facebridge"),
+    ],
+)
+async def test_an_address_without_accounts_says_where_to_go(tmp_path: Path, language: str, sentence: str) -> None:
+    """The app's own port without `web.username`: no form could succeed there."""
+    tokens = {OWN_TOKEN: {"hash": "a-token-that-only-the-doctor-knows", "role": "operator"}}
+    browser = {"Accept": "text/html", "Accept-Language": language}
+    async with PageSystem(tmp_path, web={"ingress": "127.0.0.9", "tokens": tokens}) as system:
+        async with aiohttp.ClientSession(system.url, headers=browser) as session:
+            for path in ("/", "/login", "/persons", "/login?next=log"):
+                async with session.get(path, allow_redirects=False) as response:
+                    assert response.status == 403, path
+                    text = await response.text()
+                    assert sentence in text
+                    assert "web.username" in text
+                    assert '<form method="post" action="./login"' not in text
+                    assert 'type="password"' not in text
+            form = {"name": OWN_TOKEN, "password": "x", "next": ""}
+            async with session.post("/login", data=form, headers={"Origin": system.url}) as response:
+                assert response.status == 403
+                assert sentence in await response.text()
+            async with session.post("/terminals/T1/open", data={"token": "x"}) as response:
+                assert response.status == 403
+        async with aiohttp.ClientSession(system.url) as program:
+            async with program.get("/api/terminals") as response:
+                assert response.status == 401
+            async with program.get("/healthz") as response:
+                assert response.status == 200
 
 
 @pytest.mark.parametrize(
