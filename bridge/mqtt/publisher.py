@@ -70,9 +70,9 @@ class Publisher:
         self._kept: deque[_PressReply] = deque()
         self._kept_bytes = 0
         name = "MQTT publisher"
-        events.subscribe(CommandReplied, self._replied, name=name)
-        events.subscribe(GroupReplied, self._group_replied, name=name)
-        events.subscribe(ReplyRepeated, self._reply_repeated, name=name)
+        events.subscribe(CommandReplied, self._replied, name=name, urgent=True)
+        events.subscribe(GroupReplied, self._group_replied, name=name, urgent=True)
+        events.subscribe(ReplyRepeated, self._reply_repeated, name=name, urgent=True)
         for event_type in PUBLIC_EVENTS:
             events.subscribe(event_type, self._publish_event, name=name)
 
