@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bridge.model.person_entry import FinalReply
+from bridge.model.person_entry import FinalReply, PersonEntry
 from bridge.model.terminal import PersonCounts
 
 NO_PERSONS = PersonCounts()
@@ -44,6 +44,8 @@ class Committed:
         are_totals: whether `counts` are totals.
         group_sizes: what it adds to the number of persons of each group, or the new totals of all groups.
         changed: the terminals that must be sent something else than before.
+        entries: by terminal and person the entries that it changed, None for a deleted one. A terminal with other
+            changes, or with too many, is missing.
         final_replies: those that it added to the outbox.
         last_final_reply_id: the newest id in the outbox; 0 if it added none.
         photos_dropped: whether a photo was deleted.
@@ -54,6 +56,7 @@ class Committed:
     are_totals: bool = False
     group_sizes: Mapping[str, int] = field(default_factory=dict)
     changed: Collection[str]
+    entries: Mapping[str, Mapping[str | None, PersonEntry | None]] = field(default_factory=dict)
     final_replies: Sequence[FinalReply] = ()
     last_final_reply_id: int = 0
     photos_dropped: bool = False

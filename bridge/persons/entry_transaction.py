@@ -32,6 +32,9 @@ from bridge.store.photos import PhotoCipher, add_photos
 BATCH = 100
 """Entries that are read, changed and written together: few enough for the memory, enough to share the cost."""
 
+MAX_REPORTED_ENTRIES = 200
+"""Changed entries that a transaction reports; the delivery reads the others from the store."""
+
 SUPERSEDED = "a later change took its place"
 """The message of the final reply `superseded`."""
 
@@ -65,6 +68,10 @@ class EntryTransaction:
         self._reserved_revisions = 0
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
+        self._changed_entries: defaultdict[str, dict[str | None, PersonEntry | None]] = defaultdict(dict)
+        self._reported_entries = 0
+        # Terminals whose pending changes are not only those of their changed entries.
+        self._unreported: set[str] = set()
         self._written_photos: set[str] = set()
         # The part of the written photos that the store did not have, or only damaged.
         self._new_photos: set[str] = set()
@@ -169,6 +176,7 @@ class EntryTransaction:
         # The number of those that are marked is known later; a gap in the revisions does no harm.
         first = self.next_revisions(limit)
         marked = queries.mark_to_send(self._connection, job, first, limit)
+        self._unreported.add(job.sn)
         if marked.marked:
             self._changed.add(job.sn)
             queries.extend_syncs(self._connection, job.sn, first + marked.marked - 1)
@@ -216,6 +224,11 @@ class EntryTransaction:
         self._unwritten.put.pop(key, None)
         self._unwritten.drop.pop(key, None)
         (self._unwritten.drop if after is None else self._unwritten.put)[key] = changed
+        self._reported_entries += 1
+        if self._reported_entries <= MAX_REPORTED_ENTRIES:
+            self._changed_entries[changed.sn][changed.person_id] = after
+        else:
+            self._unreported.add(changed.sn)
         if before is not None and before.person is not None:
             person = after.person if after is not None else None
             if person is None or person.photo != before.person.photo:

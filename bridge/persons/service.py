@@ -181,7 +181,11 @@ class PersonService:
                         failure = error
         try:
             if stored is not None:
-                return (await stored).replies
+                replies = (await stored).replies
+                for photo in (person.photo for persons in prepared for person in persons):
+                    if photo is not None:
+                        self._delivery.remember_photo(photo.sha256, photo.jpeg)
+                return replies
         except CommitUnknownError as error:
             applied, _ = error.result
             for message, message_id in applied.message_ids:

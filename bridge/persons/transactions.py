@@ -176,6 +176,7 @@ class PersonTransaction(EntryTransaction):
             queries.put_job(self._connection, job)
             assert self._jobs is not None
             self._jobs[job.sn] = job
+            self._unreported.add(job.sn)
             self._counts[job.sn] = added(self._counts[job.sn])
         self._has_jobs |= job != PersonJob(sn=job.sn)
 
@@ -242,6 +243,7 @@ class PersonTransaction(EntryTransaction):
             counts=self._counts,
             group_sizes=self.kept.sizes,
             changed=self._changed,
+            entries={sn: entries for sn, entries in self._changed_entries.items() if sn not in self._unreported},
             final_replies=self._final_replies,
             last_final_reply_id=queries.last_final_reply_id(self._connection) if self._final_replies else 0,
             photos_dropped=photos_dropped,

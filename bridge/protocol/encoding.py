@@ -5,6 +5,7 @@
 
 import binascii
 import re
+from base64 import b64encode
 from collections.abc import Collection, Iterable
 from typing import NewType
 from urllib.parse import quote, unquote
@@ -147,7 +148,7 @@ def is_identifier(text: str, maximum: int) -> bool:
 
 
 EscapedPhoto = NewType("EscapedPhoto", str)
-"""Base64 with `+`, `/` and `=` percent-encoded, as `escape_photo` returns it.
+"""Base64 with `+`, `/` and `=` percent-encoded, as `encode_photo` and `escape_photo` return it.
 
 It is worth caching, because the same person is sent to many terminals.
 """
@@ -171,7 +172,22 @@ def escape_photo(base64_text: str) -> EscapedPhoto:
         binascii.a2b_base64(base64_text, strict_mode=True)
     except ValueError:
         raise LocalProtocolError("a photo that is not strict base64") from None
-    return EscapedPhoto(base64_text.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"))
+    return _escape_base64(base64_text.encode())
+
+
+def encode_photo(picture: bytes) -> EscapedPhoto:
+    """Encode a picture for a form, as `escape_photo` does with its base64.
+
+    Raises:
+        LocalProtocolError: the picture is empty.
+    """
+    if not picture:
+        raise LocalProtocolError("an empty photo")
+    return _escape_base64(b64encode(picture))
+
+
+def _escape_base64(text: bytes) -> EscapedPhoto:
+    return EscapedPhoto(text.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D").decode())
 
 
 def unescape_photo(photo: EscapedPhoto) -> bytes:

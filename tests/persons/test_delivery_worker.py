@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import current_thread
 
 import pytest
+from sqlalchemy import event
 
 from bridge.core.clock import Clock
 from bridge.core.presses import Presses
 from bridge.model.commands import Open
-from bridge.model.events import UnknownReply
+from bridge.model.events import PersonsChanged, UnknownReply
 from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import PersonCounts
@@ -24,7 +26,17 @@ from bridge.persons.transactions import PersonTransaction
 from bridge.protocol.replies import TerminalReply
 from bridge.protocol.requests import OpenRequest, SetPersonRequest, decode_request
 from bridge.store.person_queries import pending_window
-from tests.persons.person_system import ORIGIN, PersonSystem, answer_ok, person, person_system, requests, sent, silent
+from tests.persons.person_system import (
+    ORIGIN,
+    OTHER_PHOTO,
+    PersonSystem,
+    answer_ok,
+    person,
+    person_system,
+    requests,
+    sent,
+    silent,
+)
 from tests.support.core import RecordingConnection, collect
 from tests.support.waiting import until
 
@@ -327,7 +339,10 @@ async def test_no_answer_is_expected_once_everything_is_settled(quick: PersonSys
 
 
 async def test_an_unsendable_person_is_shown_and_does_not_block_others(system: PersonSystem, tmp_path: Path) -> None:
+    announced = collect(system.events, PersonsChanged)
     await system.set(person("p1"), person("p2"), request_id="r")
+    # The worker must read the change below from the store, and not get the one above from its transaction.
+    await until(lambda: announced)
     with closing(sqlite3.connect(tmp_path / "store.db")) as other:
         other.execute("UPDATE person_entry SET desired = json_set(desired, '$.pass_count', -1) WHERE person_id = 'p1'")
         other.commit()
@@ -411,3 +426,30 @@ class FailingOnce:
             self._has_failed = True
             raise ValueError("unexpected")
         return self._transactions.run(work)
+
+
+async def test_what_a_transaction_has_stored_is_not_read_again(system: PersonSystem) -> None:
+    reads: list[str] = []
+
+    def note(*arguments: object) -> None:
+        if current_thread().name != "store writer":
+            reads.append(str(arguments[2]))
+
+    connection = system.connect(answer=silent)
+    await system.set(person("p1"))
+    await until(lambda: connection.frames)
+    event.listen(system.database.engine, "before_cursor_execute", note)
+    # A change that waits, one that takes the place of another, and one that takes the place of what is in flight.
+    await system.set(person("p2"), person("p3"))
+    await system.set(person("p2", name="Another", photo=OTHER_PHOTO))
+    await system.remove("p3")
+    await system.set({"id": "p1", "name": "Another"})
+    answer(system, connection, connection.frames[0])
+    while system.person_service.counts("T1").pending:
+        count = len(connection.frames)
+        answer(system, connection, connection.frames[-1])
+        await until(lambda: len(connection.frames) > count or not system.person_service.counts("T1").pending)  # noqa: B023
+    assert sent(connection) == ["set p1", "remove p3", "set p2", "set p1"]
+    names = [request.person.name for request in requests(connection) if isinstance(request, SetPersonRequest)]
+    assert names == ["Name of p1", "Another", "Another"]
+    assert not [one for one in reads if "person_entry" in one or "photo" in one]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeGuard
 
@@ -162,6 +162,10 @@ class DeliveryManager:
         """The number of workers that run: those of connected terminals."""
         return len(self._tasks)
 
+    def remember_photo(self, sha256: str, jpeg: bytes) -> None:
+        """Keep a photo that is stored now, for terminals that get it at once."""
+        self._context.frames.remember(sha256, jpeg)
+
     def start(self) -> None:
         """Begin with the terminals that are connected already."""
         self._recording = self._recorder_tasks.start(self._recorder.run(), name="answer recorder")
@@ -192,9 +196,16 @@ class DeliveryManager:
 
     def _committed(self, committed: Committed) -> None:
         for sn in committed.counts:
-            self._check(sn, changed=sn in committed.changed, recorded=True)
+            self._check(sn, changed=sn in committed.changed, recorded=True, entries=committed.entries.get(sn))
 
-    def _check(self, sn: str, *, changed: bool = False, recorded: bool = False) -> None:
+    def _check(
+        self,
+        sn: str,
+        *,
+        changed: bool = False,
+        recorded: bool = False,
+        entries: Mapping[str | None, PersonEntry | None] | None = None,
+    ) -> None:
         known = self._registry.get(sn)
         if known is None or self._is_stopped:
             return
@@ -203,7 +214,7 @@ class DeliveryManager:
             if known.connection is None or not self._transactions.counts(sn).pending:
                 return
             worker = self._workers[sn] = DeliveryWorker(known, self._context)
-        worker.wake(changed=changed, recorded=recorded)
+        worker.wake(changed=changed, recorded=recorded, entries=entries)
         if worker not in self._running and known.connection is not None:
             self._running.add(worker)
             self._tasks.start(self._run(sn, worker), name=f"delivery to terminal {sn}")

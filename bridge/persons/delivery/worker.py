@@ -109,6 +109,7 @@ class DeliveryWorker:
         self._others = _Part()
         self._frames_since_slow = 0
         self._stale = True
+        self._is_reading = False
         self._recorded = False
         self._answered: set[int] = set()
         self._sent: dict[int, _Sent] = {}
@@ -117,15 +118,23 @@ class DeliveryWorker:
         self._in_flight: str | None = None
         self._busy_until = 0.0
 
-    def wake(self, *, changed: bool = False, recorded: bool = False) -> None:
+    def wake(
+        self,
+        *,
+        changed: bool = False,
+        recorded: bool = False,
+        entries: Mapping[str | None, PersonEntry | None] | None = None,
+    ) -> None:
         """Check again what to do.
 
         Args:
             changed: there may be something new to send.
             recorded: answers were stored.
+            entries: by person the entries that changed, None for a deleted one; None if others may have changed, too.
         """
-        self._stale |= changed
-        self._recorded |= recorded
+        if entries is None or not self._apply(entries):
+            self._stale |= changed
+            self._recorded |= recorded
         self._wake.set()
 
     def close(self) -> None:
@@ -187,6 +196,7 @@ class DeliveryWorker:
     async def _read(self) -> bool:
         """Read the window; return False if it is out of date already or the store failed."""
         self._stale = self._recorded = False
+        self._is_reading = True
         attempts = self._attempts
         for part in (self._removals, self._others):
             part.start = next_start(part.entries, part.start, self._answered, attempts)
@@ -197,17 +207,49 @@ class DeliveryWorker:
         except UnavailableError as error:
             await self._store_failed("persons", error)
             return False
+        finally:
+            self._is_reading = False
         for part, entries in ((self._removals, removals), (self._others, others)):
             part.entries = entries
             part.has_more = len(entries) == WINDOW
-        revisions = {entry.revision for entry in (*removals, *others)}
+        self._forget_finished()
+        return not self._stale
+
+    def _apply(self, changed: Mapping[str | None, PersonEntry | None]) -> bool:
+        """Change the window as the store was changed; return False if it must be read.
+
+        To read it takes 1 ms of processor time. It is not necessary if the window contains every pending change.
+        """
+        if self._is_reading or (not self._stale and (self._removals.has_more or self._others.has_more)):
+            return False
+        for part, held in ((self._removals, False), (self._others, True)):
+            new = [
+                one
+                for one in changed.values()
+                if one is not None and one.delivery is DeliveryState.PENDING and one.held == held
+            ]
+            old = [one for one in part.entries if not self._stale and one.person_id not in changed]
+            part.entries = sorted((*old, *new), key=lambda one: one.revision)
+        known = len(self._removals.entries) + len(self._others.entries)
+        if known > WINDOW or known != self._context.transactions.counts(self._sn).pending:
+            # A first window, for example, without the changes before.
+            self._stale = True
+            return False
+        for part in (self._removals, self._others):
+            part.start, part.has_more = -1, False
+        self._stale = self._recorded = False
+        self._forget_finished()
+        return True
+
+    def _forget_finished(self) -> None:
+        """Forget answers and attempts of changes that are not pending any more."""
+        revisions = {entry.revision for entry in (*self._removals.entries, *self._others.entries)}
         self._answered &= revisions
         for revision, sent in list(self._sent.items()):
             start = (self._removals if sent.is_removal else self._others).start
             # Slow entries before the window are looked up when their turn comes.
             if revision not in revisions and not (sent.attempts.is_slow and revision <= start):
                 self._give_up(revision)
-        return not self._stale
 
     async def _find(self, revision: int) -> PersonEntry | None:
         """Return a pending entry, which may be before the window; None if a later change has replaced it."""
@@ -240,7 +282,7 @@ class DeliveryWorker:
             )
             self._settle(entry, status=None, message=str(error), msgid=None)
             return
-        if self._stale or self._known.connection is not connection:
+        if self._stale or not self._is_pending(entry) or self._known.connection is not connection:
             return
         _LOGGER.debug(
             "a person goes to terminal %s",
@@ -256,6 +298,13 @@ class DeliveryWorker:
         except ConnectionLostError:
             # The registry is about to report it too, and the event wakes this worker.
             return
+
+    def _is_pending(self, entry: PersonEntry) -> bool:
+        """Return whether a change is still to be sent, as far as the worker knows."""
+        # Slow entries before the window have been sent before.
+        return entry.revision in self._sent or any(
+            one.revision == entry.revision for one in (*self._removals.entries, *self._others.entries)
+        )
 
     def _note_attempt(self, entry: PersonEntry, msgid: str) -> None:
         times = self._context.times
