@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from bridge.model.person_entry import GroupPerson, MembershipJob
 from bridge.store import group_queries as queries
-from bridge.store.person_names import PersonName
+from bridge.store.person_names import PersonName, name_of_person
 
 
 class KeptPersons:
@@ -54,8 +54,8 @@ class KeptPersons:
         self.sizes[group] += int(after is not None) - int(before is not None)
         if before is not None and (after is None or after.person.photo != before.person.photo):
             self.released_photos.add(before.person.photo)
-        if before is not None and (after is None or after.person.name != before.person.name):
-            self.released_names.add((before.person.id, before.person.name))
+        if before is not None and (after is None or name_of_person(after.person) != name_of_person(before.person)):
+            self.released_names.add(name_of_person(before.person))
 
     def write(self) -> None:
         """Write what is collected; the photos must be stored."""
@@ -86,7 +86,7 @@ class KeptPersons:
                 continue
             removed = queries.drop_removed(self._connection, group, below, limit)
             self.released_photos.update(person.photo for person in removed)
-            self.released_names.update((person.id, person.name) for person in removed)
+            self.released_names.update(name_of_person(person) for person in removed)
             if len(removed) < limit:
                 queries.drop_group_removal(self._connection, group, below)
             return True

@@ -11,7 +11,7 @@ from bridge.model.person import Person
 from bridge.model.person_entry import GroupPerson, MembershipJob
 from bridge.store.database import Database
 from bridge.store.insertion import batches, insert_for
-from bridge.store.person_names import add_names
+from bridge.store.person_names import add_names, name_of_person
 from bridge.store.tables import (
     GROUP_MEMBER,
     GROUP_PERSON,
@@ -104,7 +104,7 @@ def put_kept(connection: Connection, persons: Collection[GroupPerson]) -> None:
             for one in persons
         ],
     )
-    add_names(connection, ((one.person.id, one.person.name) for one in persons))
+    add_names(connection, (name_of_person(one.person) for one in persons))
 
 
 def drop_kept(connection: Connection, group: str, person_ids: Collection[str]) -> None:

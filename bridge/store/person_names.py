@@ -9,6 +9,7 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, bindparam, delete, exists, func, select
 
+from bridge.model.person import Person
 from bridge.store.insertion import insert_in
 from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY, PERSON_NAME
 
@@ -16,6 +17,11 @@ PersonName = tuple[str, str]
 """Id and name of a person; the name is empty for a removal that a terminal has not confirmed."""
 
 _COLUMN = PERSON_NAME.c
+
+
+def name_of_person(person: Person) -> PersonName:
+    """Return what searches find a person by. `stored_name` reads the same in SQL."""
+    return person.id, person.name
 
 
 def fold(person_id: str, name: str) -> str:
@@ -52,7 +58,7 @@ def matches(connection: Connection, table: Table, q: str) -> ColumnElement[bool]
 
 
 def stored_name(table: Table) -> ColumnElement[str]:
-    """Return the name in a row of a table of persons."""
+    """Return the name in a row of a table of persons, as `name_of_person` does."""
     return func.coalesce(table.c.desired["name"].as_string(), "")
 
 

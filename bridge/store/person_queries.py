@@ -43,7 +43,7 @@ from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
 from bridge.store.insertion import batches, insert_for, insert_in
-from bridge.store.person_names import PersonName, add_names
+from bridge.store.person_names import PersonName, add_names, name_of_person
 from bridge.store.tables import (
     COUNTER,
     EVERYONE,
@@ -265,7 +265,7 @@ def put_entries(connection: Connection, changed: Sequence[PersonEntry]) -> None:
 
 def name_of(entry: PersonEntry) -> PersonName:
     """Return the person of an entry as searches find them; everyone has an empty id."""
-    return _person_key(entry.person_id), "" if entry.person is None else entry.person.name
+    return (_person_key(entry.person_id), "") if entry.person is None else name_of_person(entry.person)
 
 
 def drop_entries(connection: Connection, dropped: Sequence[PersonEntry]) -> None:

@@ -21,7 +21,7 @@ BOSS = {"Authorization": "Bearer boss-token"}
 ROBOT = {"Authorization": "Bearer robots-token"}
 MAX_PHOTO_BYTES = 1_000
 REFUSALS = {400, 401, 403, 408, 413, 415, 429}
-"""The statuses of requests that are refused whatever the state of the bridge is."""
+"""The statuses of requests that are refused in every state of the bridge."""
 
 
 def url_of(path: str) -> str:
