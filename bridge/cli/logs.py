@@ -24,12 +24,21 @@ _MAX_REPEATED = 1000
 class TextFormatter(logging.Formatter):
     """Formats lines such as `2026-11-24 08:00:00.123 INFO    core.presses: open on T1: ok  [request_id=r1 msgid=…]`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # The latest second and its text: to format it takes half of the time of a line.
+        self._second = (-1, "")
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line in local time, followed by the traceback if there is one."""
         message = record.getMessage()
-        at = datetime.fromtimestamp(record.created, UTC).astimezone()
+        second, text = self._second
+        if int(record.created) != second:
+            second = int(record.created)
+            text = f"{datetime.fromtimestamp(second, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+            self._second = second, text
         line = (
-            f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {record.levelname:<7} "
+            f"{text}.{int((record.created - second) * 1000):03d} {record.levelname:<7} "
             f"{record.name.removeprefix('bridge.')}: {message}"
         )
         ids = " ".join(f"{name}={value}" for name, value in _ids(record) if str(value) not in message)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import time
 
 import pytest
 
@@ -63,6 +64,32 @@ async def test_a_failed_command_says_why_and_names_the_door(
         "open on T2: offline: the terminal is not connected",
         "admit: invalid: sn: must be text",
     ]
+
+
+async def test_lines_wait_for_a_moment_and_keep_their_order(
+    system: LogSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcomes = {Outcome.OK: 1, Outcome.OFFLINE: 1}
+    for number in range(20):
+        system.replied(system.reply("open", Outcome.OK, sn="T2", request_id=str(number)))
+    summary = GroupSummary(command="open", group="lobby", total=2, outcomes=outcomes, failed={}, at=system.clock.now())
+    system.events.publish(GroupReplied(at=summary.at, summary=summary, origin=SET))
+    await asyncio.sleep(0)
+    assert not caplog.records, "no line is written between two presses"
+    async with asyncio.timeout(10):
+        while len(caplog.records) < 21:
+            await asyncio.sleep(0.005)
+    assert [vars(record).get("request_id") for record in caplog.records] == [*map(str, range(20)), None]
+    assert caplog.messages[-1].startswith("open on group lobby:")
+
+
+async def test_a_flood_of_lines_is_written_at_once(system: LogSystem, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5_000):
+        system.replied(system.reply("open", Outcome.INVALID, sn="T2", message="must be JSON"))
+    async with asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.005)
+    assert len(caplog.records) == 5_000
 
 
 async def test_the_final_reply_of_a_person_change_appears(system: LogSystem, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,6 +191,24 @@ async def test_the_count_comes_without_another_line_and_then_ends() -> None:
         while len(written.lines()) < 2:
             await asyncio.sleep(0.005)
     assert written.lines() == ["terminal T1 connected", "terminal T1 connected (repeated 2 times in the last 0.02 s)"]
+
+
+def test_each_line_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    formatter = TextFormatter()
+    lines = [
+        formatter.format(logging.makeLogRecord({"created": created, "levelname": "INFO", "name": "x", "msg": "y"}))
+        for created in (1_795_500_000.125, 1_795_500_000.875, 1_795_500_001.0, 1_795_499_999.5)
+    ]
+    monkeypatch.undo()
+    time.tzset()
+    assert lines == [
+        "2026-11-24 06:00:00.125 INFO    x: y",
+        "2026-11-24 06:00:00.875 INFO    x: y",
+        "2026-11-24 06:00:01.000 INFO    x: y",
+        "2026-11-24 05:59:59.500 INFO    x: y",
+    ]
 
 
 def test_no_field_is_printed_twice() -> None:
