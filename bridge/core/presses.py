@@ -82,6 +82,7 @@ class _Press:
         is_acknowledgement_checked: whether its connection was reset if its bytes were not acknowledged in time.
         has_ended: whether its reply is published.
         in_group: whether it is a part of a press on a group.
+        on_end: called after its reply is published.
     """
 
     reply_builder: ReplyBuilder
@@ -99,6 +100,7 @@ class _Press:
     is_acknowledgement_checked: bool = False
     has_ended: bool = False
     in_group: bool = False
+    on_end: Callable[[], None] | None = None
 
 
 class Presses:
@@ -142,7 +144,14 @@ class Presses:
         self._timer_at = 0.0
 
     def press(
-        self, sn: str, command: Press, origin: Origin, requested_at: float | None, *, in_group: bool = False
+        self,
+        sn: str,
+        command: Press,
+        origin: Origin,
+        requested_at: float | None,
+        *,
+        in_group: bool = False,
+        on_end: Callable[[], None] | None = None,
     ) -> "asyncio.Future[Reply]":
         """Carry out a press on one terminal, publish the reply and return it.
 
@@ -156,6 +165,8 @@ class Presses:
                 measured it; the press counts from its `asked_at` if that is older. None if it is unknown: the press
                 then counts as too old.
             in_group: whether it is a part of a press on a group; the log shows only the summary of the group.
+            on_end: called once after the reply is published, unless the press has ended when this returns. A callback
+                of the future would cost the event loop a round of its own.
         """
         reply_builder = self._replies.builder(_name(command), command.request_id, sn)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -169,6 +180,8 @@ class Presses:
             except BaseException:
                 self._release(accepted)
                 raise
+            if not accepted.has_ended:
+                accepted.on_end = on_end
         return future
 
     def press_group(
@@ -335,6 +348,8 @@ class Presses:
         self._replies.publish(reply, press.origin, in_group=press.in_group)
         if not press.reply.done():
             press.reply.set_result(reply)
+        if press.on_end is not None:
+            press.on_end()
 
     def _release(self, press: _Press) -> None:
         """Make room for further presses on the terminal."""

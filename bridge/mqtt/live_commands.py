@@ -51,14 +51,14 @@ class LiveCommands:
         self._lease = lease
         self._repeated_presses = repeated_presses
         self._contexts: dict[tuple[str, bool], CommandContext] = {}
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running = 0
         self._one_ended = asyncio.Event()
         self._closing = False
 
     @property
     def running(self) -> int:
         """The number of presses in progress."""
-        return len(self._running)
+        return self._running
 
     def received(self, message: Message) -> None:
         """Handle a message of the live connection."""
@@ -74,7 +74,7 @@ class LiveCommands:
             self._reader.reply_invalid(context, [_QOS_2_FAULT], command.request_id)
         elif self._closing:
             self._reader.reply_unavailable(context, "the bridge is stopping; not carried out", command.request_id)
-        elif len(self._running) >= MAXIMUM_RUNNING:
+        elif self._running >= MAXIMUM_RUNNING:
             reason = f"{MAXIMUM_RUNNING} presses are in progress; not carried out"
             self._reader.reply_unavailable(context, reason, command.request_id)
         else:
@@ -103,13 +103,12 @@ class LiveCommands:
 
     def _start(self, message: Message, context: CommandContext, command: Press, requested_at: float | None) -> None:
         if command.asked_at is None:
-            self._note(self._press(context, command, requested_at))
+            self._press(context, command, requested_at)
             return
         digest = message_digest(message)
         earlier = self._repeated_presses.find(digest)
         if earlier is None:
             press = self._press(context, command, requested_at)
-            self._note(press)
             self._repeated_presses.add(digest, press, command.asked_at)
         elif earlier.done():
             self._reply_again(context, earlier)
@@ -119,20 +118,23 @@ class LiveCommands:
     def _press(
         self, context: CommandContext, command: Press, requested_at: float | None
     ) -> "asyncio.Future[Reply] | asyncio.Future[Reply | GroupSummary]":
-        """Start a press. It is written before this returns, if possible, so presses keep their order."""
+        """Start a press, and count it until it has ended.
+
+        It is written before this returns, if possible, so presses keep their order.
+        """
         address = context.address
         if address.scope is Scope.GROUP:
-            return self._presses.press_group(address.name, command, context.origin, requested_at)
-        return self._presses.press(address.name, command, context.origin, requested_at)
-
-    def _note(self, press: "asyncio.Future[Any]") -> None:
-        """Count a press until it has ended."""
+            group = self._presses.press_group(address.name, command, context.origin, requested_at)
+            self._running += 1
+            group.add_done_callback(lambda _: self._ended())
+            return group
+        press = self._presses.press(address.name, command, context.origin, requested_at, on_end=self._ended)
         if not press.done():
-            self._running.add(press)
-            press.add_done_callback(self._ended)
+            self._running += 1
+        return press
 
-    def _ended(self, press: "asyncio.Future[Any]") -> None:
-        self._running.discard(press)
+    def _ended(self) -> None:
+        self._running -= 1
         self._one_ended.set()
 
     def _reply_again(self, context: CommandContext, earlier: "asyncio.Future[Any]") -> None:

@@ -46,7 +46,7 @@ presses can be in progress, and a reply has some 300 bytes."""
 _PRESSES = frozenset({OPEN.name, REBOOT.name})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _PressReply:
     topic: str
     payload: bytes
@@ -136,17 +136,11 @@ class Publisher:
         if self._clock.boottime() - reply.created_at > KEEP_SECONDS:
             return
         try:
-            acknowledged = self._connection.publish_nowait(
-                Publication(reply.topic, reply.payload, qos=1, correlation_data=reply.correlation_data)
+            self._connection.publish_nowait(
+                Publication(reply.topic, reply.payload, qos=1, correlation_data=reply.correlation_data),
+                on_lost=partial(self._keep, reply),
             )
         except NotConnectedError:
-            self._keep(reply)
-        else:
-            if acknowledged is not None:
-                acknowledged.add_done_callback(partial(self._press_reply_ended, reply))
-
-    def _press_reply_ended(self, reply: _PressReply, acknowledged: "asyncio.Future[str | None]") -> None:
-        if not acknowledged.cancelled() and isinstance(acknowledged.exception(), NotConnectedError):
             self._keep(reply)
 
     def _keep(self, reply: _PressReply) -> None:

@@ -124,7 +124,7 @@ async def test_events_per_second_are_bounded() -> None:
         def __init__(self) -> None:
             """Connect to no broker."""
 
-        def publish_nowait(self, publication: Publication) -> None:
+        def publish_nowait(self, publication: Publication, **_: object) -> None:
             published.append(publication)
 
     bridge = Bridge(NO_BROKER, "5")

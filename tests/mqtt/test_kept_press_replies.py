@@ -12,7 +12,8 @@ from bridge.mqtt.publisher import Publisher
 from bridge.mqtt.topics import Topics
 from tests.support.core import ManualClock
 from tests.support.mosquitto import Mosquitto
-from tests.support.mqtt_connection import Client, settings_for
+from tests.support.mqtt_connection import CONNACK_5, PUBLISH, Client, Visit, scripted_broker, settings_for
+from tests.support.waiting import until
 
 REPLIES = "facebridge/terminal/T1/reply"
 ORIGIN = Origin(source="test")
@@ -48,6 +49,12 @@ class KeptReplies:
                 received.append(request_id)
         return received
 
+    async def wait_published(self, visits: list[list[int]]) -> None:
+        """Connect again and again until the broker has received a reply over two connections."""
+        async with self._client.running():
+            self.publish(self.reply("r1"))
+            await until(lambda: sum(PUBLISH in packets for packets in visits) == 2)
+
     async def _connected(self) -> None:
         self._publisher.connected()
 
@@ -76,6 +83,21 @@ def reply_of_size(replies: KeptReplies, request_id: str, size: int) -> Reply:
     reply = replies.reply(request_id, "x" * missing)
     assert len(orjson.dumps(reply.as_json())) == size
     return reply
+
+
+async def test_a_reply_that_the_broker_has_not_acknowledged_is_published_again() -> None:
+    visits: list[list[int]] = []
+
+    async def disconnect_at_first_publish(visit: Visit) -> None:
+        packets: list[int] = []
+        visits.append(packets)
+        await visit.next()
+        visit.send(CONNACK_5)
+        while PUBLISH not in packets:
+            packets.append((await visit.next())[0])
+
+    async with scripted_broker(disconnect_at_first_publish) as port:
+        await KeptReplies(port).wait_published(visits)
 
 
 @pytest.mark.parametrize(("last_bytes", "dropped"), [(MAX_BYTES // 64, 0), (MAX_BYTES // 64 + 1, 1)])

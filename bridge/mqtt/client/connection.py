@@ -162,15 +162,21 @@ class MqttConnection:
             if refusal is not None:
                 raise SubscriptionRefusedError(topic)
 
-    def publish_nowait(self, publication: Publication) -> "asyncio.Future[str | None] | None":
+    def publish_nowait(
+        self, publication: Publication, *, on_lost: Callable[[], None] | None = None
+    ) -> "asyncio.Future[str | None] | None":
         """Publish now or not at all, without waiting for an acknowledgement. Raise NotConnectedError if offline.
+
+        Args:
+            publication: the message.
+            on_lost: called if the connection ends before the broker has acknowledged the message.
 
         Returns:
             The future of `MqttSession.publish`; None if the broker does not accept a message of this size.
         """
         session = self._connected()
         try:
-            return session.publish(publication)
+            return session.publish(publication, on_lost=on_lost)
         except PacketTooLargeError as error:
             _LOGGER.warning(
                 "the message on %s was not published: %d bytes, more than the broker accepts",

@@ -81,7 +81,7 @@ _MAX_PUBLISHED = 60_000
 """Publishes that wait for an acknowledgement; some packet ids stay free, so that the next one is soon found."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Outgoing:
     """A message being published.
 
@@ -91,6 +91,7 @@ class _Outgoing:
         payload: its payload as bytes.
         correlation_data: its Correlation Data, None over MQTT 3.1.1.
         acknowledged: the future that `MqttSession.publish` returns.
+        on_lost: the callback that `MqttSession.publish` was given.
     """
 
     publication: Publication
@@ -98,6 +99,7 @@ class _Outgoing:
     payload: bytes
     correlation_data: bytes | None
     acknowledged: asyncio.Future[str | None]
+    on_lost: Callable[[], None] | None
 
 
 class MqttSession:
@@ -216,8 +218,15 @@ class MqttSession:
         self._end(reason)
         self._socket.close()
 
-    def publish(self, publication: Publication) -> "asyncio.Future[str | None]":
+    def publish(
+        self, publication: Publication, *, on_lost: Callable[[], None] | None = None
+    ) -> "asyncio.Future[str | None]":
         """Publish.
+
+        Args:
+            publication: the message.
+            on_lost: called if the connection ends before the broker has acknowledged the message. A callback of the
+                future would cost the event loop a round of its own for each acknowledged message.
 
         Returns:
             A future that ends when the broker has acknowledged the message, at once with QoS 0. Its result is the
@@ -237,7 +246,7 @@ class MqttSession:
             size = len(topic) + len(payload) + len(correlation_data or b"") + _PACKET_OVERHEAD_BYTES
             if size > self._maximum_packet:
                 raise PacketTooLargeError(size)
-        outgoing = _Outgoing(publication, topic, payload, correlation_data, self._loop.create_future())
+        outgoing = _Outgoing(publication, topic, payload, correlation_data, self._loop.create_future(), on_lost)
         if publication.qos > 0 and len(self._published) >= self._receive_maximum:
             self._queued.append(outgoing)
         else:
@@ -337,13 +346,17 @@ class MqttSession:
         self._ended.set_result(reason)
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
-        for outgoing in (*self._published.values(), *self._queued):
+        lost = (*self._published.values(), *self._queued)
+        for outgoing in lost:
             _fail(outgoing.acknowledged, self._not_connected())
         for answered in self._subscribed.values():
             _fail(answered, self._not_connected())
         self._published.clear()
         self._queued.clear()
         self._subscribed.clear()
+        for outgoing in lost:
+            if outgoing.on_lost is not None:
+                outgoing.on_lost()
 
     def _connack_received(
         self, _client: paho.Client, _userdata: object, flags: Any, reason: ReasonCode, properties: Properties | None
