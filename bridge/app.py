@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from random import SystemRandom
-from uuid import UUID
 
 from bridge import __version__
 from bridge.cli.store_session import open_store
@@ -450,10 +449,13 @@ _IDS_AT_ONCE = 256
 
 
 def _message_ids() -> Iterator[str]:
+    """Yield random UUIDs (RFC 9562, version 4). `uuid.UUID` takes five times as long."""
     while True:
-        random = os.urandom(16 * _IDS_AT_ONCE)
-        for start in range(0, len(random), 16):
-            yield str(UUID(bytes=random[start : start + 16], version=4))
+        random = os.urandom(16 * _IDS_AT_ONCE).hex()
+        for start in range(0, len(random), 32):
+            one = random[start : start + 32]
+            variant = "89ab"[int(one[16], 16) & 0b11]
+            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{variant}{one[17:20]}-{one[20:]}"
 
 
 _MESSAGE_IDS = _message_ids()

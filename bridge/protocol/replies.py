@@ -120,4 +120,7 @@ def _read_status(value: object) -> int:
 def _read_text(value: object, maximum: int) -> str:
     if not isinstance(value, str):
         return ""
-    return "".join(character if character.isprintable() else "\ufffd" for character in value[:maximum])
+    text = value[:maximum]
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

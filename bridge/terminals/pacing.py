@@ -277,10 +277,15 @@ class FramePacer:
 
 
 class TerminalConnection(OneRequestConnection):
-    """The connection of a client on the terminals' port: a head without a body, then paced WebSocket frames."""
+    """The connection of a client on the terminals' port: a head without a body, then paced WebSocket frames.
 
-    def __init__(self, server: Any, pacing: Pacing, **settings: Any) -> None:
+    Attributes:
+        socket: its socket, which belongs to the transport.
+    """
+
+    def __init__(self, server: Any, pacing: Pacing, connection: socket.socket, **settings: Any) -> None:
         super().__init__(server, max_head_bytes=_MAX_HEAD_BYTES, **settings)
+        self.socket = connection
         self._pacing = pacing
         self._pacer: FramePacer | None = None
 

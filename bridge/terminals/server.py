@@ -191,7 +191,8 @@ class TerminalServer:
         try:
             configure_socket(connection, self._limits.deadline_seconds)
             if self._certificate is None:
-                await asyncio.get_running_loop().connect_accepted_socket(self._http, connection)
+                handler = self._http.handler(connection)
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: handler, connection)
             else:
                 await self._open_with_tls(connection, self._certificate.context)
         except OSError as error:
@@ -204,15 +205,17 @@ class TerminalServer:
         self._half_open.add(below, below.abort)
         handed_over = False
         try:
-            handed_over = await start_tls(below, context, lambda: self._handler_above_tls(below), _STOP_SECONDS)
+            handed_over = await start_tls(
+                below, context, lambda: self._handler_above_tls(below, connection), _STOP_SECONDS
+            )
         finally:
             if not handed_over:
                 self._half_open.remove(below)
                 below.abort()
 
-    def _handler_above_tls(self, below: asyncio.Transport) -> RequestHandler:
+    def _handler_above_tls(self, below: asyncio.Transport, connection: socket.socket) -> RequestHandler:
         assert self._http is not None
-        handler = self._http()
+        handler = self._http.handler(connection)
         self._below[handler] = below
         return handler
 
@@ -256,7 +259,9 @@ class TerminalServer:
         self._half_open.remove(below)
         connection = connection_of(request)
         liveness = Liveness(idle_seconds=self._settings.idle_timeout, last_frame_at=lambda: connection.last_frame_at)
-        session = Session(websocket, SendBuffer(transport, below), identity, self._registry, self._clock, liveness)
+        session = Session(
+            websocket, SendBuffer(transport, below, connection.socket), identity, self._registry, self._clock, liveness
+        )
         self._sessions[handler] = session
         try:
             self._registry.connected(session)
@@ -298,10 +303,12 @@ class _Http(Server):
         self._owner = owner
         self._pacing = pacing
 
-    def __call__(self) -> RequestHandler:
+    def handler(self, connection: socket.socket) -> TerminalConnection:
+        """Return the handler of a new connection."""
         return TerminalConnection(
             self,
             self._pacing,
+            connection,
             loop=asyncio.get_running_loop(),
             access_log=None,
             logger=self._logger,

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from uuid import RFC_4122, UUID
 
 import pytest
 
+from bridge.app import new_msgid
 from bridge.core.event_bus import EventBus
 from bridge.core.presses import MAXIMUM_WAITING, Presses
 from bridge.core.registry import TerminalRegistry
@@ -358,3 +360,11 @@ async def test_the_group_all_contains_every_known_terminal(system: PressSystem) 
     summary = await system.presses.press_group("all", Open(), ORIGIN, system.clock.seconds)
     assert isinstance(summary, GroupSummary)
     assert summary.total == 2
+
+
+def test_message_ids_are_random_uuids() -> None:
+    ids = [UUID(new_msgid()) for _ in range(1_000)]
+    assert len(set(ids)) == 1_000
+    assert {(one.version, one.variant) for one in ids} == {(4, RFC_4122)}
+    msgid = new_msgid()
+    assert str(UUID(msgid)) == msgid

@@ -25,6 +25,8 @@ _CORRELATION_DATA = 0x09
 
 _NO_PROPERTIES = b"\0"
 
+_ONE_BYTE_LENGTHS = [bytes((length,)) for length in range(0x80)]
+
 
 class ReceivedPublish(NamedTuple):
     """A PUBLISH with QoS 0 or 1; the fields are those of `bridge.mqtt.client.messages.Message`."""
@@ -54,6 +56,10 @@ def find_packet(data: bytes, start: int) -> PacketSpan | int:
         length is malformed ends after the length, so that paho reports it.
     """
     available = len(data) - start
+    if available > 1 and (length := data[start + 1]) < 0x80:
+        # The usual case: a length of one byte.
+        end = start + 2 + length
+        return PacketSpan(start + 2, end) if end <= len(data) else end - start
     length = 0
     for index in range(1, _MAX_LENGTH_BYTES + 1):
         if index >= available:
@@ -206,6 +212,8 @@ def encode_publish(
 
 def _encode_length(length: int) -> bytes:
     """Return a Variable Byte Integer (MQTT 5, section 1.5.5)."""
+    if length < 0x80:
+        return _ONE_BYTE_LENGTHS[length]
     encoded = bytearray()
     while length >= 0x80:
         encoded.append(length & 0x7F | 0x80)
