@@ -77,8 +77,17 @@ def text_parameter(name: str, description: str, *, longest: int = _MAX_SEARCH_LE
     return QueryParameter(name=name, schema=text(description, shortest=1, longest=longest), parse=parse)
 
 
-def choice_parameter(name: str, meanings: Mapping[str, str], description: str) -> QueryParameter:
-    """Return a parameter that is one of several words; `meanings` holds the words with their meanings."""
+def choice_parameter(
+    name: str, meanings: Mapping[str, str], description: str, *, default: str | None = None
+) -> QueryParameter:
+    """Return a parameter that is one of several words.
+
+    Args:
+        name: of the parameter.
+        meanings: the words with their meanings.
+        description: says what the words choose.
+        default: the word that is used without the parameter.
+    """
 
     def parse(value: str) -> str:
         if value not in meanings:
@@ -87,7 +96,9 @@ def choice_parameter(name: str, meanings: Mapping[str, str], description: str) -
 
     listed = "; ".join(f"`{word}`: {meaning}" for word, meaning in meanings.items())
     schema = {"type": "string", "enum": list(meanings), "description": f"{description} ({listed})"}
-    return QueryParameter(name=name, schema=schema, parse=parse)
+    if default is not None:
+        schema["default"] = default
+    return QueryParameter(name=name, schema=schema, parse=parse, default=default)
 
 
 SEARCH = text_parameter("q", "a part of the id or the name, in upper or lower case")

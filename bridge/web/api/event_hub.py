@@ -203,12 +203,17 @@ class EventHub:
                 self._bridge_changed = True
                 self._offer(self._frame("heartbeat", None, {"at": format_time(self._clock.now())}))
 
-    def snapshot(self, listener: Listener) -> Iterator[bytes]:
-        """Yield the parts of the first event of a listener, the present state, as the listener reads them."""
+    def snapshot(self, listener: Listener, *, has_terminals: bool) -> Iterator[bytes]:
+        """Yield the parts of the first event of a listener, the present state, as the listener reads them.
+
+        Args:
+            listener: the listener.
+            has_terminals: whether it contains the states of the terminals that the listener receives.
+        """
         summary = orjson.dumps(self._summary().as_json())
         yield b'event: snapshot\nid: %d\ndata: {"bridge":%s,"terminals":[' % (self._last_id, summary)
         chosen = self._registry if listener.sns is None else filter(None, map(self._registry.get, listener.sns))
-        known = iter(chosen if "terminal" in listener.types else ())
+        known = iter(chosen if has_terminals and "terminal" in listener.types else ())
         separator = b""
         while states := [orjson.dumps(terminal_json(one, self._persons)) for one in islice(known, _STATES_AT_ONCE)]:
             yield separator + b",".join(states)

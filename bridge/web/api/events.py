@@ -11,7 +11,7 @@ from bridge.model.bridge_summary import BRIDGE_SUMMARY_SCHEMA
 from bridge.model.faults import InvalidError
 from bridge.model.json_schema import JsonSchema, output_schema
 from bridge.model.names import SERIAL_NUMBER, is_serial_number
-from bridge.web.api.common import failure
+from bridge.web.api.common import choice_parameter, failure
 from bridge.web.api.event_hub import EVENT_TYPES, EventHub, Listener
 from bridge.web.api.terminals import TERMINAL_SCHEMA
 from bridge.web.authentication import until_logout
@@ -83,6 +83,15 @@ _TERMINALS = QueryParameter(
     },
     parse=_parse_sns,
 )
+_SNAPSHOT = choice_parameter(
+    "snapshot",
+    {
+        "full": "with the states of the terminals",
+        "bridge": "without them, for a client that gets them in another way",
+    },
+    "the event `snapshot`",
+    default="full",
+)
 
 
 class EventRoutes:
@@ -107,7 +116,7 @@ class EventRoutes:
             handler=self._events,
             summary="Stream the present state and then every change, as server-sent events",
             tag="events",
-            query=(_TYPES, _TERMINALS),
+            query=(_TYPES, _TERMINALS, _SNAPSHOT),
             responses={
                 200: ResponseContent(
                     description="`text/event-stream`: an event `snapshot`, then the chosen events, and every few "
@@ -157,7 +166,7 @@ class EventRoutes:
             return response
         with self._hub.listening(listener), until_logout(request, listener.end):
             await _write(request, response, b"retry: %d\n\n" % (_RETRY_SECONDS * 1000))
-            for part in self._hub.snapshot(listener):
+            for part in self._hub.snapshot(listener, has_terminals=query["snapshot"] == "full"):
                 await _write(request, response, part)
                 # Writing waits only for a client that reads slowly.
                 await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from bridge.web.page.checks import BackgroundChecks, FindProblems
 from bridge.web.page.finding_meanings import MEANINGS
 from bridge.web.page.forms import PageRouter, read_form
 from bridge.web.page.outcomes import Tone
-from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.rendering import Renderer, redirect
 from bridge.web.page.translations import noop
 
 LEVEL_NAMES: dict[str, tuple[str, Tone]] = {
@@ -72,7 +72,7 @@ class HealthPages:
             "areas": AREAS,
             "meanings": MEANINGS,
         }
-        return self._renderer.page(request, "_health.html" if is_partial(request) else "health.html", **values)
+        return self._renderer.live_page(request, "health.html", **values)
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")

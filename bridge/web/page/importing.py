@@ -24,7 +24,7 @@ from bridge.web.errors import RequestError
 from bridge.web.page.context import PageServices
 from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.import_jobs import ImportJob, ImportJobs
-from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.rendering import Renderer, redirect
 from bridge.web.page.translations import noop
 from bridge.web.page.upload_folder import UploadFolder
 
@@ -105,7 +105,7 @@ class ImportPages:
         require_role(request, "admin")
         job = self._jobs.get(request.match_info["job"])
         values: dict[str, Any] = {"job": job, "step": STEP_NAMES.get(job.what, job.what), **_shown(job)}
-        return self._renderer.page(request, "_import_job.html" if is_partial(request) else "import_job.html", **values)
+        return self._renderer.live_page(request, "import_job.html", **values)
 
     async def _apply(self, request: web.Request) -> web.StreamResponse:
         require_role(request, "admin")

@@ -11,7 +11,7 @@ from bridge.model.reply import Outcome
 from bridge.web.context import WebServices
 from bridge.web.page.forms import PageRouter
 from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, tone_of
-from bridge.web.page.rendering import Renderer, is_partial
+from bridge.web.page.rendering import Renderer
 
 _PAGE_SIZE = 50
 _MAX_ID = 2**62
@@ -44,7 +44,7 @@ class LogPages:
             "outcome_names": OUTCOME_NAMES,
             "tone_of": tone_of,
         }
-        return self._renderer.page(request, "_log.html" if is_partial(request) else "log.html", **values)
+        return self._renderer.live_page(request, "log.html", **values)
 
     def _title(self, record: AuditRecord) -> str | None:
         known = None if record.sn is None else self._registry.get(record.sn)

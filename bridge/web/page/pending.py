@@ -17,7 +17,7 @@ from bridge.web.authentication import require_role
 from bridge.web.errors import RequestError
 from bridge.web.page.context import PageServices
 from bridge.web.page.forms import PageRouter, origin_of, read_form
-from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.rendering import Renderer, redirect
 from bridge.web.page.translations import noop
 from bridge.web.same_origin import host_of
 
@@ -140,8 +140,7 @@ class PendingPages:
             "connected": list(reversed(connected))[:_SHOWN_CONNECTED],
             "is_loopback": _is_local(_host_for_terminals(request)),
         }
-        template = "_connected.html" if is_partial(request) else "connect.html"
-        return self._renderer.page(request, template, **values)
+        return self._renderer.live_page(request, "connect.html", **values)
 
     def _pending_sn(self, request: web.Request) -> str:
         sn = _serial_number(request)

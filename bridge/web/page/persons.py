@@ -125,20 +125,20 @@ class PersonPages:
             "after": after,
             "next": persons[-1].id if len(persons) == _PAGE_SIZE and total > _PAGE_SIZE else None,
         }
-        template = "_persons.html" if is_partial(request) else "persons.html"
-        return self._renderer.page(request, template, **values)
+        return self._renderer.live_page(request, "persons.html", **values)
 
     async def _detail(self, request: web.Request) -> web.StreamResponse:
         person_id = _person_id(request)
         after = request.query.get("after", "")
         found = await self._reader.everywhere(person_id, _MAX_PLACES, after=after)
-        template = "_person.html" if is_partial(request) else "person.html"
         if found is None:
             # After a removal, this is the proof that every terminal has confirmed it.
             is_removed = "removed" in request.query
             if not is_removed and not is_partial(request):
                 raise RequestError(404, noop("No terminal has this person."))
-            return self._renderer.page(request, template, person_id=person_id, found=None, is_removed=is_removed)
+            return self._renderer.live_page(
+                request, "person.html", person_id=person_id, found=None, is_removed=is_removed
+            )
         values: dict[str, Any] = {
             "person_id": person_id,
             "found": found,
@@ -149,7 +149,7 @@ class PersonPages:
             "day_names": DAY_NAMES,
             "at": _at,
         }
-        return self._renderer.page(request, template, **values)
+        return self._renderer.live_page(request, "person.html", **values)
 
     async def _photo(self, request: web.Request) -> web.StreamResponse:
         found = await self._everywhere(request)

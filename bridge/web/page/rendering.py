@@ -1,9 +1,12 @@
 """Templates, and what they know of a request: language, theme, user and the relative path to the page's root."""
 
 import gzip
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,9 @@ _MIN_COMPRESSED_BYTES = 1_000
 _COMPRESSION_LEVEL = 5
 """A list of 50 terminals takes half a millisecond, and shrinks to a tenth."""
 
+_ETAG_CHARACTERS = 16
+"""64 bits of a hash."""
+
 _POST_FORM = re.compile(r'<form\b[^>]*\bmethod="post"[^>]*>')
 """The start of a form that changes something. Templates escape `>` in attributes."""
 
@@ -66,6 +72,33 @@ _ROOT = re.compile(r"\./|(?:\.\./){1,9}")
 
 _LOCAL_PATH = re.compile(r"(?:[A-Za-z0-9_.@-][A-Za-z0-9_.@/-]*)?(?:\?[A-Za-z0-9_.@~%&=+-]*)?")
 """A path below the page's root, perhaps with a query. It cannot lead to another website."""
+
+
+@dataclass(frozen=True)
+class LivePart:
+    """The rendered part of a page that scripts keep current.
+
+    Attributes:
+        text: its HTML. Forms have no CSRF tokens yet.
+    """
+
+    text: str
+
+    @cached_property
+    def etag(self) -> str:
+        """The ETag: a script that shows the same part already gets 304."""
+        return f'"{hashlib.sha256(self.text.encode()).hexdigest()[:_ETAG_CHARACTERS]}"'
+
+    @cached_property
+    def body(self) -> bytes:
+        """The body of a response with this part alone."""
+        # Users share it, so its forms have empty tokens; a script fills them in.
+        return _with_tokens(self.text, "").encode()
+
+    @cached_property
+    def compressed(self) -> bytes:
+        """The compressed body."""
+        return gzip.compress(self.body, _COMPRESSION_LEVEL, mtime=0)
 
 
 class Renderer:
@@ -93,6 +126,44 @@ class Renderer:
             status: of the response.
             values: variables of the template.
         """
+        text = self._render(request, template, values)
+        if is_partial(request):
+            text = _with_tokens(text, "")
+        elif CSRF_TOKEN in request:
+            # Added here, so that no form lacks it.
+            text = _with_tokens(text, request[CSRF_TOKEN])
+        body = text.encode()
+        compressed = gzip.compress(body, _COMPRESSION_LEVEL, mtime=0) if _is_compressed(request, body) else None
+        return self._response(request, body, compressed, status)
+
+    def live_page(self, request: web.Request, name: str, **values: Any) -> web.Response:
+        """Return a page with a part that scripts keep current; to these scripts, only the part.
+
+        Args:
+            request: the request.
+            name: of the page's template. The part's template has the same name with `_` before it.
+            values: variables of both templates.
+        """
+        return self.page_around(request, name, self.live_part(request, name, **values), **values)
+
+    def live_part(self, request: web.Request, name: str, **values: Any) -> LivePart:
+        """Return the part of a page that scripts keep current."""
+        return LivePart(self._render(request, f"_{name}", values))
+
+    def page_around(self, request: web.Request, name: str, part: LivePart, **values: Any) -> web.Response:
+        """Return the page around a rendered part; to the script that keeps it current, the part if it has changed."""
+        if not is_partial(request):
+            return self.page(request, name, part=part.text, part_etag=part.etag, **values)
+        # A proxy that compresses makes the ETag a weak one.
+        if request.headers.get(hdrs.IF_NONE_MATCH, "").removeprefix("W/") == part.etag:
+            response = web.Response(status=304, headers=self._headers(request))
+        else:
+            compressed = part.compressed if _is_compressed(request, part.body) else None
+            response = self._response(request, part.body, compressed, 200)
+        response.headers[hdrs.ETAG] = part.etag
+        return response
+
+    def _render(self, request: web.Request, template: str, values: Mapping[str, Any]) -> str:
         language = language_of(request)
         root = root_of(request)
         user: User | None = request.get(USER)
@@ -110,34 +181,31 @@ class Renderer:
             "here_and_query": request.rel_url.raw_path_qs.lstrip("/"),
             "navigation": self._navigation,
             "version": __version__,
-            "is_partial": is_partial(request),
             "url": lambda path="", **query: root + path_with_query(path, query),
             "asset": lambda name: root + self._assets.path(name),
             **values,
         }
-        text = self._environments[language].get_template(template).render(context)
-        if CSRF_TOKEN in request or context["is_partial"]:
-            # Added here, so that no form lacks it. Parts of pages are shared by users, so a script fills it in there.
-            token = "" if context["is_partial"] else request[CSRF_TOKEN]
-            text = _POST_FORM.sub(rf'\g<0><input type="hidden" name="{CSRF_FIELD}" value="{token}">', text)
-        return self._response(request, text, status)
+        return self._environments[language].get_template(template).render(context)
 
     def nothing(self, request: web.Request) -> web.Response:
         """Return an empty response, which shows that the bridge answers, and names the session's CSRF token."""
         headers = {CLOCK_HEADER: self._time(), CSRF_HEADER: request.get(CSRF_TOKEN, "")}
         return web.Response(status=204, headers=headers)
 
-    def _response(self, request: web.Request, text: str, status: int) -> web.Response:
-        """Return HTML as a response, compressed if it is long and the client accepts that."""
-        body = text.encode()
+    def _response(self, request: web.Request, body: bytes, compressed: bytes | None, status: int) -> web.Response:
+        """Return HTML as a response, compressed if `compressed` is given."""
+        headers = self._headers(request)
+        if compressed is not None:
+            body = compressed
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=headers)
+
+    def _headers(self, request: web.Request) -> dict[str, str]:
         headers = {**_HEADERS, CLOCK_HEADER: self._time()}
         if request.get(VIA_INGRESS):
             # Home Assistant shows the page in a frame, under its own address.
             headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY.replace(*_FRAMED)
-        if len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(request):
-            body = gzip.compress(body, _COMPRESSION_LEVEL, mtime=0)
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-        return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=headers)
+        return headers
 
     def _time(self) -> str:
         return str(int(self._clock.boottime() * 1000))
@@ -203,6 +271,15 @@ def path_with_query(path: str, query: Mapping[str, Any]) -> str:
     """Return a path with the values of a query that are not empty."""
     pairs = [f"{quote(name)}={quote(str(value), safe='')}" for name, value in query.items() if value not in (None, "")]
     return path + ("?" + "&".join(pairs) if pairs else "")
+
+
+def _with_tokens(html: str, token: str) -> str:
+    """Return HTML with a CSRF token in every form that changes something."""
+    return _POST_FORM.sub(rf'\g<0><input type="hidden" name="{CSRF_FIELD}" value="{token}">', html)
+
+
+def _is_compressed(request: web.Request, body: bytes) -> bool:
+    return len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(request)
 
 
 def _time(at: datetime | None) -> str:

@@ -20,9 +20,8 @@ from bridge.model.events import (
     TerminalDisconnected,
     TerminalForgotten,
 )
-from bridge.web.authentication import USER, VIA_INGRESS
-from bridge.web.page.assets import accepts_gzip
-from bridge.web.page.rendering import language_of, root_of
+from bridge.web.authentication import USER
+from bridge.web.page.rendering import LivePart, language_of, root_of
 
 _MAX_PARTS = 64
 """Different parts that are kept: a few lists in two languages."""
@@ -44,42 +43,28 @@ class SharedParts:
     """The parts that were rendered since the last change."""
 
     def __init__(self, events: EventBus) -> None:
-        self._parts: dict[Hashable, tuple[bytes, dict[str, str]]] = {}
+        self._parts: dict[Hashable, LivePart] = {}
+        self._changes = 0
         for event in _CHANGES:
-            events.subscribe(event, lambda _: self._parts.clear(), name="page")
+            events.subscribe(event, lambda _: self._changed(), name="page")
 
-    async def get(self, request: web.Request, render: Callable[[], Awaitable[web.Response]]) -> web.Response:
+    async def get(self, request: web.Request, render: Callable[[], Awaitable[LivePart]]) -> LivePart:
         """Return the part that a request asks for; render it if something has changed.
 
         Args:
-            request: the request; what its user may not see is not shared.
-            render: returns the response.
+            request: the request; users of different roles or languages share nothing.
+            render: returns the part.
         """
-        user = request[USER]
-        key = (
-            request.rel_url.raw_path_qs,
-            language_of(request),
-            root_of(request),
-            user.role,
-            request.get(VIA_INGRESS),
-            accepts_gzip(request),
-        )
-        found = self._parts.get(key)
-        if found is not None:
-            body, headers = found
-            return web.Response(body=body, headers=headers)
-        # A change while it is rendered replaces this dictionary's content; the part would then be outdated.
-        parts = self._parts
-        marker = object()
-        self._parts[marker] = (b"", {})
-        response = await render()
-        if marker in parts:
-            del parts[marker]
-            if len(parts) < _MAX_PARTS and isinstance(response.body, bytes):
-                headers = {name: value for name, value in response.headers.items() if name not in _OWN_HEADERS}
-                parts[key] = (response.body, headers)
-        return response
+        key = (request.rel_url.raw_path_qs, language_of(request), root_of(request), request[USER].role)
+        part = self._parts.get(key)
+        if part is None:
+            changes = self._changes
+            part = await render()
+            # After a change during the rendering, the part is outdated for later requests.
+            if changes == self._changes and len(self._parts) < _MAX_PARTS:
+                self._parts[key] = part
+        return part
 
-
-_OWN_HEADERS = ("Content-Length", "X-Page-Clock")
-"""Headers that each response has anew."""
+    def _changed(self) -> None:
+        self._changes += 1
+        self._parts.clear()

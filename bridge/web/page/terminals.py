@@ -13,7 +13,7 @@ from bridge.core.registry import KnownTerminal
 from bridge.model.commands import Forget, Open, Reboot, SyncPersons
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
-from bridge.model.terminal import PersonCounts, TerminalOrigin
+from bridge.model.terminal import PersonCounts, Terminal, TerminalOrigin
 from bridge.web.authentication import require_role
 from bridge.web.connections import arrived_at
 from bridge.web.errors import RequestError
@@ -22,7 +22,7 @@ from bridge.web.page.buttons import Buttons, UnusableButtonError
 from bridge.web.page.context import PageServices
 from bridge.web.page.forms import PageRouter, origin_of, read_form
 from bridge.web.page.outcomes import COMMAND_NAMES, OUTCOME_NAMES, describe_outcome, tone_of
-from bridge.web.page.rendering import Renderer, is_partial, redirect
+from bridge.web.page.rendering import LivePart, Renderer, is_partial, redirect
 from bridge.web.page.shared_parts import SharedParts
 from bridge.web.page.translations import noop
 
@@ -33,6 +33,8 @@ _TERMINALS_AT_ONCE = 500
 """Terminals that are looked at, in a millisecond, before other tasks run: a press must not wait for ten thousand."""
 
 _MAX_QUERY_CHARACTERS = 100
+
+_LIST = "terminals.html"
 
 STATES = {
     "": noop("All"),
@@ -139,38 +141,30 @@ class TerminalPages:
         router.post("/terminals/{sn}/forget", self._forget)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        if is_partial(request):
-            return await self._parts.get(request, lambda: self._render_list(request))
-        return await self._render_list(request)
-
-    async def _render_list(self, request: web.Request) -> web.Response:
         state = request.query.get("state", "")
         query = request.query.get("q", "").strip()[:_MAX_QUERY_CHARACTERS]
-        number = page_number(request)
         if state not in STATES:
             state = ""
-        found = await self._matching(state, query.casefold())
+        part = await self._parts.get(request, lambda: self._render_list(request, state, query))
+        return self._renderer.page_around(request, _LIST, part, state=state, states=STATES, query=query)
+
+    async def _render_list(self, request: web.Request, state: str, query: str) -> LivePart:
+        found, totals = await self._matching(state, query.casefold())
         last = max((len(found) - 1) // PAGE_SIZE + 1, 1)
-        number = min(number, last)
-        shown = found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        number = min(page_number(request), last)
         values: dict[str, Any] = {
-            "rows": [self.row(known) for known in shown],
-            "totals": await self._totals(),
+            "rows": [self.row(known) for known in found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]],
+            "totals": totals,
             "pending": self._core.admission.pending,
             "state": state,
-            "states": STATES,
             "query": query,
             "number": number,
             "last": last,
-            "found": len(found),
         }
-        template = "_terminals.html" if is_partial(request) else "terminals.html"
-        return self._renderer.page(request, template, **names(), **values)
+        return self._renderer.live_part(request, _LIST, **names(), **values)
 
     async def _detail(self, request: web.Request) -> web.StreamResponse:
-        row = self.row(self.known(request))
-        template = "_terminal.html" if is_partial(request) else "terminal.html"
-        return self._renderer.page(request, template, row=row, **names())
+        return self._renderer.live_page(request, "terminal.html", row=self.row(self.known(request)), **names())
 
     def _confirmation(self, name: str) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -264,35 +258,23 @@ class TerminalPages:
             is_configured=terminal.origin is TerminalOrigin.CONFIGURED,
         )
 
-    async def _matching(self, state: str, query: str) -> list[KnownTerminal]:
-        """Return the terminals that a filter and a search text select, by name."""
+    async def _matching(self, state: str, query: str) -> tuple[Sequence[KnownTerminal], Totals]:
+        """Return the terminals that a filter and a search text select, by name, and counts over all terminals."""
         found = []
+        number = online = pending = refused = 0
         for number, known in enumerate(self._core.registry, 1):
-            if self._has(known, state) and _contains(known, query):
-                found.append(known)
-            if number % _TERMINALS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        found.sort(key=lambda known: (known.terminal.title.casefold(), known.terminal.sn))
-        return found
-
-    def _has(self, known: KnownTerminal, state: str) -> bool:
-        if state in ("online", "offline"):
-            return (known.connection is not None) == (state == "online")
-        if state in ("pending", "refused"):
             counts = self._core.desired_persons.counts(known.terminal.sn)
-            return bool(counts.pending if state == "pending" else counts.refused)
-        return True
-
-    async def _totals(self) -> Totals:
-        known = online = pending = refused = 0
-        for known, one in enumerate(self._core.registry, 1):
-            counts = self._core.desired_persons.counts(one.terminal.sn)
-            online += one.connection is not None
+            is_online = known.connection is not None
+            online += is_online
             pending += counts.pending
             refused += counts.refused
-            if known % _TERMINALS_AT_ONCE == 0:
+            if _has(state, is_online, counts) and _contains(known.terminal, query):
+                found.append((known.terminal.title.casefold(), known.terminal.sn, known))
+            if number % _TERMINALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return Totals(known, online, pending, refused)
+        # No two have the same SN, so the objects themselves are never compared.
+        found.sort()
+        return [known for _, _, known in found], Totals(number, online, pending, refused)
 
 
 def page_number(request: web.Request) -> int:
@@ -306,7 +288,17 @@ def names() -> dict[str, Any]:
     return {"command_names": COMMAND_NAMES, "outcome_names": OUTCOME_NAMES, "tone_of": tone_of}
 
 
-def _contains(known: KnownTerminal, query: str) -> bool:
-    terminal = known.terminal
-    texts = (terminal.title, terminal.sn, terminal.area or "", *terminal.groups)
-    return not query or any(query in text.casefold() for text in texts)
+def _has(state: str, is_online: bool, counts: PersonCounts) -> bool:
+    if state in ("online", "offline"):
+        return is_online == (state == "online")
+    if state in ("pending", "refused"):
+        return bool(counts.pending if state == "pending" else counts.refused)
+    return True
+
+
+def _contains(terminal: Terminal, query: str) -> bool:
+    if not query:
+        return True
+    return any(
+        query in text.casefold() for text in (terminal.title, terminal.sn, terminal.area or "", *terminal.groups)
+    )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from playwright.async_api import CDPSession, Page, expect
+from playwright.async_api import CDPSession, Page, Response, expect
 
 from bridge.simulator.faces import sample_photo
 from tests.support.core import RecordingConnection, known_terminal
@@ -146,6 +146,64 @@ async def test_ten_tabs_work_and_hidden_ones_hold_no_stream(browser: PageBrowser
         dialog = await open_door(tabs[0], "T2")
         await expect(dialog.get_by_role("status")).to_contain_text("The door is open.")
         assert server.server.open_streams == 1
+        await browser.close_pages()
+
+
+WINDOWS = 8
+"""More than the six connections that a browser opens to a host."""
+
+
+async def test_eight_visible_windows_load_stay_current_and_open(browser: PageBrowser) -> None:
+    server = WebServerUnderTest(has_page=True, deadline=30)
+    async with server.open():
+        context = await browser.context(server.url)
+        windows: list[Page] = []
+        for _ in range(WINDOWS):
+            windows.append(await context.new_page())
+            await windows[-1].goto(server.url)
+            await wait_live(windows[-1])
+        await until(lambda: server.server.open_streams == 3)
+        server.registry.connected(RecordingConnection(server.registry, "T2"))
+        for window in windows:
+            await expect(window.locator("#terminal-T2")).to_contain_text("Online")
+        for number, window in enumerate(windows, 1):
+            dialog = await open_door(window)
+            await expect(dialog.get_by_role("status")).to_contain_text("The door is open.")
+            assert server.connection.commands == ["OpenRequest"] * number
+            await dialog.get_by_role("link", name="Close").click()
+        # A window that is used again gets a stream; the one that has had its own for longest gives it up.
+        requests: list[str] = []
+        context.on("request", lambda request: requests.append(request.url))
+        await windows[0].evaluate("dispatchEvent(new Event('focus'))")
+        await until(lambda: any("/api/events" in url for url in requests))
+        await until(lambda: server.server.open_streams == 3)
+        for window in windows:
+            await expect(window.locator("#live")).to_have_attribute("data-state", "yes")
+        await browser.close_pages()
+
+
+async def test_page_that_has_just_loaded_does_not_load_its_list_again(browser: PageBrowser) -> None:
+    server = WebServerUnderTest(has_page=True)
+    for number in range(10_000):
+        server.registry.put(known_terminal(f"D{number:04}", name=f"Door {number:04}"))
+    async with server.open():
+        context = await browser.context(server.url)
+        page = await context.new_page()
+        statuses: list[int] = []
+
+        def note(response: Response) -> None:
+            if response.url == f"{server.url}/":
+                statuses.append(response.status)
+
+        page.on("response", note)
+        await page.goto(server.url)
+        await wait_live(page)
+        await until(lambda: len(statuses) >= 2)
+        assert statuses == [200, 304]
+        assert await page.locator(".rows.terminals > li").count() == 50
+        server.registry.connected(RecordingConnection(server.registry, "D0001"))
+        await expect(page.locator("#terminal-D0001")).to_contain_text("Online")
+        assert statuses.count(200) == 2
         await browser.close_pages()
 
 

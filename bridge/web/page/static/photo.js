@@ -1,14 +1,17 @@
 // The photo of a person: file, drop or camera; a crop to 4:3 with an oval for the face; the bridge's verdict at once.
 
+import { ask } from "./live.js";
+
 const field = document.querySelector("[data-photo]");
-const [file, phone] = [field.querySelector("#photo"), field.querySelector("#photo-camera")];
-const editor = field.querySelector("[data-editor]");
-const video = field.querySelector("video");
-const canvas = field.querySelector("canvas");
-const zoom = field.querySelector("#zoom");
-const hint = field.querySelector("[data-hint]");
-const shoot = field.querySelector("[data-shoot]");
-const camera = field.querySelector("[data-camera]");
+const find = (selector) => field.querySelector(selector);
+const [file, phone] = [find("#photo"), find("#photo-camera")];
+const editor = find("[data-editor]");
+const video = find("video");
+const canvas = find("canvas");
+const zoom = find("#zoom");
+const hint = find("[data-hint]");
+const shoot = find("[data-shoot]");
+const camera = find("[data-camera]");
 const pen = canvas.getContext("2d", { willReadFrequently: true });
 
 // Below these values terminals often find no face. They are hints: the bridge accepts such pictures.
@@ -56,11 +59,10 @@ async function check() {
   const body = new FormData();
   body.append("photo", file.files[0]);
   try {
-    const headers = { "HX-Request": "true", "X-Page-Root": document.body.dataset.root, "X-CSRF-Token": document.body.dataset.csrf };
-    const response = await fetch(field.dataset.check, { method: "POST", body, headers });
+    const response = await ask(field.dataset.check, {}, { method: "POST", body });
     const text = await response.text();
     // The bridge escapes every text in its templates.
-    if (number === checks && response.ok) field.querySelector("[data-verdict]").innerHTML = text;
+    if (number === checks && response.ok) find("[data-verdict]").innerHTML = text;
   } catch { /* The bridge checks the picture again when the form is saved. */ }
 }
 
@@ -88,7 +90,7 @@ function stop() {
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
   video.srcObject = null;
   video.hidden = shoot.hidden = true;
-  canvas.hidden = field.querySelector("[data-zoom]").hidden = false;
+  canvas.hidden = find("[data-zoom]").hidden = false;
 }
 
 for (const input of [file, phone]) {
@@ -129,7 +131,7 @@ camera.addEventListener("click", async () => {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: 1280 } });
     await video.play();
     editor.hidden = video.hidden = shoot.hidden = false;
-    canvas.hidden = field.querySelector("[data-zoom]").hidden = true;
+    canvas.hidden = find("[data-zoom]").hidden = true;
     shoot.focus();
   } catch {
     hint.textContent = field.dataset.textCamera;

@@ -12,12 +12,9 @@ function draw(input) {
     if (!found) continue;
     const [from, to] = [found[1] * 60 + +found[2], found[3] * 60 + +found[4]];
     if (to <= from) continue;
-    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    bar.setAttribute("class", "bar");
-    bar.setAttribute("x", from);
-    bar.setAttribute("width", (to === 1439 ? 1440 : to) - from);
-    bar.setAttribute("height", 20);
-    picture.querySelector(".ticks").before(bar);
+    const width = (to === 1439 ? 1440 : to) - from;
+    const bar = `<rect class="bar" x="${from}" width="${width}" height="20"/>`;
+    picture.querySelector(".ticks").insertAdjacentHTML("beforebegin", bar);
   }
 }
 
