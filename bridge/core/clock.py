@@ -1,6 +1,7 @@
-"""The clock, the event-loop stall detector, and the kernel's boot id."""
+"""The clock, the ticks of periodic work, the event-loop stall detector, and the kernel's boot id."""
 
 import asyncio
+import math
 import time
 import uuid
 from datetime import UTC, datetime
@@ -23,8 +24,30 @@ class Clock:
         return datetime.now(UTC)
 
 
-_TICK_SECONDS = 0.1
-"""The stall detector reads the clock this often: well below the shortest deadline (1 s)."""
+TICK_SECONDS = 0.1
+"""The time between two ticks. The stall detector reads the clock at each: well below the shortest deadline (1 s).
+
+Periodic work that can wait begins on a tick. Each wake-up of an idle process takes 0.1 ms of processor time, as much as
+most of the work for which it wakes up; on a tick it is awake already.
+"""
+
+_TICK_TOLERANCE_SECONDS = 0.002
+"""A timer can end this much too early: event loops count milliseconds."""
+
+
+def seconds_to_tick(at_least: float) -> float:
+    """Return the time until the first tick that is at least so many seconds away."""
+    now = asyncio.get_running_loop().time()
+    tick = math.ceil((now + at_least - _TICK_TOLERANCE_SECONDS) / TICK_SECONDS)
+    return max(at_least, tick * TICK_SECONDS - now)
+
+
+async def sleep_ticks(number: int) -> None:
+    """Sleep until the n-th tick from now: at most `number` times `TICK_SECONDS`."""
+    now = asyncio.get_running_loop().time()
+    tick = math.floor((now + _TICK_TOLERANCE_SECONDS) / TICK_SECONDS) + number
+    await asyncio.sleep(tick * TICK_SECONDS - now)
+
 
 _TOLERANCE_SECONDS = 0.1
 """A tick that is later than this is a stall. The ordinary delays of a busy event loop are shorter."""
@@ -48,7 +71,7 @@ class StallDetector:
         now = self._clock.boottime()
         if now < self._cautious_until:
             return self._stalled_since
-        if now - self._last_tick > _TICK_SECONDS + _TOLERANCE_SECONDS:
+        if now - self._last_tick > TICK_SECONDS + _TOLERANCE_SECONDS:
             return self._last_tick
         return now
 
@@ -56,11 +79,11 @@ class StallDetector:
         """Detect stalls until cancelled."""
         while True:
             self._tick()
-            await asyncio.sleep(_TICK_SECONDS)
+            await sleep_ticks(1)
 
     def _tick(self) -> None:
         now = self._clock.boottime()
-        if now - self._last_tick > _TICK_SECONDS + _TOLERANCE_SECONDS:
+        if now - self._last_tick > TICK_SECONDS + _TOLERANCE_SECONDS:
             if now >= self._cautious_until:
                 self._stalled_since = self._last_tick
             self._cautious_until = now + _CAUTION_SECONDS

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from bridge.core.clock import sleep_ticks
 from bridge.core.commands import REMOVE_PERSONS
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.faults import UnavailableError
@@ -23,14 +24,15 @@ from bridge.persons.transactions import PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.database import Database
+from bridge.store.file_changes import FileChanges
 
 _LOGGER = logging.getLogger(__name__)
 
 _EXPIRY_SECONDS = 3600.0
 """Interval of the search for expired persons; `persons.remove_expired` counts days."""
 
-EXTERNAL_CHANGES_SECONDS = 0.5
-"""Interval of the search for other programs' changes: short for the user who waits, and half a millisecond of work."""
+_EXTERNAL_CHANGES_TICKS = 5
+"""Interval of the search for other programs' changes (`TICK_SECONDS`): short for the user who waits."""
 
 _RETRY_SECONDS = 5.0
 """Pause after which a store that failed is tried again."""
@@ -141,17 +143,24 @@ class ExternalChangesJob:
 
     def __init__(self, transactions: TransactionRunner) -> None:
         self._transactions = transactions
+        self._files = FileChanges(transactions.context.database.file)
 
     async def run(self) -> None:
         """Take the changes whenever there are some, until cancelled."""
         while True:
             try:
-                if await self._transactions.context.database.read(queries.external_changes):
-                    await self._transactions.take_external_changes()
-                await asyncio.sleep(EXTERNAL_CHANGES_SECONDS)
+                if self._files.may_have_changed():
+                    await self._take()
+                await sleep_ticks(_EXTERNAL_CHANGES_TICKS)
             except UnavailableError as error:
+                # The changes are still there.
+                self._files.forget()
                 _LOGGER.warning("changes of persons by other programs cannot be read now: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _take(self) -> None:
+        if await self._transactions.context.database.read(queries.external_changes):
+            await self._transactions.take_external_changes()
 
 
 class MessageExpiryJob:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -126,6 +127,12 @@ class Database:
     def watch_writes(self, watcher: Callable[[str | None], None]) -> None:
         """Call `watcher` on the event loop with `write_problem` whenever that changes."""
         self._write_watcher = watcher
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the store; None with a database server."""
+        url = self._engine.url
+        return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
     @property
     def engine(self) -> Engine:

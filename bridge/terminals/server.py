@@ -269,7 +269,7 @@ class TerminalServer:
             # The terminal was forgotten between its authentication and the upgrade.
             await session.close("not known any more")
             return websocket
-        connection.pass_texts_to(session.received_text)
+        connection.pass_single_frames_to(session.received_single_frame)
         await session.run()
         return websocket
 

@@ -10,13 +10,14 @@ from datetime import datetime
 from aiohttp import ClientError, WSMessage, WSMsgType
 from aiohttp.web import WebSocketResponse
 
-from bridge.core.clock import Clock
+from bridge.core.clock import Clock, seconds_to_tick
 from bridge.core.ports import ConnectionLostError, WrittenFrame
 from bridge.core.registry import TerminalRegistry
 from bridge.model.faults import shorten
 from bridge.protocol.encoding import RemoteProtocolError
 from bridge.protocol.replies import decode_reply, is_keep_alive
 from bridge.terminals.authentication import PeerIdentity
+from bridge.terminals.pacing import PING, PONG, TEXT
 from bridge.terminals.send_buffer import SendBuffer, has_timed_out
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,21 +35,12 @@ _MESSAGES_AT_ONCE = 32
 _LARGE_MESSAGE_BYTES = 4096
 """After a message of this size other tasks run at once."""
 
-_TIMER_SECONDS = 0.002
-"""Added to the timer for a silence: timers of uvloop have a resolution of a millisecond, and may be that much early."""
-
-_FINAL, _PING, _PONG = 0x80, 0x9, 0xA
-"""The first byte of a control frame: the final bit, and its opcodes (RFC 6455, section 5.2)."""
-
 _CLOSE_SECONDS = 1.0
 """How long a terminal has to answer a close frame; the whole bridge stops within five seconds."""
 
 _LOGGED_NON_REPLIES = 3
 """Frames of one connection that are logged as no reply; further ones are only counted."""
 
-
-_TEXT_FRAME = 0x81
-"""The first byte of a text frame that is not continued."""
 
 _SHORT_PAYLOAD_BYTES = 126
 """From this size on, a header has two more bytes."""
@@ -71,8 +63,8 @@ def encode_text_frame(payload: bytes) -> bytes:
     """Return an unmasked WebSocket text frame of less than 64 KiB (RFC 6455, section 5.2)."""
     size = len(payload)
     if size < _SHORT_PAYLOAD_BYTES:
-        return bytes((_TEXT_FRAME, size)) + payload
-    return bytes((_TEXT_FRAME, _SHORT_PAYLOAD_BYTES)) + size.to_bytes(2, "big") + payload
+        return bytes((TEXT, size)) + payload
+    return bytes((TEXT, _SHORT_PAYLOAD_BYTES)) + size.to_bytes(2, "big") + payload
 
 
 class Session:
@@ -149,7 +141,7 @@ class Session:
         """Ping the terminal; see `Connection.probe`."""
         if not self._ended:
             self.responsive = False
-            self._send_control(_PING, b"")
+            self._send_control(PING, b"")
 
     def reset(self, reason: str) -> None:
         """End the connection now and discard unacknowledged bytes; see `Connection.reset`."""
@@ -202,11 +194,11 @@ class Session:
             return
         pause_seconds = idle_seconds / 3
         if silent_seconds >= pause_seconds:
-            self._send_control(_PING, b"")
+            self._send_control(PING, b"")
             pause_seconds = min(pause_seconds, idle_seconds - silent_seconds)
         else:
             pause_seconds -= silent_seconds
-        self._silence_timer = asyncio.get_running_loop().call_later(pause_seconds + _TIMER_SECONDS, self._watch_silence)
+        self._silence_timer = asyncio.get_running_loop().call_later(seconds_to_tick(pause_seconds), self._watch_silence)
 
     async def _read(self) -> str:
         """Read frames, and return the reason of the end."""
@@ -224,24 +216,31 @@ class Session:
                 await asyncio.sleep(0)
         return "ended"
 
-    def received_text(self, frame: bytes) -> None:
-        """Handle a text message that did not pass through aiohttp."""
-        if not self._ended:
-            self.last_seen = self._clock.now()
-            self.responsive = True
-            self._handle_text(frame)
+    def received_single_frame(self, first_byte: int, payload: bytes) -> None:
+        """Handle a message that did not pass through aiohttp."""
+        if self._ended:
+            return
+        self.last_seen = self._clock.now()
+        self.responsive = True
+        if first_byte == TEXT:
+            self._handle_text(payload)
+        elif first_byte == PING:
+            self._answer_ping(payload)
 
     async def _handle(self, message: WSMessage) -> None:
         self.last_seen = self._clock.now()
         self.responsive = True
         if message.type is WSMsgType.PING:
-            # RFC 6455, section 5.5.3, allows to answer only the latest ping. A terminal that does not read gets none.
-            if not self.send_buffer.in_user_space():
-                self._send_control(_PONG, message.data)
+            self._answer_ping(message.data)
         elif message.type is WSMsgType.TEXT:
             self._handle_text(message.data)
         elif message.type is WSMsgType.BINARY:
             self._count_non_reply("a binary frame")
+
+    def _answer_ping(self, payload: bytes) -> None:
+        # RFC 6455, section 5.5.3, allows to answer only the latest ping. A terminal that does not read gets none.
+        if not self.send_buffer.in_user_space():
+            self._send_control(PONG, payload)
 
     def _handle_text(self, frame: bytes) -> None:
         if len(frame) > MAX_REPLY_BYTES:
@@ -272,10 +271,10 @@ class Session:
                 extra={"sn": self.sn},
             )
 
-    def _send_control(self, opcode: int, data: bytes) -> None:
+    def _send_control(self, first_byte: int, data: bytes) -> None:
         """Write a control frame (RFC 6455, section 5.5), which has at most 125 bytes of data."""
         if not self._ended and not self._websocket.closed:
-            self.send_buffer.write(bytes((_FINAL | opcode, len(data))) + data)
+            self.send_buffer.write(bytes((first_byte, len(data))) + data)
 
     async def _write(self, frame: bytes) -> None:
         if self._ended:

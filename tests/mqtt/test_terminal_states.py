@@ -1,6 +1,7 @@
 """Availability and state of terminals: what is published, and how often."""
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, cast
 
 import orjson
@@ -98,13 +99,13 @@ async def test_a_state_is_published_at_most_once_a_second_and_the_last_one_alway
     await system.states.start()
     for pending in range(1, 6):
         system.count(pending=pending)
-    await system.states.publish_due()
+    await system.states.publish_changed()
     assert system.state["persons"]["pending"] == 0
     system.clock.seconds += 0.9
-    await system.states.publish_due()
+    await system.states.publish_changed()
     assert system.state["persons"]["pending"] == 0
     system.clock.seconds += 0.1
-    await system.states.publish_due()
+    await system.states.publish_changed()
     assert system.state["persons"]["pending"] == 5
     system.clock.seconds += 5
     system.count(pending=7)
@@ -117,14 +118,39 @@ async def test_a_change_of_only_last_seen_is_published_once_a_minute(system: Sta
     connection.last_seen += timedelta(seconds=5)
     system.clock.seconds += 5
     system.count()
-    await system.states.publish_due()
+    await system.states.publish_changed()
     assert system.state["last_seen"] == before
     system.clock.seconds += 54.9
-    await system.states.publish_due()
+    system.states.publish_last_seen()
     assert system.state["last_seen"] == before
     system.clock.seconds += 0.1
-    await system.states.publish_due()
+    system.states.publish_last_seen()
     assert system.state["last_seen"] == "2026-11-24T08:00:05.000+00:00"
+
+
+async def test_states_that_are_due_together_are_spread(system: StateSystem) -> None:
+    sns = [f"S{number}" for number in range(150)]
+    for sn in sns:
+        system.registry.put(known_terminal(sn))
+    await system.states.start()
+    connections = []
+    for sn in sns:
+        connections.append(RecordingConnection(system.registry, sn))
+        system.registry.connected(connections[-1])
+    system.clock.seconds += 2
+    await system.states.publish_changed()
+    system.clock.seconds += 60
+    for connection in connections:
+        connection.last_seen = system.clock.now()
+    published = []
+    for _ in range(17):
+        system.states.publish_last_seen()
+        states = (orjson.loads(system.wanted(f"facebridge/terminal/{sn}/state")) for sn in sns)
+        published.append(sum(state["last_seen"] == "2026-11-24T08:01:02.000+00:00" for state in states))
+        system.clock.seconds += 1
+    assert max(later - earlier for earlier, later in pairwise(published)) == 11
+    assert published[0] < 150 / 10
+    assert published[-1] == 150
 
 
 async def test_the_last_reply_is_part_of_the_state(system: StateSystem) -> None:
@@ -132,7 +158,7 @@ async def test_the_last_reply_is_part_of_the_state(system: StateSystem) -> None:
     system.clock.seconds += 2
     reply = Reply(command="open", outcome=Outcome.OK, at=system.clock.now(), sn="T1", request_id="r")
     system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
-    await system.states.publish_due()
+    await system.states.publish_changed()
     assert system.state["last_reply"]["request_id"] == "r"
 
 
@@ -149,7 +175,7 @@ async def test_the_last_reply_in_the_state_names_no_person(system: StateSystem) 
         faults=(Fault("name", "Ada Lovelace"),),
     )
     system.events.publish(CommandReplied(at=reply.at, reply=reply, origin=Origin(source="test")))
-    await system.states.publish_due()
+    await system.states.publish_changed()
     last = system.state["last_reply"]
     assert last["outcome"] == "invalid"
     assert not last.keys() & {"person_id", "message", "errors", "persons"}
@@ -162,7 +188,7 @@ async def test_the_topics_of_a_forgotten_terminal_stay_cleared(system: StateSyst
     system.registry.remove("T1")
     system.events.publish(TerminalForgotten(at=system.clock.now(), sn="T1"))
     system.clock.seconds += 120
-    await system.states.publish_due()
+    await system.states.publish_changed()
     system.count(pending=2)
     assert (system.wanted(STATE), system.wanted(AVAILABILITY)) == (b"", b"")
 

@@ -21,7 +21,7 @@ from bridge.model.reply import Outcome, Reply
 from bridge.protocol.requests import decode_request
 from bridge.simulator.terminal import SimulatedTerminal
 from bridge.terminals.accepting import ACCEPTED_AT_ONCE
-from bridge.terminals.pacing import FrameScanner, PacingLimits, read_single_text
+from bridge.terminals.pacing import FrameScanner, PacingLimits, read_single_frame
 from bridge.terminals.session import MAX_FRAME_BYTES, MAX_REPLY_BYTES
 from tests.support.core import known_terminal
 from tests.support.terminal_server import AUTHORIZATION, TerminalServerUnderTest
@@ -278,18 +278,26 @@ def masked_text(payload: bytes, first: int = 0x80 | TEXT) -> bytes:
     return head + MASK + bytes(byte ^ MASK[index % 4] for index, byte in enumerate(payload))
 
 
+MESSAGES = {0x81: WSMsgType.TEXT, 0x89: WSMsgType.PING, 0x8A: WSMsgType.PONG}
+"""The first byte of a message of one frame, and how aiohttp names its type."""
+
+
 @given(
     first=st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x80, 0x82, 0x89, 0xC1]) | st.integers(0, 255),
     second=st.none() | st.integers(0, 255),
-    payload=st.binary(min_size=1, max_size=300),
+    payload=st.binary(max_size=300),
     behind=st.binary(max_size=3),
 )
 @example(first=0x81, second=None, payload=b'{"msgid": "1"}', behind=b"")
 @example(first=0x81, second=None, payload=b"x" * 125, behind=b"")
 @example(first=0x81, second=None, payload=b"x" * 126, behind=b"")
 @example(first=0x81, second=0xFF, payload=b"x" * 127, behind=b"")
+@example(first=0x89, second=None, payload=b"", behind=b"")
+@example(first=0x89, second=None, payload=b"x" * 125, behind=b"")
+@example(first=0x89, second=None, payload=b"x" * 126, behind=b"")
+@example(first=0x8A, second=None, payload=b"x", behind=b"")
 @example(first=0x81, second=0x7E, payload=b"x" * 254, behind=b"")
-def test_a_text_that_is_read_without_aiohttp_is_what_aiohttp_reads(
+def test_a_message_that_is_read_without_aiohttp_is_what_aiohttp_reads(
     first: int, second: int | None, payload: bytes, behind: bytes
 ) -> None:
     loop = asyncio.new_event_loop()
@@ -299,13 +307,15 @@ def test_a_text_that_is_read_without_aiohttp_is_what_aiohttp_reads(
             data = data[:1] + bytes((second,)) + data[2:]
         queue = WebSocketDataQueue(BaseProtocol(loop), 1 << 16, loop=loop)
         reader = WebSocketReader(queue, MAX_FRAME_BYTES, compress=False, decode_text=False)
-        text = read_single_text(data)
-        if text is None:
-            assert first != 0x81 or second is not None or behind or len(payload) == 1
+        frame = read_single_frame(data)
+        if frame is None:
+            is_too_long = first != 0x81 and len(payload) > 125
+            assert first not in MESSAGES or second is not None or behind or is_too_long
             return
         reader.feed_data(data)
         message = loop.run_until_complete(queue.read())
-        assert (message.type, message.data) == (WSMsgType.TEXT, text)
+        assert (message.type, message.data) == (MESSAGES[first], frame[1])
+        assert frame[0] == first
     finally:
         loop.close()
 

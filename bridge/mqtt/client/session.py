@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.config.settings import MqttSettings
-from bridge.core.clock import Clock
+from bridge.core.clock import Clock, seconds_to_tick
 from bridge.model.faults import shorten
 from bridge.mqtt.client.errors import (
     CONNECTION_LOST,
@@ -174,7 +174,9 @@ class MqttSession:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect_in_thread(self._client, self._settings, persistent=self._options.persistent)
                 self._socket.adopt()
-                self._keepalive_timer = self._loop.call_later(_KEEPALIVE_CHECK_SECONDS, self._check_keepalive)
+                self._keepalive_timer = self._loop.call_later(
+                    seconds_to_tick(_KEEPALIVE_CHECK_SECONDS), self._check_keepalive
+                )
                 await asyncio.wait((self._connack, self._ended), return_when=asyncio.FIRST_COMPLETED)
         except Exception as error:  # noqa: BLE001  paho and the codecs can raise any error
             self.abort(describe_failure(error, self._settings))
@@ -335,7 +337,9 @@ class MqttSession:
             self._socket.flush()
         self._socket.has_received = self._socket.has_sent = False
         if not self._ended.done():
-            self._keepalive_timer = self._loop.call_later(_KEEPALIVE_CHECK_SECONDS, self._check_keepalive)
+            self._keepalive_timer = self._loop.call_later(
+                seconds_to_tick(_KEEPALIVE_CHECK_SECONDS), self._check_keepalive
+            )
 
     def _not_connected(self) -> NotConnectedError:
         return NotConnectedError(self._ended.result() if self._ended.done() else CONNECTION_LOST)

@@ -149,6 +149,7 @@ class EventHub:
         self._clock = clock
         self._summary = summary
         self._listeners: dict[Listener, None] = {}
+        self._has_listeners = asyncio.Event()
         self._last_id = 0
         self._changed_terminals: dict[str, None] = {}
         self._changed_persons: dict[str, None] = {}
@@ -181,10 +182,13 @@ class EventHub:
     def listening(self, listener: Listener) -> Iterator[None]:
         """Offer changes to a listener while the context is open."""
         self._listeners[listener] = None
+        self._has_listeners.set()
         try:
             yield
         finally:
             self._listeners.pop(listener, None)
+            if not self._listeners:
+                self._has_listeners.clear()
 
     def stop(self) -> None:
         """End every stream."""
@@ -195,8 +199,12 @@ class EventHub:
         """Offer changes, and a heartbeat every `heartbeat_seconds`, until cancelled."""
         next_heartbeat = self._clock.boottime()
         while True:
+            # Without listeners there is nothing to do ten times a second.
+            await self._has_listeners.wait()
             await asyncio.sleep(_BATCH_SECONDS)
             await self._flush()
+            if not self._listeners:
+                continue
             if self._clock.boottime() >= next_heartbeat:
                 next_heartbeat = self._clock.boottime() + heartbeat_seconds
                 # Some changes of the bridge have no event.
