@@ -15,9 +15,6 @@ from bridge.model.names import ALL_TERMINALS
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
 
-_ONLY_GROUP = "the group has no members"
-"""The message of an audit record of a change that reaches no terminal."""
-
 
 class PersonCommands:
     """Carries out person commands and publishes their replies."""
@@ -31,10 +28,10 @@ class PersonCommands:
         self._replies = ReplyDispatcher(events, clock)
 
     async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply] | GroupSummary]:
-        """Apply changes in order and together; return after the commit or the failure.
+        """Apply changes in order; return after the last commit or the failure.
 
-        The replies have been published then. If a reply is `unavailable`, nothing at all was changed, and the caller
-        may pass all the changes again.
+        The replies have been published then. If a reply to a change is `unavailable`, the caller may pass the change
+        again: with its message, parts of it that are stored are not applied again.
 
         Returns:
             The replies to each change, or its group's summary.
@@ -43,9 +40,9 @@ class PersonCommands:
         commands = [replace(command, sns=self._terminals(command), received_at=now) for command in commands]
         known = [self._is_known(command) for command in commands]
         addressed = [command for command, is_known in zip(commands, known, strict=True) if is_known]
-        replies = iter(await self._desired_persons.change(addressed) if addressed else [])
+        replies = iter(await self._desired_persons.change(addressed, self._publish) if addressed else [])
         return [
-            self._publish(command, next(replies) if is_known else None)
+            self._result(command, next(replies)) if is_known else self._unknown(command)
             for command, is_known in zip(commands, known, strict=True)
         ]
 
@@ -89,25 +86,23 @@ class PersonCommands:
             return bool(command.sns)
         return isinstance(command.change, RemovePersons) and self._desired_persons.group_size(command.group) > 0
 
-    def _note_group_change(self, command: PersonCommand) -> None:
-        """Let the audit know of a removal from a group without members: no terminal replies."""
-        assert command.group is not None
-        assert isinstance(command.change, RemovePersons)
-        builder = self._replies.builder(command.name, command.change.request_id, None)
-        for person_id in (None,) if command.change.ids is None else dict.fromkeys(command.change.ids):
-            reply = builder.reply(Outcome.ACCEPTED, person_id=person_id, message=_ONLY_GROUP)
-            self._replies.publish_group_change(reply, command.group, command.origin)
+    def _unknown(self, command: PersonCommand) -> Sequence[Reply]:
+        """Publish and return the reply to a command for an unknown terminal or a group without members."""
+        builder = self._replies.builder(command.name, command.change.request_id, command.sn)
+        reply = builder.unknown_terminal() if command.group is None else builder.unknown_group(command.group)
+        return [self._replies.publish(reply, command.origin)]
 
-    def _publish(self, command: PersonCommand, replies: Sequence[Reply] | None) -> Sequence[Reply] | GroupSummary:
-        request_id = command.change.request_id
-        if replies is None:
-            builder = self._replies.builder(command.name, request_id, command.sn)
-            reply = builder.unknown_terminal() if command.group is None else builder.unknown_group(command.group)
-            return [self._replies.publish(reply, command.origin)]
+    def _publish(self, command: PersonCommand, replies: Sequence[Reply]) -> None:
+        """Publish the replies to a part of a command."""
         for reply in replies:
-            self._replies.publish(reply, command.reply_origin, in_group=command.group is not None)
+            if reply.sn is not None or reply.outcome is not Outcome.ACCEPTED:
+                self._replies.publish(reply, command.reply_origin, in_group=command.group is not None)
+            elif command.group is not None and not reply.is_repeated:
+                # The group has no members, so no terminal replies: only the audit learns of it.
+                self._replies.publish_group_change(reply, command.group, command.origin)
+
+    def _result(self, command: PersonCommand, replies: Sequence[Reply]) -> Sequence[Reply] | GroupSummary:
         if command.group is None:
             return replies
-        if not command.sns:
-            self._note_group_change(command)
+        request_id = command.change.request_id
         return self._replies.publish_summary(replies, command.name, command.group, request_id, command.origin)

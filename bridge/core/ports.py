@@ -3,7 +3,7 @@
 Each has a fake in the tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -206,14 +206,24 @@ class PersonCommand:
 class DesiredPersons(Protocol):
     """The persons that each terminal should hold, and their delivery."""
 
-    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
-        """Check the commands, apply them in order in one transaction, and return after the commit.
+    async def change(
+        self,
+        commands: Sequence[PersonCommand],
+        publish: Callable[[PersonCommand, Sequence[Reply]], None] | None = None,
+    ) -> Sequence[Sequence[Reply]]:
+        """Check the commands, apply them in order, long ones in parts, and return after the last commit.
+
+        Args:
+            commands: the commands.
+            publish: called after each commit, with a command and the replies to what it stored of that command; a final
+                reply comes later.
 
         Returns:
             The replies to each command, one per terminal and person: `accepted`, `invalid` (this person is unchanged)
-            or `unavailable` (nothing of any command was changed). Each final reply follows through the outbox. So does
-            the `ok` to an accepted `SyncPersons` that finds nothing to send again. A command whose message is known
-            from an earlier change changes nothing: its replies are the last known ones, with `is_repeated`.
+            or `unavailable` (this person is unchanged, and so are all that follow). A change of a group without members
+            has replies without a terminal. Each final reply follows through the outbox. So does the `ok` to an accepted
+            `SyncPersons` that finds nothing to send again. A command whose message is known from an earlier change
+            changes nothing: its replies are the last known ones, with `is_repeated`.
         """
         ...
 

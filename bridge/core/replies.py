@@ -128,8 +128,12 @@ class ReplyDispatcher:
     def publish_summary(
         self, replies: Sequence[Reply], command: str, group: str, request_id: str | None, origin: Origin
     ) -> GroupSummary:
-        """Publish the summary of a group's replies and return it."""
-        summary = GroupSummary.of(replies, command=command, group=group, at=self._clock.now(), request_id=request_id)
+        """Publish the summary of a group's replies and return it.
+
+        A change of a group without members has replies without a terminal; only the failed ones count.
+        """
+        counted = [reply for reply in replies if reply.sn is not None or reply.outcome is not Outcome.ACCEPTED]
+        summary = GroupSummary.of(counted, command=command, group=group, at=self._clock.now(), request_id=request_id)
         if replies and all(reply.is_repeated for reply in replies):
             self.publish_again(summary, origin)
             return summary

@@ -10,7 +10,7 @@ from bridge.import_export.differences import Differences
 from bridge.import_export.photo_spool import PhotoSpool
 from bridge.model.person_entry import OWN_SCOPE
 from bridge.persons import changes
-from bridge.persons.changes import SetResult
+from bridge.persons.member_checks import SetResult
 from bridge.persons.preparation import PreparedPerson
 from bridge.persons.transactions import PersonTransaction
 

@@ -1,8 +1,8 @@
 """Outcomes, replies and the summaries of groups."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -123,6 +123,26 @@ class Reply:
             "faults": tuple(Fault(fault["path"], fault["message"]) for fault in other.get("errors", ())),
         }
         return cls(**{**known, **read})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedReplies:
+    """Replies that several terminals have in common.
+
+    Attributes:
+        sns: the terminals; None stands for replies that belong to no terminal.
+        replies: of the first terminal.
+    """
+
+    sns: Sequence[str | None]
+    replies: Sequence[Reply]
+
+    def each(self, sns: Collection[str]) -> Iterator[Reply]:
+        """Yield the replies of those of the terminals that are among `sns`, and those that belong to no terminal."""
+        for sn in self.sns:
+            if sn is None or sn in sns:
+                for reply in self.replies:
+                    yield reply if reply.sn == sn else replace(reply, sn=sn)
 
 
 STATUS_SCHEMA: JsonSchema = {"type": ["integer", "null"], "description": "the terminal's status, 0 for success"}

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from bridge.model.faults import Fault, InvalidError
-from bridge.model.person import Person, fields_from_stored
+from bridge.model.faults import InvalidError
+from bridge.model.person import Person
 from bridge.model.person_entry import (
     OWN_SCOPE,
     ChangedPerson,
@@ -17,6 +17,7 @@ from bridge.model.person_entry import (
 from bridge.persons import group_change_jobs, whole_terminal
 from bridge.persons.entry_changes import ChangeOrder, granted, pending_entry
 from bridge.persons.entry_transaction import BATCH
+from bridge.persons.member_checks import MemberResults, MemberStates, SetResult, results_on_members
 from bridge.persons.membership import GrantedPerson
 from bridge.persons.preparation import PreparedPerson, PreparedPhoto
 from bridge.persons.schema import PersonPatch, added_again, merge, replacing
@@ -28,21 +29,6 @@ _FORGOTTEN = "the terminal was forgotten"
 
 _READ_AHEAD_ROWS = 1000
 """Entries of a group's members that are read with one query: some 5 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetResult:
-    """The result for one person of a list.
-
-    Attributes:
-        person_id: the person; None if the id could not be read.
-        faults: why the person could not be changed.
-        changed: whether the person was changed; also False if the change would have made no difference.
-    """
-
-    person_id: str | None
-    faults: Sequence[Fault] = ()
-    changed: bool = False
 
 
 def set_persons(
@@ -101,18 +87,24 @@ def set_group_persons(
     sns: Sequence[str],
     persons: Sequence[PreparedPerson],
     request: RequestContext,
-) -> Mapping[str, Sequence[SetResult]]:
+    states: MemberStates | None = None,
+) -> Sequence[MemberResults]:
     """Set persons on each member of a group; let the group keep complete persons, and change those that it keeps.
 
     A person that the group cannot keep, because its fields contradict what the group keeps, is changed nowhere. If the
     entries of all members are too many for one transaction, a job changes them (`bridge.persons.batches`).
 
-    Returns:
-        The results by terminal.
+    Args:
+        transaction: the transaction.
+        group: the group.
+        sns: its members.
+        persons: the persons.
+        request: the request.
+        states: of the members, read before (`bridge.persons.member_checks`).
     """
     persons, _ = set_kept_persons(transaction, group, persons)
     if not transaction.has_room(len(persons) * len(sns)):
-        results = _results_on_members(transaction, sns, persons)
+        results = results_on_members(transaction, sns, persons, states)
         changed = [
             (_changed_person(number, one.patch, one.photo_sha256), one.photo)
             for number, one in enumerate(persons)
@@ -126,7 +118,7 @@ def set_group_persons(
         transaction.read_ahead(sns, {person.person_id for person in some if person.person_id is not None})
         for sn in sns:
             direct[sn] += set_persons(transaction, sn, some, request, scope=group)
-    return direct
+    return [MemberResults([sn], results) for sn, results in direct.items()]
 
 
 def _changed_person(position: int, patch: PersonPatch, photo: str | None) -> ChangedPerson:
@@ -152,69 +144,6 @@ def set_kept_persons(
     for before, after, photo in differing:
         transaction.replace_kept(group, before, after, photo)
     return persons, [after.person.id for _, after, _ in differing]
-
-
-def _results_on_members(
-    transaction: PersonTransaction, sns: Sequence[str], persons: Sequence[PreparedPerson]
-) -> Mapping[str, Sequence[SetResult]]:
-    """Return what a set of persons will change on each member; a job applies it later.
-
-    Only whether a member should hold the person, and the validity of the present values, decide whether a set is valid.
-    """
-    ids = {one.patch.id for one in persons if one.patch is not None and depends_on_member(one)}
-    if not ids:
-        same = [SetResult(one.person_id, one.faults, changed=not one.faults) for one in persons]
-        return dict.fromkeys(sns, same)
-    # `bridge.persons.earlier_jobs` has applied most of them.
-    is_concerned = transaction.changes.newest_of(ids) is not None
-    transaction.kept.read_jobs(sns)
-    for sn in sns:
-        if is_concerned or transaction.kept.jobs(sn):
-            transaction.entries(sn, list(ids))
-    validity = transaction.validity_on(sns, ids)
-    order = sorted(ids)
-    results: dict[tuple[tuple[str | None, str | None] | None, ...], list[SetResult]] = {}
-    found: dict[str, Sequence[SetResult]] = {}
-    for sn in sns:
-        states = tuple(validity.get((sn, person_id)) for person_id in order)
-        if states not in results:
-            # Most members hold the same persons.
-            results[states] = _results_with(persons, dict(zip(order, states, strict=True)))
-        found[sn] = results[states]
-    return found
-
-
-def depends_on_member(person: PreparedPerson) -> bool:
-    """Return whether the stored person decides if a set is valid."""
-    return not person.is_complete or (
-        person.patch is not None and not person.patch.changes.keys().isdisjoint(("valid_from", "valid_until"))
-    )
-
-
-def _results_with(
-    persons: Sequence[PreparedPerson], states: Mapping[str, tuple[str | None, str | None] | None]
-) -> list[SetResult]:
-    """Return the results of a set on a member; `states` has the validity of the persons that the member holds."""
-    present: dict[str, Person] = {}
-    for person_id, state in states.items():
-        if state is not None:
-            times = fields_from_stored({"valid_from": state[0], "valid_until": state[1]})
-            present[person_id] = Person(id=person_id, name="", photo="", **times)
-    results: list[SetResult] = []
-    for one in persons:
-        if one.patch is None:
-            results.append(SetResult(one.person_id, one.faults))
-            continue
-        # A complete person without times is valid everywhere.
-        if one.patch.id in states:
-            try:
-                # The same person may come again further down the list.
-                present[one.patch.id] = merge(one.patch, present.get(one.patch.id), one.photo_sha256)
-            except InvalidError as error:
-                results.append(SetResult(one.person_id, one.located(error.faults)))
-                continue
-        results.append(SetResult(one.person_id, changed=True))
-    return results
 
 
 def _merged_into_group(

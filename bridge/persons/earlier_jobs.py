@@ -10,7 +10,7 @@ from time import perf_counter
 
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons, SetPersons
-from bridge.persons.changes import depends_on_member
+from bridge.persons.member_checks import depends_on_member
 from bridge.persons.preparation import PreparedPerson
 from bridge.persons.transactions import DIRECT_ROWS, PersonTransaction
 

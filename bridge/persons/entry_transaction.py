@@ -35,6 +35,9 @@ BATCH = 100
 MAX_REPORTED_ENTRIES = 200
 """Changed entries that a transaction reports; the delivery reads the others from the store."""
 
+MAX_SYNCS = 20
+"""Syncs of a terminal that wait for their end: each change of the terminal reads them, and each sync extends them."""
+
 SUPERSEDED = "a later change took its place"
 """The message of the final reply `superseded`."""
 
@@ -138,6 +141,10 @@ class EntryTransaction:
     def add_sync(self, sync: OpenSync) -> None:
         """Store a sync until it is finished, perhaps at once; the terminal's earlier syncs end with it."""
         self._counts[sync.sn] = added(self._counts[sync.sn])
+        earlier = queries.syncs(self._connection, [sync.sn])
+        for oldest in earlier[: len(earlier) - MAX_SYNCS + 1] if len(earlier) >= MAX_SYNCS else ():
+            self._reply(sync.sn, None, oldest.request, Outcome.SUPERSEDED, message=SUPERSEDED)
+            queries.drop_syncs(self._connection, [oldest.id])
         queries.extend_syncs(self._connection, sync.sn, sync.revision)
         queries.add_sync(self._connection, sync)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Reply
+from bridge.model.reply import Reply, SharedReplies
 from bridge.store import received_messages
 
 
@@ -20,12 +20,12 @@ class MessageLog:
         self._final_replies: defaultdict[int, list[Reply]] = defaultdict(list)
         self._has_added = False
 
-    def replies_to(self, message: ReceivedMessage) -> list[Reply] | None:
+    def replies_to(self, message: ReceivedMessage) -> list[SharedReplies] | None:
         """Return the last known replies to a message if its change is stored already."""
         self._write()
         return received_messages.replies_to(self._connection, message, self._now())
 
-    def add(self, message_id: int, message: ReceivedMessage, replies: Sequence[Reply]) -> None:
+    def add(self, message_id: int, message: ReceivedMessage, replies: Sequence[SharedReplies]) -> None:
         """Store that the change of a message is stored.
 
         Args:

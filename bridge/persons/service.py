@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import partial
@@ -19,11 +20,10 @@ from bridge.model.events import StorePartDamaged
 from bridge.model.faults import Fault, UnavailableError
 from bridge.model.person_entry import MembershipJob, PersonEntry, RequestContext
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Outcome, Reply
+from bridge.model.reply import Outcome, Reply, SharedReplies
 from bridge.model.terminal import PersonCounts
 from bridge.persons import batches, changes
 from bridge.persons.batches import PersonJobs, RefusedRemovals
-from bridge.persons.changes import SetResult
 from bridge.persons.damage import accepts_changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
@@ -31,11 +31,13 @@ from bridge.persons.earlier_jobs import Need, find_earlier, needs, take_steps
 from bridge.persons.entry_transaction import BATCH
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
+from bridge.persons.member_checks import MemberResults, MemberStates, dependent_ids, read_states
 from bridge.persons.membership import describe_memberships
 from bridge.persons.outbox import Outbox
+from bridge.persons.portions import Part, portions
 from bridge.persons.preparation import PhotoPreparer, Preparation, PreparedPerson, unprepared
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
-from bridge.persons.transactions import PersonTransaction
+from bridge.persons.transactions import DIRECT_ROWS, PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.errors import CommitUnknownError, DamagedPartError
@@ -45,6 +47,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _NOT_ASSURED = "stored; it came with QoS 0, which the broker may drop on the way: publish persons with QoS 1"
 
+_ONLY_GROUP = "the group has no members"
+"""The message of an accepted change that reaches no terminal."""
 
 _FOLLOWED_TERMINALS = 25
 """Terminals whose groups are compared in one transaction at the start: each takes some 2 ms on a busy machine."""
@@ -65,17 +69,39 @@ class PersonOptions:
     remove_expired_days: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The replies to a part of a command, and whether they are the last known ones to a message that came again."""
+
+    shared: Sequence[SharedReplies]
+    is_repeated: bool = False
+
+    def replies(self, sns: Collection[str]) -> list[Reply]:
+        """Return the replies of these terminals."""
+        known = frozenset(sns)
+        found = [reply for shared in self.shared for reply in shared.each(known)]
+        return [replace(reply, is_repeated=True) for reply in found] if self.is_repeated else found
+
+
 @dataclass(slots=True)
 class _Applied:
-    """What a transaction has applied.
+    """The effects of a transaction.
 
     Attributes:
-        replies: to each command.
+        answers: to each part.
         message_ids: the messages that it has stored, with their ids.
     """
 
-    replies: list[list[Reply]] = field(default_factory=list)
+    answers: list[_Answer] = field(default_factory=list)
     message_ids: list[tuple[ReceivedMessage, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    """A portion that waits for the writer, or is applied."""
+
+    portion: Sequence[Part]
+    applied: "asyncio.Future[_Applied]"
 
 
 class PersonService:
@@ -147,58 +173,159 @@ class PersonService:
         await self._delivery.stop()
         await self._transactions.stop()
 
-    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
-        """Check the commands, apply them in their order in one transaction, and return once it is committed.
+    async def change(
+        self,
+        commands: Sequence[PersonCommand],
+        publish: Callable[[PersonCommand, Sequence[Reply]], None] | None = None,
+    ) -> Sequence[Sequence[Reply]]:
+        """Check the commands, apply them in their order, and return once they are committed.
+
+        Many commands, and commands with many persons, are applied in portions, each in a transaction of its own. If one
+        fails, those after it are not applied.
 
         For each terminal, calls take effect in the order in which they were made; their photos are prepared at the same
         time. A call whose photo takes long holds up only later calls for the same terminals.
 
+        Args:
+            commands: the commands.
+            publish: called directly after each commit with a command and the replies to what was stored of it, before
+                any final reply can be published.
+
         Returns:
             For each command its replies, one per terminal and person: `accepted`, `invalid` (that person stays as it
-            was) or `unavailable` (nothing of any command was changed, except after a COMMIT that failed, and in a
-            damaged store).
+            was) or `unavailable` (that person stays as it was, except after a COMMIT that failed).
         """
-        context = self._transactions.context
+        found: list[list[Reply]] = [[] for _ in commands]
 
-        def apply(transaction: PersonTransaction) -> _Applied:
-            applied = _Applied()
-            transaction.finished_joins = finished_joins
-            for command, persons in zip(commands, prepared, strict=True):
-                applied.replies.append(_apply_once(transaction, context, command, persons, applied))
-            return applied
+        def note(part: Part, replies: Sequence[Reply]) -> None:
+            found[part.index] += replies
+            if publish is not None:
+                publish(commands[part.index], replies)
 
+        last: _Submitted | None = None
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self._prepare(commands))
             async with self._order.reserve(place for command in commands for place in _places(command)):
                 prepared, failure = await preparing
-                stored = None
-                if failure is None:
-                    try:
-                        wanted = [need for pair in zip(commands, prepared, strict=True) for need in needs(*pair)]
-                        finished_joins = await self._finish_earlier_jobs(wanted)
-                        stored = self._transactions.run(apply)
-                    except UnavailableError as error:
-                        failure = error
+                for portion in portions(commands, prepared):
+                    if last is not None:
+                        failure = await self._end(last, note, None)
+                        last = None
+                    if failure is None:
+                        last = await self._submit(portion)
+                    else:
+                        self._note_unavailable(portion, failure, note)
+        if last is not None:
+            # Later calls may already submit theirs.
+            await self._end(last, note, self._order)
+        return found
+
+    async def _submit(self, portion: Sequence[Part]) -> "_Submitted":
+        """Apply what a portion depends on, and let the writer apply the portion."""
+        context = self._transactions.context
         try:
-            if stored is not None:
-                replies = (await stored).replies
-                for photo in (person.photo for persons in prepared for person in persons):
-                    if photo is not None:
-                        self._delivery.remember_photo(photo.sha256, photo.jpeg)
-                return replies
-        except CommitUnknownError as error:
-            applied, _ = error.result
-            for message, message_id in applied.message_ids:
-                message.possible_ids.append(message_id)
-            failure = error
-        except DamagedPartError as error:
-            return await self._change_despite_damage(commands, prepared, error)
+            wanted = [need for part in portion for need in needs(part.command, part.persons)]
+            finished_joins = await self._finish_earlier_jobs(wanted)
+            states = [await self._member_states(part) for part in portion]
         except UnavailableError as error:
-            failure = error
-        return [
-            _unavailable(context, command, persons, str(failure))
-            for command, persons in zip(commands, prepared, strict=True)
+            failed: asyncio.Future[_Applied] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return _Submitted(portion, failed)
+
+        def apply(transaction: PersonTransaction) -> _Applied:
+            applied = _Applied()
+            transaction.finished_joins = finished_joins
+            for part, known in zip(portion, states, strict=True):
+                applied.answers.append(_apply_once(transaction, context, part, known, applied))
+            return applied
+
+        return _Submitted(portion, self._transactions.run(apply))
+
+    async def _member_states(self, part: Part) -> MemberStates | None:
+        """Read what decides whether a set is valid on many members; None if its transaction reads little."""
+        command = part.command
+        if not isinstance(command.change, SetPersons) or command.group is None or part.rows <= DIRECT_ROWS:
+            return None
+        ids = dependent_ids(part.persons)
+        return await read_states(self._database, command.sns, ids) if ids else None
+
+    async def _end(
+        self, submitted: "_Submitted", note: Callable[[Part, Sequence[Reply]], None], order: "FifoGate | None"
+    ) -> UnavailableError | None:
+        """Wait for the transaction of a portion, and note the replies; return why it failed.
+
+        Args:
+            submitted: the portion.
+            note: gets the replies to each part.
+            order: in which the parts take new places if they must be tried again one by one; None: they have theirs.
+        """
+        portion = submitted.portion
+        try:
+            applied = await submitted.applied
+        except CommitUnknownError as error:
+            unknown, _ = error.result
+            for message, message_id in unknown.message_ids:
+                message.possible_ids.append(message_id)
+            self._note_unavailable(portion, error, note)
+            return error
+        except DamagedPartError as error:
+            return await self._apply_despite_damage(portion, error, note, order)
+        except UnavailableError as error:
+            self._note_unavailable(portion, error, note)
+            return error
+        for message, message_id in applied.message_ids:
+            if message.part_number is not None:
+                # If a later part fails, the message is tried again.
+                message.possible_ids.append(message_id)
+        for photo in (person.photo for part in portion for person in part.persons):
+            if photo is not None:
+                self._delivery.remember_photo(photo.sha256, photo.jpeg)
+        for part, answer in zip(portion, applied.answers, strict=True):
+            note(part, answer.replies(part.command.sns))
+        return None
+
+    def _note_unavailable(
+        self, portion: Sequence[Part], error: UnavailableError, note: Callable[[Part, Sequence[Reply]], None]
+    ) -> None:
+        for part in portion:
+            note(part, _unavailable(self._transactions.context, part.command, part.persons, str(error)))
+
+    async def _apply_despite_damage(
+        self,
+        portion: Sequence[Part],
+        error: DamagedPartError,
+        note: Callable[[Part, Sequence[Reply]], None],
+        order: "FifoGate | None",
+    ) -> UnavailableError | None:
+        """Apply parts one by one, and refuse those that need a damaged part of the store.
+
+        Another attempt would fail in the same way, and hold up all changes behind it. If the store accepts no change
+        at all, none is refused: they wait for the restored store.
+        """
+        context = self._transactions.context
+        context.events.publish(StorePartDamaged(at=context.clock.now()))
+        if len(portion) > 1:
+            failure: UnavailableError | None = None
+            for part in portion:
+                if failure is not None:
+                    self._note_unavailable([part], failure, note)
+                    continue
+                async with order.reserve(_places(part.command)) if order is not None else nullcontext():
+                    failure = await self._end(await self._submit([part]), note, None)
+            return failure
+        (part,) = portion
+        command = part.command
+        if not await accepts_changes(context):
+            self._note_unavailable(portion, error, note)
+            return error
+        _LOGGER.error("%s for %s is refused: %s", command.name, ", ".join(_places(command)), error)
+        fault = Fault("", f"{error}, then send this change again")
+        replies = [
+            builder.invalid([fault], person_id=person_id, group=group)
+            for builder, person_id, group in _addressees(context, command, part.persons)
         ]
+        note(part, replies)
+        return None
 
     async def _finish_earlier_jobs(self, wanted: Sequence[Need]) -> frozenset[int]:
         """Apply the jobs that commands depend on, in short transactions.
@@ -350,33 +477,33 @@ class PersonService:
 def _apply_once(
     transaction: PersonTransaction,
     context: PersonContext,
-    command: PersonCommand,
-    persons: Sequence[PreparedPerson],
+    part: Part,
+    states: MemberStates | None,
     applied: _Applied,
-) -> list[Reply]:
-    """Apply a command, unless its message was applied before; return the replies."""
-    message = command.message
+) -> _Answer:
+    """Apply a part of a command, unless its message was applied before; return the replies."""
+    message = part.command.message
     if message is None:
-        return _apply(transaction, context, command, persons, None)
+        return _Answer(_apply(transaction, context, part, states, None))
     known = transaction.messages.replies_to(message)
     if known is not None:
         # After a COMMIT whose answer was lost, the message has not arrived again: it has no reply yet.
-        is_repeated = not message.possible_ids
-        return [replace(reply, is_repeated=is_repeated) for reply in known if reply.sn in command.sns]
+        return _Answer(known, is_repeated=not message.possible_ids)
     message_id = transaction.next_revisions(1)
-    replies = _apply(transaction, context, command, persons, message_id)
+    replies = _apply(transaction, context, part, states, message_id)
     transaction.messages.add(message_id, message, replies)
     applied.message_ids.append((message, message_id))
-    return replies
+    return _Answer(replies)
 
 
 def _apply(
     transaction: PersonTransaction,
     context: PersonContext,
-    command: PersonCommand,
-    persons: Sequence[PreparedPerson],
+    part: Part,
+    states: MemberStates | None,
     message_id: int | None,
-) -> list[Reply]:
+) -> Sequence[SharedReplies]:
+    command, persons = part.command, part.persons
     change = command.change
     request = RequestContext(
         command=command.name,
@@ -387,12 +514,14 @@ def _apply(
         message_id=message_id,
     )
     group = command.group
-    results: Mapping[str, Sequence[SetResult]] = {}
+    results: Sequence[MemberResults] = [MemberResults(command.sns, ())]
     if isinstance(change, SetPersons):
         if group is not None:
-            results = changes.set_group_persons(transaction, group, command.sns, persons, request)
+            results = changes.set_group_persons(transaction, group, command.sns, persons, request, states)
         else:
-            results = {sn: changes.set_persons(transaction, sn, persons, request) for sn in command.sns}
+            results = [
+                MemberResults([sn], changes.set_persons(transaction, sn, persons, request)) for sn in command.sns
+            ]
     elif isinstance(change, SyncPersons):
         changes.sync(transaction, command.sns, group, request, clear=change.clear)
     elif change.ids is None:
@@ -402,18 +531,28 @@ def _apply(
     else:
         for sn in command.sns:
             changes.remove_persons(transaction, sn, change.ids, request)
+    if not command.sns:
+        return [_shared_replies(context, command, persons, MemberResults((None,), ()), _ONLY_GROUP)]
     message = "stored" if command.origin.assured else _NOT_ASSURED
-    replies: list[Reply] = []
-    for sn in command.sns:
-        builder = _reply_builder(command, sn, context)
-        invalid = {number: result.faults for number, result in enumerate(results.get(sn, ())) if result.faults}
-        replies += [
-            builder.invalid(invalid[number], person_id=person_id)
-            if number in invalid
-            else builder.reply(Outcome.ACCEPTED, person_id=person_id, message=message)
-            for number, person_id in enumerate(_person_ids(command, persons))
-        ]
-    return replies
+    return [_shared_replies(context, command, persons, one, message) for one in results]
+
+
+def _shared_replies(
+    context: PersonContext,
+    command: PersonCommand,
+    persons: Sequence[PreparedPerson],
+    results: MemberResults,
+    message: str,
+) -> SharedReplies:
+    builder = _reply_builder(command, results.sns[0], context)
+    invalid = {number: result.faults for number, result in enumerate(results.results) if result.faults}
+    replies = [
+        builder.invalid(invalid[number], person_id=person_id)
+        if number in invalid
+        else builder.reply(Outcome.ACCEPTED, person_id=person_id, message=message)
+        for number, person_id in enumerate(_person_ids(command, persons))
+    ]
+    return SharedReplies(sns=tuple(results.sns), replies=replies)
 
 
 def _unavailable(

@@ -15,7 +15,7 @@ from bridge.persons.group_changes import GroupChanges
 from bridge.persons.kept_persons import KeptPersons
 from bridge.persons.preparation import PreparedPhoto
 from bridge.store import person_queries as queries
-from bridge.store.group_change_queries import validity_on
+from bridge.store.group_change_queries import changed_since, validity_on
 from bridge.store.person_names import drop_unused_names
 from bridge.store.photos import PhotoCipher, drop_unused_photos
 
@@ -157,6 +157,11 @@ class PersonTransaction(EntryTransaction):
         """Return by SN and person which persons terminals should hold, with the stored times of the validity."""
         self._write()
         return validity_on(self._connection, sns, person_ids)
+
+    def changed_since(self, sns: Sequence[str], person_ids: Collection[str], revision: int) -> set[str]:
+        """Return the terminals on which one of the persons has changed after a revision."""
+        self._write()
+        return changed_since(self._connection, sns, person_ids, revision)
 
     def remove_everyone_from_group(self, group: str) -> None:
         """Remove all persons that a group keeps."""

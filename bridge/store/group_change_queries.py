@@ -198,6 +198,17 @@ def validity_on(
     return found
 
 
+def changed_since(connection: Connection, sns: Collection[str], person_ids: Collection[str], revision: int) -> set[str]:
+    """Return the terminals on which one of the persons has changed after a revision."""
+    entry = PERSON_ENTRY.c
+    found: set[str] = set()
+    for some in batches(sorted(sns)):
+        query = select(entry.sn, entry.person_id).where(entry.sn.in_(some), entry.revision > revision)
+        # With the persons as a condition, a database reads the entry of each person on each terminal.
+        found.update(row.sn for row in connection.execute(query) if row.person_id in person_ids)
+    return found
+
+
 def _all_jobs() -> Select[tuple[object, ...]]:
     query = select(
         _MEMBER.id.label("job_id"), _MEMBER.sn, _MEMBER.applied, *(column for column in GROUP_CHANGE.c)

@@ -281,6 +281,12 @@ def next_revisions(connection: Connection, count: int) -> int:
     return last - count + 1
 
 
+def last_revision(connection: Connection) -> int:
+    """Return the last revision that was given out."""
+    last: int = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == REVISION)).scalar_one()
+    return last
+
+
 def has_confirmed(connection: Connection, sn: str) -> bool:
     """Return whether a terminal has confirmed any person that it should hold."""
     query = select(PERSON_ENTRY.c.sn).where(

@@ -5,14 +5,16 @@ carried out again would undo newer ones: a person that was removed in between wo
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from bridge.model.received_message import ReceivedMessage
-from bridge.model.reply import Outcome, Reply
+from bridge.model.reply import Outcome, Reply, SharedReplies
 from bridge.store.person_queries import next_revisions
 from bridge.store.tables import RECEIVED_MESSAGE
 
@@ -43,7 +45,7 @@ _OLDEST_UNDATED = select(_COLUMN.id).where(_IS_UNDATED).order_by(_COLUMN.id.desc
 _DROP_UNDATED = delete(RECEIVED_MESSAGE).where(_IS_UNDATED, _COLUMN.id <= bindparam("up_to"))
 
 
-def replies_to(connection: Connection, message: ReceivedMessage, now: datetime) -> list[Reply] | None:
+def replies_to(connection: Connection, message: ReceivedMessage, now: datetime) -> list[SharedReplies] | None:
     """Return the last known replies to a message if its change is stored already.
 
     Args:
@@ -65,7 +67,7 @@ def replies_to(connection: Connection, message: ReceivedMessage, now: datetime) 
 
 
 def add_message(
-    connection: Connection, message_id: int, message: ReceivedMessage, replies: Sequence[Reply], now: datetime
+    connection: Connection, message_id: int, message: ReceivedMessage, replies: Sequence[SharedReplies], now: datetime
 ) -> bool:
     """Store that the command of a message is carried out, or why it is not; call `drop_undated_messages` afterwards.
 
@@ -80,11 +82,14 @@ def add_message(
         Whether the message must be remembered. One with `asked_at` is not, if nothing was carried out: an equal message
         may be carried out later. One with QoS 0 and without `asked_at` cannot arrive again.
     """
-    if message.packet_id is not None:
+    if message.packet_id is not None and not message.part_number:
         # The broker uses it again: it does not belong to an earlier message any more.
         connection.execute(_FORGET_PACKET_ID, {"for_packet_id": message.packet_id})
-    # A removal from a group without members has no replies.
-    is_carried_out = not replies or any(reply.outcome in (Outcome.ACCEPTED, Outcome.OK) for reply in replies)
+    number = sum(len(shared.sns) * len(shared.replies) for shared in replies)
+    is_few = message.part_number is None and number <= _MAX_UPDATED_REPLIES
+    is_carried_out = any(
+        reply.outcome in (Outcome.ACCEPTED, Outcome.OK) for shared in replies for reply in shared.replies
+    )
     if not (is_carried_out if message.is_dated else message.packet_id is not None):
         return False
     row = {
@@ -92,8 +97,8 @@ def add_message(
         "digest": message.digest,
         "packet_id": message.packet_id,
         "expires_at": now + REMEMBERED if message.is_dated else None,
-        "replies": _compressed(replies),
-        "has_few_replies": len(replies) <= _MAX_UPDATED_REPLIES,
+        "replies": _compressed(_each(replies) if is_few else replies),
+        "has_few_replies": is_few,
     }
     connection.execute(_ADD, [row])
     return True
@@ -102,7 +107,7 @@ def add_message(
 def add_command(connection: Connection, message: ReceivedMessage, reply: Reply, now: datetime) -> int:
     """Store the reply to the command of a message; return the id under which it is stored."""
     message_id = next_revisions(connection, 1)
-    if add_message(connection, message_id, message, [reply], now):
+    if add_message(connection, message_id, message, [SharedReplies(sns=(reply.sn,), replies=(reply,))], now):
         drop_undated_messages(connection, KEPT_DELIVERIES)
     return message_id
 
@@ -115,7 +120,7 @@ def note_final_replies(connection: Connection, message_id: int, replies: Sequenc
     stored = connection.execute(_FEW_REPLIES, {"for_id": message_id}).scalar()
     if stored is None:
         return
-    known = _decompressed(stored)
+    known = [reply for shared in _decompressed(stored) for reply in shared.replies]
     for reply in replies:
         for index, earlier in enumerate(known):
             # A list can name a person twice: its first change is superseded by its second.
@@ -123,7 +128,7 @@ def note_final_replies(connection: Connection, message_id: int, replies: Sequenc
             if is_same and earlier.outcome is Outcome.ACCEPTED:
                 known[index] = reply
                 break
-    connection.execute(_PUT_REPLIES, {"for_id": message_id, "replies": _compressed(known)})
+    connection.execute(_PUT_REPLIES, {"for_id": message_id, "replies": _compressed(_separate(known))})
 
 
 def drop_undated_messages(connection: Connection, keep: int) -> None:
@@ -156,15 +161,37 @@ def drop_messages(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(RECEIVED_MESSAGE).where(_COLUMN.id.in_(ids)))
 
 
-def _replies(connection: Connection, condition: ColumnElement[bool]) -> list[Reply] | None:
+def _replies(connection: Connection, condition: ColumnElement[bool]) -> list[SharedReplies] | None:
     stored = connection.execute(select(_COLUMN.replies).where(condition).order_by(_COLUMN.id.desc()).limit(1)).scalar()
     return None if stored is None else _decompressed(stored)
 
 
-def _decompressed(stored: bytes) -> list[Reply]:
-    return [Reply.from_stored(one) for one in orjson.loads(zlib.decompress(stored))]
+def _decompressed(stored: bytes) -> list[SharedReplies]:
+    replies: list[SharedReplies] = []
+    for one in orjson.loads(zlib.decompress(stored)):
+        if "sns" in one:
+            shared = tuple(Reply.from_stored(reply) for reply in one["replies"])
+            replies.append(SharedReplies(sns=tuple(one["sns"]), replies=shared))
+        else:
+            replies += _separate([Reply.from_stored(one)])
+    return replies
 
 
-def _compressed(replies: Sequence[Reply]) -> bytes:
+def _separate(replies: Iterable[Reply]) -> list[SharedReplies]:
+    return [SharedReplies(sns=(reply.sn,), replies=(reply,)) for reply in replies]
+
+
+def _each(replies: Iterable[SharedReplies]) -> list[SharedReplies]:
+    return _separate(replace(reply, sn=sn) for shared in replies for sn in shared.sns for reply in shared.replies)
+
+
+def _compressed(replies: Iterable[SharedReplies]) -> bytes:
+    """Return the stored form: the replies of one terminal as they are published, others with their terminals."""
+    stored: list[dict[str, Any]] = []
+    for shared in replies:
+        if len(shared.sns) == 1:
+            stored += [replace(reply, sn=shared.sns[0]).as_json() for reply in shared.replies]
+        else:
+            stored.append({"sns": shared.sns, "replies": [reply.as_json() for reply in shared.replies]})
     # The replies to a list of persons hardly differ: 10,000 of them have 2.5 MB, compressed 0.1 MB.
-    return zlib.compress(orjson.dumps([reply.as_json() for reply in replies]), level=1)
+    return zlib.compress(orjson.dumps(stored), level=1)

@@ -45,7 +45,7 @@ class StoredTerminals:
     async def reply_to(self, message: ReceivedMessage) -> Reply | None:
         """Return the reply to a message whose command was answered before. Raises UnavailableError."""
         replies = await self._database.read(received_messages.replies_to, message, self._now())
-        return replies[0] if replies else None
+        return replies[0].replies[0] if replies else None
 
     async def add_answered(self, answered: AnsweredMessage) -> None:
         """Store the reply to a message whose command changes nothing. Raises UnavailableError."""

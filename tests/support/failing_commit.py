@@ -11,7 +11,12 @@ from bridge.store.database import Database
 
 @contextmanager
 def failing_commit(
-    database: Database, *, is_stored: bool, error_name: str = "SQLITE_IOERR_FSYNC", times: int | None = None
+    database: Database,
+    *,
+    is_stored: bool,
+    error_name: str = "SQLITE_IOERR_FSYNC",
+    times: int | None = None,
+    after: int = 0,
 ) -> Iterator[None]:
     """Let commits fail during the block.
 
@@ -20,11 +25,15 @@ def failing_commit(
         is_stored: whether the database carries out the commit before it fails.
         error_name: what SQLite calls the error; any store can raise it here.
         times: how many commits fail; None for all.
+        after: how many commits succeed before.
     """
-    failures = 0
+    failures = commits = 0
 
     def fail(connection: Connection) -> None:
-        nonlocal failures
+        nonlocal commits, failures
+        commits += 1
+        if commits <= after:
+            return
         if times is not None and failures >= times:
             return
         failures += 1

@@ -63,7 +63,11 @@ class InMemoryPersons:
         self._clock = clock
         self._changes: dict[str, PersonChange] = {}
 
-    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
+    async def change(
+        self,
+        commands: Sequence[PersonCommand],
+        publish: Callable[[PersonCommand, Sequence[Reply]], None] | None = None,
+    ) -> Sequence[Sequence[Reply]]:
         self.attempts += 1
         self.attempted.set()
         if not self.slow or any(map(self.must_wait, commands)):
@@ -72,7 +76,11 @@ class InMemoryPersons:
             raise self.defect
         if not self.full:
             self.batches.append(len(commands))
-        return [self._replies(command) for command in commands]
+        replies = [self._replies(command) for command in commands]
+        if publish is not None:
+            for command, one in zip(commands, replies, strict=True):
+                publish(command, one)
+        return replies
 
     def must_wait(self, command: PersonCommand) -> bool:
         return not self.slow.isdisjoint(command.sns)

@@ -1,7 +1,7 @@
 """A persons' service without persons, for tests of other parts."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bridge.core.ports import PersonCommand
@@ -28,7 +28,11 @@ class NoPersons:
         self.numbers: dict[str, PersonCounts] = {}
         self.kept: dict[str, int] = {}
 
-    async def change(self, commands: Sequence[PersonCommand]) -> Sequence[Sequence[Reply]]:
+    async def change(
+        self,
+        commands: Sequence[PersonCommand],
+        publish: Callable[[PersonCommand, Sequence[Reply]], None] | None = None,
+    ) -> Sequence[Sequence[Reply]]:
         raise AssertionError(f"no person change was expected, got {len(commands)}")
 
     def must_wait(self, command: PersonCommand) -> bool:
