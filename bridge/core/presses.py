@@ -39,7 +39,7 @@ _MAX_WITHDRAW_SECONDS = 0.5
 most this time: a mobile network needs 0.3 s. With less, the bridge would write the press and withdraw it in the same
 instant: measured, the door opened in 7 of 14 such cases, and each time the connection was lost."""
 
-_FIRST_POLL_SECONDS = 0.002
+_FIRST_POLL_SECONDS = 0.001
 _MAX_POLL_SECONDS = 0.05
 """A press that waits for the buffers of its connection checks them after the first interval, then after doubled ones up
 to the second. The kernel has no event for acknowledged bytes. A check takes some 10 microseconds."""

@@ -2,9 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
+from operator import attrgetter
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
+import orjson
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
 
 from bridge.model.audit import AuditFilter, AuditRecord
 from bridge.model.reply import Outcome
@@ -56,7 +67,12 @@ class StoredAudit:
 
 
 def _add(connection: Connection, records: Sequence[AuditRecord]) -> None:
-    connection.execute(_ADD, [_row(record) for record in records])
+    if connection.dialect.name == "sqlite":
+        connection.execute(
+            _ADD_IN_SQLITE, {"records": orjson.dumps([_sqlite_row(record) for record in records]).decode()}
+        )
+    else:
+        connection.execute(_ADD, [_row(record) for record in records])
 
 
 def _drop(connection: Connection, before: datetime, up_to: int) -> int:
@@ -108,6 +124,23 @@ def _filtered(wanted: AuditFilter) -> Select[tuple[object, ...]]:
 
 _ADD = insert(AUDIT)
 _COLUMNS = tuple(one.name for one in fields(AuditRecord) if one.name not in ("id", "outcome"))
+assert _COLUMNS[0] == "at"
+_other_values = attrgetter(*_COLUMNS[1:])
+
+
+_SQLITE_ROWS = func.json_each(bindparam("records")).table_valued("value")
+_ADD_IN_SQLITE = insert(AUDIT).from_select(
+    [*_COLUMNS, "outcome"],
+    select(*(func.json_extract(_SQLITE_ROWS.c.value, f"$[{number}]") for number in range(len(_COLUMNS) + 1))),
+)
+"""Adds all records in one statement. Python's driver takes the interpreter back for each row of a batch, and the event
+loop may wait each time: up to 90 times for a batch of 500, together 23 ms, four times a second (measured)."""
+
+
+def _sqlite_row(record: AuditRecord) -> list[object]:
+    """Return the values of `_ADD_IN_SQLITE`; the time as SQLAlchemy writes it in SQLite."""
+    at = record.at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return [at, *_other_values(record), record.outcome.value]
 
 
 def _row(record: AuditRecord) -> dict[str, object]:
