@@ -6,10 +6,8 @@ each connection has a paho client of its own, and messages that wait in it are d
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -24,7 +22,6 @@ from bridge.model.faults import shorten
 from bridge.mqtt.client.errors import (
     CONNECTION_LOST,
     NotConnectedError,
-    PacketTooLargeError,
     describe_ending,
     describe_failure,
     describe_refusal,
@@ -37,11 +34,11 @@ from bridge.mqtt.client.packets import (
     PacketSpan,
     ReceivedPublish,
     encode_puback,
-    encode_publish,
     packet_type,
     read_puback,
     read_publish,
 )
+from bridge.mqtt.client.publishing import OutgoingMessages, fail
 from bridge.mqtt.client.transport import (
     build_client,
     connect_in_thread,
@@ -64,42 +61,6 @@ _TOPICS_PER_SUBSCRIBE = 200
 
 _FIRST_FAILURE = 0x80
 """Reason codes from this one on are failures (MQTT 5, section 2.4)."""
-
-_PACKET_OVERHEAD_BYTES = 32
-"""Upper limit for the bytes of a PUBLISH besides topic, payload and Correlation Data: fixed header, lengths, packet
-id."""
-
-_DEFAULT_RECEIVE_MAXIMUM = 65_535
-"""QoS 1 publishes that a broker accepts before it has acknowledged them, if its CONNACK has no limit (MQTT 5, section
-3.2.2.3.3)."""
-
-_FIRST_PACKET_ID = 1_024
-_LAST_PACKET_ID = 65_535
-"""The packet ids of publishes. paho has those below for its SUBSCRIBE packets, of which a connection sends a few."""
-
-_MAX_PUBLISHED = 60_000
-"""Publishes that wait for an acknowledgement; some packet ids stay free, so that the next one is soon found."""
-
-
-@dataclass(slots=True, eq=False)
-class _Outgoing:
-    """A message being published.
-
-    Attributes:
-        publication: the message.
-        topic: its topic as bytes.
-        payload: its payload as bytes.
-        correlation_data: its Correlation Data, None over MQTT 3.1.1.
-        acknowledged: the future that `MqttSession.publish` returns.
-        on_lost: the callback that `MqttSession.publish` was given.
-    """
-
-    publication: Publication
-    topic: bytes
-    payload: bytes
-    correlation_data: bytes | None
-    acknowledged: asyncio.Future[str | None]
-    on_lost: Callable[[], None] | None
 
 
 class MqttSession:
@@ -132,13 +93,8 @@ class MqttSession:
         self._connack: asyncio.Future[ConnackInfo] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._keepalive_timer: asyncio.TimerHandle | None = None
-        self._published: dict[int, _Outgoing] = {}
-        self._queued: deque[_Outgoing] = deque()
-        self._receive_maximum = _MAX_PUBLISHED
-        self._last_packet_id = _LAST_PACKET_ID
         self._is_5 = settings.protocol == "5"
         self._session_present = False
-        self._maximum_packet: int | None = None
         self._subscribed: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
         self._client = build_client(settings, options)
         self._socket = PacketSocket(
@@ -149,6 +105,7 @@ class MqttSession:
             on_garbage=self.abort,
             quick_ack=options.quick_ack,
         )
+        self._outgoing = OutgoingMessages(self._socket.write, is_5=self._is_5)
         self._client.on_connect = self._connack_received
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._message_received
@@ -195,8 +152,8 @@ class MqttSession:
             session_expiry_seconds: time for which the broker keeps the session from now on, in place of the time that
                 CONNECT asked for (MQTT 5).
         """
-        if self.connected and (outstanding := [*self._published.values(), *self._queued]):
-            await asyncio.wait([one.acknowledged for one in outstanding], timeout=_CLOSE_STEP_SECONDS)
+        if self.connected and (outstanding := self._outgoing.outstanding):
+            await asyncio.wait(outstanding, timeout=_CLOSE_STEP_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_STEP_SECONDS):
                 await self._socket.drain()
@@ -241,19 +198,7 @@ class MqttSession:
         """
         if not self.connected:
             raise self._not_connected()
-        payload = publication.payload.encode() if isinstance(publication.payload, str) else publication.payload
-        topic = publication.topic.encode()
-        correlation_data = publication.correlation_data if self._is_5 else None
-        if self._maximum_packet is not None:
-            size = len(topic) + len(payload) + len(correlation_data or b"") + _PACKET_OVERHEAD_BYTES
-            if size > self._maximum_packet:
-                raise PacketTooLargeError(size)
-        outgoing = _Outgoing(publication, topic, payload, correlation_data, self._loop.create_future(), on_lost)
-        if publication.qos > 0 and len(self._published) >= self._receive_maximum:
-            self._queued.append(outgoing)
-        else:
-            self._send(outgoing)
-        return outgoing.acknowledged
+        return self._outgoing.publish(publication, on_lost)
 
     async def subscribe(
         self, topics: Sequence[str], *, qos: int = 1, stored_messages: bool = False
@@ -284,32 +229,6 @@ class MqttSession:
                 self._socket.write(encode_puback(message.mid))
             else:
                 self._client.ack(message.mid, message.qos)
-
-    def _send(self, outgoing: _Outgoing) -> None:
-        one = outgoing.publication
-        packet_id = self._next_packet_id() if one.qos > 0 else None
-        packet = encode_publish(
-            outgoing.topic,
-            outgoing.payload,
-            packet_id=packet_id,
-            retain=one.retain,
-            is_5=self._is_5,
-            correlation_data=outgoing.correlation_data,
-        )
-        if packet_id is not None:
-            self._published[packet_id] = outgoing
-        else:
-            outgoing.acknowledged.set_result(None)
-        self._socket.write(packet)
-
-    def _next_packet_id(self) -> int:
-        """Return a packet id that no unacknowledged publish has."""
-        packet_id = self._last_packet_id
-        while True:
-            packet_id = packet_id + 1 if packet_id < _LAST_PACKET_ID else _FIRST_PACKET_ID
-            if packet_id not in self._published:
-                self._last_packet_id = packet_id
-                return packet_id
 
     async def _subscribe(self, topics: Sequence[str], qos: int, stored_messages: bool) -> Sequence[ReasonCode]:
         if not self.connected:
@@ -350,17 +269,10 @@ class MqttSession:
         self._ended.set_result(reason)
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
-        lost = (*self._published.values(), *self._queued)
-        for outgoing in lost:
-            _fail(outgoing.acknowledged, self._not_connected())
         for answered in self._subscribed.values():
-            _fail(answered, self._not_connected())
-        self._published.clear()
-        self._queued.clear()
+            fail(answered, self._not_connected())
         self._subscribed.clear()
-        for outgoing in lost:
-            if outgoing.on_lost is not None:
-                outgoing.on_lost()
+        self._outgoing.lost(self._not_connected)
 
     def _connack_received(
         self, _client: paho.Client, _userdata: object, flags: Any, reason: ReasonCode, properties: Properties | None
@@ -369,9 +281,8 @@ class MqttSession:
             self._end(describe_refusal(reason.getName()))
             return
         info = _connack_info(bool(flags.session_present), properties)
-        self._receive_maximum = min(info.receive_maximum or _DEFAULT_RECEIVE_MAXIMUM, _MAX_PUBLISHED)
         self._session_present = info.session_present
-        self._maximum_packet = info.maximum_packet
+        self._outgoing.accepted(info)
         _settle(self._connack, info)
 
     def _disconnected(
@@ -393,7 +304,7 @@ class MqttSession:
             return True
         if kind == PUBACK:
             acknowledged = read_puback(data, span)
-            if acknowledged is None or acknowledged[0] not in self._published:
+            if acknowledged is None or acknowledged[0] not in self._outgoing:
                 return False
             self._publish_acknowledged(*acknowledged)
             return True
@@ -451,13 +362,10 @@ class MqttSession:
             _LOGGER.exception("%s could not handle a message on %s", self._options.client_id, shorten(message.topic))
 
     def _publish_acknowledged(self, packet_id: int, code: int) -> None:
-        outgoing = self._published.pop(packet_id)
         refusal = _puback_refusal(code)
+        topic = self._outgoing.acknowledged(packet_id, refusal)
         if refusal is not None and self._on_publish_refused is not None:
-            self._on_publish_refused(outgoing.publication.topic, refusal)
-        _settle(outgoing.acknowledged, refusal)
-        while self._queued and len(self._published) < self._receive_maximum:
-            self._send(self._queued.popleft())
+            self._on_publish_refused(topic, refusal)
 
     def _suback_received(
         self, _client: paho.Client, _userdata: object, mid: int, codes: Sequence[ReasonCode], _properties: object
@@ -504,10 +412,3 @@ def _settle(future: "asyncio.Future[Any]", result: object) -> None:
     # A cancelled waiter has cancelled its future.
     if not future.done():
         future.set_result(result)
-
-
-def _fail(future: "asyncio.Future[Any]", error: NotConnectedError) -> None:
-    if not future.done():
-        future.set_exception(error)
-        # asyncio logs exceptions that are never read, and many callers do not wait for the acknowledgement.
-        future.exception()
