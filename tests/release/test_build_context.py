@@ -87,10 +87,13 @@ def test_the_wheel_contains_the_source_and_nothing_else(checkout: Path) -> None:
 
 
 def test_the_image_is_made_of_the_wheel() -> None:
-    # Only the last stage is the image: it copies nothing from the context.
-    last = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[-1]
-    assert not re.findall(r"^(?:COPY|ADD)\b.*", last, re.MULTILINE)
-    assert "from=wheel" in last
+    # Only the last stage is the image: it copies nothing from the context, and mounts nothing of it.
+    *_, build, last = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    copied_from = re.findall(r"^(?:COPY|ADD)\b(.*)", last, re.MULTILINE)
+    assert copied_from == [" --from=packages /dependencies /usr/local", " --from=packages /facebridge /usr/local"]
+    assert "--mount" not in last
+    installed = re.findall(r"--prefix (\S+)(.*)", build)
+    assert installed == [("/dependencies", ""), ("/facebridge", " /wheel/facebridge-*.whl")]
 
 
 def test_the_example_builds_this_folder_with_these_rules() -> None:
