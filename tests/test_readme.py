@@ -140,8 +140,7 @@ async def test_the_first_steps_lead_to_an_opened_door(clone_folder: Path, tmp_pa
         ):
             text = text.replace(before, after, 1)
         local.write_text(text)
-        picture = clone.folder / ("ada.jpg" if readme == "README.md" else "zhangsan.jpg")
-        picture.write_bytes(sample_photo(1))
+        (clone.folder / "ada.jpg").write_bytes(sample_photo(1))
 
         async with clone.running(clone.block("scripts/run"), "ready: ") as started:
             assert "Enter on each terminal:" in started

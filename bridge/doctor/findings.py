@@ -1,6 +1,6 @@
 """Findings of the doctor: each code, its level and its area.
 
-docs/operation.md lists the same codes; a test compares them.
+docs/doctor.md lists the same codes; a test compares them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ class HealthFinding:
     """A finding as the page shows it.
 
     Attributes:
-        code: its stable name, explained in docs/operation.md.
+        code: its stable name, explained in docs/doctor.md.
         area: the part of the system that it is about.
         level: how serious it is: one of `LEVELS`.
         what: the fact.

@@ -127,4 +127,4 @@ MEANINGS: Mapping[str, str] = {
     "check_failed": noop("a check itself failed; the others continue"),
     "check_unfinished": noop("a check was interrupted or took too long"),
 }
-"""As in docs/operation.md, by code; a test compares the codes."""
+"""As in docs/doctor.md, by code; a test compares the codes."""
