@@ -14,7 +14,7 @@ from bridge.core.registry import KnownTerminal, TerminalRegistry
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.core.request_age import request_age
 from bridge.core.tasks import BackgroundTasks
-from bridge.model.commands import Open, Press
+from bridge.model.commands import Open, Press, Reboot
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
 from bridge.protocol.replies import TerminalReply
@@ -252,7 +252,7 @@ class Presses:
                 f"{MAXIMUM_WAITING} presses already wait for this terminal; not carried out", delivered=False
             )
         msgid = self._new_msgid()
-        frame = (encode_open if isinstance(command, Open) else encode_reboot)(msgid=msgid, sn=sn)
+        frame = _frame(command, msgid, sn)
         queue.number += 1
         return _Press(reply_builder, origin, known, connection, queue, requested_at, future, msgid, frame)
 
@@ -427,5 +427,18 @@ _TIMEOUT_MESSAGES = {
 """By `Connection.delivered`."""
 
 
+# mypy reports a kind of press that is missing in these.
 def _name(command: Press) -> str:
-    return (OPEN if isinstance(command, Open) else REBOOT).name
+    match command:
+        case Open():
+            return OPEN.name
+        case Reboot():
+            return REBOOT.name
+
+
+def _frame(command: Press, msgid: str, sn: str) -> bytes:
+    match command:
+        case Open():
+            return encode_open(msgid=msgid, sn=sn)
+        case Reboot():
+            return encode_reboot(msgid=msgid, sn=sn)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.core.presses import Presses
-from bridge.model.commands import Open, Press, Reboot
+from bridge.model.commands import Press
 from bridge.model.faults import Fault
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
@@ -68,7 +68,7 @@ class LiveCommands:
             self._reader.reply_incomplete(message)
             return
         command = self._reader.read(message, context)
-        if not isinstance(command, Open | Reboot):
+        if not isinstance(command, Press):
             return
         if message.qos == _EXACTLY_ONCE:
             self._reader.reply_invalid(context, [_QOS_2_FAULT], command.request_id)

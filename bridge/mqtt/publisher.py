@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 
 from bridge.core.clock import Clock
-from bridge.core.commands import OPEN, REBOOT
+from bridge.core.commands import COMMANDS
 from bridge.core.event_bus import EventBus
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.events import (
@@ -43,7 +43,7 @@ _MAX_KEPT_BYTES = 1 << 20
 """Replies to presses are kept during an outage for this time, and at most this many and this many bytes. A thousand
 presses can be in progress, and a reply has some 300 bytes."""
 
-_PRESSES = frozenset({OPEN.name, REBOOT.name})
+_PRESSES = frozenset(one.name for one in COMMANDS if one.urgent)
 
 
 @dataclass(slots=True)

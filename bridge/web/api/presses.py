@@ -8,7 +8,7 @@ from bridge.core.command_definition import CommandDefinition, InvalidCommandErro
 from bridge.core.commands import COMMANDS, OPEN
 from bridge.core.presses import Presses
 from bridge.core.replies import ReplyDispatcher
-from bridge.model.commands import Open, Press, Reboot
+from bridge.model.commands import Press
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary, Outcome, Reply
 from bridge.web.api.bodies import ENCODED_CHUNK_FACTOR, read_json
 from bridge.web.api.commands import CommandRequest, RunningCommands
@@ -126,7 +126,7 @@ class PressRoutes:
         except InvalidCommandError as error:
             raise target.invalid(error.faults) from None
         press = target.build(value)
-        assert isinstance(press, Open | Reboot)
+        assert isinstance(press, Press)
         self._running.check(target, press.request_id)
         return press
 
