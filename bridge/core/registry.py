@@ -38,7 +38,7 @@ _COLLAPSED = {"collapse": True}
 """Lets the log count equal lines: a terminal that connects again and again would fill it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _ExpectedReply:
     connection: Connection
     on_reply: Callable[[TerminalReply], None]

@@ -57,7 +57,7 @@ def has_timed_out(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _TIMED_OUT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _KernelState:
     """What the kernel reports about the outgoing bytes at one moment.
 
