@@ -21,6 +21,10 @@ from benchmarks.subjects.starting import FLOOR, PRODUCT, ROOT, subject_kinds
 
 SIZES = (10, 100, 1000, 10_000)
 
+QUICK_BLOCKS, QUICK_SLOW_BLOCKS = 3, 2
+QUICK_SCALE = 0.2
+"""What `--quick` measures of each row: enough to see the spread."""
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +56,9 @@ def measuring_options(command: F) -> F:
                      help="Blocks of each row. Rows that take minutes have at most 2 or 3."),
         click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
                      help="Factor of the duration of a block: 0.1 for a quick look."),
+        click.option("--quick", is_flag=True,
+                     help="3 blocks of a fifth of the full length; rows that take minutes have 2. All rows take some"
+                          " 20 minutes on an idle machine."),
         click.option("--checkout", "checkouts", multiple=True, metavar="NAME=FOLDER",
                      help="Measure the product of another checkout, too, for example before=../main."),
         click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="/var/tmp",
@@ -145,9 +152,11 @@ def publish_command(files: Sequence[Path], document: Path) -> None:
 
 def measured_run(
     names: Sequence[str], sizes: Sequence[int | None], *, subjects: Sequence[str], brokers: Sequence[str], blocks: int,
-    scale: float, checkouts: Sequence[str], folder: Path, memory: bool, save: Path | None,
+    scale: float, quick: bool, checkouts: Sequence[str], folder: Path, memory: bool, save: Path | None,
 ) -> Run:  # fmt: skip
     """Measure rows with each broker and each number of terminals."""
+    if quick:
+        blocks, scale = min(blocks, QUICK_BLOCKS), min(scale, QUICK_SCALE)
     kind = file_system(folder)
     if kind.split()[0] in IN_MEMORY and not memory:
         raise click.UsageError(
@@ -168,7 +177,9 @@ def measured_run(
                 for terminals in sizes if not brokers or broker in brokers else ():
                     size = count_of_terminals(terminals or ROWS[name].terminals)
                     click.echo(f"measuring: {ROWS[name].title}, {size}, {broker} broker", err=True)
-                    options = Options(folder, blocks, scale, terminals)
+                    options = Options(
+                        folder, blocks, scale, terminals, most_slow_blocks=QUICK_SLOW_BLOCKS if quick else None
+                    )
                     found, failed = await measure(ROWS[name], broker, kinds, options)
                     measured.extend(found)
                     failures.extend(failed)

@@ -57,12 +57,20 @@ class Options:
         blocks: blocks of each row.
         scale: factor of the duration of a block; 1 is the full length.
         terminals: number of terminals instead of the row's own, or None.
+        most_slow_blocks: the largest number of blocks of rows that take minutes, or None.
     """
 
     folder: Path
     blocks: int = 5
     scale: float = 1.0
     terminals: int | None = None
+    most_slow_blocks: int | None = None
+
+    def blocks_of(self, row: "Row") -> int:
+        """Return the number of blocks of a row."""
+        if row.most_blocks is None:
+            return self.blocks
+        return min(self.blocks, row.most_blocks, self.most_slow_blocks or row.most_blocks)
 
     def scaled(self, number: float, least: int = 1) -> int:
         """Return a number of repetitions, shortened as requested."""
@@ -103,7 +111,7 @@ class Row:
         prepare: fills the folder of a subject before it starts.
         known: whether the configuration of the product lists the terminals.
         brokers: the brokers that make a difference.
-        most_blocks: the largest number of blocks, for rows that take minutes.
+        most_blocks: the largest number of blocks, for rows that take minutes; None for others.
         only_product: whether no other subject can do this.
         targets: by metric, what the product should reach, as text.
     """
@@ -117,7 +125,7 @@ class Row:
     prepare: Callable[[SubjectKind, Setting, Options], None] = lambda *_: None
     known: bool = True
     brokers: tuple[str, ...] = tuple(BROKERS)
-    most_blocks: int = 100
+    most_blocks: int | None = None
     only_product: bool = False
     targets: Mapping[str, str] = field(default_factory=dict)
 
@@ -273,7 +281,7 @@ async def measure(
                 await row.block(replace(systems[name], options=replace(options, scale=options.scale / 10)))
             return await row.block(systems[name])
 
-        for block in range(min(options.blocks, row.most_blocks)):
+        for block in range(options.blocks_of(row)):
             for name in turned(list(collected), block):
                 try:
                     collected[name].append(await block_of(name))

@@ -6,11 +6,16 @@ from time import perf_counter
 from benchmarks.harness import MEMORY_MB, SECONDS, Metric, Options, Row, Values, connecting_terminals
 from benchmarks.processes import memory_kb, processor_seconds
 from benchmarks.subjects.setting import Setting, SubjectKind
+from benchmarks.subjects.starting import Product
 
 STORM_TERMINALS = 10_000
 IDLE_TERMINALS = 1_000
 REST_SECONDS = 60.0
 """Each terminal sends two pings in this time."""
+
+PRODUCT_REST_FACTOR, PRODUCT_PAUSE_SECONDS = 5.0, 15.0
+"""The product publishes the state of each terminal once a minute: between 60 and 75 seconds after all have connected,
+and then again every minute. Therefore it is measured from 15 seconds on, and for a whole minute with `--quick` too."""
 
 SETTLED_CORES = 0.1
 SETTLED_CORES_PER_TERMINAL = 0.00003
@@ -41,13 +46,17 @@ async def storm(kind: SubjectKind, setting: Setting, _options: Options) -> Value
 
 async def idle(kind: SubjectKind, setting: Setting, options: Options) -> Values:
     """Measure memory and processor at rest, without and with terminals."""
-    seconds = REST_SECONDS * options.scale
+    seconds, pause_seconds = REST_SECONDS * options.scale, 0.0
+    if isinstance(kind, Product):
+        seconds = min(REST_SECONDS, seconds * PRODUCT_REST_FACTOR)
+        pause_seconds = seconds * PRODUCT_PAUSE_SECONDS / REST_SECONDS
     async with kind(setting) as subject:
         await settled(subject.pid, 0)
         memory, busy = memory_kb(subject.pid), await _cores(subject.pid, seconds / 3)
         async with connecting_terminals(subject.port, setting.terminals) as terminals:
             await terminals.statistics()
             await settled(subject.pid, setting.terminals)
+            await asyncio.sleep(pause_seconds)
             busy_with = await _cores(subject.pid, seconds)
             return {
                 "memory_mb": memory / 1024,

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.charts import write_charts
-from benchmarks.harness import Measured
+from benchmarks.harness import Measured, Options
 from benchmarks.processes import Machine
 from benchmarks.publishing import publish
 from benchmarks.results import Run, comparison, growth, growth_exponent, markdown, significant, table
@@ -132,3 +132,11 @@ def test_every_chart_is_shown() -> None:
     document = (ROOT / "docs" / "performance.md").read_text()
     charts = {file.name for file in (ROOT / "docs" / "charts").glob("*")}
     assert charts == set(re.findall(r"\(charts/([\w.-]+)\)", document))
+
+
+def test_a_quick_run_has_fewer_blocks_of_the_rows_that_take_minutes() -> None:
+    quick = Options(Path(), blocks=3, scale=0.2, most_slow_blocks=2)
+    assert {ROWS[name].most_blocks for name in ("storm", "idle")} == {3}
+    assert [quick.blocks_of(ROWS[name]) for name in ("open", "start", "storm", "idle", "import")] == [3, 3, 2, 2, 2]
+    full = Options(Path(), blocks=5)
+    assert [full.blocks_of(ROWS[name]) for name in ("open", "start", "storm", "idle", "import")] == [5, 5, 3, 3, 2]
