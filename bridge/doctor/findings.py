@@ -143,6 +143,7 @@ _CODES: Mapping[Area, Mapping[Level, Sequence[str]]] = {
         Level.WARNING: [
             "store_disk_low",
             "store_group_without_members",
+            "store_names_damaged",
             "store_pending_long",
             "store_photos_damaged",
             "store_readable",

@@ -122,6 +122,12 @@ def _evaluate_content(inspection: StoreInspection, shown_url: str, now: datetime
             f"{inspection.damaged_photos:,} photos in the store are damaged; they are not sent to terminals",
             "set the picture of these persons again; the bridge's log names them",
         )
+    if inspection.names_damaged:
+        yield make_finding(
+            "store_names_damaged",
+            "the names for searches in the store are damaged: lists and searches of persons fail or miss persons",
+            "restart the bridge: it builds the names again in the background; nothing else is affected",
+        )
     if inspection.oldest_pending is not None and now - inspection.oldest_pending > _LONG_PENDING:
         days = (now - inspection.oldest_pending) // timedelta(days=1)
         yield make_finding(

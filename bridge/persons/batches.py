@@ -44,7 +44,7 @@ CHANGE_ROWS = 50
 _DROPPED_ROWS = 10
 """Entries that are deleted between two looks at the clock. SQLite overwrites a photo with each: some 1 MB."""
 
-BATCH_SECONDS = 0.03
+BATCH_SECONDS = 0.02
 """Time after which a transaction ends."""
 
 LEAST_PAUSE_SECONDS = 0.005

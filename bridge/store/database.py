@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -14,9 +15,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine, select, update
 
 from bridge.model.faults import UnavailableError
+from bridge.store.counters import put_counter
 from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
-from bridge.store.errors import CommitUnknownError, DamagedPartError, is_rolled_back, mapped_errors
+from bridge.store.errors import CommitUnknownError, DamagedPartError, NamesDamagedError, is_rolled_back, mapped_errors
 from bridge.store.failure_messages import describe
+from bridge.store.person_names import NAMES_DAMAGED, leave_alone
 from bridge.store.tables import COUNTER
 from bridge.store.threads import call_on_loop, run_in_thread, settle, start_thread
 
@@ -24,8 +27,9 @@ _LOGGER = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_GROUP_SECONDS = 0.05
-"""Time after which a transaction takes no further function, so that no caller waits much longer than 100 ms."""
+_GROUP_SECONDS = 0.03
+"""Time after which a transaction takes no further function: with the last one, which may take as long, and the commit,
+a transaction takes less than 100 ms."""
 
 _GROUP_FUNCTIONS = 100
 """Functions in one transaction: beyond this number the share of a commit that each one pays is negligible."""
@@ -88,13 +92,14 @@ class Database:
         # Functions of `submit_deferred`; the writer's thread and the event loop's take from it.
         self._deferred: deque[_Job[Any]] = deque()
         self._deferred_timer: asyncio.TimerHandle | None = None
-        # Used by the writer's thread only: a job that it took from the queue but must run after the present group.
-        self._postponed: _Job[Any] | None = None
+        # Used by the writer's thread only: jobs that it took from the queue but must run after the present group.
+        self._postponed: deque[_Job[Any]] = deque()
         self._is_closed = False
         # Set by the writer's thread only.
         self._write_problem: str | None = None
         self._problem_since = 0.0
         self._write_watcher: Callable[[str | None], None] | None = None
+        self._names_watcher: Callable[[], None] | None = None
         self._thread_ends = [
             self._start(self._run_writer, "store writer"),
             *(self._start(self._run_reader, f"store reader {number}") for number in range(READERS)),
@@ -133,6 +138,10 @@ class Database:
         """The file of the store; None with a database server."""
         url = self._engine.url
         return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+    def watch_names(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` on the event loop when the names for searches are found to be damaged."""
+        self._names_watcher = watcher
 
     @property
     def engine(self) -> Engine:
@@ -328,8 +337,7 @@ class Database:
             call_on_loop(self._loop, self._write_watcher, problem)
 
     def _next_write(self) -> _Job[Any] | None:
-        job, self._postponed = self._postponed, None
-        return self._writes.get() if job is None else job
+        return self._postponed.popleft() if self._postponed else self._writes.get()
 
     def _run_alone(self, job: _Job[Any]) -> None:
         with self._engine.connect() as connection:
@@ -343,7 +351,9 @@ class Database:
         with writing_uncommitted(self._engine) as connection:
             until = perf_counter() + _GROUP_SECONDS
             group[0].run(connection)
-            if group[0].error is not None:
+            if isinstance(group[0].error, NamesDamagedError):
+                self._repeat_without_names(group)
+            if not group or group[0].error is not None:
                 return
             while len(group) < _GROUP_FUNCTIONS and perf_counter() < until:
                 job = self._next_deferred() or self._waiting_write()
@@ -351,9 +361,31 @@ class Database:
                     break
                 group.append(job)
                 _run_in_savepoint(connection, job)
+                if isinstance(job.error, NamesDamagedError):
+                    self._repeat_without_names(group)
+                    return
             _commit(connection, group)
 
+    def _repeat_without_names(self, group: list[_Job[Any]]) -> None:
+        """Let the functions of a group run again, in a transaction that does not use the damaged names for searches.
+
+        SQLite refuses all later statements of the present one.
+        """
+        leave_alone(self._engine)
+        for job in group:
+            job.result = job.error = None
+        noted: asyncio.Future[None] = self._loop.create_future()
+        # A store that cannot be written to notes it at the next damage.
+        noted.add_done_callback(lambda ended: ended.exception())
+        note: _Job[None] = _Job(partial(put_counter, name=NAMES_DAMAGED, value=1), noted)
+        self._postponed.extendleft(reversed([*group, note]))
+        group.clear()
+        if self._names_watcher is not None:
+            call_on_loop(self._loop, self._names_watcher)
+
     def _waiting_write(self) -> _Job[Any] | None:
+        if self._postponed:
+            return None if self._postponed[0].is_alone else self._postponed.popleft()
         try:
             job = self._writes.get_nowait()
         except Empty:
@@ -363,7 +395,7 @@ class Database:
             self._writes.put(None)
             return None
         if job.is_alone:
-            self._postponed = job
+            self._postponed.append(job)
             return None
         return job
 
@@ -374,6 +406,9 @@ def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
     job.run(connection)
     if job.error is None:
         savepoint.commit()
+        return
+    if isinstance(job.error, NamesDamagedError):
+        # The whole transaction is rolled back.
         return
     savepoint.rollback()
     _require_transaction(connection)

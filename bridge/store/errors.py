@@ -12,7 +12,8 @@ StoreError                  the store cannot be opened; a second attempt does no
 
 A store that is full, locked or unreachable raises `bridge.model.faults.UnavailableError`: that is temporary. Its
 subclass `CommitUnknownError` says that a COMMIT failed in a way that does not tell whether the changes are stored; its
-subclass `DamagedPartError` says that a later attempt will fail in the same way.
+subclass `DamagedPartError` says that a later attempt will fail in the same way, except if the damaged part has only the
+names for searches (`NamesDamagedError`): the store makes that attempt without them.
 """
 
 import sqlite3
@@ -76,6 +77,10 @@ class CommitUnknownError(UnavailableError):
 
 class DamagedPartError(UnavailableError):
     """A part of the store that was to be read or written is damaged; other parts may still work."""
+
+
+class NamesDamagedError(DamagedPartError):
+    """A statement on the names for searches met a damage; the transaction must run again without these names."""
 
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

@@ -14,10 +14,12 @@ from bridge.model.person_entry import DeliveryState
 from bridge.model.reply import Outcome
 from bridge.model.secret import Secret
 from bridge.model.terminal import Terminal
+from bridge.store.counters import read_counter
 from bridge.store.engine import create_engine, parse_url, small_tables_damage, store_file
 from bridge.store.errors import PhotoKeyError, is_damage, mapped_errors
 from bridge.store.group_queries import group_sizes
-from bridge.store.integrity import DAMAGED, DAMAGED_PHOTOS, read_counter
+from bridge.store.integrity import DAMAGED, DAMAGED_PHOTOS
+from bridge.store.person_names import NAMES_DAMAGED
 from bridge.store.photos import PhotoCipher, key_ids
 from bridge.store.schema import SchemaState, schema_state
 from bridge.store.tables import AUDIT, PERSON_ENTRY, PHOTO
@@ -42,6 +44,7 @@ class StoreInspection:
         refused: number of changes that terminals refused, by SN.
         photos: number of photos.
         damaged_photos: those that are known to be damaged.
+        names_damaged: whether lists and searches miss persons, until a bridge has built the names for searches again.
         answered: the terminals that have ever answered, according to the audit and the persons.
         kept: the number of persons that each group keeps.
         terminals: the known terminals that the configuration does not list.
@@ -62,6 +65,7 @@ class StoreInspection:
     refused: dict[str, int] = field(default_factory=dict)
     photos: int = 0
     damaged_photos: int = 0
+    names_damaged: bool = False
     answered: frozenset[str] = frozenset()
     kept: dict[str, int] = field(default_factory=dict)
     terminals: Sequence[Terminal] = ()
@@ -138,6 +142,7 @@ def _inspect_content(connection: Connection, file: Path | None, cipher: PhotoCip
         refused=_counts(connection, DeliveryState.REFUSED),
         photos=connection.execute(select(func.count()).select_from(PHOTO)).scalar_one(),
         damaged_photos=read_counter(connection, DAMAGED_PHOTOS) or 0,
+        names_damaged=read_counter(connection, NAMES_DAMAGED) is not None,
         answered=frozenset(sn for sn in answered if sn is not None),
         kept=group_sizes(connection),
         terminals=load_terminals(connection),

@@ -4,7 +4,8 @@ A bridge marks the store while it runs, and a clean end removes the mark. A stor
 a crash or a power cut, and is checked at once; any other store is checked every few weeks. The bridge serves meanwhile:
 reads of a damaged part fail by themselves, and doors need no store.
 
-A damaged photo is repaired by setting the person's picture again, other damage by restoring a backup. Photos that are
+A damaged photo is repaired by setting the person's picture again, the names for searches at the next start
+(`bridge.store.name_repair`), other damage by restoring a backup. Photos that are
 known to be damaged are compared again every few seconds, so that the report ends with the repair.
 """
 
@@ -14,13 +15,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, inspect, select, text
+from sqlalchemy import Connection, func, inspect, select, text
 
 from bridge.model.faults import UnavailableError
+from bridge.store import name_repair
+from bridge.store.counters import put_counter, read_counter
 from bridge.store.database import Database
 from bridge.store.errors import DamagedPartError, PhotoDamagedError, PhotoKeyError
+from bridge.store.person_names import NAMES_DAMAGED, leave_alone
 from bridge.store.photos import PhotoCipher, read_intact_photo
-from bridge.store.tables import COUNTER, GROUP_PERSON, PERSON_ENTRY, PHOTO
+from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY, PERSON_NAME, PHOTO
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,21 +86,30 @@ class IntegrityCheck:
         self._damage_in_use: str | None = None
         self._damaged_photos: set[str] = set()
         self._logged_photos: set[str] = set()
+        self._names_damaged = False
         self._wake = asyncio.Event()
+        database.watch_names(self._found_damaged_names)
 
     async def begin(self) -> None:
         """Find out how the store was left, and mark it. Raises UnavailableError if the store cannot be read."""
         marks = await self._database.read(_read_marks)
         try:
-            await self._database.write(_put, UNCLEAN, 1)
+            await self._database.write(put_counter, UNCLEAN, 1)
         except UnavailableError as error:
             # Doors must open with a full disk too.
             _LOGGER.warning("the store cannot be marked as in use: %s", error)
         if marks[DAMAGED]:
             self._damage = "found by the last check"
+        self._names_damaged = bool(marks[NAMES_DAMAGED])
+        if self._names_damaged:
+            try:
+                await name_repair.replace_damaged_table(self._database)
+            except UnavailableError as error:
+                _LOGGER.warning("the names for searches cannot be repaired now: %s", error)
         if marks[DAMAGED] or marks[DAMAGED_PHOTOS]:
             self._is_due = True
-            self._report(_describe(self._damage, marks[DAMAGED_PHOTOS]))
+        if marks[DAMAGED] or marks[DAMAGED_PHOTOS] or self._names_damaged:
+            self._report(_describe(self._damage, marks[DAMAGED_PHOTOS], names_damaged=self._names_damaged))
         if marks[UNCLEAN] and self._is_file:
             _LOGGER.warning("the store was not closed cleanly: it is checked in the background")
             self._is_due = True
@@ -105,12 +118,16 @@ class IntegrityCheck:
         """Remove the mark; to be called when nothing else uses the store."""
         # A store that cannot be written to now is checked at the next start.
         with suppress(UnavailableError):
-            await self._database.write(_put, UNCLEAN, None)
+            await self._database.write(put_counter, UNCLEAN, None)
 
     async def run(self) -> None:
         """Check when it is due, until cancelled."""
         while True:
             try:
+                if self._names_damaged:
+                    await name_repair.refill(self._database)
+                    self._names_damaged = await name_repair.are_damaged(self._database)
+                    self._report_present()
                 if self._is_due or await self._is_old():
                     await self.check()
                 else:
@@ -133,9 +150,19 @@ class IntegrityCheck:
         if self._damage_in_use is None:
             self._damage_in_use = "a part of its file cannot be used"
             self._damage = self._damage or self._damage_in_use
-            self._report(_describe(self._damage, len(self._damaged_photos)))
+            self._report_present()
             self._is_due = True
             self._wake.set()
+
+    def _found_damaged_names(self) -> None:
+        if not self._names_damaged:
+            self._names_damaged = True
+            _LOGGER.error("%s", _NAMES_DAMAGED)
+            self._report_present()
+
+    def _report_present(self) -> None:
+        damaged = len(self._damaged_photos)
+        self._report(_describe(self._damage, damaged, names_damaged=self._names_damaged))
 
     async def check(self) -> str | None:
         """Read the whole store once; store and report the result.
@@ -149,10 +176,10 @@ class IntegrityCheck:
         self._damaged_photos.clear()
         self._damage = await self._find_damage()
         self._is_due = False
-        damage = _describe(self._damage, len(self._damaged_photos))
+        damage = _describe(self._damage, len(self._damaged_photos), names_damaged=self._names_damaged)
         if damage is None:
             _LOGGER.info("the integrity check of the store found no damage")
-            await self._database.write(_put, _CHECKED_AT, int(self._now().timestamp()))
+            await self._database.write(put_counter, _CHECKED_AT, int(self._now().timestamp()))
         elif self._damage is not None:
             _LOGGER.error("the integrity check of the store failed: %s", damage)
         await self._store_and_report()
@@ -178,7 +205,7 @@ class IntegrityCheck:
             return False
         checked_at = await self._database.read(read_counter, _CHECKED_AT)
         if checked_at is None:
-            await self._database.write(_put, _CHECKED_AT, int(self._now().timestamp()))
+            await self._database.write(put_counter, _CHECKED_AT, int(self._now().timestamp()))
             return False
         return self._now().timestamp() - checked_at > _INTERVAL.total_seconds()
 
@@ -189,7 +216,7 @@ class IntegrityCheck:
             await self._database.write(_store_damage, is_damaged=self._damage is not None, damaged_photos=damaged)
         finally:
             # Also if the store cannot be written to, as on a failing disk.
-            self._report(_describe(self._damage, damaged))
+            self._report_present()
         await self._log_new_photos()
 
     async def _log_new_photos(self) -> None:
@@ -204,12 +231,23 @@ class IntegrityCheck:
                 ", ".join(persons) or "no person",
             )
 
+    async def _check_names(self) -> None:
+        """Check the names for searches, which can be built from the persons."""
+        with suppress(DamagedPartError):
+            if await self._database.read(table_damage, PERSON_NAME.name) is None:
+                return
+        leave_alone(self._database.engine)
+        await self._database.write(put_counter, NAMES_DAMAGED, 1)
+        self._found_damaged_names()
+
     async def _find_damage(self) -> str | None:
         """Return damage other than that of single photos, which are added to `_damaged_photos`."""
         try:
             if self._is_file:
                 for table in await self._database.read(_table_names):
-                    if (damage := await self._database.read(table_damage, table)) is not None:
+                    if table == PERSON_NAME.name:
+                        await self._check_names()
+                    elif (damage := await self._database.read(table_damage, table)) is not None:
                         return damage
             after: str | None = ""
             while after is not None:
@@ -223,23 +261,25 @@ class IntegrityCheck:
         return self._damage_in_use
 
 
-def _describe(damage: str | None, damaged_photos: int) -> str | None:
+_NAMES_DAMAGED = (
+    "the names for searches in the store are damaged, so lists and searches of persons fail or miss persons: restart"
+    " the bridge, which then builds the names again; everything else works"
+)
+
+
+def _describe(damage: str | None, damaged_photos: int, *, names_damaged: bool) -> str | None:
     """Return the damage and its remedy; None if there is none."""
     if damage is not None:
         return (
             f"the store is damaged ({damage}): restore a backup (`facebridge restore FILE`); doors can be opened"
             " meanwhile, person changes may fail"
         )
+    if names_damaged:
+        return _NAMES_DAMAGED
     if damaged_photos:
         photos = f"{damaged_photos:,} photos in the store are" if damaged_photos > 1 else "1 photo in the store is"
         return f"{photos} damaged and not sent: set the picture of these persons again; the log names them"
     return None
-
-
-def read_counter(connection: Connection, name: str) -> int | None:
-    """Return the value of a counter; None if it is not set."""
-    value: int | None = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == name)).scalar()
-    return value
 
 
 def table_damage(connection: Connection, table: str) -> str | None:
@@ -288,15 +328,9 @@ def _persons_with(connection: Connection, sha256: str) -> Sequence[str]:
 
 
 def _read_marks(connection: Connection) -> dict[str, int]:
-    return {name: read_counter(connection, name) or 0 for name in (UNCLEAN, DAMAGED, DAMAGED_PHOTOS)}
+    return {name: read_counter(connection, name) or 0 for name in (UNCLEAN, DAMAGED, DAMAGED_PHOTOS, NAMES_DAMAGED)}
 
 
 def _store_damage(connection: Connection, *, is_damaged: bool, damaged_photos: int) -> None:
-    _put(connection, DAMAGED, 1 if is_damaged else None)
-    _put(connection, DAMAGED_PHOTOS, damaged_photos or None)
-
-
-def _put(connection: Connection, name: str, value: int | None) -> None:
-    connection.execute(delete(COUNTER).where(COUNTER.c.name == name))
-    if value is not None:
-        connection.execute(insert(COUNTER).values(name=name, value=value))
+    put_counter(connection, DAMAGED, 1 if is_damaged else None)
+    put_counter(connection, DAMAGED_PHOTOS, damaged_photos or None)

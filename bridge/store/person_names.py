@@ -4,12 +4,16 @@ A table of its own has one row for each person and name. A search reads all of i
 it read the JSON of every entry of every terminal: 1.3 s for a million.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, bindparam, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, and_, bindparam, delete, exists, func, select
+from sqlalchemy.exc import DatabaseError
 
 from bridge.model.person import Person
+from bridge.store.errors import NamesDamagedError, is_damage
+from bridge.store.failure_messages import describe
 from bridge.store.insertion import insert_in
 from bridge.store.tables import GROUP_PERSON, PERSON_ENTRY, PERSON_NAME
 
@@ -17,6 +21,10 @@ PersonName = tuple[str, str]
 """Id and name of a person; the name is empty for a removal that a terminal has not confirmed."""
 
 _COLUMN = PERSON_NAME.c
+
+NAMES_DAMAGED = "names_damaged"
+"""The name of a counter that is set from the damage of the table to its repair, and of an option of an engine whose
+transactions leave the table alone."""
 
 
 def name_of_person(person: Person) -> PersonName:
@@ -32,15 +40,17 @@ def fold(person_id: str, name: str) -> str:
 def add_names(connection: Connection, names: Iterable[PersonName]) -> None:
     """Add names of persons that have an entry or are kept by a group."""
     rows = [{"person_id": one, "name": name, "folded": fold(one, name)} for one, name in sorted(set(names)) if one]
-    if rows:
-        connection.execute(_add(connection.dialect.name), rows)
+    if rows and not _is_left_alone(connection):
+        with _damage_noticed():
+            connection.execute(_add(connection.dialect.name), rows)
 
 
 def drop_unused_names(connection: Connection, candidates: Collection[PersonName]) -> None:
     """Delete those of the names that no entry and no group has."""
     rows = [{"for_id": person_id, "for_name": name} for person_id, name in sorted(candidates)]
-    if rows:
-        connection.execute(_DROP, rows)
+    if rows and not _is_left_alone(connection):
+        with _damage_noticed():
+            connection.execute(_DROP, rows)
 
 
 def contains(connection: Connection, q: str) -> ColumnElement[bool]:
@@ -60,6 +70,25 @@ def matches(connection: Connection, table: Table, q: str) -> ColumnElement[bool]
 def stored_name(table: Table) -> ColumnElement[str]:
     """Return the name in a row of a table of persons, as `name_of_person` does."""
     return func.coalesce(table.c.desired["name"].as_string(), "")
+
+
+def leave_alone(engine: Engine) -> None:
+    """Let all later transactions of an engine leave the table alone."""
+    engine.update_execution_options(**{NAMES_DAMAGED: True})
+
+
+def _is_left_alone(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get(NAMES_DAMAGED))
+
+
+@contextmanager
+def _damage_noticed() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        if is_damage(error):
+            raise NamesDamagedError(describe(error)) from None
+        raise
 
 
 @cache

@@ -67,6 +67,14 @@ async def test_photos_that_are_known_to_be_damaged(tmp_path: Path) -> None:
     assert "2 photos" in found.of("store_photos_damaged").what
 
 
+async def test_names_for_searches_that_are_damaged(tmp_path: Path) -> None:
+    url = await upgraded(f"sqlite:///{tmp_path}/store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("INSERT INTO counter (name, value) VALUES ('names_damaged', 1)")
+    found = await inspect(url)
+    assert found.codes == {"store_ok", "store_names_damaged"}
+
+
 async def test_a_group_with_persons_and_without_members(tmp_path: Path) -> None:
     url = await upgraded(old_store(tmp_path / "store.db"))
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:

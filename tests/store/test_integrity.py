@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from bridge.model.secret import Secret
+from bridge.store.counters import read_counter
 from bridge.store.database import Database
 from bridge.store.inspection import inspect_store
-from bridge.store.integrity import UNCLEAN, IntegrityCheck, read_counter
+from bridge.store.integrity import UNCLEAN, IntegrityCheck
 from bridge.store.photos import PLAIN, PhotoCipher, add_photos
 from bridge.store.tables import PHOTO
 

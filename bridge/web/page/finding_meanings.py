@@ -104,6 +104,7 @@ MEANINGS: Mapping[str, str] = {
     "store_group_without_members": noop("a group keeps persons and has no members"),
     "store_pending_long": noop("changes have waited for terminals for more than a day"),
     "store_photos_damaged": noop("photos are damaged and not sent; the bridge's log names the persons"),
+    "store_names_damaged": noop("lists and searches of persons miss persons until the bridge is restarted"),
     "store_readable": noop("other users may read its file"),
     "store_disk_full": noop("less than 20 MB free"),
     "store_foreign": noop("the database belongs to another program"),
