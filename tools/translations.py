@@ -9,49 +9,34 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from tools.message_sources import MessageSources
+
 BRIDGE = Path(__file__).parents[1] / "bridge"
 PAGE = BRIDGE / "web" / "page"
 
-_FAULT_FILES = (
-    "core/admission.py",
-    "core/commands.py",
-    "import_export/archive.py",
-    "import_export/checking.py",
-    "import_export/csv_reading.py",
-    "import_export/json_reading.py",
-    "import_export/pictures.py",
-    "import_export/reading.py",
-    "import_export/rows.py",
-    "model/faults.py",
-    "persons/field_kinds.py",
-    "persons/photos/**.py",
-    "persons/schema.py",
-    "persons/timestamps.py",
-    "persons/weekly.py",
-)
-"""The modules whose faults people see on the page."""
+_NOT_ON_THE_PAGE = ("cli", "config", "control", "home_assistant_app", "protocol", "simulator", "terminals")
+"""The packages whose texts the page does not show: those of the command line, and the terminals' side."""
 
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}
 _KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "noop": None, "message": None}
-_FAULT_KEYWORDS = {"message": None, "Fault": (2,), "at": (2,), "PersonFileError": None}
-"""`InvalidError.at` and `Fault` have the place first."""
 
 
 def extracted() -> Catalog:
     """Return the messages of the templates and the code."""
     catalog = Catalog(project="Facebridge", charset="utf-8")
-    found = list(extract_from_dir(PAGE, _METHODS, _OPTIONS, {**_FAULT_KEYWORDS, **_KEYWORDS}))
-    found += extract_from_dir(BRIDGE, [(pattern, "python") for pattern in _FAULT_FILES], {}, _FAULT_KEYWORDS)
+    found = list(extract_from_dir(PAGE, _METHODS, _OPTIONS, _KEYWORDS))
+    known = {message for _, _, message, _, _ in found}
+    found += [(text.file, text.line, text.text, [], None) for text in texts().texts if text.text not in known]
     for file, line, message, comments, context in sorted(found, key=lambda one: (one[0], one[1])):
         catalog.add(message, None, [(Path(file).as_posix(), line)], auto_comments=comments, context=context)
     return catalog
 
 
-def fault_files() -> Iterator[Path]:
-    """Return the modules whose faults people see on the page."""
-    for pattern in _FAULT_FILES:
-        yield from sorted(BRIDGE.glob(pattern.replace("**.py", "**/*.py")))
+def texts() -> MessageSources:
+    """Return the texts that the page can show, from the modules that make them."""
+    files = sorted(BRIDGE.rglob("*.py"))
+    return MessageSources(BRIDGE, (one for one in files if one.relative_to(BRIDGE).parts[0] not in _NOT_ON_THE_PAGE))
 
 
 def catalog_files() -> Iterator[Path]:

@@ -44,9 +44,10 @@ async def check_connection(access: BrokerAccess) -> ConnectionCheck:
 
 def evaluate_connack(connack: ConnackInfo, settings: MqttSettings) -> Iterator[Finding]:
     """Report what the broker's CONNACK means for the bridge."""
-    tls = " with TLS" if settings.tls is not None else ""
-    limits = f"; its limits: {limits}" if (limits := _limits(connack)) else ""
-    yield make_finding("broker_connected", f"MQTT {settings.protocol} at {settings.host}:{settings.port}{tls}{limits}")
+    limits = _limits(connack) or "-"
+    encrypted = f"MQTT {settings.protocol} with TLS works at {settings.host}:{settings.port}; limits: {limits}"
+    plain = f"MQTT {settings.protocol} works at {settings.host}:{settings.port}; limits: {limits}"
+    yield make_finding("broker_connected", encrypted if settings.tls else plain)
     if connack.maximum_qos == 0:
         yield make_finding(
             "qos_unavailable",

@@ -53,13 +53,10 @@ def evaluate_clock(*, synchronised: bool | None, now: datetime, others: Mapping[
     for name, time in others.items():
         if abs(time - now) > _TOLERANCE:
             seconds = (now - time).total_seconds()
-            relation = "ahead of" if seconds > 0 else "behind"
+            ahead = f"this machine's clock is {seconds:,.0f} s ahead of the clock of {name}"
+            behind = f"this machine's clock is {-seconds:,.0f} s behind the clock of {name}"
             findings.append(
-                make_finding(
-                    "clock_differs",
-                    f"this machine's clock is {abs(seconds):,.0f} s {relation} the clock of {name}",
-                    "synchronise both with NTP",
-                )
+                make_finding("clock_differs", ahead if seconds > 0 else behind, "synchronise both with NTP")
             )
     if synchronised is None:
         findings.append(make_finding("clock_unseen", "the kernel does not say whether its clock is synchronised"))

@@ -26,7 +26,7 @@ async def test_nothing_is_wrong(tmp_path: Path, stock_mosquitto: Mosquitto) -> N
     assert [line for line in done.stdout.splitlines() if line in list(Area)] == [
         "configuration", "broker", "bridge", "terminals", "store", "ports", "clock",
     ]  # fmt: skip
-    assert "  ok       MQTT 5 at 127.0.0.1" in done.stdout
+    assert "  ok       MQTT 5 works at 127.0.0.1" in done.stdout
     assert "           → Mosquitto: set_tcp_nodelay true  [nagle]" in done.stdout
     assert "\x1b" not in done.stdout
     assert "pa55word" not in done.stdout

@@ -8,7 +8,6 @@ from bridge.core.clock import Clock
 from bridge.web.authentication import require_role
 from bridge.web.context import BridgeStatus
 from bridge.web.page.checks import BackgroundChecks, FindProblems
-from bridge.web.page.finding_meanings import MEANINGS
 from bridge.web.page.forms import PageRouter, read_form
 from bridge.web.page.outcomes import Tone
 from bridge.web.page.rendering import Renderer, redirect
@@ -70,7 +69,6 @@ class HealthPages:
             "checks": self._checks,
             "levels": LEVEL_NAMES,
             "areas": AREAS,
-            "meanings": MEANINGS,
         }
         return self._renderer.live_page(request, "health.html", **values)
 

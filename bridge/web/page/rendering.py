@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from gettext import NullTranslations
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from bridge.persons.timestamps import local_time
 from bridge.web.api.common import path_of_person
 from bridge.web.authentication import CSRF_FIELD, CSRF_HEADER, CSRF_TOKEN, SESSION, USER, VIA_INGRESS, User
 from bridge.web.page.assets import Assets, accepts_gzip
-from bridge.web.page.translations import LANGUAGES, choose_language, load_catalogs
+from bridge.web.page.recognition import TextRecognizer
+from bridge.web.page.translations import LANGUAGES, Catalog, choose_language, load_catalogs
 
 THEMES = ("auto", "light", "dark")
 
@@ -115,7 +117,8 @@ class Renderer:
         self._clock = clock
         self._assets = assets
         self._navigation = navigation
-        self._environments = {language: self._environment(catalog) for language, catalog in load_catalogs().items()}
+        catalogs = load_catalogs()
+        self._environments = {language: _environment(catalogs.get(language)) for language in LANGUAGES}
 
     def page(self, request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
         """Return a rendered template as a response.
@@ -210,23 +213,39 @@ class Renderer:
     def _time(self) -> str:
         return str(int(self._clock.boottime() * 1000))
 
-    def _environment(self, catalog: Any) -> jinja2.Environment:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(str(files("bridge.web.page").joinpath("templates")))),
-            autoescape=True,
-            auto_reload=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-            extensions=["jinja2.ext.i18n"],
-        )
-        environment.policies["ext.i18n.trimmed"] = True
-        # Methods of the extension, which jinja2's types do not show.
-        environment.install_gettext_translations(catalog, newstyle=True)  # type: ignore[attr-defined]
-        environment.filters["localized"] = lambda text: translated(text, catalog.gettext)
-        environment.filters["time"] = _time
-        environment.filters["person_segment"] = path_of_person
-        return environment
+
+def _environment(catalog: Catalog | None) -> jinja2.Environment:
+    """Return the templates in a language; None: English."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(str(files("bridge.web.page").joinpath("templates")))),
+        autoescape=True,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+    )
+    environment.policies["ext.i18n.trimmed"] = True
+    # Methods of the extension, which jinja2's types do not show.
+    translations = catalog or NullTranslations()
+    environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters["localized"] = str if catalog is None else _localized_by(catalog)
+    environment.filters["time"] = _time
+    environment.filters["person_segment"] = path_of_person
+    return environment
+
+
+def _localized_by(catalog: Catalog) -> Callable[[str], str]:
+    """Return a filter that translates a text of the bridge; a text without a translation is marked as English."""
+    recognizer = TextRecognizer(catalog)
+
+    def localized(text: str) -> str:
+        found = translated(text, catalog.gettext)
+        if found == str(text):
+            found = recognizer.translate(str(text)) or ""
+        return str(found) or Markup('<span lang="en">{}</span>').format(str(text))
+
+    return localized
 
 
 def redirect(request: web.Request, path: str) -> web.Response:

@@ -2,7 +2,7 @@
 
 import gettext
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 
 DEFAULT_LANGUAGE = "en"
@@ -11,7 +11,7 @@ LANGUAGES: Mapping[str, str] = {"en": "English", "zh-CN": "简体中文"}
 """The names of the languages, each in itself, by language tag (RFC 5646)."""
 
 _CATALOGS: Mapping[str, str] = {"zh-CN": "zh_CN"}
-"""The folder of each catalog. English is the language of the source."""
+"""The folder of each catalog."""
 
 _SIMPLIFIED = re.compile(r"zh|zh-(?:cn|sg|hans)(?:-.*)?")
 """Tags that mean Simplified Chinese, in lower case."""
@@ -20,13 +20,23 @@ _MAX_HEADER_CHARACTERS = 200
 """Browsers send a tenth of that."""
 
 
-def load_catalogs() -> Mapping[str, gettext.NullTranslations]:
-    """Return the catalog of each language."""
-    catalogs: dict[str, gettext.NullTranslations] = {DEFAULT_LANGUAGE: gettext.NullTranslations()}
+class Catalog(gettext.GNUTranslations):
+    """A catalog that names its messages."""
+
+    _catalog: dict[object, str]
+
+    def messages(self) -> Iterator[str]:
+        """Return the English messages without a plural."""
+        return (message for message in self._catalog if isinstance(message, str) and message)
+
+
+def load_catalogs() -> Mapping[str, Catalog]:
+    """Return the catalog of each language but English, which is the language of the source."""
+    catalogs: dict[str, Catalog] = {}
     for language, folder in _CATALOGS.items():
         file = files("bridge.web.page").joinpath("locale", folder, "LC_MESSAGES", "page.mo")
         with file.open("rb") as catalog:
-            catalogs[language] = gettext.GNUTranslations(catalog)
+            catalogs[language] = Catalog(catalog)
     return catalogs
 
 

@@ -7,10 +7,8 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from bridge.doctor.findings import KINDS
 from bridge.model.faults import UnavailableError
 from bridge.web.page.checks import MIN_INTERVAL_SECONDS, BackgroundChecks, HealthFinding
-from bridge.web.page.finding_meanings import MEANINGS
 from tests.support.core import ManualClock
 from tests.support.waiting import until
 from tests.web.page.page_system import PageBrowser, PageSystem, accessibility_faults, small_targets, wait_live
@@ -67,10 +65,6 @@ async def test_a_run_ends_with_the_bridge() -> None:
     await until(lambda: doctor.runs == 1)
     await checks.stop()
     assert checks.started_at is None
-
-
-def test_every_finding_has_a_meaning_that_is_translated() -> None:
-    assert list(MEANINGS) == list(KINDS)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The translations are complete and compiled, and a request gets the language it prefers."""
 
-import ast
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -9,14 +9,37 @@ import pytest
 from yarl import URL
 
 from bridge.simulator.faces import sample_photo
-from bridge.web.page.translations import choose_language
+from bridge.web.page.recognition import TextRecognizer
+from bridge.web.page.translations import choose_language, load_catalogs
 from tests.web.page.page_system import PageSystem
 from tools import translations
+from tools.message_sources import MessageSources
 
 CHINESE = {"Accept": "text/html", "Accept-Language": "zh-CN"}
 
-MESSAGE_ARGUMENT = {"Fault": 1, "at": 1, "PersonFileError": 0}
-"""For each call that makes a fault, which argument is the message."""
+FROM_ELSEWHERE = {
+    *("answer.message", "error.message", "error.reason", "error.args[0]", "error.faults[0].message", "self.message"),
+    *(
+        "error",
+        "str(error)",
+        "str(new.error)",
+        "str(failure)",
+        "fault",
+        "fault['message']",
+        "problem",
+        "remedy",
+        "text",
+    ),
+    *("reply.message or ''", "job.drop_message or ''", "inspection.photo_key_problem", "end.result()"),
+    *("decode_message(content)", "self._ended.result() if self._ended.done() else CONNECTION_LOST"),
+    (
+        "'; '.join((f'{fault.path}: {fault.message}' if fault.path else fault.message for fault in "
+        "faults[:_MAX_FAULTS_IN_MESSAGE]))"
+    ),
+    "f'{path} cannot be written: {error.strerror}'.lstrip()",
+    "failure",
+}
+"""Texts that were made before."""
 
 
 def test_every_message_is_translated_and_no_other() -> None:
@@ -60,22 +83,120 @@ def test_language_is_chosen(chosen: str | None, header: str, language: str) -> N
     assert choose_language(chosen, header) == language
 
 
-def messages_of_faults() -> Iterator[tuple[str, ast.expr]]:
-    """Return the place and the expression of each message of a fault that the page shows."""
-    for file in translations.fault_files():
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call):
-                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                position = MESSAGE_ARGUMENT.get(name)
-                if position is not None and len(node.args) > position:
-                    yield f"{file.name}:{node.lineno}", node.args[position]
+def test_every_text_that_the_page_shows_has_a_template() -> None:
+    """What reports a text leads to literals; else the page could not translate it, and this test names the place."""
+    found = translations.texts()
+    assert len(found.texts) > 600
+    assert {one.text for one in found.texts} >= {
+        # From dictionaries, conditions and functions.
+        "no answer from the terminal",
+        "the connection to the broker was lost",
+        "nothing listens on %(address)s",
+        "free some space on its disk",
+        "the store's folder %(folder)s does not exist",
+        "this machine's clock is %(seconds)s s behind the clock of %(name)s",
+    }
+    assert [one for one in found.unresolved if one.text not in FROM_ELSEWHERE] == []
 
 
-def test_every_fault_can_be_translated() -> None:
-    """An f-string has lost what it was made of: it must be `message("…%(name)s…", name=…)`."""
-    found = list(messages_of_faults())
-    assert len(found) > 90
-    assert [place for place, expression in found if isinstance(expression, ast.JoinedStr | ast.BinOp)] == []
+def test_a_new_text_is_found_wherever_it_is_written(tmp_path: Path) -> None:
+    module = tmp_path / "new.py"
+    module.write_text(
+        """
+LATE = "the door is late"
+
+def refuse(reason: str) -> None:
+    raise InvalidError.at("door", reason)
+
+def why(number: int) -> str:
+    if number > 1:
+        return f"{number:,} doors are open"
+    return LATE
+
+def act(number: int, name: str) -> None:
+    refuse(why(number))
+    found = "a stuck door" if number else name
+    raise UnavailableError(f"{found} of {name}: look at it" if name else message("no door in %(where)s", where=name))
+
+def fail(error: Exception) -> None:
+    raise UnavailableError(error.reason)
+"""
+    )
+    found = MessageSources(tmp_path, [module])
+    assert {one.text for one in found.texts} == {
+        "the door is late",
+        "%(number)s doors are open",
+        "a stuck door",
+        "%(found)s of %(name)s: look at it",
+        "no door in %(where)s",
+    }
+    assert {one.text for one in found.unresolved} == {"error.reason"}
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> TextRecognizer:
+    return TextRecognizer(load_catalogs()["zh-CN"])
+
+
+@pytest.mark.parametrize(
+    ("text", "translation"),
+    [
+        ("the terminal is not connected; not carried out", "终端未连接；未执行"),
+        ("terminal T1 is not known: check the SN", "未知的终端 T1：请检查序列号"),
+        # A fault with its place, and several faults.
+        ("photo: is not a picture; give a JPEG, PNG, WebP or HEIC", "photo：不是图片；请使用 JPEG、PNG、WebP 或 HEIC"),
+        (
+            "sn: terminal T1 is not known: check the SN; photo: is empty",
+            "sn：未知的终端 T1：请检查序列号；photo：是空的",
+        ),
+        # A text in a text, and the driver's own reason.
+        (
+            "changes cannot be stored now: the store is full (disk full): free some space on its disk",
+            "现在无法保存更改：存储已满（disk full）：释放其磁盘上的空间",
+        ),
+        (
+            "reached the bridge too late; not carried out (no terminal is in group 'x': check the name)",
+            "到达桥接太迟；未执行（组 'x' 中没有终端：请检查名称）",
+        ),
+        # The log shortens texts.
+        ("the terminal is not connected; not ca…", "终端未连接；未执行"),
+        ("terminal T1 is not known: check…", "未知的终端 T1：请检查序列号"),
+        (
+            "name: must not be empty; asked_at is A, and the bridge's clock sho…",
+            "name：不能为空；asked_at 为 A，而请求到达时桥接的时钟显示 …：请求在途中滞留，或…；请用 NTP 校准双方，误差在一秒以内",  # noqa: E501  a text
+        ),
+        ("no…", None),
+        # Names and the terminals' own words stay as they are, also if they look like messages.
+        ("terminal Open is not known: check the SN", "未知的终端 Open：请检查序列号"),
+        ("no face found", None),
+        ("", None),
+        (" ", None),
+        ("x" * 100_000, None),
+        ("; " * 1_900, None),
+        ("a (" * 900 + ")" * 900, None),
+        # Values are no templates.
+        ("must be %(expected)s, not %s", "必须是%(expected)s，不能是 %s"),
+        ("must be a list; not 'x y'", None),
+        ("must be an object, not a list; not 'x y'", "必须是对象，不能是 列表；不能是 'x y'"),
+    ],
+)
+def test_stored_texts_are_recognised(recognizer: TextRecognizer, text: str, translation: str | None) -> None:
+    found = recognizer.translate(text)
+    if translation is None:
+        assert found is None
+    else:
+        assert found == translation
+
+
+def test_every_template_is_recognised_with_any_values(recognizer: TextRecognizer) -> None:
+    """Each message of the code is found again when its values are put in, and no place is left."""
+    catalog = load_catalogs()["zh-CN"]
+    for template in {one.text for one in translations.texts().texts}:
+        names = re.findall(r"%\((\w+)\)s", template)
+        text = template % {name: f"<{number}>" for number, name in enumerate(names)} if names else template
+        letters = re.sub(r"%\(\w+\)s|[^A-Za-z]", "", template)
+        if len(letters) >= 6 and catalog.gettext(template) != template:
+            assert recognizer.translate(text) is not None, template
 
 
 @pytest.fixture
