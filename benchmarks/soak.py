@@ -110,12 +110,12 @@ async def sample(
     outcomes: tuple[Counter[str] | None, Counter[str] | None] = (None, None),
 ) -> Sample:
     """Read the state of the bridge."""
-    assert subject.process is not None
+    assert subject.read_log is not None
     files = open_files(subject.pid)
-    logged = len(_TASKS.findall(subject.process.log))
+    logged = len(_TASKS.findall(subject.read_log()))
     os.kill(subject.pid, signal.SIGUSR2)
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while len(found := _TASKS.findall(subject.process.log)) == logged:  # noqa: ASYNC110 - a log has no event
+        while len(found := _TASKS.findall(subject.read_log())) == logged:  # noqa: ASYNC110 - a log has no event
             await asyncio.sleep(0.02)
     return Sample(memory_kb(subject.pid) / 1024, files, int(found[-1]), percent, *times, *outcomes)
 

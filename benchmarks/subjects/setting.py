@@ -5,8 +5,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.logged_process import LoggedProcess
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -36,14 +34,14 @@ class Subject:
         port: where terminals connect.
         base_topic: the first level of its topics.
         web_url: the product's HTTP server.
-        process: the product's process, with its log.
+        read_log: returns the product's log.
     """
 
     pid: int
     port: int
     base_topic: str
     web_url: str | None = None
-    process: LoggedProcess | None = None
+    read_log: Callable[[], str] | None = None
 
 
 SubjectKind = Callable[[Setting], AbstractAsyncContextManager[Subject]]

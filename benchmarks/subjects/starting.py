@@ -1,9 +1,11 @@
 """Starts subjects: the product of this checkout or of another one, and the bridges that it is compared with."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,14 +35,21 @@ STOP_SECONDS = 120.0
 
 ROOT = Path(__file__).parents[2]
 
+_LOG_POLL_SECONDS = 0.002
+"""Interval of the search for the line that says that a subject is ready."""
+
 _READY = re.compile(r"ready: terminals (?:ws://[^ ]+:)?(\d+)(?:.*web http://[^ ]+:(\d+))?")
 
 
 class SubjectProcess(LoggedProcess):
-    """A program that prints a line with its ports when it is ready."""
+    """A program that prints a line with its ports when it is ready.
+
+    It logs into a file: if the load generator read each line, the replies that it measures would wait for that.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._log_file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object
         self.port = 0
         self.web_port = ""
         self._command = command
@@ -48,11 +57,19 @@ class SubjectProcess(LoggedProcess):
 
     async def start(self) -> None:
         """Start it, and wait for its line."""
-        await self._start(*self._command, environment=self._environment)
-        await self.wait_log("ready: ", START_SECONDS)
-        ready = _READY.search(self.log)
-        assert ready is not None, self.log
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stderr=self._log_file, env=self._environment
+        )
+        async with asyncio.timeout(START_SECONDS):
+            while (ready := _READY.search(self.read_log().rpartition("\n")[0])) is None:
+                assert self._process.returncode is None, self.read_log()
+                await asyncio.sleep(_LOG_POLL_SECONDS)
         self.port, self.web_port = int(ready[1]), ready[2]
+
+    def read_log(self) -> str:
+        """Return the log since the start."""
+        descriptor = self._log_file.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
     async def ended(self, seconds: float = STOP_SECONDS) -> int:
         """Wait until it ends; return its exit code."""
@@ -82,7 +99,7 @@ class Product:
         command = [*self._command, "run", "-c", str(product_configuration(setting))]
         async with SubjectProcess(command, self._environment).running() as process:
             web_url = f"http://127.0.0.1:{process.web_port}"
-            yield Subject(process.pid, process.port, setting.base_topic, web_url, process)
+            yield Subject(process.pid, process.port, setting.base_topic, web_url, process.read_log)
 
     def command_line(self, setting: Setting, *words: str) -> CommandUsage:
         """Run a command of the command line to its end, and return what it has used."""
