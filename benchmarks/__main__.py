@@ -1,5 +1,6 @@
 """The command line of the benchmarks; `scripts/bench` sets up what it needs."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,7 @@ import click
 
 from benchmarks.event_loop import run as run_loop
 from benchmarks.harness import BROKERS, Measured, Options, measure
-from benchmarks.processes import IN_MEMORY, file_system, this_machine
+from benchmarks.processes import IN_MEMORY, file_system, set_real_time, this_machine
 from benchmarks.publishing import publish
 from benchmarks.results import Run, comparison, count_of_terminals, growth, markdown, table
 from benchmarks.rows import GROWING, ROWS
@@ -59,6 +60,10 @@ def measuring_options(command: F) -> F:
         click.option("--quick", is_flag=True,
                      help="3 blocks of a fifth of the full length; rows that take minutes have 2. All rows take some"
                           " 20 minutes on an idle machine."),
+        click.option("--real-time", is_flag=True,
+                     help="Let all that is measured run before other programs, so that their load matters less: for the"
+                          " latencies of presses on a busy machine. Needs root. Rows that use whole cores slow down"
+                          " everything else."),
         click.option("--checkout", "checkouts", multiple=True, metavar="NAME=FOLDER",
                      help="Measure the product of another checkout, too, for example before=../main."),
         click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="/var/tmp",
@@ -152,7 +157,8 @@ def publish_command(files: Sequence[Path], document: Path) -> None:
 
 def measured_run(
     names: Sequence[str], sizes: Sequence[int | None], *, subjects: Sequence[str], brokers: Sequence[str], blocks: int,
-    scale: float, quick: bool, checkouts: Sequence[str], folder: Path, memory: bool, save: Path | None,
+    scale: float, quick: bool, real_time: bool, checkouts: Sequence[str], folder: Path, memory: bool,
+    save: Path | None,
 ) -> Run:  # fmt: skip
     """Measure rows with each broker and each number of terminals."""
     if quick:
@@ -162,6 +168,11 @@ def measured_run(
         raise click.UsageError(
             f"{folder} is in memory ({kind}), but commits to a disk are measured: give --folder or --memory"
         )
+    if real_time:
+        try:
+            set_real_time(os.getpid())
+        except PermissionError:
+            raise click.UsageError("--real-time: not allowed for this user: run it as root") from None
     kinds = chosen_subjects(subjects, checkouts)
     machine = this_machine(folder)
     measured: list[Measured] = []
@@ -178,8 +189,9 @@ def measured_run(
                     size = count_of_terminals(terminals or ROWS[name].terminals)
                     click.echo(f"measuring: {ROWS[name].title}, {size}, {broker} broker", err=True)
                     options = Options(
-                        folder, blocks, scale, terminals, most_slow_blocks=QUICK_SLOW_BLOCKS if quick else None
-                    )
+                        folder, blocks, scale, terminals,
+                        most_slow_blocks=QUICK_SLOW_BLOCKS if quick else None, real_time=real_time,
+                    )  # fmt: skip
                     found, failed = await measure(ROWS[name], broker, kinds, options)
                     measured.extend(found)
                     failures.extend(failed)

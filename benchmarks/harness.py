@@ -5,6 +5,7 @@ them alike. The order changes from block to block. A ratio compares values of th
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 
 from benchmarks.load_client import LoadClient, load_client
-from benchmarks.processes import processor_seconds
+from benchmarks.processes import processor_seconds, set_real_time
 from benchmarks.subjects.setting import Setting, Subject, SubjectKind
 from benchmarks.subjects.starting import MAX_TERMINALS, OTHERS
 from tests.support.mosquitto import Mosquitto
@@ -58,6 +59,8 @@ class Options:
         scale: factor of the duration of a block; 1 is the full length.
         terminals: number of terminals instead of the row's own, or None.
         most_slow_blocks: the largest number of blocks of rows that take minutes, or None.
+        real_time: whether the subject, the broker, the terminals and the load generator run before all other programs.
+            The processes that decode photos do not.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class Options:
     scale: float = 1.0
     terminals: int | None = None
     most_slow_blocks: int | None = None
+    real_time: bool = False
 
     def blocks_of(self, row: "Row") -> int:
         """Return the number of blocks of a row."""
@@ -253,6 +257,9 @@ async def system(
         topics = [f"{name}/terminal/+/reply", f"{name}/group/all/reply"]
         client = await stack.enter_async_context(load_client(mosquitto.port, f"load-{name}", topics))
         await fleet.statistics()
+        if options.real_time:
+            for pid in (subject.pid, fleet.pid, mosquitto.pid, os.getpid()):
+                set_real_time(pid)
         yield System(subject, fleet.pid, terminals, client, mosquitto.pid, options)
 
 

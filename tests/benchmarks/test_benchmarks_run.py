@@ -1,5 +1,6 @@
 """Each row of the benchmarks runs to its end at the smallest size. No test looks at the figures."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness import FAILED, MEMORY_MB
+from benchmarks.processes import set_real_time
 from benchmarks.results import Run
 from benchmarks.rows import ROWS
 from benchmarks.subjects.starting import OTHERS, subject_kinds
@@ -81,6 +83,21 @@ def test_a_soak_leaves_nothing_over(tmp_path: Path) -> None:
     shown = bench("soak", "--minutes", "0.2", "--terminals", "5", "--folder", str(tmp_path))
     assert "left over after all terminals disconnected: 0 open files, 0 tasks" in shown
     assert re.search(r"reconnections: [1-9]\d*; connections that ended without an order: 0", shown)
+
+
+def test_the_measured_processes_run_before_others() -> None:
+    code = "import os, time; print(os.sched_getscheduler(0), flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) == os.SCHED_OTHER
+        try:
+            set_real_time(process.pid)
+        except PermissionError:
+            pytest.skip("this user may not set priorities")
+        finally:
+            scheduler = os.sched_getscheduler(process.pid)
+            process.kill()
+    assert scheduler == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 
 
 def test_another_checkout_is_measured_beside_this_one(tmp_path: Path) -> None:
