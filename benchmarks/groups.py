@@ -20,7 +20,7 @@ import sqlite3
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any
 from unittest.mock import patch
 
 import click
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from benchmarks.event_loop import run
 from bridge.core.clock import Clock, read_boot_id
@@ -46,9 +46,9 @@ from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
 from bridge.simulator.faces import sample_photo
-from bridge.store import engine as store_engine
 from bridge.store import group_change_queries, group_queries
 from bridge.store.database import Database
+from bridge.store.engine import WriterConnection
 from bridge.store.person_queries import next_revisions
 from bridge.store.photos import PLAIN, add_photos
 
@@ -59,6 +59,8 @@ _STEP = 1000
 
 _ORIGIN = Origin(source="benchmark")
 
+_BEGIN = WriterConnection.begin
+
 
 class Transactions:
     """Times for which transactions held the writer's lock, and the processor time of the writer's thread in them."""
@@ -67,9 +69,9 @@ class Transactions:
         self.seconds: list[tuple[float, float]] = []
 
     @contextmanager
-    def timed(self, engine: Engine) -> Iterator[Connection]:
-        """Do what `writing_uncommitted` does."""
-        with store_engine.writing_uncommitted(engine) as connection:
+    def timed(self, writer: WriterConnection) -> Iterator[Connection]:
+        """Do what `WriterConnection.begin` does."""
+        with _BEGIN(writer) as connection:
             since, processor = perf_counter(), thread_time()
             yield connection
             self.seconds.append((perf_counter() - since, thread_time() - processor))
@@ -150,7 +152,11 @@ async def system(
 ) -> AsyncIterator[System]:
     """Run a service on the store in the folder, as long as the block lasts."""
     transactions = Transactions()
-    with patch("bridge.store.database.writing_uncommitted", transactions.timed):
+
+    def begin(writer: WriterConnection) -> AbstractContextManager[Connection]:
+        return transactions.timed(writer)
+
+    with patch.object(WriterConnection, "begin", begin):
         database = await Database.open(f"sqlite:///{folder}/store.db")
         if fill is not None:
             await database.write(fill)

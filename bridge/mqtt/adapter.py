@@ -283,6 +283,8 @@ class MqttAdapter:
             self._live_commands.received(message)
 
     async def _wait_for_live(self) -> None:
+        if self._live_is_connected.is_set():
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LIVE_TIMEOUT_SECONDS):
                 await self._live_is_connected.wait()

@@ -231,8 +231,11 @@ class OutboxPublisher:
     async def _publish(self, entries: Sequence[FinalReply]) -> None:
         self._in_flight = len(entries)
         try:
-            # Tasks run their first step in the order they are created, so the replies go out in order.
-            acknowledged = await asyncio.gather(*(self._publish_one(entry) for entry in entries))
+            if len(entries) == 1:
+                acknowledged = [await self._publish_one(entries[0])]
+            else:
+                # Tasks run their first step in the order they are created, so the replies go out in order.
+                acknowledged = await asyncio.gather(*(self._publish_one(entry) for entry in entries))
         finally:
             self._in_flight = 0
         published = {entry.id for entry, done in zip(entries, acknowledged, strict=True) if done}

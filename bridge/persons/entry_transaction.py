@@ -46,6 +46,7 @@ SUPERSEDED = "a later change took its place"
 class _Unwritten:
     put: dict[tuple[str, str | None], PersonEntry] = field(default_factory=dict)
     drop: dict[tuple[str, str | None], PersonEntry] = field(default_factory=dict)
+    names: set[PersonName] = field(default_factory=set)
     photos: dict[str, bytes] = field(default_factory=dict)
     final_replies: list[FinalReply] = field(default_factory=list)
 
@@ -67,7 +68,8 @@ class EntryTransaction:
         self._clock = clock
         self._boot_id = boot_id
         self._unwritten = _Unwritten()
-        self._first_revision: int | None = None
+        self._state = queries.store_state(connection)
+        self._may_have_syncs = self._state.has_syncs
         self._reserved_revisions = 0
         self._counts: defaultdict[str, PersonCounts] = defaultdict(PersonCounts)
         self._changed: set[str] = set()
@@ -81,6 +83,7 @@ class EntryTransaction:
         self._released_photos: set[str] = set()
         self._released_names: set[PersonName] = set()
         self._final_replies: list[FinalReply] = []
+        self._last_final_reply_id = 0
         # What is stored, with None for no entry.
         self._read_ahead: dict[tuple[str, str | None], PersonEntry | None] = {}
         self.messages = MessageLog(connection, clock.now)
@@ -95,10 +98,8 @@ class EntryTransaction:
 
     def next_revisions(self, count: int) -> int:
         """Reserve `count` consecutive revisions and return the first; 0 returns the one that comes next."""
-        if self._first_revision is None:
-            # No other transaction reserves any before this one has ended.
-            self._first_revision = queries.next_revisions(self._connection, 0)
-        first = self._first_revision + self._reserved_revisions
+        # No other transaction reserves any before this one has ended.
+        first = self._state.next_revision + self._reserved_revisions
         self._reserved_revisions += count
         return first
 
@@ -147,6 +148,7 @@ class EntryTransaction:
             queries.drop_syncs(self._connection, [oldest.id])
         queries.extend_syncs(self._connection, sync.sn, sync.revision)
         queries.add_sync(self._connection, sync)
+        self._may_have_syncs = True
 
     def drop_syncs(self, sn: str, message: str) -> None:
         """Delete a terminal's syncs, and send their final replies."""
@@ -240,8 +242,13 @@ class EntryTransaction:
             person = after.person if after is not None else None
             if person is None or person.photo != before.person.photo:
                 self._released_photos.add(before.person.photo)
-        if before is not None and (after is None or queries.name_of(after) != queries.name_of(before)):
-            self._released_names.add(queries.name_of(before))
+        name_before = None if before is None else queries.name_of(before)
+        name_after = None if after is None else queries.name_of(after)
+        if name_before != name_after:
+            if name_before is not None:
+                self._released_names.add(name_before)
+            if name_after is not None:
+                self._unwritten.names.add(name_after)
         gained = after.counts if after is not None else NO_PERSONS
         lost = before.counts if before is not None else NO_PERSONS
         self._counts[changed.sn] = added(self._counts[changed.sn], gained, lost)
@@ -257,9 +264,11 @@ class EntryTransaction:
         for key in unwritten.drop:
             if key in self._read_ahead:
                 self._read_ahead[key] = None
-        queries.put_entries(self._connection, list(unwritten.put.values()))
+        queries.put_entries(self._connection, list(unwritten.put.values()), unwritten.names)
         queries.drop_entries(self._connection, list(unwritten.drop.values()))
-        queries.add_final_replies(self._connection, unwritten.final_replies)
+        self._last_final_reply_id = (
+            queries.add_final_replies(self._connection, unwritten.final_replies) or self._last_final_reply_id
+        )
 
     def _reply(self, sn: str, person_id: str | None, request: RequestContext, outcome: Outcome, **details: Any) -> None:
         is_same_boot = request.boot_id == self._boot_id

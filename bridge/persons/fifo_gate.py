@@ -2,19 +2,32 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 
 class FifoGate:
     """A first-in-first-out queue for each terminal."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[_Place]] = {}
+        self._queues: dict[str, deque[Place]] = {}
 
     def is_reserved(self, sns: Iterable[str]) -> bool:
         """Return whether there is a place in the queue of one of these terminals."""
         return not self._queues.keys().isdisjoint(sns)
+
+    @contextmanager
+    def place(self, sns: Iterable[str]) -> Iterator["Place"]:
+        """Take a place in the queues of these terminals now, and give it up at the end of the body."""
+        place = Place(frozenset(sns))
+        for sn in place.sns:
+            queue = self._queues.setdefault(sn, deque())
+            place.behind += bool(queue)
+            queue.append(place)
+        try:
+            yield place
+        finally:
+            self._leave(place)
 
     @asynccontextmanager
     async def reserve(self, sns: Iterable[str]) -> AsyncIterator[None]:
@@ -22,19 +35,11 @@ class FifoGate:
 
         The place is given up at the end of the body, or if the caller is cancelled while it waits.
         """
-        place = _Place(frozenset(sns))
-        for sn in place.sns:
-            queue = self._queues.setdefault(sn, deque())
-            place.behind += bool(queue)
-            queue.append(place)
-        try:
-            if place.behind:
-                await place.turn.wait()
+        with self.place(sns) as place:
+            await place.wait()
             yield
-        finally:
-            self._leave(place)
 
-    def _leave(self, place: "_Place") -> None:
+    def _leave(self, place: "Place") -> None:
         for sn in place.sns:
             queue = self._queues[sn]
             was_first = queue[0] is place
@@ -47,7 +52,7 @@ class FifoGate:
                     queue[0].turn.set()
 
 
-class _Place:
+class Place:
     """A place in several queues.
 
     Attributes:
@@ -62,3 +67,8 @@ class _Place:
         self.sns = sns
         self.behind = 0
         self.turn = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until this place is the first in all of its queues."""
+        if self.behind:
+            await self.turn.wait()

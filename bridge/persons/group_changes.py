@@ -15,10 +15,16 @@ class GroupChanges:
         released_photos: photos that changes may have referred to for the last time.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, may_exist: bool) -> None:
+        """Begin with nothing read.
+
+        Args:
+            connection: a connection.
+            may_exist: whether there is any unfinished change; nearly always there is none.
+        """
         self._connection = connection
-        # None: not known yet. Nearly always there is no change.
-        self._may_exist: bool | None = None
+        # None: not known any more.
+        self._may_exist: bool | None = may_exist
         self._has_whole: bool | None = None
         # By terminal the job whose turn it is, with the persons whose turn it is.
         self._running: dict[str, tuple[MemberJob, Sequence[ChangedPerson]]] = {}

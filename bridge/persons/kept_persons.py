@@ -19,12 +19,18 @@ class KeptPersons:
         released_names: names that groups may have had for the last time.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, may_have_jobs: bool) -> None:
+        """Begin with nothing read.
+
+        Args:
+            connection: a connection.
+            may_have_jobs: whether there is any unfinished change of memberships; nearly always there is none.
+        """
         self._connection = connection
         self._unwritten: dict[tuple[str, str], GroupPerson | None] = {}
         # By terminal, oldest first: those that were read, or all of them.
         self._jobs: dict[str, list[MembershipJob]] = {}
-        self._has_all_jobs: bool | None = None
+        self._has_all_jobs = not may_have_jobs
         # Whether groups keep persons; only for transactions that do not change these persons.
         self._keeping: dict[str, bool] = {}
         # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
@@ -139,9 +145,6 @@ class KeptPersons:
 
     def read_jobs(self, sns: Collection[str]) -> None:
         """Read the changes of these terminals' memberships in one query, for `jobs`."""
-        if self._has_all_jobs is None:
-            # Nearly always there is none.
-            self._has_all_jobs = not queries.has_membership_jobs(self._connection)
         if not self._has_all_jobs and (unread := [sn for sn in sns if sn not in self._jobs]):
             self._jobs.update((sn, []) for sn in unread)
             self._add_jobs(queries.membership_jobs(self._connection, unread))

@@ -51,7 +51,7 @@ class Outbox:
             UnavailableError: the store cannot be read; the next call begins where this one did.
         """
         while True:
-            if self._handed_out >= self._announced:
+            while self._handed_out >= self._announced:
                 self._grown.clear()
                 await self._grown.wait()
             entries = self._next_recent(limit)

@@ -191,22 +191,24 @@ class Preparation:
             UnavailableError: the bridge cannot convert pictures now.
         """
         prepared = [unprepared(change) for change in changes]
-        waiting = iter(
-            [
-                (persons, position, value)
-                for change, persons in zip(changes, prepared, strict=True)
-                if isinstance(change, SetPersons)
-                for position, value in enumerate(change.persons)
-            ]
-        )
+        unread = [
+            (persons, position, value)
+            for change, persons in zip(changes, prepared, strict=True)
+            if isinstance(change, SetPersons)
+            for position, value in enumerate(change.persons)
+        ]
+        waiting = iter(unread)
 
         async def prepare_waiting() -> None:
             for persons, position, value in waiting:
                 persons[position] = await self._prepare(persons[position], value)
 
+        if len(unread) <= 1:
+            await prepare_waiting()
+            return prepared
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(_CONCURRENT_PERSONS):
+                for _ in range(min(_CONCURRENT_PERSONS, len(unread))):
                     group.create_task(prepare_waiting())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None

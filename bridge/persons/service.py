@@ -203,18 +203,17 @@ class PersonService:
                 publish(commands[part.index], replies)
 
         last: _Submitted | None = None
-        async with asyncio.TaskGroup() as group:
-            preparing = group.create_task(self._prepare(commands))
-            async with self._order.reserve(place for command in commands for place in _places(command)):
-                prepared, failure = await preparing
-                for portion in portions(commands, prepared):
-                    if last is not None:
-                        failure = await self._end(last, note, None)
-                        last = None
-                    if failure is None:
-                        last = await self._submit(portion)
-                    else:
-                        self._note_unavailable(portion, failure, note)
+        with self._order.place(place for command in commands for place in _places(command)) as place:
+            prepared, failure = await self._prepare(commands)
+            await place.wait()
+            for portion in portions(commands, prepared):
+                if last is not None:
+                    failure = await self._end(last, note, None)
+                    last = None
+                if failure is None:
+                    last = await self._submit(portion)
+                else:
+                    self._note_unavailable(portion, failure, note)
         if last is not None:
             # Later calls may already submit theirs.
             await self._end(last, note, self._order)

@@ -38,12 +38,12 @@ class PersonTransaction(EntryTransaction):
 
     def __init__(self, connection: Connection, cipher: PhotoCipher, clock: Clock, boot_id: str) -> None:
         super().__init__(connection, cipher, clock, boot_id)
-        self._jobs: dict[str, PersonJob] | None = None
+        self._jobs: dict[str, PersonJob] | None = None if self._state.has_jobs else {}
         self._has_jobs = False
         self._job_rows = JOB_ROWS
         self._direct_rows = DIRECT_ROWS
-        self.kept = KeptPersons(connection)
-        self.changes = GroupChanges(connection)
+        self.kept = KeptPersons(connection, may_have_jobs=self._state.has_membership_jobs)
+        self.changes = GroupChanges(connection, may_exist=self._state.has_group_changes)
         self.finished_joins: Collection[int] = ()
 
     @property
@@ -250,7 +250,7 @@ class PersonTransaction(EntryTransaction):
             changed=self._changed,
             entries={sn: entries for sn, entries in self._changed_entries.items() if sn not in self._unreported},
             final_replies=self._final_replies,
-            last_final_reply_id=queries.last_final_reply_id(self._connection) if self._final_replies else 0,
+            last_final_reply_id=self._last_final_reply_id,
             photos_dropped=photos_dropped,
             has_jobs=self._has_jobs,
         )
@@ -274,7 +274,7 @@ class PersonTransaction(EntryTransaction):
     def _end_syncs(self) -> None:
         ended: list[int] = []
         first_pending: dict[str, int | None] = {}
-        for sync in queries.syncs(self._connection, self._counts):
+        for sync in queries.syncs(self._connection, self._counts) if self._may_have_syncs else ():
             if sync.sn not in first_pending:
                 first_pending[sync.sn] = queries.first_pending(self._connection, sync.sn)
             first = first_pending[sync.sn]

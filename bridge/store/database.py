@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, select, update
 
 from bridge.model.faults import UnavailableError
 from bridge.store.counters import put_counter
-from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, open_engine, reading, writing_uncommitted
+from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, WriterConnection, open_engine, reading
 from bridge.store.errors import CommitUnknownError, DamagedPartError, NamesDamagedError, is_rolled_back, mapped_errors
 from bridge.store.failure_messages import describe
 from bridge.store.person_names import NAMES_DAMAGED, leave_alone
@@ -86,6 +86,8 @@ class Database:
             engine: of `open_engine`; its schema is up to date.
         """
         self._engine = engine
+        # Used by the writer's thread only.
+        self._writer = WriterConnection(engine)
         self._loop = asyncio.get_running_loop()
         self._reads: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._writes: SimpleQueue[_Job[Any] | None] = SimpleQueue()
@@ -303,6 +305,10 @@ class Database:
             call_on_loop(self._loop, _report, [job])
 
     def _run_writer(self) -> None:
+        with closing(self._writer):
+            self._write_groups()
+
+    def _write_groups(self) -> None:
         while (job := self._next_write()) is not None:
             group = [job]
             try:
@@ -348,7 +354,7 @@ class Database:
 
         The first needs no savepoint: if it fails, the transaction holds nothing else yet.
         """
-        with writing_uncommitted(self._engine) as connection:
+        with self._writer.begin() as connection:
             until = perf_counter() + _GROUP_SECONDS
             group[0].run(connection)
             if isinstance(group[0].error, NamesDamagedError):
@@ -402,16 +408,17 @@ class Database:
 
 def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
     """Run a function so that its failure undoes only its own changes."""
-    savepoint = connection.begin_nested()
+    # SQLAlchemy would give each savepoint another name, and the driver would compile the statements each time.
+    connection.exec_driver_sql("SAVEPOINT one_function")
     job.run(connection)
-    if job.error is None:
-        savepoint.commit()
-        return
     if isinstance(job.error, NamesDamagedError):
         # The whole transaction is rolled back.
         return
-    savepoint.rollback()
-    _require_transaction(connection)
+    if job.error is not None:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_function")
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_function")
+    if job.error is not None:
+        _require_transaction(connection)
 
 
 def _require_transaction(connection: Connection) -> None:

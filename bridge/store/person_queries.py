@@ -47,7 +47,9 @@ from bridge.store.person_names import PersonName, add_names, name_of_person
 from bridge.store.tables import (
     COUNTER,
     EVERYONE,
+    GROUP_CHANGE,
     GROUP_PERSON,
+    MEMBERSHIP_JOB,
     OUTBOX,
     OUTSIDE_CHANGE,
     PERSON_ENTRY,
@@ -80,6 +82,25 @@ class MarkedEntries:
     confirmed: int
     refused: int
     next_after: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreState:
+    """What a transaction on persons needs to know of the store first.
+
+    Attributes:
+        next_revision: the revision that comes next.
+        has_jobs: whether there is any `PersonJob`.
+        has_membership_jobs: whether there is any `MembershipJob`.
+        has_group_changes: whether there is any `GroupChange`.
+        has_syncs: whether there is any `OpenSync`.
+    """
+
+    next_revision: int
+    has_jobs: bool
+    has_membership_jobs: bool
+    has_group_changes: bool
+    has_syncs: bool
 
 
 _MARK_TO_SEND = (
@@ -256,11 +277,19 @@ def mark_to_send(connection: Connection, job: PersonJob, first_revision: int, li
     )
 
 
-def put_entries(connection: Connection, changed: Sequence[PersonEntry]) -> None:
-    """Add or replace entries; their photos must be stored already."""
+def put_entries(
+    connection: Connection, changed: Sequence[PersonEntry], names: Collection[PersonName] | None = None
+) -> None:
+    """Add or replace entries; their photos must be stored already.
+
+    Args:
+        connection: a connection.
+        changed: the entries.
+        names: those of their names that may be new; None: all.
+    """
     if changed:
         connection.execute(_put_entry(connection.dialect.name), [_entry_row(one) for one in changed])
-        add_names(connection, (name_of(one) for one in changed))
+        add_names(connection, (name_of(one) for one in changed) if names is None else names)
 
 
 def name_of(entry: PersonEntry) -> PersonName:
@@ -275,8 +304,23 @@ def drop_entries(connection: Connection, dropped: Sequence[PersonEntry]) -> None
             connection.execute(_DROP_ENTRIES, {"for_sn": sn, "for_ids": keys})
 
 
+def store_state(connection: Connection) -> StoreState:
+    """Return the state of the store at the start of a transaction, in one query.
+
+    The tables of jobs and syncs are nearly always empty.
+    """
+    last, jobs, membership_jobs, group_changes, syncs = connection.execute(_STORE_STATE).one()
+    return StoreState(
+        next_revision=last + 1,
+        has_jobs=jobs,
+        has_membership_jobs=membership_jobs,
+        has_group_changes=group_changes,
+        has_syncs=syncs,
+    )
+
+
 def next_revisions(connection: Connection, count: int) -> int:
-    """Reserve `count` consecutive revisions and return the first; 0 returns the one that comes next."""
+    """Reserve `count` consecutive revisions and return the first."""
     last: int = connection.execute(_RESERVE_REVISIONS, {"count": count}).scalar_one()
     return last - count + 1
 
@@ -393,11 +437,20 @@ def put_job(connection: Connection, job: PersonJob) -> None:
 # The outbox of final replies
 
 
-def add_final_replies(connection: Connection, final_replies: Sequence[FinalReply]) -> None:
-    """Add final replies to the outbox; they report person changes, so they contain no faults and no persons."""
-    if final_replies:
-        rows = [{"reply": one.reply.as_json(), "origin": one.origin.as_stored()} for one in final_replies]
-        connection.execute(_ADD_FINAL_REPLY, rows)
+def add_final_replies(connection: Connection, final_replies: Sequence[FinalReply]) -> int:
+    """Add final replies to the outbox; they report person changes, so they contain no faults and no persons.
+
+    Returns:
+        The id of the last one; 0 if there is none.
+    """
+    rows = [{"reply": one.reply.as_json(), "origin": one.origin.as_stored()} for one in final_replies]
+    if not rows:
+        return 0
+    if len(rows) == 1:
+        (key,) = connection.execute(_ADD_FINAL_REPLY, rows[0]).inserted_primary_key or (0,)
+        return int(key)
+    connection.execute(_ADD_FINAL_REPLY, rows)
+    return last_final_reply_id(connection)
 
 
 def last_final_reply_id(connection: Connection) -> int:
@@ -544,6 +597,9 @@ _OF_PERSONS = and_(
 )
 _ENTRIES = select(PERSON_ENTRY).where(_OF_PERSONS).order_by(PERSON_ENTRY.c.person_id)
 _DROP_ENTRIES = delete(PERSON_ENTRY).where(_OF_PERSONS)
+_STORE_STATE = select(
+    COUNTER.c.value, *(select(table).exists() for table in (PERSON_JOB, MEMBERSHIP_JOB, GROUP_CHANGE, PERSON_SYNC))
+).where(COUNTER.c.name == REVISION)
 _RESERVE_REVISIONS = (
     update(COUNTER)
     .where(COUNTER.c.name == REVISION)

@@ -421,3 +421,12 @@ async def test_a_deferred_function_runs_before_the_store_is_closed(file: Path) -
     late = database.submit_deferred(partial(insert_photo, sha256="b"), 60.0)
     with pytest.raises(UnavailableError):
         await late
+
+
+async def test_options_of_the_engine_hold_for_the_next_transaction(database: Database) -> None:
+    def option(connection: Connection) -> object:
+        return connection.get_execution_options().get("name")
+
+    assert await database.write(option) is None
+    database.engine.update_execution_options(name="value")
+    assert await database.write(option) == "value"

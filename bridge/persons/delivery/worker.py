@@ -375,9 +375,11 @@ class DeliveryWorker:
 
     async def _pause(self, until: float | None) -> None:
         """Sleep until that time or until `wake` is called."""
-        timeout = None if until is None else max(until - self._clock.boottime(), 0)
+        if until is None:
+            await self._wake.wait()
+            return
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(max(until - self._clock.boottime(), 0)):
                 await self._wake.wait()
         except TimeoutError:
             return
