@@ -196,8 +196,8 @@ def restore(configuration: Path, file: Path, yes: bool) -> None:
     if brought_back.number:
         removed = counted(brought_back.number, "person")
         click.echo(
-            f"{removed} in {file} were removed or disabled since; they would be sent to their terminals again, and kept"
-            " by their groups:"
+            f"removed or disabled since {file} was written, and then sent to their terminals and kept by their groups "
+            f"again: {removed}"
         )
         for place, person_id in brought_back.first:
             click.echo(f"  {person_id} {'in' if ' ' in place else 'on'} {place}")

@@ -102,6 +102,14 @@ def text(value: Any) -> str:
     return value
 
 
+def login_name(value: Any) -> str:
+    """Check for the name of a user that logs in with HTTP Basic."""
+    if ":" in text(value):
+        # RFC 7617, section 2: the colon separates name and password.
+        raise vol.Invalid("must not contain a colon: HTTP Basic ends the name there")
+    return str(value)
+
+
 def secret(value: Any) -> Secret:
     """Check for text that must never be shown."""
     return Secret(text(value))

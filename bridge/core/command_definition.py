@@ -142,15 +142,11 @@ def _decode(payload: bytes) -> object:
         return None
     if payload == PRESS:
         raise InvalidCommandError([Fault("", "must be JSON, not PRESS")], None)
-    return decode_json(payload, "payload")
+    return decode_json(payload)
 
 
-def decode_json(text: bytes, name: str) -> object:
+def decode_json(text: bytes) -> object:
     """Return the value of a JSON text, never None.
-
-    Args:
-        text: the JSON.
-        name: the sender's term for it, for an error message.
 
     Raises:
         InvalidCommandError: it is not JSON in UTF-8, or it is null.
@@ -161,7 +157,7 @@ def decode_json(text: bytes, name: str) -> object:
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise InvalidCommandError([Fault("", f"is not JSON in UTF-8 ({reason})")], None) from None
     if value is None:
-        raise InvalidCommandError([Fault("", f"must not be null; leave the {name} empty instead")], None)
+        raise InvalidCommandError([Fault("", "must not be null")], None)
     return value
 
 

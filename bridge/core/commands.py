@@ -154,6 +154,8 @@ def _admit(payload: Payload) -> Admit:
             )
         elif not new.isprintable():
             faults.append(Fault(key, "must not contain control characters"))
+        elif key == "username" and ":" in new:
+            faults.append(Fault(key, "must not contain a colon: HTTP Basic ends the name there"))
         else:
             changes[key] = Secret(new) if key in ("key", "password") else new
     sn = value.get("sn")
@@ -365,7 +367,10 @@ ADMIT = CommandDefinition(
                 "description": f"the groups it belongs to; every terminal is in `{ALL_TERMINALS}`",
             },
             "key": _admit_text("the terminal's secret, sent with person changes"),
-            "username": _admit_text("its own user name, if it does not use the common one; requires `password`"),
+            "username": {
+                **_admit_text("its own user name, if it does not use the common one; no colon; requires `password`"),
+                "pattern": "^[^:]*[^:\\s][^:]*$",
+            },
             "password": _admit_text("plain text or a hash from `facebridge hash-password`; requires `username`"),
             **_ONLY_REQUEST_ID,
         },

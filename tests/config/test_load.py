@@ -169,6 +169,10 @@ WRONG: list[tuple[str, str]] = [
         "web: {host: '::', ingress: x}",
         "config.yaml:1: web.ingress: must be an address or a network, as 10.0.0.7 or 10.0.0.0/24",
     ),
+    (
+        "web: {username: 'ad:min', password: x}",
+        "config.yaml:1: web.username: must not contain a colon: HTTP Basic ends the name there",
+    ),
     ("web: {username: admin}", "config.yaml:1: web.password: must be given if username is given"),
     (
         "web: {host: 0.0.0.0, tokens: {robot: {hash: h, role: operator}}}",
@@ -213,6 +217,7 @@ WRONG_TERMINALS: list[tuple[str, str]] = [
     ("known: {a b: {}}", "terminals.known.a b: an SN has 1 to 64 letters, digits, _ and -"),
     ("known: {T1: {groups: [all]}}", 'terminals.known.T1.groups.0: "all" is the group of every terminal: choose another name'),
     ("known: {T1: {nmae: x}}", "terminals.known.T1.nmae: unknown key 'nmae' (did you mean 'name'?)"),
+    ("known: {T1: {username: 'd:ev', password: x}}", "terminals.known.T1.username: must not contain a colon: HTTP Basic ends the name there"),
     ("known: {T1: {username: x}}", "terminals.known.T1.password: must be given if username is given"),
     ("known: {T1: {}, T1: {}}", "terminals.known.T1: this key exists already, in line 1: remove one of them"),
     ("known: {T1: {password: 123}}", "terminals.known.T1.password: must be text, but YAML reads this as a number: put it in quotes"),

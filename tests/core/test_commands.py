@@ -110,6 +110,8 @@ INVALID: list[tuple[CommandDefinition, str, str, str]] = [
     (OPEN, '{"askedat": 1}', "askedat", "did you mean 'asked_at'"),
     (GET_PERSONS, '{"asked_at": 1}', "asked_at", "unknown"),
     (FORGET, '{"sn": "T1", "asked_at": 1}', "asked_at", "unknown"),
+    (ADMIT, '{"sn": "T1", "username": "a:b", "password": "p"}', "username", "must not contain a colon"),
+    (SET_PERSONS, "null", "", "must not be null"),
     (SET_PERSONS, "", "", "must be a person"),
     (SET_PERSONS, "PRESS", "", "not PRESS"),
     (SET_PERSONS, "[]", "", "1 to 10000 persons, not 0"),

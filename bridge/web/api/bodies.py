@@ -31,7 +31,7 @@ async def read_json(request: web.Request, max_bytes: int, seconds: float, *, acc
     if request.content_type != JSON:
         raise RequestError(415, f"a body must be {accepted}", path=hdrs.CONTENT_TYPE)
     refuse_compressed(request)
-    return decode_json(body, "body")
+    return decode_json(body)
 
 
 async def read_body(request: web.Request, max_bytes: int, seconds: float) -> bytes:

@@ -93,7 +93,7 @@ async def _read_parts(request: web.Request, max_photo_bytes: int, max_field_byte
 def _fields(name: str, content: bytes) -> dict[str, Any]:
     """Return the fields that a part holds. Raises InvalidCommandError."""
     if name == _PERSON:
-        value = decode_json(content, _PERSON)
+        value = decode_json(content)
         if not isinstance(value, dict):
             raise _invalid(_PERSON, f"must be an object, not {type_name(value)}")
         return value
