@@ -1,6 +1,6 @@
 """The composition of the running bridge: build all parts, start them in order and stop them in reverse order.
 
-Only this module and the command line import every part.
+It imports what the connection to the broker needs, and `bridge/servers.py` after that connection has begun.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from bridge import __version__
-from bridge.cli.store_session import open_store
 from bridge.config.settings import MqttSettings, Settings
-from bridge.control.server import ControlServer
 from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
 from bridge.core.bridge_warnings import BridgeWarnings
@@ -28,7 +28,6 @@ from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
 from bridge.core.presses import Presses
 from bridge.core.registry import TerminalRegistry
-from bridge.core.replies import ReplyDispatcher
 from bridge.core.reply_log import ReplyLog
 from bridge.core.services import CoreServices
 from bridge.core.tasks import BackgroundTasks
@@ -36,12 +35,11 @@ from bridge.model.events import PhotoDamaged, StorePartDamaged
 from bridge.model.faults import UnavailableError
 from bridge.mqtt.adapter import MqttAdapter, MqttOptions
 from bridge.mqtt.bridge_info import BridgeDescription
-from bridge.net.listening import ListenError
+from bridge.net.listening import ListenError, require_free_port
 from bridge.net.passwords import PasswordVerifier
 from bridge.net.service_manager import notify_service_manager
 from bridge.persons.outbox import Outbox
 from bridge.persons.preparation import PhotoPreparer
-from bridge.persons.reading import PersonReader
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.timestamps import LocalTimezone
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
@@ -53,13 +51,9 @@ from bridge.store.integrity import IntegrityCheck
 from bridge.store.mqtt_client import stored_client_suffix
 from bridge.store.photos import PhotoCipher, PhotoRotation
 from bridge.store.terminals import StoredTerminals
-from bridge.store.web_sessions import StoredSessions
-from bridge.terminals.server import TerminalServer, TerminalServerLimits
-from bridge.web.context import BridgeStatus, WebLimits, WebServices
-from bridge.web.page.checks import HealthFinding
-from bridge.web.page.context import PageServices, TerminalAccess
-from bridge.web.page.import_jobs import ImportTools
-from bridge.web.server import WebServer
+
+if TYPE_CHECKING:
+    from bridge.servers import Servers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,10 +84,10 @@ class StartError(Exception):
 class Bridge:
     """A running bridge, as `running_bridge` yields it."""
 
-    def __init__(self, settings: Settings, terminals: TerminalServer, web: WebServer, mqtt: MqttAdapter) -> None:
+    def __init__(self, settings: Settings, servers: "Servers", mqtt: MqttAdapter) -> None:
         self.settings = settings
-        self.terminals = terminals
-        self.web = web
+        self.terminals = servers.terminals
+        self.web = servers.web
         self.mqtt = mqtt
 
     def describe(self) -> str:
@@ -244,29 +238,27 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
             raise StartError(settings.store.named(str(error))) from None
         stack.callback(ReplyLog(core.events, core.registry).flush)
         stack.push_async_callback(_stop_persons, person_service)
-        terminals = _build_terminals(basis, core)
         mqtt = _build_mqtt(basis, store, core, person_service.outbox)
-        stall_detector = StallDetector(basis.clock)
-        web = _build_web(basis, store, core, stall_detector, mqtt, terminals)
         tasks = BackgroundTasks()
         stack.push_async_callback(tasks.stop)
         tasks.start(store.rotation.run(), name="encryption of photos")
         tasks.start(store.integrity.run(), name="integrity check of the store")
-        tasks.start(stall_detector.run(), name="event-loop stall detector")
-        # It stops after the terminals' server, whose last `offline` it publishes.
-        tasks.start(mqtt.run(), name="MQTT")
         try:
-            await terminals.start()
-            stack.push_async_callback(terminals.stop)
-            await web.start()
-            stack.push_async_callback(web.stop)
+            # A bridge that cannot start must not connect to the broker: another one may use the same topics.
+            await require_free_port(settings.terminals.host, settings.terminals.port, key="terminals.port")
+            await require_free_port(settings.web.host, settings.web.port, key="web.port")
+            # It stops after the terminals' server, whose last `offline` it publishes.
+            tasks.start(mqtt.run(), name="MQTT")
+            # In a thread, because heartbeats must not wait for the import.
+            await asyncio.to_thread(import_module, "bridge.servers")
+            # The import makes the event loop stall, but no request can have arrived before the servers listen.
+            stall_detector = StallDetector(basis.clock)
+            tasks.start(stall_detector.run(), name="event-loop stall detector")
+            servers = _build_servers(basis, store, core, stall_detector, mqtt)
+            await servers.start(stack)
         except (ListenError, OSError, UnavailableError) as error:
             raise StartError(str(error)) from None
-        replies = ReplyDispatcher(core.events, core.clock)
-        control = ControlServer(store.client_suffix, core.registry, core.admission, replies)
-        await control.start()
-        stack.push_async_callback(control.stop)
-        yield Bridge(settings, terminals, web, mqtt)
+        yield Bridge(settings, servers, mqtt)
 
 
 def _build_basis(settings: Settings, stack: AsyncExitStack) -> _Basis:
@@ -350,12 +342,6 @@ def _build_core(basis: _Basis, store: _Store, person_service: PersonService) -> 
     )
 
 
-def _build_terminals(basis: _Basis, core: CoreServices) -> TerminalServer:
-    settings = basis.settings
-    limits = TerminalServerLimits(deadline_seconds=settings.commands.deadline)
-    return TerminalServer(settings.terminals, core.registry, core.admission, basis.verifier, core.clock, limits)
-
-
 def _build_mqtt(basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox) -> MqttAdapter:
     settings = basis.settings
     options = MqttOptions(
@@ -370,78 +356,23 @@ def _build_mqtt(basis: _Basis, store: _Store, core: CoreServices, outbox: Outbox
     return MqttAdapter(options, description, core, outbox, basis.random)
 
 
-def _build_web(
-    basis: _Basis,
-    store: _Store,
-    core: CoreServices,
-    stall_detector: StallDetector,
-    mqtt: MqttAdapter,
-    terminals: TerminalServer,
-) -> WebServer:
-    services = WebServices(
-        registry=core.registry,
-        presses=core.presses,
-        admission=core.admission,
-        person_commands=core.persons,
-        person_service=core.desired_persons,
-        events=core.events,
-        verify=basis.verifier.verify,
-        person_reader=PersonReader(store.database, store.cipher),
-        read_audit=StoredAudit(store.database).page,
-        page=_build_page(basis, store, core, terminals),
-    )
-    status = BridgeStatus(
-        broker_statuses=lambda: {name: one.problem for name, one in mqtt.statuses.items()},
-        store_reachable=store.database.reachable,
-        queue_lengths=lambda: _queue_lengths(mqtt, terminals),
-        summary=mqtt.summary,
-    )
-    limits = WebLimits(max_photo_bytes=basis.settings.photos.max_bytes)
-    return WebServer(basis.settings.web, services, status, core.clock, stall_detector, limits)
+def _build_servers(
+    basis: _Basis, store: _Store, core: CoreServices, stall_detector: StallDetector, mqtt: MqttAdapter
+) -> "Servers":
+    from bridge.servers import ServerContext, Servers
 
-
-def _build_page(basis: _Basis, store: _Store, core: CoreServices, terminals: TerminalServer) -> PageServices:
-    settings = basis.settings.terminals
-    access = TerminalAccess(
-        port=lambda: terminals.port,
-        path=settings.path,
-        is_encrypted=settings.tls is not None,
-        username=settings.username,
-        password=settings.password,
-    )
-    return PageServices(
+    context = ServerContext(
+        settings=basis.settings,
         core=core,
-        terminal_access=access,
-        person_reader=PersonReader(store.database, store.cipher),
-        prepare_photo=basis.photos.prepare,
-        max_photo_bytes=basis.settings.photos.max_bytes,
-        timezone=LocalTimezone(),
-        sessions=StoredSessions(store.database),
-        open_import_tools=lambda: _import_tools(basis.settings),
-        find_problems=lambda: _find_problems(basis.settings, terminals.port),
-        spool_folder=basis.settings.store.folder,
+        database=store.database,
+        cipher=store.cipher,
+        client_suffix=store.client_suffix,
+        verifier=basis.verifier,
+        photos=basis.photos,
+        stall_detector=stall_detector,
+        mqtt=mqtt,
     )
-
-
-async def _find_problems(settings: Settings, terminals_port: int) -> list[HealthFinding]:
-    """Return what the doctor finds. Raises UnavailableError."""
-    from bridge.doctor.separate import find_in_process
-
-    settings = replace(settings, terminals=replace(settings.terminals, port=terminals_port))
-    return [HealthFinding(**finding.as_json()) for finding in await find_in_process(settings)]
-
-
-@asynccontextmanager
-async def _import_tools(settings: Settings) -> AsyncIterator[ImportTools]:
-    """Open the tools of an import. It works beside the bridge, as the command line does. Raises UnavailableError."""
-    photos = PhotoPreparer(settings.photos.folders, settings.photos.max_bytes, settings.photos.size)
-    try:
-        async with open_store(settings, "page") as store:
-            yield ImportTools(context=store.context, photos=photos)
-    except StoreError as error:
-        raise UnavailableError(str(error)) from None
-    finally:
-        photos.close()
+    return Servers(context)
 
 
 _IDS_AT_ONCE = 256
@@ -471,17 +402,6 @@ async def _stop_persons(person_service: PersonService) -> None:
         await person_service.stop()
     except UnavailableError as error:
         _LOGGER.warning("the terminals' last answers could not be stored (%s): the changes are sent again", error)
-
-
-def _queue_lengths(mqtt: MqttAdapter, terminals: TerminalServer) -> dict[str, int]:
-    statistics = mqtt.statistics()
-    return {
-        "presses": statistics.presses_running,
-        "intake": statistics.intake_waiting,
-        "outbox": statistics.outbox_in_flight,
-        "retained": statistics.retained_unsent,
-        "handshakes": terminals.statistics().half_open,
-    }
 
 
 def _raise_open_files_limit() -> None:

@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each part may import besides itself. `doctor`, `home_assistant_app` and `cli` compose other parts.
 
-`bridge/app.py` may import every part, and only `cli` and `home_assistant_app` may import it.
+`bridge/app.py` and `bridge/servers.py` may import every part. Only `cli` and `home_assistant_app` may import
+`bridge/app.py`.
 """
 
 

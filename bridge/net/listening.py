@@ -44,6 +44,12 @@ async def listen(host: str, port: int, *, key: str, backlog: int) -> Sequence[so
     return listeners
 
 
+async def require_free_port(host: str, port: int, *, key: str) -> None:
+    """Raise ListenError, as `listen` does, if the port cannot be used."""
+    for listener in await listen(host, port, key=key, backlog=1):
+        listener.close()
+
+
 def _remedy(number: int | None, key: str, port: int) -> str:
     match number:
         case errno.EADDRINUSE:

@@ -87,14 +87,19 @@ async def test_run_with_a_wrong_configuration_exits_with_2(tmp_path: Path) -> No
     )
 
 
-async def test_run_reports_a_port_in_use(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize("section", ["terminals", "web"])
+async def test_run_reports_a_port_in_use_and_does_not_connect_to_the_broker(tmp_path: Path, section: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as broker:
+        broker.setblocking(False)
         port = taken.getsockname()[1]
-        settings = configuration(free_port(), terminals={"host": "127.0.0.1", "port": port})
+        settings = configuration(broker.getsockname()[1], **{section: {"host": "127.0.0.1", "port": port}})
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
         result = await facebridge_process(tmp_path, "run")
+        # The bridge that uses the port may have the same topics.
+        with pytest.raises(BlockingIOError):
+            broker.accept()
     assert result.code == 1
-    assert f"terminals.port: cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
+    assert f"{section}.port: cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
     assert "Traceback" not in result.stderr
 
 
