@@ -3,10 +3,17 @@
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _MAX_HOPS = 20
 """Proxies that are followed back. Real set-ups have a few; a forged header can name thousands."""
+
+_REMEMBERED_ADDRESSES = 1024
+"""Parsing an address takes 3 µs, and a handshake needs it four times."""
+
+_MAX_ADDRESS_CHARACTERS = 100
+"""An IPv6 address with zone and port has some 70 characters; a longer text is no address, and is not remembered."""
 
 
 def read_basic_credentials(header: str) -> tuple[str, str] | None:
@@ -68,6 +75,7 @@ def client_scheme(
     return first if first in ("http", "https") else scheme
 
 
+@lru_cache(maxsize=_REMEMBERED_ADDRESSES)
 def throttled_address(remote: str | None) -> str:
     """Return the address that failed logins are counted for.
 
@@ -83,6 +91,11 @@ def throttled_address(remote: str | None) -> str:
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address that a text names, without the port or zone that some proxies add."""
+    return _parse_short(text) if len(text) <= _MAX_ADDRESS_CHARACTERS else None
+
+
+@lru_cache(maxsize=_REMEMBERED_ADDRESSES)
+def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -4,13 +4,15 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.model.reply import Outcome
 from bridge.mqtt.discovery.devices import Installation, bridge_device, terminal_device
 from bridge.mqtt.discovery.names import EntityNames, node_of, slugify
+from bridge.mqtt.discovery.terminal_payloads import TerminalPayloads
 from bridge.mqtt.topics import Topics
 from tests.support.core import known_terminal
 
@@ -178,3 +180,27 @@ def test_bridges_with_different_base_topics_have_different_nodes(one: str, other
     for base in (one, other):
         assert re.fullmatch(r"[A-Za-z0-9_]+", node_of(base))
     assert (node_of(one) == node_of(other)) == (one == other)
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+
+
+@given(
+    sn=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    name=st.none() | TEXTS,
+    area=st.none() | TEXTS,
+    page_url=st.none() | st.just("http://bridge:8080/"),
+    send_time=st.booleans(),
+)
+@example(sn="T1", name='a "quoted" \\ name', area="Küche 1", page_url=None, send_time=True)
+def test_a_payload_from_the_template_is_the_encoded_device(
+    sn: str, name: str | None, area: str | None, page_url: str | None, send_time: bool
+) -> None:
+    installation = replace(INSTALLATION, page_url=page_url, send_time=send_time)
+    payloads = TerminalPayloads(installation)
+    terminal = known_terminal(sn, name=name, area=area)
+    entity_name = EntityNames().name(sn, terminal.title)
+    payload = payloads.payload(terminal, entity_name)
+    assert payload() == orjson.dumps(terminal_device(installation, terminal, entity_name))
+    assert payload == payloads.payload(terminal, entity_name), "an unchanged payload is not published again"
+    assert payload != payloads.payload(replace(terminal, name="another"), entity_name)

@@ -11,8 +11,9 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.events import TerminalAdmitted, TerminalForgotten
 from bridge.model.terminal import Terminal
 from bridge.mqtt.client.connection import Message
-from bridge.mqtt.discovery.devices import Installation, bridge_device, terminal_device
+from bridge.mqtt.discovery.devices import Installation, bridge_device
 from bridge.mqtt.discovery.names import EntityNames
+from bridge.mqtt.discovery.terminal_payloads import TerminalPayloads
 from bridge.mqtt.retained import RetainedTopics
 
 _HOME_ASSISTANT = "homeassistant"
@@ -58,6 +59,7 @@ class Discovery:
         self._registry = registry
         self._random = random
         self._names = EntityNames()
+        self._payloads = TerminalPayloads(installation)
         self._has_started = asyncio.Event()
         events.subscribe(TerminalAdmitted, self._admitted, name="Home Assistant discovery")
         events.subscribe(TerminalForgotten, self._forgotten, name="Home Assistant discovery")
@@ -96,8 +98,7 @@ class Discovery:
 
     def _want(self, terminal: Terminal) -> None:
         entity_name = self._names.name(terminal.sn, terminal.title)
-        payload = orjson.dumps(terminal_device(self._installation, terminal, entity_name))
-        self._retained.want(self.topic(terminal.sn), payload)
+        self._retained.want(self.topic(terminal.sn), self._payloads.payload(terminal, entity_name))
 
     def _admitted(self, event: TerminalAdmitted) -> None:
         known = self._registry.get(event.sn)
