@@ -22,11 +22,14 @@ NEXT_LINE_SECONDS = 60.0
 """Interval of the lines of a long import."""
 
 _WAIT_SECONDS = 0.02
-_LINES_AT_ONCE = 8
-_MAX_WAITING_LINES = 1000
-"""How long the line of a press waits, how many lines are written before other tasks run, and from how many on all are
-written. A line takes as long as a press. Written at once, it also wakes the program that reads the log, which then
-takes the processor from the presses that follow: with single presses 130 microseconds (measured)."""
+"""How long the line of a press waits. Written at once, it wakes the program that reads the log, which then takes the
+processor from the presses that follow: with single presses for 130 microseconds (measured)."""
+
+_PAUSE_SECONDS = 0.002
+_LINES_AT_ONCE = 4
+_WRITTEN_PART = 10
+"""Pause between two portions of lines, and their size: at least so many lines, and at least this part of those that
+wait, so that a flood does not fill the memory. A line takes 25 microseconds, for which presses wait."""
 
 _MAX_COLLECTIONS = 1000
 """Requests for which replies are collected at the same time; with more, the oldest gets its line at once."""
@@ -104,9 +107,9 @@ class ReplyLog:
 
     def _continue_writing(self) -> None:
         number = len(self._waiting)
-        self._write_waiting(number if number > _MAX_WAITING_LINES else min(number, _LINES_AT_ONCE))
+        self._write_waiting(min(number, max(_LINES_AT_ONCE, number // _WRITTEN_PART)))
         if self._waiting:
-            self._waiting_handle = asyncio.get_running_loop().call_soon(self._continue_writing)
+            self._waiting_handle = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._continue_writing)
 
     def _write_waiting(self, number: int) -> None:
         if self._waiting_handle is not None:
