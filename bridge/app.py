@@ -24,6 +24,7 @@ from bridge.core.admission import Admission, AdmissionServices
 from bridge.core.audit import AuditRecorder
 from bridge.core.bridge_warnings import BridgeWarnings
 from bridge.core.clock import Clock, StallDetector, read_boot_id
+from bridge.core.door_names import named_doors
 from bridge.core.event_bus import EventBus
 from bridge.core.person_commands import PersonCommands
 from bridge.core.presses import Presses
@@ -226,6 +227,7 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
         basis = _build_basis(settings, stack)
         for name, text in (warnings or {}).items():
             basis.warnings.set(name, text)
+        stack.enter_context(named_doors(basis.registry))
         try:
             store = await _open_store(basis)
             # It stops after the persons, whose last final replies it still records.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-IDS = ("sn", "request_id", "msgid", "person_id", "address")
-"""Attributes that a record may have through `extra`. With them one command can be followed through the log."""
+IDS = ("sn", "door", "request_id", "msgid", "person_id", "address")
+"""Attributes that a record may have: `door` through `bridge/core/door_names.py`, the others through `extra`. With them
+one command can be followed through the log."""
 
 COLLAPSE = "collapse"
 """Attribute of a record below WARNING: its repetitions are counted, as those of warnings are."""
@@ -41,7 +42,12 @@ class TextFormatter(logging.Formatter):
             f"{text}.{int((record.created - second) * 1000):03d} {record.levelname:<7} "
             f"{record.name.removeprefix('bridge.')}: {message}"
         )
-        ids = " ".join(f"{name}={value}" for name, value in _ids(record) if str(value) not in message)
+        # A door is named as in `Terminal.label`.
+        ids = " ".join(
+            f"{name}={value}"
+            for name, value in _ids(record)
+            if (f"({value})" if name == "door" else str(value)) not in message
+        )
         if ids:
             line = f"{line}  [{ids}]"
         if record.exc_info:
@@ -125,9 +131,11 @@ class CollapsingHandler(logging.StreamHandler[TextIO]):
                 del self._repeated[key]
                 continue
             times = "once" if one.count == 1 else f"{one.count:,} times"
+            # The time of the summary, because a log that goes back in time is hard to read.
+            past = {"created", "msecs", "relativeCreated"}
             summary = logging.makeLogRecord(
                 {
-                    **one.record.__dict__,
+                    **{name: value for name, value in one.record.__dict__.items() if name not in past},
                     "msg": f"{key[2]} (repeated {times} in the last {self._repeat_seconds:g} s)",
                     "args": (),
                     "exc_info": None,

@@ -165,11 +165,20 @@ class Admission:
         """Wait while too many new terminals wait to become known."""
         await self._is_ready.wait()
 
-    def record_refusal(self, sn: str, address: str, reason: str) -> None:
-        """Log and publish that a client was refused, and why."""
+    def record_refusal(self, sn: str, address: str, reason: str, remedy: str = "") -> None:
+        """Log and publish that a client was refused, and why.
+
+        Args:
+            sn: the serial number that it gave.
+            address: its address.
+            reason: for the log and the event.
+            remedy: for the log only, after the reason.
+        """
         known = self._registry.get(sn)
         label = sn if known is None else known.terminal.label
-        _LOGGER.warning("refused %s from %s: %s", label, address, reason, extra={"sn": sn, "address": address})
+        _LOGGER.warning(
+            "refused %s from %s: %s%s", label, address, reason, remedy, extra={"sn": sn, "address": address}
+        )
         self._events.publish(TerminalRefused(at=self._clock.now(), sn=sn, address=address, reason=reason))
 
     async def admit(self, command: Admit, origin: Origin, message: ReceivedMessage | None = None) -> Reply:

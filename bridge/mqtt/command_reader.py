@@ -141,9 +141,7 @@ class CommandReader:
         if address is None or message.retain:
             return
         context = CommandContext(address, Origin(source=shorten(message.topic, 200), assured=message.qos > 0))
-        self.reply_invalid(
-            context, [Fault("topic", f"the topic lacks its last level: publish on {shorten(str(topic), 200)}")]
-        )
+        self.reply_invalid(context, [Fault("topic", f"lacks its last level: publish on {shorten(str(topic), 200)}")])
 
     def read(self, message: Message, context: CommandContext, payload_bytes: int | None = None) -> Command | None:
         """Return the command of a message; None if it is invalid, after replying `invalid`.

@@ -82,7 +82,9 @@ class TerminalAuthentication:
             return refuse(400, "an SN has 1 to 64 letters, digits, _ and -")
         seconds = self._throttle.seconds_blocked(self._throttle_key(sn, address))
         if seconds > 0:
-            self._report(sn, address, "wrong credentials too often")
+            others = "" if sn in self._registry else ", of this or another unknown terminal at this address"
+            remedy = f"{others}: they are checked again within a minute"
+            self._report(sn, address, "wrong credentials too often", remedy)
             return _retry_later(429, "wrong credentials too often", math.ceil(seconds))
         return await self._check_credentials(request, sn, address)
 
@@ -100,7 +102,7 @@ class TerminalAuthentication:
             self._throttle.withdraw_failure(key)
             return _retry_later(503, "too many logins are being verified", _BUSY_RETRY_SECONDS)
         if not right:
-            self._report(sn, address, "wrong credentials")
+            self._report(sn, address, "wrong credentials", ": correct user and password on the terminal")
             return _unauthorized()
         if key[1] is None:
             # A terminal that waits for approval logs in again and again. It must not reset the count of a guesser.
@@ -161,10 +163,10 @@ class TerminalAuthentication:
             extra={"address": address},
         )
 
-    def _report(self, sn: str, address: str, reason: str) -> None:
+    def _report(self, sn: str, address: str, reason: str, remedy: str = "") -> None:
         """Report a refusal to admission, if there are not too many (token bucket)."""
         if self._may_report():
-            self._admission.record_refusal(sn, address, reason)
+            self._admission.record_refusal(sn, address, reason, remedy)
 
     def _may_report(self) -> bool:
         """Count a report; return whether there are not too many."""

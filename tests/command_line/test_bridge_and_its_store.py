@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.facebridge import facebridge, pictures, python_process, write
+from tests.support.facebridge import audit_records, facebridge, pictures, python_process, write
 from tests.support.mosquitto import Mosquitto
 
 KEYS = ["A" * 43 + "=", "B" * 43 + "="]
@@ -69,7 +69,5 @@ async def test_an_expired_person_is_removed_when_the_bridge_starts(tmp_path: Pat
         while not await is_removed():
             pass
         assert ['"id":"1"' in shown[0], '"id":"2"' in shown[1], '"wanted":"present"' in shown[1]] == [True] * 3
-        # The bridge writes the audit four times a second.
-        while not (log := await facebridge(tmp_path, "log", "--person", "1", "--command", "removePerson")).stdout:
-            pass
-        assert "by persons.remove_expired" in log.stdout
+        (record,) = await audit_records(tmp_path, "--person", "1", "--command", "removePerson")
+        assert record["source"] == "persons.remove_expired"

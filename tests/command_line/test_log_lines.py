@@ -69,5 +69,8 @@ async def test_repeated_faults_are_one_line_and_then_a_count(mosquitto: Mosquitt
         await bridge.wait_log(
             "refused a terminal from 127.0.0.1: wrong path /doors/T1, terminals connect to /devs/<SN>"
         )
-    assert re.search(r"wrong credentials \(repeated \d+ times in the last 60 s\)", bridge.log)
+    assert re.search(
+        r"wrong credentials: correct user and password on the terminal \(repeated \d+ times in the last 60 s\)",
+        bridge.log,
+    )
     assert "address=127.0.0.1" not in bridge.log

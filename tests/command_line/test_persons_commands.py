@@ -1,9 +1,9 @@
 """`facebridge persons …`, with and without a running bridge."""
 
-import asyncio
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 from sqlalchemy import Connection, update
@@ -14,11 +14,11 @@ from bridge.store.group_queries import add_membership_job, change_memberships
 from bridge.store.tables import PERSON_ENTRY
 from tests.command_line.simulated import connected_terminals
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.facebridge import facebridge, pictures, write
+from tests.support.facebridge import audit_records, facebridge, pictures, write
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
 from tests.support.ports import free_port
-from tests.support.waiting import TIMEOUT_SECONDS, until
+from tests.support.waiting import until
 
 
 async def test_import_delivery_export_and_purge(mosquitto: Mosquitto, tmp_path: Path) -> None:
@@ -224,25 +224,22 @@ async def test_the_log_shows_joins_and_leaves(mosquitto: Mosquitto, tmp_path: Pa
     async with process.running():
         await facebridge(tmp_path, "persons", "import", file, "--group", "lobby", "--photos", faces)
 
-    async def run_with(groups: dict[str, list[str]], outcome: str) -> str:
-        """Run a bridge with these groups until T2 has answered, and return the log about T2."""
+    async def run_with(groups: dict[str, list[str]], outcome: str) -> dict[str, Any]:
+        """Run a bridge with these groups until T2 has answered, and return the last record about T2."""
         settings["terminals"]["known"] = {sn: {"groups": names} for sn, names in groups.items()}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
         async with process.running() as bridge, connected_terminals(bridge, "T2") as (terminal,):
             await until(lambda: bool(terminal.persons) == (outcome == "joined"))
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                while (
-                    f"{outcome} group lobby"
-                    not in (log := await facebridge(tmp_path, "log", "--terminal", "T2", "--json")).stdout
-                ):
-                    await asyncio.sleep(0.1)
-        return log.stdout
+            records = await audit_records(
+                tmp_path, "--terminal", "T2", complete=lambda found: f"{outcome} group lobby" in str(found)
+            )
+        return records[-1]
 
-    joined = json.loads((await run_with({"T1": ["lobby"], "T2": ["lobby"]}, "joined")).splitlines()[-1])
+    joined = await run_with({"T1": ["lobby"], "T2": ["lobby"]}, "joined")
     assert (joined["command"], joined["person_id"], joined["outcome"]) == ("setPerson", "1", "ok")
     assert joined["message"].startswith("joined group lobby: ")
     assert joined["source"] == "membership of group lobby"
-    left = json.loads((await run_with({"T1": ["lobby"], "T2": []}, "left")).splitlines()[-1])
+    left = await run_with({"T1": ["lobby"], "T2": []}, "left")
     assert (left["command"], left["person_id"], left["outcome"]) == ("removePerson", "1", "ok")
     assert left["message"].startswith("left group lobby: ")
 

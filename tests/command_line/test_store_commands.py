@@ -12,7 +12,7 @@ import pytest
 
 from tests.command_line.simulated import connected_terminals
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.facebridge import command_environment, facebridge, pictures, write
+from tests.support.facebridge import audit_records, command_environment, facebridge, pictures, write
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
 from tests.support.waiting import until
@@ -47,10 +47,8 @@ async def test_the_log_shows_each_request_and_its_source(mosquitto: Mosquitto, t
         }
         await client.publish("facebridge/terminal/T2/open/set", {"request_id": "r2"})
         await client.wait_for("facebridge/terminal/T2/reply")
-        # The bridge writes the audit four times a second.
-        async with asyncio.timeout(30):
-            while not (shown := await facebridge(tmp_path, "log", "--since", "1h", "--outcome", "offline")).stdout:
-                pass
+        await audit_records(tmp_path, "--outcome", "offline")
+        shown = await facebridge(tmp_path, "log", "--since", "1h", "--outcome", "offline")
         (line,) = shown.stdout.splitlines()
         assert " open " in line
         assert "T2  offline" in line

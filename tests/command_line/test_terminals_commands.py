@@ -1,6 +1,5 @@
 """`facebridge terminals …`, with and without a running bridge."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from bridge.simulator.terminal import SimulatedTerminal
 from bridge.store.instance_lock import instance_lock
 from tests.command_line.simulated import connected_terminals
 from tests.support.bridge_process import BridgeProcess, configuration
-from tests.support.facebridge import facebridge
+from tests.support.facebridge import audit_records, facebridge
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_client import mqtt_client
 from tests.support.postgresql import PostgreSQL
@@ -53,12 +52,7 @@ async def test_a_waiting_terminal_is_shown_approved_connected_and_forgotten(
             forgotten = await facebridge(tmp_path, "terminals", "forget", "NEW1")
             assert (forgotten.code, forgotten.stdout) == (0, "NEW1 (Back door) is forgotten\n"), forgotten.stderr
             await client.wait_for("facebridge/bridge/event", lambda heard: heard.json["type"] == "terminal_forgotten")
-        # The bridge writes the audit four times a second.
-        records: list[dict[str, str]] = []
-        async with asyncio.timeout(30):
-            while len(records) < 2:
-                audit = await facebridge(tmp_path, "log", "--terminal", "NEW1", "--json")
-                records = [json.loads(line) for line in audit.stdout.splitlines()]
+        records = await audit_records(tmp_path, "--terminal", "NEW1", complete=lambda found: len(found) == 2)
         assert [(one["command"], one["source"], one["outcome"]) for one in records] == [
             ("admit", "facebridge terminals approve", "ok"),
             ("forget", "facebridge terminals forget", "ok"),

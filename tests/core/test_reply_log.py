@@ -189,6 +189,18 @@ def test_a_repeated_fault_is_one_line_and_then_a_count() -> None:
     assert written.lines()[4:] == ["refused T1 from 192.0.2.1: wrong credentials (repeated 44 times in the last 60 s)"]
 
 
+def test_a_count_has_the_time_at_which_it_is_written() -> None:
+    written = Written()
+    written.handler.setFormatter(logging.Formatter("%(created)f"))
+    for _ in range(2):
+        written.logger.warning("the disk is full")
+    written.logger.warning("another fault")
+    written.handler.close()
+    times = [float(line) for line in written.stream.getvalue().splitlines()]
+    assert len(times) == 3
+    assert times == sorted(times)
+
+
 async def test_the_count_comes_without_another_line_and_then_ends() -> None:
     written = Written(repeat_seconds=0.02)
     for _ in range(3):

@@ -424,6 +424,6 @@ async def test_a_press_whose_topic_lacks_its_last_level_is_answered(mosquitto: M
             await client.publish(f"facebridge/{place}/open", b"PRESS")
             answer = await client.wait_for(f"facebridge/{place}/reply")
             assert answer.json["outcome"] == "invalid"
-            expected = f"the topic lacks its last level: publish on facebridge/{place}/open/set"
+            expected = f"lacks its last level: publish on facebridge/{place}/open/set"
             assert answer.json["errors"] == [{"path": "topic", "message": expected}]
         assert connection.frames == []

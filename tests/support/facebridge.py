@@ -1,12 +1,15 @@
 """Runs commands of `facebridge`, and writes the files that they read."""
 
 import asyncio
+import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -41,6 +44,22 @@ async def facebridge(folder: Path, *words: str, stdin: str = "") -> CommandResul
 
     with ThreadPoolExecutor(1) as executor:
         return await asyncio.get_running_loop().run_in_executor(executor, invoke)
+
+
+async def audit_records(
+    folder: Path, *filters: str, complete: Callable[[list[dict[str, Any]]], object] = bool
+) -> list[dict[str, Any]]:
+    """Return what `facebridge log` shows, as soon as it is complete: by default, as soon as there is a record.
+
+    The bridge writes the audit four times a second, so a record can follow the reply to its command.
+    """
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while True:
+            shown = await facebridge(folder, "log", *filters, "--json")
+            assert shown.code == 0, shown.stderr
+            records = [json.loads(line) for line in shown.stdout.splitlines()]
+            if complete(records):
+                return records
 
 
 async def facebridge_process(
