@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tools.diagrams import with_pictures
+
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/facebridge/facebridge"
 ADDED = (
@@ -66,7 +68,8 @@ def with_site_links(text: str, path: str, files: Mapping[str, Path], root: Path 
         return f"{label}({REPOSITORY}/{kind}/main/{target.relative_to(root).as_posix()}{anchor})"
 
     # The site loads nothing from other servers: no pictures, and not the script that diagrams of Mermaid need.
-    parts = _CODE.split(text.replace("```mermaid", "```text"))
+    diagrams = posixpath.relpath("diagrams", posixpath.dirname(path) or ".")
+    parts = _CODE.split(with_pictures(text, diagrams, {one.removeprefix("diagrams/") for one in files}))
     return "".join(
         part if index % 2 else _LINK.sub(rewritten, _FOREIGN_PICTURE.sub(r"\1", part))
         for index, part in enumerate(parts)

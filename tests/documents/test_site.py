@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from aiohttp import web
@@ -69,6 +70,19 @@ def test_no_page_loads_anything_from_other_servers(site: Path) -> None:
         assert 'class="mermaid"' not in text, page
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?https?:|@import", style.read_text()), style
+
+
+@pytest.mark.timeout(180)
+def test_diagrams_are_pictures(site: Path) -> None:
+    page = (site / "persons" / "index.html").read_text()
+    (picture,) = re.findall(r'<img[^>]*src="([^"]+\.svg)"', page)
+    ElementTree.fromstring((site / "persons" / picture).read_text())
+    assert not [page for page in site.rglob("*.html") if "flowchart " in page.read_text()]
+
+
+def test_a_diagram_without_a_picture_is_a_fault() -> None:
+    with pytest.raises(FileNotFoundError, match="run scripts/draw-diagrams"):
+        with_site_links("```mermaid\nflowchart LR\n  a --> b\n```\n", "faq.md", site_documents())
 
 
 @pytest.mark.timeout(180)
