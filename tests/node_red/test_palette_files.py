@@ -67,6 +67,15 @@ def test_every_text_that_the_code_uses_exists_and_no_other() -> None:
     page = (PACKAGE / "nodes/facebridge.html").read_text()
     scripts = "".join(path.read_text() for path in (PACKAGE / "nodes").rglob("*.js"))
     used = set(re.findall(r'data-i18n="([\w.-]+)"', page)) | set(re.findall(r'"(facebridge\.[\w.]+)"', scripts))
+    rows = re.findall(r'^        (\w+): \["[\w-]+", \w+(?:\((.*)\))?\],$', page, re.MULTILINE)
+    assert len(rows) == 9
+    used |= {
+        f"facebridge.label.{name}" for name in [name for name, _ in rows] + re.findall(r'\{ \w+: "(\w+)" \}\);', page)
+    }
+    for name, values in rows:
+        words = re.findall(r'"(\w+)"', values)
+        assert words[:1] in ([], [name])
+        used |= {f"facebridge.{name}.{value}" for value in words[1:]}
     used |= {f"facebridge.{key}" for key in re.findall(r'texts\(this, "(\w+)"\)', page)}
     used |= {f"facebridge.status.{one}" for one in ("online", "offline")}
     used |= {f"facebridge.outcome.{one}" for one in {outcome.value for outcome in Outcome} | OWN_OUTCOMES}
