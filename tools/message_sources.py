@@ -3,7 +3,7 @@
 A text is an argument of a call that reports it: `Fault(path, TEXT)`, `UnavailableError(TEXT)` and others.
 `MessageSources` follows names, constants, conditions and functions to the literals. A function that passes a parameter
 on to such a call counts as such a call itself. A literal is a template: a constant, `message("…%(name)s…")`, or an
-f-string whose values get names. So a new text is found wherever it is written.
+f-string; its values get names. So a new text is found wherever it is written.
 """
 
 import ast
@@ -36,7 +36,7 @@ _REPORTING_CALLS: Mapping[str, tuple[_Place, ...]] = {
     "StoreError": (0,),
     "UnsendableError": (0,),
 }
-"""The calls whose arguments are texts for people. A name with a dot is a method of something with the first name."""
+"""The calls with texts for people as arguments. A name with a dot is a method of something with the first name."""
 
 _TEXT_CONSTANTS = ("_NOT_YET", "_ON_CONNECT_FAILED", "LOST_REPEATEDLY", "CONNECTION_LOST")
 _TEXT_FUNCTIONS = (

@@ -24,7 +24,7 @@ _WITHOUT_COMMENT = {
     "terminals.known.<SN>.area": "suggested to Home Assistant",
     "terminals.known.<SN>.password": "plain text, or a hash from `facebridge hash-password`",
 }
-"""Meanings of keys whose lines in config.yaml need no comment there."""
+"""Meanings of keys that have no comment in config.yaml."""
 
 _METHODS = ("get", "put", "post", "delete")
 
@@ -43,7 +43,7 @@ def configuration_page(documented: str) -> str:
     """Return the page of all configuration keys.
 
     Args:
-        documented: the text of `config.yaml`, whose comments say what the keys mean.
+        documented: the text of `config.yaml`; its comments say what the keys mean.
 
     Raises:
         ValueError: the schema has a key without a comment.

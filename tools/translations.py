@@ -15,7 +15,7 @@ BRIDGE = Path(__file__).parents[1] / "bridge"
 PAGE = BRIDGE / "web" / "page"
 
 _NOT_ON_THE_PAGE = ("cli", "config", "control", "home_assistant_app", "protocol", "simulator", "terminals")
-"""The packages whose texts the page does not show: those of the command line, and the terminals' side."""
+"""Packages with texts that the page does not show: those of the command line, and the terminals' side."""
 
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}

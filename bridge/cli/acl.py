@@ -24,7 +24,7 @@ def _without_repeats(values: Sequence[str]) -> Sequence[str]:
 
 
 class _AclCommand(click.Command):
-    """A command whose help lists the roles."""
+    """A command with a list of the roles in its help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the roles below the options."""

@@ -27,7 +27,7 @@ def main() -> None:
 @configuration_option
 def run(configuration: Path) -> None:
     """Run the bridge until SIGTERM or SIGINT."""
-    # Before the bridge is imported: the faults of a wrong configuration appear at once.
+    # Before the bridge is imported: the faults of a wrong configuration appear immediately.
     settings = load(configuration)
 
     from bridge.app import StartError, run_bridge

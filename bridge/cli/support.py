@@ -32,7 +32,7 @@ configuration_option: Callable[[_Command], _Command] = click.option(
 
 
 def _name_callback(is_valid: Callable[[str], bool], rule: str) -> _OptionCallback:
-    """Return a callback for an option or argument, given once or several times, whose values must be valid names."""
+    """Return a callback that checks names: the values of an option or argument, given once or several times."""
 
     def check(_context: Any, _parameter: Any, value: Any) -> Any:
         for one in value if isinstance(value, tuple) else [value]:
