@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from bridge.core.clock import Clock
 from bridge.core.commands import OPEN, REBOOT
 from bridge.core.event_bus import EventBus
-from bridge.core.ports import Connection, ConnectionLostError, WrittenFrame
-from bridge.core.registry import KnownTerminal, TerminalRegistry
+from bridge.core.ports import ConnectionLostError
+from bridge.core.registry import TerminalRegistry
 from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.core.request_age import request_age
 from bridge.core.tasks import BackgroundTasks
+from bridge.core.written_presses import PressQueue, RunningPress, WrittenPresses
 from bridge.model.commands import Open, Press, Reboot
 from bridge.model.origin import Origin
 from bridge.model.reply import GroupSummary, Outcome, Reply
@@ -43,64 +43,6 @@ _FIRST_POLL_SECONDS = 0.001
 _MAX_POLL_SECONDS = 0.05
 """A press that waits for the buffers of its connection checks them after the first interval, then after doubled ones up
 to the second. The kernel has no event for acknowledged bytes. A check takes some 10 microseconds."""
-
-_MAX_WAIT_SECONDS = 0.5
-"""A waiting press reads the clock at least this often. The event loop's timers stand still in a suspended machine;
-the deadline does not."""
-
-
-@dataclass(slots=True)
-class _PressQueue:
-    """The presses in progress on one terminal.
-
-    Attributes:
-        number: how many there are.
-        waiting: those that are not written yet, in the order of their arrival. Only the first is written.
-    """
-
-    number: int = 0
-    waiting: "deque[_Press]" = field(default_factory=deque)
-
-
-@dataclass(slots=True, eq=False)
-class _Press:
-    """A press on one terminal, from its request to its reply.
-
-    Attributes:
-        reply_builder: builds its reply.
-        origin: where it came from.
-        known: the terminal.
-        connection: the connection that it is written to.
-        queue: the presses of the terminal.
-        requested_at: the time from which the deadline counts.
-        reply: is set after the reply is published.
-        msgid: the id of its frame.
-        frame: its frame.
-        written: the place of its frame once it is written.
-        cancel_expected: stops the wait for the terminal's answer.
-        check_at: the next time at which the clock decides something (`Clock.boottime`).
-        is_acknowledgement_checked: whether its connection was reset if its bytes were not acknowledged in time.
-        has_ended: whether its reply is published.
-        in_group: whether it is a part of a press on a group.
-        on_end: called after its reply is published.
-    """
-
-    reply_builder: ReplyBuilder
-    origin: Origin
-    known: KnownTerminal
-    connection: Connection
-    queue: _PressQueue
-    requested_at: float
-    reply: "asyncio.Future[Reply]"
-    msgid: str
-    frame: bytes
-    written: WrittenFrame | None = None
-    cancel_expected: Callable[[], None] | None = None
-    check_at: float = 0.0
-    is_acknowledgement_checked: bool = False
-    has_ended: bool = False
-    in_group: bool = False
-    on_end: Callable[[], None] | None = None
 
 
 class Presses:
@@ -132,16 +74,12 @@ class Presses:
         self._replies = ReplyDispatcher(events, clock)
         self._clock = clock
         self._new_msgid = new_msgid
-        self._deadline = deadline
         # A press that is not acknowledged by then is withdrawn, so early that no copy of it is left at the deadline.
-        self._acknowledge_within = max(deadline - _NEIGHBOUR_DISCOVERY_SECONDS, deadline * _MIN_ACKNOWLEDGE_FRACTION)
-        self._write_within = self._acknowledge_within - min(deadline * _MIN_WITHDRAW_FRACTION, _MAX_WITHDRAW_SECONDS)
-        self._queues: dict[str, _PressQueue] = {}
+        acknowledge_within = max(deadline - _NEIGHBOUR_DISCOVERY_SECONDS, deadline * _MIN_ACKNOWLEDGE_FRACTION)
+        self._write_within = acknowledge_within - min(deadline * _MIN_WITHDRAW_FRACTION, _MAX_WITHDRAW_SECONDS)
+        self._queues: dict[str, PressQueue] = {}
         self._tasks = BackgroundTasks()
-        # The presses that wait for an answer, in the order in which they were written.
-        self._written: dict[_Press, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._written = WrittenPresses(clock, self._tasks, acknowledge_within, deadline, self._end)
 
     def press(
         self,
@@ -218,7 +156,7 @@ class Presses:
         origin: Origin,
         requested_at: float | None,
         future: "asyncio.Future[Reply]",
-    ) -> _Press | Reply:
+    ) -> RunningPress | Reply:
         """Return the press if it may be carried out, or the reply to it."""
         sn = reply_builder.sn or ""
         known = self._registry.get(sn)
@@ -246,7 +184,7 @@ class Presses:
             )
         queue = self._queues.get(sn)
         if queue is None:
-            queue = self._queues[sn] = _PressQueue()
+            queue = self._queues[sn] = PressQueue()
         elif queue.number >= MAXIMUM_WAITING:
             return reply_builder.unavailable(
                 f"{MAXIMUM_WAITING} presses already wait for this terminal; not carried out", delivered=False
@@ -254,9 +192,9 @@ class Presses:
         msgid = self._new_msgid()
         frame = _frame(command, msgid, sn)
         queue.number += 1
-        return _Press(reply_builder, origin, known, connection, queue, requested_at, future, msgid, frame)
+        return RunningPress(reply_builder, origin, known, connection, queue, requested_at, future, msgid, frame)
 
-    def _begin(self, press: _Press) -> None:
+    def _begin(self, press: RunningPress) -> None:
         """Write a press now if none waits before it and TCP transmits it at once; otherwise let it wait."""
         if _LOGGER.isEnabledFor(logging.DEBUG):
             builder = press.reply_builder
@@ -273,7 +211,7 @@ class Presses:
         if len(queue.waiting) == 1:
             self._tasks.start(self._write_waiting(queue), name=f"presses that wait for {press.connection.sn}")
 
-    async def _write_waiting(self, queue: _PressQueue) -> None:
+    async def _write_waiting(self, queue: PressQueue) -> None:
         """Write the waiting presses of a terminal in their order, each as soon as TCP transmits it at once.
 
         They wait here and not in a buffer, because the kernel empties its buffers while this process is frozen.
@@ -289,7 +227,7 @@ class Presses:
                         await asyncio.sleep(poll_seconds)
             queue.waiting.popleft()
 
-    def _try_to_write(self, press: _Press) -> bool:
+    def _try_to_write(self, press: RunningPress) -> bool:
         """Write a press if TCP transmits it at once; return False if it must go on waiting.
 
         Only computation lies between the look at the clock and the write.
@@ -322,17 +260,17 @@ class Presses:
             return False
         press.written = written
         if not press.has_ended:
-            self._watch(press, press.requested_at + self._acknowledge_within)
+            self._written.add(press)
         return True
 
     def _is_too_late(self, requested_at: float) -> bool:
         """Return whether too little of the deadline is left to write a press and to withdraw it in time."""
         return self._clock.boottime() >= requested_at + self._write_within
 
-    def _answered(self, press: _Press, answer: TerminalReply) -> None:
+    def _answered(self, press: RunningPress, answer: TerminalReply) -> None:
         self._end(press, press.reply_builder.from_terminal(answer))
 
-    def _connection_lost(self, press: _Press) -> None:
+    def _connection_lost(self, press: RunningPress) -> None:
         assert press.written is not None
         reply = press.reply_builder.reply(
             Outcome.LOST,
@@ -342,7 +280,7 @@ class Presses:
         )
         self._end(press, reply)
 
-    def _end(self, press: _Press, reply: Reply) -> None:
+    def _end(self, press: RunningPress, reply: Reply) -> None:
         """Publish the reply to a press."""
         self._release(press)
         self._replies.publish(reply, press.origin, in_group=press.in_group)
@@ -351,80 +289,15 @@ class Presses:
         if press.on_end is not None:
             press.on_end()
 
-    def _release(self, press: _Press) -> None:
+    def _release(self, press: RunningPress) -> None:
         """Make room for further presses on the terminal."""
         press.has_ended = True
-        self._written.pop(press, None)
+        self._written.remove(press)
         if press.cancel_expected is not None:
             press.cancel_expected()
         press.queue.number -= 1
         if not press.queue.number:
             self._queues.pop(press.reply_builder.sn or "", None)
-
-    def _watch(self, press: _Press, check_at: float) -> None:
-        """Check a written press at a time (`Clock.boottime`)."""
-        press.check_at = check_at
-        self._written[press] = None
-        if self._timer is None or check_at < self._timer_at:
-            self._start_timer()
-
-    def _start_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._written:
-            return
-        now = self._clock.boottime()
-        self._timer_at = min(now + _MAX_WAIT_SECONDS, *(press.check_at for press in self._written))
-        self._timer = asyncio.get_running_loop().call_later(max(self._timer_at - now, 0.0), self._check_written)
-
-    def _check_written(self) -> None:
-        """Withdraw presses that are not acknowledged in time, and end those that have reached their deadline."""
-        self._timer = None
-        now = self._clock.boottime()
-        for press in [press for press in self._written if press.check_at <= now]:
-            if press.has_ended:
-                # The reset for an earlier one has ended all presses of its connection.
-                continue
-            if not press.is_acknowledgement_checked:
-                press.is_acknowledgement_checked = True
-                self._check_acknowledged(press)
-            if press.requested_at + self._deadline <= self._clock.boottime():
-                del self._written[press]
-                self._tasks.start(self._time_out(press), name=f"end of an unanswered press on {press.connection.sn}")
-            else:
-                press.check_at = press.requested_at + self._deadline
-        self._start_timer()
-
-    def _check_acknowledged(self, press: _Press) -> None:
-        assert press.written is not None
-        assert press.cancel_expected is not None
-        if press.connection.delivered(press.written) is not True:
-            press.cancel_expected()
-            press.connection.reset("a press was not acknowledged in time")
-
-    async def _time_out(self, press: _Press) -> None:
-        if press.has_ended:
-            return
-        assert press.written is not None
-        assert press.cancel_expected is not None
-        press.cancel_expected()
-        delivered = press.connection.delivered(press.written)
-        if delivered:
-            # A program that hangs would carry out everything that it has received when it continues.
-            await press.connection.probe()
-        reply = press.reply_builder.reply(
-            Outcome.TIMEOUT, msgid=press.msgid, message=_TIMEOUT_MESSAGES[delivered], delivered=delivered
-        )
-        self._end(press, reply)
-
-
-_TIMEOUT_MESSAGES = {
-    True: "no answer from the terminal",
-    False: "it could not be sent to the terminal; withdrawn",
-    None: "sent, but the terminal did not acknowledge it: it may have been carried out before the deadline, not later",
-}
-"""By `Connection.delivered`."""
 
 
 # mypy reports a kind of press that is missing in these.

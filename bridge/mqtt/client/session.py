@@ -41,6 +41,7 @@ from bridge.mqtt.client.packets import (
 from bridge.mqtt.client.publishing import OutgoingMessages, fail
 from bridge.mqtt.client.transport import (
     build_client,
+    connack_info,
     connect_in_thread,
     duplicate_handle,
     packet_properties,
@@ -280,7 +281,7 @@ class MqttSession:
         if reason.is_failure:
             self._end(describe_refusal(reason.getName()))
             return
-        info = _connack_info(bool(flags.session_present), properties)
+        info = connack_info(bool(flags.session_present), properties)
         self._session_present = info.session_present
         self._outgoing.accepted(info)
         _settle(self._connack, info)
@@ -373,29 +374,6 @@ class MqttSession:
         answered = self._subscribed.pop(mid, None)
         if answered is not None:
             _settle(answered, codes)
-
-
-def _connack_info(session_present: bool, properties: Properties | None) -> ConnackInfo:
-    def number(name: str) -> Any:
-        return getattr(properties, name, None)
-
-    def flag(name: str) -> bool | None:
-        value = getattr(properties, name, None)
-        return None if value is None else bool(value)
-
-    return ConnackInfo(
-        session_present=session_present,
-        session_expiry=number("SessionExpiryInterval"),
-        receive_maximum=number("ReceiveMaximum"),
-        maximum_qos=number("MaximumQoS"),
-        retain_available=flag("RetainAvailable"),
-        maximum_packet=number("MaximumPacketSize"),
-        assigned_id=number("AssignedClientIdentifier"),
-        topic_aliases=number("TopicAliasMaximum"),
-        wildcards=flag("WildcardSubscriptionAvailable"),
-        keep_alive=number("ServerKeepAlive"),
-        server_reference=number("ServerReference"),
-    )
 
 
 def _puback_refusal(code: int) -> str | None:

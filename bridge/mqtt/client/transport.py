@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 
 from bridge.config.settings import MqttSettings, MqttTlsSettings
 from bridge.mqtt.client.errors import TlsFilesError
-from bridge.mqtt.client.messages import SessionOptions
+from bridge.mqtt.client.messages import ConnackInfo, SessionOptions
 from bridge.mqtt.client.packet_socket import PahoSocket
 
 _KEEPALIVE_SECONDS = 15
@@ -158,6 +158,31 @@ class _ClosingSocket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def connack_info(session_present: bool, properties: Properties | None) -> ConnackInfo:
+    """Return the content of a CONNACK."""
+
+    def number(name: str) -> Any:
+        return getattr(properties, name, None)
+
+    def flag(name: str) -> bool | None:
+        value = getattr(properties, name, None)
+        return None if value is None else bool(value)
+
+    return ConnackInfo(
+        session_present=session_present,
+        session_expiry=number("SessionExpiryInterval"),
+        receive_maximum=number("ReceiveMaximum"),
+        maximum_qos=number("MaximumQoS"),
+        retain_available=flag("RetainAvailable"),
+        maximum_packet=number("MaximumPacketSize"),
+        assigned_id=number("AssignedClientIdentifier"),
+        topic_aliases=number("TopicAliasMaximum"),
+        wildcards=flag("WildcardSubscriptionAvailable"),
+        keep_alive=number("ServerKeepAlive"),
+        server_reference=number("ServerReference"),
+    )
 
 
 def duplicate_handle(connection: socket.socket) -> socket.socket:
