@@ -12,6 +12,7 @@ from bridge.core.replies import ReplyBuilder, ReplyDispatcher
 from bridge.model.origin import Origin
 from bridge.model.person_entry import RequestContext
 from bridge.model.reply import Outcome
+from bridge.persons.earlier_jobs import Need, finish_earlier_jobs
 from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import PersonTransaction
 from bridge.store.database import Database
@@ -22,7 +23,11 @@ _PAUSE_SECONDS = 0.15
 """Pause between two transactions: longer than a bridge that waits for SQLite's lock sleeps between attempts (0.1)."""
 
 ROWS_PER_TRANSACTION = 1000
-"""Rows that one transaction changes: some 100 ms, for which the bridge's own transactions may have to wait."""
+"""Rows that are read together, and that one step of an import or a copy changes in a few transactions."""
+
+PERSONS_PER_TRANSACTION = 50
+"""Persons that one transaction changes on one terminal: with their photos some five megabytes, and some 50 ms, for
+which the bridge's own transactions may have to wait."""
 
 _SECONDS = 0.05
 """Time after which a transaction changes no further terminals."""
@@ -83,6 +88,10 @@ class TransferContext:
     def database(self) -> Database:
         """The store."""
         return self.transactions.context.database
+
+    def batch_size(self, target: TransferTarget) -> int:
+        """Return how many persons one step changes in all places of a target."""
+        return max(min(ROWS_PER_TRANSACTION // max(target.places, 1), PERSONS_PER_TRANSACTION), 1)
 
     async def let_bridge_write(self) -> None:
         """Pause between two transactions, so that a running bridge gets the writer's lock."""
@@ -147,6 +156,21 @@ class TransferContext:
             if perf_counter() >= until and start + step < len(sns):
                 return results, some[-1]
         return results, None
+
+    async def change_kept(self, group: str, person_ids: Sequence[str], change: Callable[[PersonTransaction], _T]) -> _T:
+        """Change persons that a group keeps; terminals that are joining it get them before, in short transactions.
+
+        Raises:
+            UnavailableError: the store is full, locked or unreachable; the group was not changed.
+        """
+        pause = _PAUSE_SECONDS if self.bridge_running else 0.0
+        joins = await finish_earlier_jobs(self.transactions, [Need(joining=group, kept_ids=person_ids)], pause)
+
+        def change_now(transaction: PersonTransaction) -> _T:
+            transaction.finished_joins = joins
+            return change(transaction)
+
+        return await self.transactions.run(change_now)
 
     def request(self, command: str) -> RequestContext:
         """Return what is stored of a command that is requested now, until its final reply."""

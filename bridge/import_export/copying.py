@@ -48,7 +48,7 @@ async def copy_persons(
     Raises:
         UnavailableError: the store is full, locked or unreachable; what was changed before stays.
     """
-    batch_size = max(ROWS_PER_TRANSACTION // max(target.places, 1), 1)
+    batch_size = context.batch_size(target)
     done = changed = 0
     for start in range(0, len(person_ids), batch_size):
         batch = person_ids[start : start + batch_size]
@@ -68,7 +68,7 @@ async def _copy(
     if group is not None:
         # The group comes first: a terminal that joins it meanwhile must get the new state.
         keep = partial(changes.copy_kept_persons, source=source, group=group, person_ids=person_ids)
-        kept = await context.transactions.run(keep)
+        kept = await context.change_kept(group, person_ids, keep)
         context.publish_changed_in_group(request, target, kept)
         changed |= set(kept)
 

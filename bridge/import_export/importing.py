@@ -5,7 +5,7 @@ from functools import partial
 
 from bridge.core.commands import REMOVE_PERSONS, SET_PERSONS
 from bridge.import_export.checking import CheckedPerson, RowFault
-from bridge.import_export.context import ROWS_PER_TRANSACTION, Progress, TransferContext, TransferTarget
+from bridge.import_export.context import Progress, TransferContext, TransferTarget
 from bridge.import_export.differences import Differences
 from bridge.import_export.photo_spool import PhotoSpool
 from bridge.model.person_entry import OWN_SCOPE
@@ -13,9 +13,6 @@ from bridge.persons import changes
 from bridge.persons.member_checks import SetResult
 from bridge.persons.preparation import PreparedPerson
 from bridge.persons.transactions import PersonTransaction
-
-_PERSONS_PER_TRANSACTION = 100
-"""Persons that one transaction changes at most: with their photos some ten megabytes."""
 
 
 async def apply_import(
@@ -41,7 +38,7 @@ async def apply_import(
     target = TransferTarget(differences.sns, None if differences.group is None else differences.group.name)
     changed_ids = differences.changed_ids
     to_set = [person for person in persons if person.patch.id in changed_ids]
-    batch_size = _batch_size(target, _PERSONS_PER_TRANSACTION)
+    batch_size = context.batch_size(target)
     removals: list[tuple[TransferTarget, Sequence[str]]]
     if differences.group is not None:
         removals = [(target, differences.group.removed)]
@@ -56,7 +53,7 @@ async def apply_import(
         done += len(batch)
         progress("importing", done, done / total)
     for place, person_ids in removals:
-        batch_size = _batch_size(place, ROWS_PER_TRANSACTION)
+        batch_size = context.batch_size(place)
         for start in range(0, len(person_ids), batch_size):
             removed_ids = person_ids[start : start + batch_size]
             await _remove(context, place, removed_ids)
@@ -65,17 +62,12 @@ async def apply_import(
     return faults
 
 
-def _batch_size(target: TransferTarget, maximum: int) -> int:
-    """Return how many persons one transaction changes."""
-    return max(min(ROWS_PER_TRANSACTION // max(target.places, 1), maximum), 1)
-
-
 async def _remove(context: TransferContext, target: TransferTarget, person_ids: Sequence[str]) -> None:
     request = context.request(REMOVE_PERSONS.name)
     if target.group is not None:
         # The group comes first: a terminal that joins it meanwhile must not get these persons.
         removed = partial(changes.remove_kept_persons, group=target.group, person_ids=person_ids)
-        context.publish_changed_in_group(request, target, await context.transactions.run(removed))
+        context.publish_changed_in_group(request, target, await context.change_kept(target.group, person_ids, removed))
 
     def remove(transaction: PersonTransaction, sn: str) -> None:
         changes.remove_persons(transaction, sn, person_ids, request)
@@ -106,7 +98,7 @@ async def _set(
     if group is not None:
         # The group comes first: a terminal that joins it meanwhile must get the new state.
         keep = partial(changes.set_kept_persons, group=group.name, persons=prepared, differing_only=True)
-        checked, kept = await context.transactions.run(keep)
+        checked, kept = await context.change_kept(group.name, [person.patch.id for person in batch], keep)
         prepared = list(checked)
         context.publish_changed_in_group(request, target, kept)
     scope = OWN_SCOPE if group is None else group.name

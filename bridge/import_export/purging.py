@@ -69,11 +69,9 @@ async def _remove_from_groups(context: TransferContext, person_id: str) -> list[
     groups = [one.group for one in await context.database.read(groups_of_person, person_id)]
     request = context.request(REMOVE_PERSONS.name)
 
-    def remove(transaction: PersonTransaction) -> list[str]:
-        return [group for group in groups if changes.remove_kept_persons(transaction, group, [person_id])]
-
-    if groups:
-        for group in await context.transactions.run(remove):
+    for group in groups:
+        remove = partial(changes.remove_kept_persons, group=group, person_ids=[person_id])
+        if await context.change_kept(group, [person_id], remove):
             context.publish_changed_in_group(request, TransferTarget((), group), [person_id])
         await context.let_bridge_write()
     return groups

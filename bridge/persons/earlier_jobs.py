@@ -4,17 +4,22 @@ Each access to an entry applies the unfinished jobs of its terminal first. A com
 do so in one long transaction, if changes of the same persons are unfinished.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from bridge.core.ports import PersonCommand
 from bridge.model.commands import RemovePersons, SetPersons
+from bridge.persons.batches import LEAST_PAUSE_SECONDS, advance_changes
 from bridge.persons.member_checks import depends_on_member
 from bridge.persons.preparation import PreparedPerson
+from bridge.persons.transaction_runner import TransactionRunner
 from bridge.persons.transactions import DIRECT_ROWS, PersonTransaction
+from bridge.store.group_change_queries import oldest_change
 
-_SECONDS = 0.03
+_SECONDS = 0.02
 """Time after which a transaction applies no further job."""
 
 _PERSONS_PER_STEP = 25
@@ -114,3 +119,36 @@ def take_steps(transaction: PersonTransaction, steps: Sequence[Step]) -> int:
 def _parts(sn: str, person_ids: Sequence[str]) -> Iterator[Step]:
     for start in range(0, len(person_ids), _PERSONS_PER_STEP):
         yield sn, person_ids[start : start + _PERSONS_PER_STEP]
+
+
+async def finish_earlier_jobs(
+    transactions: TransactionRunner, wanted: Sequence[Need], pause_seconds: float = LEAST_PAUSE_SECONDS
+) -> frozenset[int]:
+    """Apply the jobs that changes depend on, in short transactions.
+
+    Args:
+        transactions: runs the transactions.
+        wanted: what the changes need.
+        pause_seconds: between two transactions, for other changes.
+
+    Returns:
+        The changes of memberships that are applied to the persons of the changes (`PersonTransaction.finished_joins`).
+
+    Raises:
+        UnavailableError: the store cannot be changed now.
+    """
+    earlier = await transactions.run(partial(find_earlier, wanted=wanted))
+    while earlier.last_change is not None and await _is_unfinished(transactions, earlier.last_change):
+        await transactions.run(advance_changes)
+        await asyncio.sleep(pause_seconds)
+    steps = earlier.steps
+    while steps:
+        taken = await transactions.run(partial(take_steps, steps=steps))
+        steps = steps[taken:]
+        await asyncio.sleep(pause_seconds)
+    return earlier.joins
+
+
+async def _is_unfinished(transactions: TransactionRunner, change_id: int) -> bool:
+    oldest = await transactions.context.database.read(oldest_change)
+    return oldest is not None and oldest.id <= change_id

@@ -17,6 +17,7 @@ from bridge.model.person_entry import RequestContext
 from bridge.model.reply import Outcome
 from bridge.persons import changes
 from bridge.persons.clock_trust import ClockTrust, kernel_clock_is_synchronised
+from bridge.persons.earlier_jobs import Need, finish_earlier_jobs
 from bridge.persons.effects import Committed
 from bridge.persons.entry_transaction import BATCH
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
@@ -96,7 +97,7 @@ class ExpiryJob:
                 for group, person_ids in found.items():
                     await self.remove_from_group(group, person_ids)
                 continue
-            for sn, person_id in await self._context.database.read(queries.expired, before, BATCH):
+            for sn, person_id in await self._context.database.read(queries.expired, before, BATCH // 2):
                 found[sn].append(person_id)
             if not found:
                 return
@@ -111,7 +112,9 @@ class ExpiryJob:
         Raises:
             UnavailableError: the store cannot be written to.
         """
-        work = partial(_remove_expired_from_group, group=group, person_ids=person_ids, kept=self._kept)
+        # Terminals that are joining get these persons before, in short transactions.
+        joins = await finish_earlier_jobs(self._transactions, [Need(joining=group, kept_ids=person_ids)])
+        work = partial(_remove_expired_from_group, group=group, person_ids=person_ids, kept=self._kept, joins=joins)
         removed = await self._transactions.run(work)
         command = self._replies.builder(REMOVE_PERSONS.name, None, None)
         for person_id in removed:
@@ -159,7 +162,7 @@ class ExternalChangesJob:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _take(self) -> None:
-        if await self._transactions.context.database.read(queries.external_changes):
+        while await self._transactions.context.database.read(queries.external_changes):
             await self._transactions.take_external_changes()
 
 
@@ -231,8 +234,14 @@ def _remove_expired(
 
 
 def _remove_expired_from_group(
-    transaction: PersonTransaction, *, group: str, person_ids: Sequence[str], kept: timedelta
+    transaction: PersonTransaction,
+    *,
+    group: str,
+    person_ids: Sequence[str],
+    kept: timedelta,
+    joins: frozenset[int],
 ) -> list[str]:
+    transaction.finished_joins = joins
     before = transaction.now() - kept
     persons = transaction.kept.persons(group, person_ids).values()
     expired = [one.person.id for one in persons if _is_over(one.person, before)]

@@ -18,6 +18,9 @@ MAX_PERSONS = 100
 _MAX_PHOTO_BYTES = 4 * 1024 * 1024
 """Photos that one transaction stores, unless a single one is larger."""
 
+_ROWS_OF_A_REMOVAL = 2
+"""Rows that take as long as the removal of a person: SQLite overwrites the photo, 100 KB."""
+
 _MAX_REPLIES = 5000
 """Replies to one part of a command for a group: members times persons. The event loop publishes them at once."""
 
@@ -48,7 +51,7 @@ class Part:
         if isinstance(change, SetPersons):
             return len(self.persons) * terminals
         if isinstance(change, RemovePersons) and change.ids is not None:
-            return len(change.ids) * terminals
+            return _ROWS_OF_A_REMOVAL * len(change.ids) * terminals
         return ROWS * terminals
 
     @property
@@ -84,6 +87,7 @@ def _parts(commands: Sequence[PersonCommand], prepared: Sequence[Sequence[Prepar
                 yield Part(index=index, command=_part_of(command, number, len(slices)), persons=some)
         elif isinstance(change, RemovePersons) and change.ids is not None:
             ids = tuple(dict.fromkeys(change.ids))
+            size = max(size // _ROWS_OF_A_REMOVAL, 1)
             parts = [ids[start : start + size] for start in range(0, len(ids), size)]
             for number, some_ids in enumerate(parts):
                 part = replace(_part_of(command, number, len(parts)), change=replace(change, ids=some_ids))

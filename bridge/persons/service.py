@@ -27,7 +27,7 @@ from bridge.persons.batches import PersonJobs, RefusedRemovals
 from bridge.persons.damage import accepts_changes
 from bridge.persons.delivery.manager import DeliveryManager
 from bridge.persons.delivery.worker import DEFAULT_TIMES, DeliveryTimes
-from bridge.persons.earlier_jobs import Need, find_earlier, needs, take_steps
+from bridge.persons.earlier_jobs import Need, finish_earlier_jobs, needs
 from bridge.persons.entry_transaction import BATCH
 from bridge.persons.fifo_gate import FifoGate
 from bridge.persons.maintenance import ExpiryJob, ExternalChangesJob, MessageExpiryJob, PhotoGarbageCollector
@@ -41,7 +41,6 @@ from bridge.persons.transactions import DIRECT_ROWS, PersonTransaction
 from bridge.store import group_queries, received_messages
 from bridge.store import person_queries as queries
 from bridge.store.errors import CommitUnknownError, DamagedPartError
-from bridge.store.group_change_queries import oldest_change
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ _ONLY_GROUP = "the group has no members"
 """The message of an accepted change that reaches no terminal."""
 
 _FOLLOWED_TERMINALS = 25
-"""Terminals whose groups are compared in one transaction at the start: each takes some 2 ms on a busy machine."""
+"""Terminals whose groups are compared in one transaction: each takes some 2 ms on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,58 +326,14 @@ class PersonService:
         return None
 
     async def _finish_earlier_jobs(self, wanted: Sequence[Need]) -> frozenset[int]:
-        """Apply the jobs that commands depend on, in short transactions.
-
-        Returns:
-            The changes of memberships that are applied to the persons of the commands.
-        """
+        """Apply the jobs that commands depend on; return the joins that this includes."""
         if self._jobs.is_idle or not wanted:
             return frozenset()
         try:
-            earlier = await self._transactions.run(partial(find_earlier, wanted=wanted))
-            while earlier.last_change is not None and await self._is_unfinished(earlier.last_change):
-                await self._transactions.run(batches.advance_changes)
-                await asyncio.sleep(batches.LEAST_PAUSE_SECONDS)
-            steps = earlier.steps
-            while steps:
-                taken = await self._transactions.run(partial(take_steps, steps=steps))
-                steps = steps[taken:]
-                await asyncio.sleep(batches.LEAST_PAUSE_SECONDS)
+            return await finish_earlier_jobs(self._transactions, wanted)
         except DamagedPartError:
             # The transaction of the commands meets the damage, too.
             return frozenset()
-        return earlier.joins
-
-    async def _is_unfinished(self, change_id: int) -> bool:
-        oldest = await self._database.read(oldest_change)
-        return oldest is not None and oldest.id <= change_id
-
-    async def _change_despite_damage(
-        self,
-        commands: Sequence[PersonCommand],
-        prepared: Sequence[Sequence[PreparedPerson]],
-        error: DamagedPartError,
-    ) -> Sequence[Sequence[Reply]]:
-        """Apply commands one by one, and refuse those that need a damaged part of the store.
-
-        Another attempt would fail in the same way, and hold up all changes behind it. If the store accepts no change
-        at all, none is refused: they wait for the restored store.
-        """
-        context = self._transactions.context
-        context.events.publish(StorePartDamaged(at=context.clock.now()))
-        if len(commands) > 1:
-            return [replies for command in commands for replies in await self.change([command])]
-        (command,), (persons,) = commands, prepared
-        if not await accepts_changes(context):
-            return [_unavailable(context, command, persons, str(error))]
-        _LOGGER.error("%s for %s is refused: %s", command.name, ", ".join(_places(command)), error)
-        fault = Fault("", f"{error}, then send this change again")
-        return [
-            [
-                builder.invalid([fault], person_id=person_id, group=group)
-                for builder, person_id, group in _addressees(context, command, persons)
-            ]
-        ]
 
     async def _prepare(
         self, commands: Sequence[PersonCommand]
@@ -395,7 +350,9 @@ class PersonService:
 
     async def forget_deliveries(self) -> None:
         """Forget the packet ids of received messages: the broker has begun a new session. Raises UnavailableError."""
-        await self._database.write(received_messages.forget_deliveries)
+        while await self._database.write(received_messages.forget_deliveries):
+            # Other changes come in between.
+            continue
 
     async def persons(self, sn: str, person_id: str | None = None) -> Sequence[orjson.Fragment]:
         """Return the persons and unconfirmed removals of a terminal, without photos, as `persons` of a reply.
@@ -428,17 +385,19 @@ class PersonService:
         return self._transactions.group_sizes
 
     async def follow_groups(self, *sns: str) -> None:
-        """Let the persons of known terminals follow their present groups, in one transaction.
+        """Let the persons of known terminals follow their present groups.
 
         Raises:
-            UnavailableError: the store cannot be changed; nothing was changed.
+            UnavailableError: the store cannot be changed; call it again.
         """
-        async with self._order.reserve(sns):
-            known = (self._registry.get(sn) for sn in sns)
-            memberships = {one.terminal.sn: one.terminal.memberships for one in known if one is not None}
-            followed = self._transactions.run(partial(batches.follow_groups, memberships=memberships))
-        for job in await followed:
-            _LOGGER.info("persons follow a change of groups: %s", describe_memberships([job]), extra={"sn": job.sn})
+        for start in range(0, len(sns), _FOLLOWED_TERMINALS):
+            some = sns[start : start + _FOLLOWED_TERMINALS]
+            async with self._order.reserve(some):
+                known = (self._registry.get(sn) for sn in some)
+                memberships = {one.terminal.sn: one.terminal.memberships for one in known if one is not None}
+                followed = self._transactions.run(partial(batches.follow_groups, memberships=memberships))
+            for job in await followed:
+                _LOGGER.info("persons follow a change of groups: %s", describe_memberships([job]), extra={"sn": job.sn})
 
     async def _follow_all_groups(self) -> None:
         """Compare the groups of all terminals with the stored ones: the configuration may have changed."""

@@ -23,8 +23,9 @@ DIRECT_ROWS = 100
 """Entries of group members that one transaction changes when it accepts changes: some 20 ms. A change of more entries
 becomes a job (`bridge.persons.batches`)."""
 
-JOB_ROWS = 100
-"""Entries of a terminal that the transaction changes at once which accepts a sync or a removal of everyone."""
+JOB_ROWS = 50
+"""Entries of a terminal that the transaction changes at once which accepts a sync or a removal of everyone. SQLite
+overwrites the photo of each removed person: some five megabytes."""
 
 
 class PersonTransaction(EntryTransaction):

@@ -22,7 +22,7 @@ from bridge.model.reply import Outcome
 from bridge.store.database import Database
 from bridge.store.tables import AUDIT
 
-_DROPPED_RECORDS = 5000
+_DROPPED_RECORDS = 2000
 """Rows that one transaction deletes: this takes some ten milliseconds, during which a person change may wait."""
 
 

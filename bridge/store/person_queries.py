@@ -488,9 +488,10 @@ def external_changes(connection: Connection) -> list[str]:
     return list(connection.execute(_EXTERNAL_CHANGES).scalars())
 
 
-def take_external_changes(connection: Connection) -> list[str]:
-    """Return the terminals whose persons another program has changed, and delete these notes."""
-    return list(connection.execute(delete(OUTSIDE_CHANGE).returning(OUTSIDE_CHANGE.c.sn)).scalars())
+def drop_external_changes(connection: Connection, sns: Collection[str]) -> None:
+    """Delete the notes that another program changed the persons of these terminals."""
+    for some in batches(sorted(sns)):
+        connection.execute(delete(OUTSIDE_CHANGE).where(OUTSIDE_CHANGE.c.sn.in_(some)))
 
 
 # Common parts

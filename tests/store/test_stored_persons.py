@@ -179,7 +179,7 @@ async def test_external_changes_are_taken_once(database: Database) -> None:
     await database.write(queries.note_external_changes, ["T1", "T2"])
     await database.write(queries.note_external_changes, ["T2"])
     assert sorted(await database.read(queries.external_changes)) == ["T1", "T2"]
-    assert sorted(await database.write(queries.take_external_changes)) == ["T1", "T2"]
+    await database.write(queries.drop_external_changes, ["T1", "T2"])
     assert await database.read(queries.external_changes) == []
 
 

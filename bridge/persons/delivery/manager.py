@@ -28,8 +28,8 @@ from bridge.store.photos import read_intact_photo
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAX_ANSWERS = 500
-"""Answers in one transaction: more than arrive during a commit, and few enough not to delay a change."""
+_MAX_ANSWERS = 100
+"""Answers in one transaction: more than arrive during a commit, and few enough not to delay a change: some 30 ms."""
 
 
 class AnswerRecorder:
