@@ -1,15 +1,16 @@
 """Measures groups that keep persons: size of the store, changes, joining and leaving, start-up, memory.
 
-Run `python -m benchmarks.groups`; `--help` lists the options. It works on the persons' service with its SQLite file on
-a real disk, without a broker and without connected terminals: these would only wait for the store.
+Run `python -m benchmarks.groups`; `--help` lists the options. It prints Markdown tables, for docs/persons.md, and how
+long it took. It works on the persons' service with its SQLite file on a real disk, without a broker and without
+connected terminals: these would only wait for the store.
 
-1. Many persons in `all`, with a few terminals: the size of a row, a change of one person on all terminals, a terminal
-   that joins and leaves, a start.
-2. A few persons in a group with many terminals: a change of one person and of a list, a terminal that joins and leaves,
-   and all terminals that join at once.
+1. Many persons in `all`, with a few terminals: the size of a row, a change of one person on all terminals, long lists
+   for one terminal, a terminal that joins and leaves, a start.
+2. A few persons in a group with many terminals: changes of one person and of ten, a terminal that joins and leaves.
+3. All terminals join a group at the same start.
 
 The rows of all terminals but one are copied with SQL, because the joins would take most of the time. "Longest" is the
-longest time for which one transaction held the writer's lock, the commit included.
+longest time for which one transaction held the writer's lock, the commit included, and its processor time.
 """
 
 import asyncio
@@ -17,10 +18,12 @@ import json
 import os
 import resource
 import sqlite3
+import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -45,6 +48,7 @@ from bridge.model.terminal import Terminal, TerminalOrigin
 from bridge.persons.preparation import PhotoPreparer
 from bridge.persons.service import PersonOptions, PersonService
 from bridge.persons.transaction_runner import PersonContext, TransactionRunner
+from bridge.persons.transactions import DIRECT_ROWS
 from bridge.simulator.faces import sample_photo
 from bridge.store import group_change_queries, group_queries
 from bridge.store.database import Database
@@ -56,6 +60,9 @@ _PHOTO_BYTES = 200
 """The photos are stand-ins: what is measured are the rows that refer to them."""
 
 _STEP = 1000
+
+_LIST_PERSONS = 10_000
+"""Persons of a list for one terminal: the most that a message may have."""
 
 _ORIGIN = Origin(source="benchmark")
 
@@ -83,13 +90,39 @@ class Transactions:
         return elapsed, processor
 
 
+@dataclass(slots=True)
+class Table:
+    """What was measured in one scenario.
+
+    Attributes:
+        title: what the scenario is.
+        rows: what was measured, how long it took, the processor time for each entry, and the longest transaction.
+    """
+
+    title: str
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    def note(self, name: str, value: str) -> None:
+        """Add a row that is not about transactions."""
+        self.rows.append((name, value, "", ""))
+        print(f"  {name}: {value}", file=sys.stderr, flush=True)
+
+    def print(self) -> None:
+        """Print the table in Markdown."""
+        print(f"\n| {self.title} | processor | each entry | longest transaction |\n|---|---|---|---|")
+        for row in self.rows:
+            print("| " + " | ".join(row) + " |")
+        sys.stdout.flush()
+
+
 class System:
     """A persons' service on a store."""
 
-    def __init__(self, database: Database, terminals: int, groups: tuple[str, ...], transactions: Transactions) -> None:
+    def __init__(self, database: Database, terminals: int, groups: tuple[str, ...], table: Table) -> None:
         clock, events = Clock(), EventBus()
+        self.table = table
         self.database = database
-        self.transactions = transactions
+        self.transactions = Transactions()
         self.groups = groups
         self.registry = TerminalRegistry(events, clock)
         for number in range(terminals):
@@ -112,7 +145,13 @@ class System:
     async def change(self, group: str, change: PersonChange) -> None:
         """Change persons of a group and its members."""
         sns = tuple(known.terminal.sn for known in self.registry.members(group))
-        command = PersonCommand(group=group, sns=sns, change=change, origin=_ORIGIN)
+        await self._change(PersonCommand(group=group, sns=sns, change=change, origin=_ORIGIN))
+
+    async def change_terminal(self, sn: str, change: PersonChange) -> None:
+        """Change persons of a terminal."""
+        await self._change(PersonCommand(sn=sn, sns=(sn,), change=change, origin=_ORIGIN))
+
+    async def _change(self, command: PersonCommand) -> None:
         (replies,) = await self.service.change([command])
         refused = [reply for reply in replies if reply.outcome != "accepted"]
         if refused:
@@ -129,41 +168,47 @@ class System:
                 return
             await asyncio.sleep(0.01)
 
-    async def measure(self, name: str, work: Coroutine[Any, Any, None], rows: int) -> float:
-        """Run and print a measurement; return its seconds."""
+    async def measure(self, name: str, work: Coroutine[Any, Any, None], rows: int) -> None:
+        """Run and note a measurement of a change of so many entries."""
         self.transactions.longest_ms()
         since, processor = perf_counter(), process_time()
         await work
-        seconds = perf_counter() - since
-        processor = process_time() - processor
+        seconds, processor = perf_counter() - since, process_time() - processor
         longest, on_processor = self.transactions.longest_ms()
-        print(
-            f"{name:<40} {seconds:8.3f} s   processor {processor:7.3f} s   {rows:>7,} rows"
-            f"   {processor / max(rows, 1) * 1000:6.3f} ms each"
-            f"   longest {longest:6.1f} ms, processor {on_processor:5.1f} ms",
-            flush=True,
+        self.table.rows.append(
+            (
+                name,
+                f"{processor:.2f} s",
+                f"{processor / max(rows, 1) * 1000:.2f} ms",
+                f"{longest:.0f} ms, processor {on_processor:.0f} ms" if longest else "",
+            )
         )
-        return seconds
+        print(f"  {name}: {seconds:.2f} s, longest {longest:.0f} ms", file=sys.stderr, flush=True)
 
 
 @asynccontextmanager
 async def system(
-    folder: Path, terminals: int, groups: tuple[str, ...] = (), fill: Callable[[Connection], None] | None = None
+    folder: Path,
+    table: Table,
+    terminals: int,
+    groups: tuple[str, ...] = (),
+    fill: Callable[[Connection], None] | None = None,
 ) -> AsyncIterator[System]:
     """Run a service on the store in the folder, as long as the block lasts."""
-    transactions = Transactions()
+    database = await Database.open(f"sqlite:///{folder}/store.db")
+    if fill is not None:
+        await database.write(fill)
+        await database.checkpoint()
+    running = System(database, terminals, groups, table)
 
     def begin(writer: WriterConnection) -> AbstractContextManager[Connection]:
-        return transactions.timed(writer)
+        return running.transactions.timed(writer)
 
     with patch.object(WriterConnection, "begin", begin):
-        database = await Database.open(f"sqlite:///{folder}/store.db")
-        if fill is not None:
-            await database.write(fill)
-        running = System(database, terminals, groups, transactions)
-        since = perf_counter()
+        processor = process_time()
         await running.service.start()
-        print(f"start of the persons' service: {perf_counter() - since:.3f} s, peak memory {_memory_mb():.0f} MB")
+        if terminals:
+            table.note("a start of the persons' service", f"{process_time() - processor:.2f} s, {_memory_mb():.0f} MB")
         try:
             yield running
         finally:
@@ -215,42 +260,54 @@ def copy_entries(terminals: int, groups: tuple[str, ...]) -> Callable[[Connectio
     return copy
 
 
-async def measure_all(folder: Path, persons: int, terminals: int) -> None:
+async def measure_all(folder: Path, table: Table, persons: int, terminals: int) -> None:
     """Measure many persons in `all` with a few terminals."""
-    print(f"{persons:,} persons in `all`, {terminals} terminals", flush=True)
-    async with system(folder, 0, fill=keep("all", persons)) as running:
+    async with system(folder, table, 0, fill=keep("all", persons)) as running:
         await _join_and_leave(running, "T0", persons, leave=False)
     before = _megabytes(folder)
-    async with system(folder, terminals, fill=copy_entries(terminals, ())) as running:
-        added = persons * (terminals - 1)
-        size = _megabytes(folder)
-        print(f"store: {size:,.0f} MB, {(size - before) * 2**20 / max(added, 1):.0f} bytes a row of a terminal")
+    async with system(folder, table, terminals, fill=copy_entries(terminals, ())) as running:
+        _note_size(running, folder, before, persons * (terminals - 1))
         await _change(running, "all", 1)
+        await _change_terminal(running, "T0", min(persons, _LIST_PERSONS))
         await _join_and_leave(running, "new", persons)
 
 
-async def measure_group(folder: Path, persons: int, terminals: int) -> None:
+async def measure_group(folder: Path, table: Table, persons: int, terminals: int) -> None:
     """Measure a few persons in a group of many terminals."""
-    print(f"\n{persons:,} persons in a group of {terminals} terminals", flush=True)
     groups = ("staff",)
-    async with system(folder, 0, groups, keep("staff", persons)) as running:
+    async with system(folder, table, 0, groups, keep("staff", persons)) as running:
         await _join_and_leave(running, "T0", persons, leave=False)
-    async with system(folder, terminals, groups, copy_entries(terminals, groups)) as running:
-        print(f"store: {_megabytes(folder):,.0f} MB")
+    before = _megabytes(folder)
+    async with system(folder, table, terminals, groups, copy_entries(terminals, groups)) as running:
+        _note_size(running, folder, before, persons * (terminals - 1))
         await _change(running, "staff", 1)
         await _change(running, "staff", 10)
         await _join_and_leave(running, "new", persons)
 
 
-async def measure_common_join(folder: Path, persons: int, terminals: int) -> None:
+async def measure_common_join(folder: Path, table: Table, persons: int, terminals: int) -> None:
     """Measure terminals that join a group at the same start."""
-    print(f"\n{terminals} terminals join a group of {persons:,} persons at once", flush=True)
-    async with system(folder, 0, fill=keep("staff", persons)):
+    async with system(folder, table, 0, fill=keep("staff", persons)):
         pass
-    transactions_before = perf_counter()
-    async with system(folder, terminals, ("staff",)) as running:
-        await running.measure("all join", running.jobs_done(), persons * terminals)
-    print(f"{perf_counter() - transactions_before:.1f} s in all")
+    async with system(folder, table, terminals, ("staff",)) as running:
+        await running.measure("all terminals join", running.jobs_done(), persons * terminals)
+        running.table.note("size of the store", f"{_megabytes(folder):,.0f} MB")
+
+
+def _note_size(running: System, folder: Path, before_mb: float, rows: int) -> None:
+    size = _megabytes(folder)
+    row_bytes = (size - before_mb) * 2**20 / max(rows, 1)
+    running.table.note("size of the store", f"{size:,.0f} MB, {row_bytes:.0f} bytes an entry")
+
+
+async def _change_terminal(running: System, sn: str, persons: int) -> None:
+    ids = tuple(f"{number:06}" for number in range(persons))
+    partial = SetPersons(persons=[{"id": one, "name": "On a list"} for one in ids])
+    await running.measure(
+        f"set {persons:,} on one terminal, single fields", running.change_terminal(sn, partial), persons
+    )
+    remove = running.change_terminal(sn, RemovePersons(ids=ids))
+    await running.measure(f"remove {persons:,} from one terminal", remove, persons)
 
 
 async def _change(running: System, group: str, persons: int) -> None:
@@ -262,20 +319,19 @@ async def _change(running: System, group: str, persons: int) -> None:
 
     async def change(name: str, change: PersonChange) -> None:
         # The reply comes after the acceptance; the entries of many members change afterwards.
-        await running.measure(f"{name}: accepted", running.change(group, change), rows)
-        await running.measure(f"{name}: stored for all members", running.jobs_done(), rows)
+        await running.measure(f"{name}: until accepted", running.change(group, change), rows)
+        if rows > DIRECT_ROWS:
+            await running.measure("… until all members are stored", running.jobs_done(), rows)
 
     # The first one starts the processes that decode photos.
     await running.change(group, SetPersons(persons=complete))
     await running.jobs_done()
-    for _ in range(2):
-        await change(f"set {persons}, complete", SetPersons(persons=complete))
-    await change(f"set {persons}, partial", SetPersons(persons=partial))
+    await change(f"set {persons}, complete", SetPersons(persons=complete))
+    await change(f"set {persons}, single fields", SetPersons(persons=partial))
     await change(f"remove {persons}", RemovePersons(ids=tuple(f"{number:06}" for number in range(persons))))
     await running.change(group, SetPersons(persons=complete))
-    await running.measure(
-        f"set {persons}, partial, during a set", running.change(group, SetPersons(persons=partial)), rows
-    )
+    during = running.change(group, SetPersons(persons=partial))
+    await running.measure(f"set {persons}, single fields, during a set: until accepted", during, rows)
     await running.jobs_done()
 
 
@@ -300,19 +356,28 @@ def _megabytes(folder: Path) -> float:
 
 
 def _memory_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 async def _measure(options: dict[str, int], place: Path) -> None:
+    terminals, members = options["all_terminals"], options["group_terminals"]
+    persons, kept, joined = options["all_persons"], options["group_persons"], options["join_persons"]
     steps = (
-        (measure_all, options["all_persons"], options["all_terminals"]),
-        (measure_group, options["group_persons"], options["group_terminals"]),
-        (measure_common_join, options["join_persons"], options["group_terminals"]),
+        (measure_all, persons, terminals, f"{persons:,} persons in `all` with {terminals} terminals"),
+        (measure_group, kept, members, f"{kept:,} persons in a group of {members} terminals"),
+        (measure_common_join, joined, members, f"{members} terminals join a group of {joined:,} persons at once"),
     )
-    for step, persons, terminals in steps:
-        if persons:
+    for step, number, of_terminals, title in steps:
+        if number:
+            table = Table(title)
+            print(title, file=sys.stderr)
+            since, processor = perf_counter(), process_time()
             with tempfile.TemporaryDirectory(dir=place) as folder:
-                await step(Path(folder), persons, terminals)
+                await step(Path(folder), table, number, of_terminals)
+            seconds, processor = perf_counter() - since, process_time() - processor
+            table.note("all of this measurement", f"{processor:.0f} s, {seconds:.0f} s in all")
+            table.print()
 
 
 @click.command()
@@ -320,12 +385,14 @@ async def _measure(options: dict[str, int], place: Path) -> None:
 @click.option("--all-terminals", default=20, show_default=True)
 @click.option("--group-persons", default=1_000, show_default=True, help="Persons in a group; 0 leaves it out.")
 @click.option("--group-terminals", default=500, show_default=True)
-@click.option("--join-persons", default=20, show_default=True, help="Persons of a group that all join; 0: none.")
+@click.option("--join-persons", default=1_000, show_default=True, help="Persons of a group that all join; 0: none.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("/var/tmp"), show_default=True)
 def main(folder: Path, **options: int) -> None:
     """Measure groups that keep persons."""
+    since = perf_counter()
     print(json.dumps(options), f"{os.cpu_count()} cores")
     run(_measure(options, folder))
+    print(f"\nAll measurements took {(perf_counter() - since) / 60:.1f} minutes.")
 
 
 if __name__ == "__main__":
