@@ -1,6 +1,6 @@
 """The effect of each person command on the stored entries of a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -201,6 +201,13 @@ class CopySource:
             found |= {key: one.person for key, one in transaction.entries(self.sn, person_ids).items()}
         return {key: person for key in person_ids if (person := found.get(key)) is not None}
 
+    def only_through_groups(
+        self, transaction: PersonTransaction, person_ids: Collection[str]
+    ) -> Mapping[str | None, Collection[str]]:
+        """Return those of the persons that the terminal holds through groups only, with these groups."""
+        entries = {} if self.sn is None else transaction.entries(self.sn, person_ids)
+        return {key: one.access for key, one in entries.items() if one.access and OWN_SCOPE not in one.access}
+
 
 def copy_persons(
     transaction: PersonTransaction,
@@ -211,10 +218,22 @@ def copy_persons(
     *,
     scope: str = OWN_SCOPE,
 ) -> list[str]:
-    """Copy persons to a terminal, which holds them through `scope`; return those for which that makes a difference."""
+    """Copy persons to a terminal, which holds them through `scope`; return those for which that makes a difference.
+
+    Between terminals of one group, the persons that they hold through this group stay as they are: the terminal that
+    gets the copy must lose them when it leaves the group.
+    """
     changed: list[str] = []
     for start in range(0, len(person_ids), BATCH):
         originals = source.persons(transaction, person_ids[start : start + BATCH])
+        if scope == OWN_SCOPE and (groups := source.only_through_groups(transaction, originals)):
+            entries = transaction.entries(sn, list(originals))
+            for person_id in groups:
+                entry = entries.get(person_id)
+                if entry is None or person_id is None or set(groups[person_id]).isdisjoint(entry.access):
+                    continue
+                if entry.person == originals.get(person_id):
+                    del originals[person_id]
         changed += _copy(transaction, originals, sn, scope, request)
     return changed
 

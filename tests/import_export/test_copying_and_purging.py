@@ -44,6 +44,24 @@ async def test_a_terminal_gets_a_copy_of_what_a_group_keeps(tmp_path: Path) -> N
         assert await system.access("T3") == {"1": ["terminal"], "2": ["terminal"]}
 
 
+async def test_a_copy_to_a_member_of_the_same_group_leaves_the_access_with_the_group(tmp_path: Path) -> None:
+    """An exchanged device that leaves the group must not keep the group's persons."""
+    async with transfer_system(tmp_path, terminals=MEMBERS) as system:
+        await system.change_group("staff", SetPersons(persons=(person("1"), person("2"), person("3"))))
+        await system.person_system.set(person("own"), {"id": "2", "name": "On the terminal"}, person("3"))
+        source = CopySource(sn="T1")
+        found = await find_persons(system.database, source)
+        await copy_persons(system.context, source, found, TransferTarget(["T2"]), ignore)
+        assert await system.access("T2") == {
+            "1": ["staff"],
+            "2": ["terminal", "staff"],
+            "3": ["terminal", "staff"],
+            "own": ["terminal"],
+        }
+        await copy_persons(system.context, source, found, TransferTarget(["T3"]), ignore)
+        assert await system.access("T3") == {one: ["terminal"] for one in ("1", "2", "3", "own")}
+
+
 async def test_a_group_keeps_a_copy_of_a_terminals_persons(tmp_path: Path) -> None:
     async with transfer_system(tmp_path, terminals=MEMBERS) as system:
         await system.person_system.set(person("1", photo=OTHER_PHOTO), person("2"))
