@@ -78,7 +78,8 @@ def leave_alone(engine: Engine) -> None:
 
 
 def _is_left_alone(connection: Connection) -> bool:
-    return bool(connection.get_execution_options().get(NAMES_DAMAGED))
+    # A connection that was opened before does not have the option.
+    return bool(connection.engine.get_execution_options().get(NAMES_DAMAGED))
 
 
 @contextmanager
