@@ -5,7 +5,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from bridge.simulator.behaviour import Behaviour, Refusal
 from bridge.simulator.faces import sample_photo
@@ -127,6 +127,61 @@ async def test_press_that_gets_no_answer_is_not_repeated(system: PageSystem, bro
     browser.errors.clear()
 
 
+async def test_press_is_neither_queued_nor_repeated_while_the_browser_is_offline(
+    system: PageSystem, browser: PageBrowser
+) -> None:
+    async with system.terminal("T1").running() as terminal:
+        await terminal.wait_connected()
+        page = await browser.open(system.url)
+        await wait_live(page)
+        await page.get_by_role("link", name="Open Front door").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_role("heading")).to_have_text("Open Front door?")
+        await page.context.set_offline(True)
+        await dialog.locator("button.primary").click()
+        await expect(dialog.get_by_text("The bridge did not answer.")).to_be_visible()
+        presses: list[str] = []
+        page.on("request", lambda request: presses.append(request.url) if request.method == "POST" else None)
+        await page.context.set_offline(False)
+        await expect(page.locator("#live")).to_have_attribute("data-state", "yes")
+        async with page.expect_response(lambda response: response.url.startswith(system.url)):
+            pass
+        assert not presses
+        await expect(dialog.locator("button.primary")).to_be_disabled()
+        # A new confirmation is needed.
+        await dialog.get_by_role("link", name="Cancel").click()
+        opened = await open_door(page)
+        await expect(opened.get_by_role("status")).to_contain_text("The door is open.")
+        assert terminal.opened == len(presses) == 1
+    browser.errors.clear()
+
+
+async def test_press_that_the_network_delays_opens_nothing(tmp_path: Path, browser: PageBrowser) -> None:
+    async with (
+        PageSystem(tmp_path, commands={"deadline": 2}) as system,
+        system.terminal("T1").running() as terminal,
+    ):
+        await terminal.wait_connected()
+        page = await browser.open(system.url)
+        await wait_live(page)
+        await page.get_by_role("link", name="Open Front door").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_role("heading")).to_have_text("Open Front door?")
+        delayed = asyncio.Event()
+
+        async def delay(route: Route) -> None:
+            delayed.set()
+            await asyncio.sleep(3)
+            await route.continue_()
+
+        await page.route("**/terminals/T1/open", delay)
+        await dialog.locator("button.primary").click()
+        await asyncio.wait_for(delayed.wait(), 20)
+        await expect(dialog.get_by_role("status").last).to_contain_text("Not opened.")
+        assert terminal.opened == 0
+        await browser.close_pages()
+
+
 async def test_door_is_opened_without_javascript_and_never_again(system: PageSystem, browser: PageBrowser) -> None:
     async with system.terminal("T1").running() as terminal:
         await terminal.wait_connected()
@@ -181,6 +236,26 @@ async def test_filter_and_search_stay_over_a_reload(system: PageSystem, browser:
         await expect(page.locator(".rows.terminals > li")).to_have_count(2)
 
 
+async def test_refused_changes_are_shown_filtered_and_kept_over_a_reload(
+    system: PageSystem, browser: PageBrowser
+) -> None:
+    async with system.terminal("T1").running() as terminal:
+        terminal.behaviour = Behaviour(refusal=Refusal(3, "no face found"))
+        await terminal.wait_connected()
+        page = await browser.open(system.url)
+        person = {"name": "Ada", "photo": b64encode(sample_photo(1)).decode()}
+        await page.request.put("/api/groups/lobby/persons/1001", data=person)
+        await expect(page.locator("#terminal-T1")).to_contain_text("1 change refused")
+        await expect(page.locator("#terminal-T2")).to_contain_text("1 change pending")
+        for name, sn, other in (("With refused changes", "T1", "T2"), ("With pending changes", "T2", "T1")):
+            await page.get_by_role("link", name=name).click()
+            for _ in range(2):
+                await expect(page.locator(f"#terminal-{sn}")).to_be_visible()
+                await expect(page.locator(f"#terminal-{other}")).to_have_count(0)
+                await expect(page.get_by_role("link", name=name)).to_have_attribute("aria-current", "true")
+                await page.reload()
+
+
 async def test_updates_leave_focus_and_typed_text_alone(system: PageSystem, browser: PageBrowser) -> None:
     page = await browser.open(system.url)
     await wait_live(page)
@@ -191,8 +266,11 @@ async def test_updates_leave_focus_and_typed_text_alone(system: PageSystem, brow
         await expect(page.get_by_role("searchbox")).to_have_value("half a na")
         link = page.locator("#terminal-T2 .name")
         await link.focus()
+        await page.set_viewport_size({"width": 1280, "height": 300})
+        await page.evaluate("scrollTo(0, 120)")
     await expect(page.locator("#terminal-T2")).to_contain_text("Offline")
     assert await page.evaluate("document.activeElement.textContent") == "Back door"
+    assert await page.evaluate("scrollY") == 120
 
 
 async def test_terminal_is_approved_and_another_refused(system: PageSystem, browser: PageBrowser) -> None:
