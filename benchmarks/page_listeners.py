@@ -22,7 +22,7 @@ async def listen(url: str, barrier: asyncio.Barrier) -> None:
     """Do what an open page does: read the stream of events, and fetch the list of terminals after changes."""
     headers = {"HX-Request": "true", "X-Page-Root": "./", "Accept": "text/html"}
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=None)) as session:
-        stream = "/api/events?types=bridge,terminal,terminal_removed,event&terminals=T1,T2"
+        stream = "/api/events?types=bridge,terminal,terminal_removed,event&snapshot=bridge&terminals=T1,T2"
         async with session.get(stream) as events:
             await barrier.wait()
             refresh_at = 0.0
@@ -31,6 +31,7 @@ async def listen(url: str, barrier: asyncio.Barrier) -> None:
                     refresh_at = CLOCK.boottime() + REFRESH_SECONDS
                     async with session.get("/?q=T", headers=headers) as part:
                         await part.read()
+                        headers["If-None-Match"] = part.headers["ETag"]
 
 
 async def run(url: str, pages: int) -> None:
