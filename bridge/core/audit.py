@@ -12,7 +12,7 @@ from bridge.core.event_bus import EventBus
 from bridge.core.ports import AuditStore
 from bridge.core.tasks import BackgroundTasks
 from bridge.model.audit import AuditRecord
-from bridge.model.events import CommandReplied, GroupPersonChanged, PersonSettled
+from bridge.model.events import AuditWritten, CommandReplied, GroupPersonChanged, PersonSettled
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
@@ -56,7 +56,7 @@ class AuditRecorder:
 
         Args:
             store: stores the records.
-            events: report the replies.
+            events: report the replies; `AuditWritten` is published on them.
             clock: the time.
             keep_days: days after which a record is deleted.
             max_waiting: records that may wait for the store.
@@ -65,6 +65,7 @@ class AuditRecorder:
         self._max_waiting = max_waiting
         self._retry_seconds = retry_seconds
         self._store = store
+        self._events = events
         self._clock = clock
         self._kept = timedelta(days=keep_days)
         self._waiting: deque[AuditRecord] = deque()
@@ -137,6 +138,7 @@ class AuditRecorder:
             for _ in batch:
                 self._waiting.popleft()
             number -= len(batch)
+            self._events.publish(AuditWritten(at=self._clock.now()))
         if self._omitted:
             _LOGGER.warning("the audit lacks %s records", self._omitted)
             self._omitted = 0

@@ -123,6 +123,11 @@ class PendingChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditWritten(Event):
+    """The audit (`bridge.core.audit`) has stored records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningsChanged(Event):
     """The warnings about the bridge (`bridge.core.bridge_warnings`) have changed."""
 

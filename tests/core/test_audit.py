@@ -11,7 +11,7 @@ import pytest
 from bridge.core.audit import MAX_STORED_RECORDS, MAX_WAITING_RECORDS, AuditRecorder
 from bridge.core.event_bus import EventBus
 from bridge.model.audit import AuditRecord
-from bridge.model.events import CommandReplied, PersonSettled
+from bridge.model.events import AuditWritten, CommandReplied, PersonSettled
 from bridge.model.faults import UnavailableError
 from bridge.model.origin import Origin
 from bridge.model.reply import Outcome, Reply
@@ -50,6 +50,25 @@ def reply(number: int = 0, outcome: Outcome = Outcome.OK, **details: Any) -> Rep
 
 def recorder(store: FailingStore, events: EventBus, max_waiting: int = MAX_WAITING_RECORDS) -> AuditRecorder:
     return AuditRecorder(store, events, ManualClock(), keep_days=90, max_waiting=max_waiting, retry_seconds=0.01)
+
+
+async def test_records_are_announced_when_they_can_be_read() -> None:
+    store, events = FailingStore(), EventBus()
+    stored_then: list[int] = []
+    events.subscribe(AuditWritten, lambda _: stored_then.append(len(store.records)), name="test")
+    audit = recorder(store, events)
+    audit.start()
+    events.publish(CommandReplied(at=AT, reply=reply(1), origin=ORIGIN))
+    assert stored_then == []
+    await until(lambda: stored_then == [1])
+    store.fails = True
+    events.publish(CommandReplied(at=AT, reply=reply(2), origin=ORIGIN))
+    tries = store.tries
+    await until(lambda: store.tries > tries)
+    assert stored_then == [1]
+    store.fails = False
+    await until(lambda: stored_then == [1, 2])
+    await audit.stop()
 
 
 async def test_every_reply_is_recorded_with_its_requester() -> None:

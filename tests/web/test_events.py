@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from bridge.model.commands import Forget
-from bridge.model.events import PersonsChanged, WarningsChanged
+from bridge.model.events import AuditWritten, PersonsChanged, WarningsChanged
 from bridge.model.origin import Origin
 from bridge.model.terminal import PersonCounts, Terminal, TerminalOrigin
 from bridge.web.api.events import SNAPSHOT_SCHEMA
@@ -117,6 +117,18 @@ async def test_ids_ascend_and_heartbeats_arrive() -> None:
         received = [await events.next("heartbeat") for _ in range(3)]
     assert [one.id for one in received] == sorted({one.id for one in received})
     assert all(set(one.data) == {"at"} for one in received)
+
+
+async def test_new_entries_of_the_log_are_announced_at_most_once_a_second() -> None:
+    site = WebServerUnderTest(limits=WebLimits(heartbeat_seconds=0.5))
+    async with site.open() as session, stream(session, types="log") as events:
+        for _ in range(5):
+            site.events.publish(AuditWritten(at=site.clock.now()))
+        assert (await events.next("log")).data == {}
+        # No second one: nothing has changed since.
+        assert {(await events.next("log", "heartbeat")).type for _ in range(4)} == {"heartbeat"}
+        site.events.publish(AuditWritten(at=site.clock.now()))
+        assert (await events.next("log")).data == {}
 
 
 async def test_a_stream_can_be_limited() -> None:

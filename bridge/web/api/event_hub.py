@@ -17,6 +17,7 @@ from bridge.core.registry import TerminalRegistry
 from bridge.model.bridge_summary import BridgeSummary
 from bridge.model.events import (
     PUBLIC_EVENTS,
+    AuditWritten,
     CommandReplied,
     GroupReplied,
     PendingChanged,
@@ -39,6 +40,7 @@ EVENT_TYPES = {
     "persons": "persons of a terminal have changed; at most once a second",
     "reply": "a command has ended, or a person change has its final reply",
     "group_reply": "a command has ended on every member of a group",
+    "log": "the log has new entries; at most once a second",
     "event": "an event as on `B/bridge/event`",
 }
 """The types that a listener can choose, with their meanings. `snapshot` and `heartbeat` are always sent."""
@@ -48,7 +50,7 @@ _BATCH_SECONDS = 0.2
 longer than the presses that cause the changes."""
 
 _MIN_INTERVAL_SECONDS = 1.0
-"""Between two states of a terminal, and of the bridge."""
+"""Between two states of a terminal, and of the bridge, and two notes about the log."""
 
 _STATES_AT_ONCE = 100
 """States in one part of a snapshot: some 50 KB, so a client that reads slowly holds no more of it in the memory."""
@@ -158,6 +160,8 @@ class EventHub:
         self._bridge_sent: bytes = b""
         self._bridge_sent_at = 0.0
         self._bridge_changed = False
+        self._log_sent_at = 0.0
+        self._log_changed = False
         self._subscribe(events)
 
     def _subscribe(self, events: EventBus) -> None:
@@ -169,6 +173,7 @@ class EventHub:
         events.subscribe(PersonsChanged, self._persons_changed, name=name)
         events.subscribe(PendingChanged, lambda _: self._note_bridge(), name=name)
         events.subscribe(WarningsChanged, lambda _: self._note_bridge(), name=name)
+        events.subscribe(AuditWritten, lambda _: self._note_log(), name=name)
         events.subscribe(CommandReplied, lambda event: self._replied(event.reply, event.origin), name=name)
         events.subscribe(PersonSettled, lambda event: self._replied(event.reply, event.origin), name=name)
         events.subscribe(GroupReplied, lambda event: self._note("group_reply", None, event.summary), name=name)
@@ -237,6 +242,9 @@ class EventHub:
     def _note_bridge(self) -> None:
         self._bridge_changed = True
 
+    def _note_log(self) -> None:
+        self._log_changed = True
+
     def _terminal_changed(self, sn: str) -> None:
         self._bridge_changed = True
         if self._listeners:
@@ -277,6 +285,7 @@ class EventHub:
         await self._flush_due("terminal", self._changed_terminals, self._terminal_data)
         await self._flush_due("persons", self._changed_persons, lambda sn: {"sn": sn})
         self._flush_bridge()
+        self._flush_log()
 
     async def _flush_due(
         self, event_type: str, changed: dict[str, None], data: Callable[[str], dict[str, Any] | None]
@@ -308,6 +317,12 @@ class EventHub:
         if encoded != self._bridge_sent:
             self._bridge_sent, self._bridge_sent_at = encoded, now
             self._offer(self._frame("bridge", None, summary))
+
+    def _flush_log(self) -> None:
+        now = self._clock.boottime()
+        if self._log_changed and now - self._log_sent_at >= _MIN_INTERVAL_SECONDS:
+            self._log_changed, self._log_sent_at = False, now
+            self._offer(self._frame("log", None, {}))
 
     def _frame(self, event_type: str, sn: str | None, payload: Any) -> Frame:
         self._last_id += 1

@@ -109,7 +109,7 @@ function refreshSoon() {
 
 // The events of this page; a part with a list names its terminals. Without a part, only the heartbeat.
 const streamOf = () => document.querySelector("[data-stream]")?.dataset.stream ?? body.dataset.events;
-const TYPES = ["snapshot", "bridge", "terminal", "terminal_removed", "persons", "reply", "group_reply", "event"];
+const TYPES = ["snapshot", "bridge", "terminal", "terminal_removed", "persons", "log", "event"];
 
 // Browsers allow six connections to a host for all windows. A hidden tab closes its stream. Of the visible ones the
 // three that began last keep theirs; the others ask until they are used again.
