@@ -1,7 +1,8 @@
 """HTML forms: reading them with limits."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -59,26 +60,16 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     Raises:
         RequestError: the body is no form, is too large or too slow.
     """
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise RequestError(415, "a form must be application/x-www-form-urlencoded", path=hdrs.CONTENT_TYPE)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_FORM_BYTES:
-                    raise RequestError(413, f"the form is too large: at most {MAX_FORM_BYTES} bytes are accepted")
-    except TimeoutError:
-        raise RequestError(408, f"the form did not arrive within {_BODY_SECONDS:.0f} s: send it again") from None
-    except web.RequestPayloadError:
-        raise RequestError(400, "the form is malformed") from None
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
-    except ValueError:
-        raise RequestError(400, "the form is malformed") from None
     fields: dict[str, str] = {}
-    for name, value in pairs:
-        fields[name] = f"{fields[name]},{value}" if name in fields else value
+    async with _reading(request, "application/x-www-form-urlencoded", _BODY_SECONDS):
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > MAX_FORM_BYTES:
+                raise _too_large(f"{MAX_FORM_BYTES} bytes")
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
+        for name, value in pairs:
+            fields[name] = f"{fields[name]},{value}" if name in fields else value
     require_form_token(request, fields)
     return fields
 
@@ -111,39 +102,45 @@ class Upload:
 
 async def read_upload(request: web.Request, limits: UploadLimits) -> Upload:
     """Return the fields and files of a form of multipart/form-data. Raises RequestError."""
-    if request.content_type != "multipart/form-data":
-        raise RequestError(415, "the form must be multipart/form-data", path=hdrs.CONTENT_TYPE)
+    fields: dict[str, str] = {}
+    files: dict[str, tuple[str, bytes]] = {}
+    text_left, file_left = MAX_FORM_BYTES, limits.max_file_bytes
+    async with _reading(request, "multipart/form-data", limits.seconds):
+        parts = await request.multipart()
+        while (part := await parts.next()) is not None:
+            if not isinstance(part, BodyPartReader) or part.name is None or len(fields) + len(files) >= _MAX_FIELDS:
+                raise ValueError
+            is_file = part.filename is not None
+            content = bytearray()
+            while chunk := await part.read_chunk():
+                content += chunk
+                if len(content) > (file_left if is_file else text_left):
+                    raise _too_large(f"{limits.max_file_bytes / 1e6:.1f} MB" if is_file else f"{MAX_FORM_BYTES} bytes")
+            if is_file:
+                file_left -= len(content)
+                if content:
+                    files[part.name] = (part.filename or "", bytes(content))
+            else:
+                text_left -= len(content)
+                fields[part.name] = content.decode()
+    require_form_token(request, fields)
+    return Upload(fields, files)
+
+
+@asynccontextmanager
+async def _reading(request: web.Request, content_type: str, seconds: float) -> AsyncIterator[None]:
+    """Check a form's type, limit the time, and turn what goes wrong into RequestError."""
+    if request.content_type != content_type:
+        raise RequestError(415, f"a form must be {content_type}", path=hdrs.CONTENT_TYPE)
     try:
-        async with asyncio.timeout(limits.seconds):
-            return await _read_parts(request, limits)
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
-        raise RequestError(408, f"the form did not arrive within {limits.seconds:.0f} s: send it again") from None
+        raise RequestError(408, f"the form did not arrive within {seconds:.0f} s: send it again") from None
     except (web.RequestPayloadError, HttpProcessingError, ValueError, RuntimeError, AssertionError):
         # aiohttp's reader raises the last four for parts whose headers, boundaries or encodings are wrong.
         raise RequestError(400, "the form is malformed") from None
 
 
-async def _read_parts(request: web.Request, limits: UploadLimits) -> Upload:
-    fields: dict[str, str] = {}
-    files: dict[str, tuple[str, bytes]] = {}
-    text_left, file_left = MAX_FORM_BYTES, limits.max_file_bytes
-    parts = await request.multipart()
-    while (part := await parts.next()) is not None:
-        if not isinstance(part, BodyPartReader) or part.name is None or len(fields) + len(files) >= _MAX_FIELDS:
-            raise RequestError(400, "the form is malformed")
-        is_file = part.filename is not None
-        content = bytearray()
-        while chunk := await part.read_chunk():
-            content += chunk
-            if len(content) > (file_left if is_file else text_left):
-                limit = f"{limits.max_file_bytes / 1e6:.1f} MB" if is_file else f"{MAX_FORM_BYTES} bytes"
-                raise RequestError(413, f"the form is too large: at most {limit} are accepted")
-        if is_file:
-            file_left -= len(content)
-            if content:
-                files[part.name] = (part.filename or "", bytes(content))
-        else:
-            text_left -= len(content)
-            fields[part.name] = content.decode()
-    require_form_token(request, fields)
-    return Upload(fields, files)
+def _too_large(limit: str) -> RequestError:
+    return RequestError(413, f"the form is too large: at most {limit} are accepted")
