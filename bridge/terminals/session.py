@@ -179,6 +179,9 @@ class Session:
             reason = await self._read()
         finally:
             await self.close(reason)
+            # aiohttp would do this later, and keep the error.
+            await self._websocket.close()
+            _release_frames(self._websocket.exception())
 
     def _watch_silence(self) -> None:
         """Ping a terminal that is silent, and end a connection that has been silent for too long.
@@ -208,6 +211,7 @@ class Session:
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
                 return "closed by the terminal"
             if message.type is WSMsgType.ERROR:
+                _release_frames(message.data)
                 return "closed because of a frame that is too large or malformed"
             await self._handle(message)
             number += 1
@@ -298,3 +302,10 @@ class Session:
         if self._unreserved is not None:
             self._unreserved.set()
             self._unreserved = None
+
+
+def _release_frames(error: BaseException | None) -> None:
+    """Remove the tracebacks of an error that aiohttp keeps: their frames refer to the connection, and it to them."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
