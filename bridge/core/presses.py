@@ -74,6 +74,7 @@ class Presses:
         self._replies = ReplyDispatcher(events, clock)
         self._clock = clock
         self._new_msgid = new_msgid
+        self._started_at = clock.boottime()
         # A press that is not acknowledged by then is withdrawn, so early that no copy of it is left at the deadline.
         acknowledge_within = max(deadline - _NEIGHBOUR_DISCOVERY_SECONDS, deadline * _MIN_ACKNOWLEDGE_FRACTION)
         self._write_within = acknowledge_within - min(deadline * _MIN_WITHDRAW_FRACTION, _MAX_WITHDRAW_SECONDS)
@@ -171,6 +172,10 @@ class Presses:
             return reply_builder.reply(
                 Outcome.EXPIRED, message=f"{too_late} ({age_note})" if age_note else too_late, delivered=False
             )
+        if command.asked_at is not None and requested_at < self._started_at:
+            # `RepeatedPresses` does not survive the process. Tried with a deadline of 30 s: a press that was sent again
+            # after a `kill -9` opened the door twice.
+            return reply_builder.reply(Outcome.EXPIRED, message=_BEFORE_START, delivered=None)
         connection = known.connection
         if connection is None:
             return reply_builder.reply(
@@ -298,6 +303,11 @@ class Presses:
         press.queue.number -= 1
         if not press.queue.number:
             self._queues.pop(press.reply_builder.sn or "", None)
+
+
+_BEFORE_START = (
+    "asked_at is before the start of the bridge, which may have carried it out then; not carried out now: press again"
+)
 
 
 # mypy reports a kind of press that is missing in these.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from bridge.config.settings import HomeAssistantSettings, MqttSettings
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.core.replies import ReplyDispatcher
 from bridge.core.services import CoreServices
 from bridge.model.bridge_summary import BridgeSummary
@@ -37,7 +38,6 @@ from bridge.mqtt.lease import Heartbeat, Lease
 from bridge.mqtt.live_commands import LiveCommands, press_rules
 from bridge.mqtt.message_forwarding import MessageForwarder
 from bridge.mqtt.publisher import OutboxPublisher, Publisher
-from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.retained import RetainedTopics
 from bridge.mqtt.terminal_states import OFFLINE, ONLINE, TerminalStates
 from bridge.mqtt.topics import Topics
@@ -162,9 +162,7 @@ class MqttAdapter:
         lease = Lease(core.clock, options.deadline, lambda: f"{random.getrandbits(128):032x}")
         self._heartbeat = Heartbeat(self._live, lease, topics.bridge_heartbeat)
         press_reader = CommandReader(topics, replies, press_rules(options.mqtt.protocol), urgent=True)
-        self._live_commands = LiveCommands(
-            press_reader, core.presses, lease, RepeatedPresses(core.clock, options.deadline)
-        )
+        self._live_commands = LiveCommands(press_reader, core.presses, lease, RepeatedPresses(core.clock))
         self._intake = Intake(
             CommandReader(topics, replies, intake_rules(options.max_photo_bytes), urgent=False),
             core.persons,

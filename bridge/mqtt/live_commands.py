@@ -5,13 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.core.presses import Presses
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.model.commands import Press
 from bridge.model.faults import Fault
 from bridge.model.reply import GroupSummary, Reply
 from bridge.mqtt.client.connection import Message
 from bridge.mqtt.command_reader import CommandContext, CommandReader, PayloadRules, message_digest
 from bridge.mqtt.lease import Lease
-from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.topics import Scope
 
 MAXIMUM_RUNNING = 1_000

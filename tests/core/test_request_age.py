@@ -13,6 +13,8 @@ from bridge.model.reply import GroupSummary, Outcome, Reply
 from tests.support.core import ManualClock, RecordingConnection, known_terminal, msgids
 
 DEADLINE = 5.0
+UPTIME_SECONDS = 0.75
+"""A press that was asked for earlier may have been carried out by the bridge before its start."""
 ORIGIN = Origin(source="test")
 
 
@@ -27,6 +29,7 @@ class PressSystem:
         self.presses = Presses(registry, events, self.clock, msgids(), DEADLINE)
         self.connection = RecordingConnection(registry, "T1")
         registry.connected(self.connection)
+        self.clock.seconds += UPTIME_SECONDS
 
     def ago(self, seconds: float) -> datetime:
         return self.clock.now() - timedelta(seconds=seconds)
@@ -62,6 +65,21 @@ async def test_a_press_that_was_asked_for_now_or_in_the_future_is_carried_out(
     system: PressSystem, seconds: float
 ) -> None:
     assert (await system.press(asked_seconds_ago=seconds)).outcome is Outcome.OK
+
+
+@pytest.mark.parametrize(("seconds", "is_carried_out"), [(UPTIME_SECONDS - 0.01, True), (UPTIME_SECONDS + 0.01, False)])
+async def test_a_press_from_before_the_start_is_not_carried_out(
+    system: PressSystem, seconds: float, is_carried_out: bool
+) -> None:
+    reply = await system.press(asked_seconds_ago=seconds)
+    if is_carried_out:
+        assert reply.outcome is Outcome.OK
+    else:
+        # A bridge that was killed may have carried it out.
+        assert (reply.outcome, reply.delivered) == (Outcome.EXPIRED, None)
+        assert reply.message is not None
+        assert reply.message.endswith("press again")
+    assert len(system.connection.frames) == is_carried_out
 
 
 @pytest.mark.parametrize("measured", [DEADLINE + 1, None])

@@ -4,6 +4,7 @@ A terminal carries a press out within the deadline (2 s here) or not at all, and
 """
 
 import asyncio
+import signal
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from bridge.core.clock import Clock
 from bridge.simulator.behaviour import Behaviour
 from bridge.simulator.faces import sample_photo
 from bridge.simulator.terminal import SimulatedTerminal
@@ -289,6 +291,28 @@ async def test_no_press_waits_for_a_stopped_bridge(tmp_path: Path, tmp_path_fact
                 await client.wait_for("facebridge/terminal/T1/availability", lambda one: one.payload == b"online")
                 await press_until_the_door_opens(client, terminal)
                 assert terminal.opened == 1
+
+
+async def test_a_press_that_arrives_again_after_a_kill_is_not_carried_out_twice(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """With the longest deadline, the press is still young after a restart."""
+    settings = configuration(mosquitto.port, commands={"deadline": 60}, web={"port": 0})
+    bridge = BridgeProcess(tmp_path, settings)
+    async with bridge.running():
+        async with terminal_and_client(bridge, mosquitto) as (terminal, client):
+            press = {"request_id": "once", "asked_at": Clock().now().timestamp()}
+            await client.publish(OPEN, press)
+            assert (await reply_to(client, "once")).json["outcome"] == "ok"
+            assert terminal.opened == 1
+            assert await bridge.stop(signal.SIGKILL) == -signal.SIGKILL
+        await bridge.start()
+        async with terminal_and_client(bridge, mosquitto) as (terminal, client):
+            await press_until_the_door_opens(client, terminal)
+            await client.publish(OPEN, press)
+            reply = await reply_to(client, "once")
+            assert (reply.json["outcome"], reply.json["delivered"]) == ("expired", None)
+            assert terminal.opened == 1
 
 
 async def test_press_overtakes_a_photo_that_the_terminal_does_not_answer(

@@ -5,6 +5,7 @@ from random import Random
 
 from bridge.core.clock import Clock
 from bridge.core.presses import MAXIMUM_WAITING
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.events import CommandReplied, Event
 from bridge.model.reply import Outcome
@@ -14,7 +15,6 @@ from bridge.mqtt.intake import Intake, intake_rules
 from bridge.mqtt.lease import Lease
 from bridge.mqtt.live_commands import MAXIMUM_RUNNING, LiveCommands, press_rules
 from bridge.mqtt.publisher import MAXIMUM_EVENTS_A_SECOND, Publisher
-from bridge.mqtt.repeated_presses import RepeatedPresses
 from bridge.mqtt.topics import Topics
 from tests.support.core import RecordingConnection, collect, known_terminal
 from tests.support.mqtt_bridge import Bridge
@@ -41,7 +41,7 @@ class FreshLease(Lease):
 def live_commands_of(bridge: Bridge) -> LiveCommands:
     reader = CommandReader(TOPICS, ReplyDispatcher(bridge.events, bridge.clock), press_rules("5"), urgent=True)
     lease = FreshLease(bridge.clock, 5.0, lambda: "nonce")
-    return LiveCommands(reader, bridge.core.presses, lease, RepeatedPresses(bridge.clock, 5.0))
+    return LiveCommands(reader, bridge.core.presses, lease, RepeatedPresses(bridge.clock))
 
 
 def intake_of(bridge: Bridge) -> Intake:

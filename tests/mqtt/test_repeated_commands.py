@@ -4,9 +4,9 @@ import asyncio
 from datetime import datetime, timedelta
 
 from bridge.core.clock import Clock
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.model.events import CommandReplied, GroupReplied
 from bridge.model.reply import GroupSummary, Outcome, Reply
-from bridge.mqtt.repeated_presses import RepeatedPresses
 from tests.support.core import ManualClock, collect, known_terminal
 from tests.support.mosquitto import Mosquitto
 from tests.support.mqtt_bridge import Bridge, running
@@ -136,7 +136,7 @@ def reply(at: datetime) -> Reply:
 
 async def test_the_presses_that_are_remembered_are_bounded() -> None:
     clock = ManualClock()
-    presses = RepeatedPresses(clock, 5.0)
+    presses = RepeatedPresses(clock)
 
     async def ended() -> Reply | GroupSummary:
         return reply(clock.now())

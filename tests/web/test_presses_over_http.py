@@ -237,6 +237,27 @@ async def test_a_client_that_disconnects_does_not_stop_its_press() -> None:
         assert known.last_reply.outcome is Outcome.TIMEOUT
 
 
+@pytest.mark.parametrize("target", ["terminals/T1", "groups/lobby"])
+async def test_a_press_with_asked_at_is_carried_out_once(target: str) -> None:
+    site = WebServerUnderTest()
+    async with site.open() as session:
+        press = {"request_id": "r1", "asked_at": site.clock.now().timestamp()}
+
+        async def send(path: str, body: dict[str, object]) -> object:
+            async with session.post(f"/api/{target}/{path}", json=body) as response:
+                assert response.status == (200 if target == "terminals/T1" else 409)
+                return await response.json()
+
+        first, second = await asyncio.gather(send("open", press), send("open", press))
+        assert first == second == await send("open", press)
+        assert site.connection.commands == ["OpenRequest"]
+        await send("open", press | {"request_id": "r2"})
+        await send("reboot", press)
+        await send("open", {"request_id": "r1"})
+        await send("open", {"request_id": "r1"})
+    assert site.connection.commands == ["OpenRequest", "OpenRequest", "RebootRequest", "OpenRequest", "OpenRequest"]
+
+
 async def test_too_many_presses_at_once_are_unavailable() -> None:
     site = WebServerUnderTest(deadline=2.0, limits=WebLimits(max_running_presses=1))
     async with site.open() as session:

@@ -3,6 +3,7 @@
 import asyncio
 
 from bridge.core.clock import Clock
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.core.replies import ReplyDispatcher
 from bridge.web.api.changes import ChangeRoutes
 from bridge.web.api.event_hub import EventHub
@@ -35,7 +36,7 @@ class Api:
             limits: of bodies, commands and streams.
         """
         replies = ReplyDispatcher(services.events, clock)
-        self._presses = PressRoutes(services.presses, replies, limits)
+        self._presses = PressRoutes(services.presses, replies, RepeatedPresses(clock), limits)
         self._changes = ChangeRoutes(services.person_commands, services.admission, services.registry, replies, limits)
         hub = EventHub(services.registry, services.person_service, services.events, clock, status.summary)
         self._events = EventRoutes(hub, limits)

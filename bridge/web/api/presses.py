@@ -1,5 +1,6 @@
 """`POST …/open` and `…/reboot` on a terminal or a group: a route for each urgent command of the core's table."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 from bridge.core.command_definition import CommandDefinition, InvalidCommandError
 from bridge.core.commands import COMMANDS, OPEN
 from bridge.core.presses import Presses
+from bridge.core.repeated_presses import RepeatedPresses
 from bridge.core.replies import ReplyDispatcher
 from bridge.model.commands import Press
 from bridge.model.reply import GROUP_SUMMARY_SCHEMA, REPLY_SCHEMA, GroupSummary, Outcome, Reply
@@ -62,16 +64,20 @@ _GROUP_RESPONSES = {
 class PressRoutes:
     """Routes that turn requests into presses, and the replies into responses."""
 
-    def __init__(self, presses: Presses, replies: ReplyDispatcher, limits: WebLimits) -> None:
+    def __init__(
+        self, presses: Presses, replies: ReplyDispatcher, repeated_presses: RepeatedPresses, limits: WebLimits
+    ) -> None:
         """Build the routes.
 
         Args:
             presses: carries presses out.
             replies: publishes replies to rejected presses, as other replies are.
+            repeated_presses: recognises a press that a client sends again.
             limits: of bodies and running presses.
         """
         self._presses = presses
         self._replies = replies
+        self._repeated_presses = repeated_presses
         self._limits = limits
         self._running = RunningCommands(limits.max_running_presses, "presses")
 
@@ -131,9 +137,23 @@ class PressRoutes:
         return press
 
     async def _press(self, request: web.Request, target: CommandRequest, press: Press) -> Reply | GroupSummary:
+        if press.asked_at is None:
+            return await self._start(request, target, press)
+        digest = f"{request.path} {press!r}"
+        earlier = self._repeated_presses.find(digest)
+        if earlier is None:
+            earlier = self._start(request, target, press)
+            self._repeated_presses.add(digest, earlier, press.asked_at)
+        # Another request may wait for the same press, so the end of this one must not cancel it.
+        answer: Reply | GroupSummary = await asyncio.shield(earlier)
+        return answer
+
+    def _start(
+        self, request: web.Request, target: CommandRequest, press: Press
+    ) -> "asyncio.Future[Reply] | asyncio.Future[GroupSummary | Reply]":
         if target.group is not None:
-            return await self._presses.press_group(target.group, press, target.origin, arrived_at(request))
-        return await self._presses.press(target.target, press, target.origin, arrived_at(request))
+            return self._presses.press_group(target.group, press, target.origin, arrived_at(request))
+        return self._presses.press(target.target, press, target.origin, arrived_at(request))
 
 
 def _response(answer: Reply | GroupSummary) -> web.Response:

@@ -1,4 +1,4 @@
-"""Recognise a press that arrives again: a publisher or a broker in between may send one message twice."""
+"""Recognise a press that arrives again: a publisher, a broker in between or an HTTP client may send it twice."""
 
 import asyncio
 import heapq
@@ -14,26 +14,22 @@ _MAX_SECONDS = 7 * 24 * 3600.0
 """The longest time for which a press with a time in the future is remembered."""
 
 _MIN_SECONDS = 600.0
-"""A press is remembered for at least this time. A publisher that loses its connection sends a message again when it is
-connected again, often after the deadline. `expired` would then say that a press was not carried out that was."""
+"""A press is remembered for at least this time: ten times the longest deadline, because a publisher that loses its
+connection sends a message again when it is connected again, often after the deadline. `expired` would then say that a
+press was not carried out that was."""
 
 
 class RepeatedPresses:
-    """The presses with `asked_at` that were started lately, by the digest of topic and payload.
+    """The presses with `asked_at` that were started lately, by a digest of the request.
 
     A press is remembered until its `asked_at` alone makes it too old, and for ten minutes at least. Without
-    `asked_at` two equal payloads are two presses.
+    `asked_at` two equal requests are two presses. A press that was asked for before the bridge started is not
+    remembered, and `Presses` does not carry it out.
     """
 
-    def __init__(self, clock: Clock, deadline: float) -> None:
-        """Begin without presses.
-
-        Args:
-            clock: dates the presses.
-            deadline: `commands.deadline`, in seconds.
-        """
+    def __init__(self, clock: Clock) -> None:
+        """Begin without presses; the clock dates them."""
         self._clock = clock
-        self._deadline = deadline
         self._presses: dict[str, asyncio.Future[Any]] = {}
         self._forget_at: list[tuple[float, str]] = []
 
@@ -41,7 +37,7 @@ class RepeatedPresses:
         return len(self._presses)
 
     def find(self, digest: str) -> "asyncio.Future[Any] | None":
-        """Return the press that was started for a message with this digest."""
+        """Return the press that was started for a request with this digest."""
         self._forget(self._clock.boottime())
         return self._presses.get(digest)
 
@@ -49,7 +45,7 @@ class RepeatedPresses:
         """Remember a press that starts now; `find` must not know its digest."""
         now = self._clock.boottime()
         seconds_ahead = (asked_at - self._clock.now()).total_seconds()
-        forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + max(self._deadline, _MIN_SECONDS)
+        forget_at = now + min(max(seconds_ahead, 0.0), _MAX_SECONDS) + _MIN_SECONDS
         self._presses[digest] = press
         heapq.heappush(self._forget_at, (forget_at, digest))
         self._forget(now)
