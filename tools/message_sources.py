@@ -306,6 +306,9 @@ _WORDS_WITHOUT_MEANING = frozenset(
 def _assign(scope: _Scope, target: ast.expr, value: ast.expr) -> None:
     if isinstance(target, ast.Name):
         scope.values[target.id].append(value)
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        for one, its_value in zip(target.elts, value.elts, strict=False):
+            _assign(scope, one, its_value)
 
 
 def _argument(call: ast.Call, place: _Place) -> ast.expr | None:

@@ -81,8 +81,8 @@ def evaluate_port(key: str, address: str, state: PortState, *, bridge_running: b
         )
     if address.endswith(":0"):
         return make_finding("port_ok", f"{key}: the bridge chooses a free port when it starts")
-    usage = "is in use by the running bridge" if state.bridge_running else "is free"
-    return make_finding("port_ok", f"{key}: {address} {usage}")
+    used, free = f"{key}: {address} is in use by the running bridge", f"{key}: {address} is free"
+    return make_finding("port_ok", used if state.bridge_running else free)
 
 
 def reachable_host(host: str) -> str:

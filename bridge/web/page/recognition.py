@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from bridge.web.page.translations import Catalog, noop
 
-_MIN_LITERAL_LETTERS = 6
+_MIN_LITERAL_LETTERS = 5
 """Letters outside the values of a template. One with fewer fits almost every text: a value must be recognised too."""
 
 _MAX_CHARACTERS = 4_000
