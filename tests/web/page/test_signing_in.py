@@ -13,6 +13,7 @@ import pytest
 from yarl import URL
 
 from bridge.net.passwords import hash_password
+from bridge.web.page.terminals import ACTIONS
 from tests.support.waiting import TIMEOUT_SECONDS, until
 from tests.support.web import WebServerUnderTest
 from tests.web.page.page_system import PageSystem
@@ -276,6 +277,48 @@ def unsafe_routes() -> list[tuple[str, str]]:
     ]
     assert min(len(api), len(page)) > 10
     return api + page
+
+
+FOR_OPERATORS = {
+    ("POST", "/api/terminals/{sn}/open"),
+    ("POST", "/api/groups/{name}/open"),
+    *(("POST", path) for path in ("/terminals/{sn}/open", "/preferences", "/login", "/logout")),
+}
+"""What an operator may do besides reading."""
+
+FORGED = {
+    "X-Ingress-Path": "/api/hassio_ingress/token",
+    "X-Remote-User-Id": "1",
+    "X-Remote-User-Name": "admin",
+    "X-Remote-User-Display-Name": "Admin",
+    "X-Forwarded-For": "172.30.32.2",
+    "Forwarded": "for=172.30.32.2",
+    "X-HTTP-Method-Override": "POST",
+}
+"""Headers that say that Home Assistant passed the request of its administrator on."""
+
+
+@pytest.mark.parametrize("login", ["session", "token"])
+async def test_an_operator_may_change_nothing_by_any_route(guarded: PageSystem, login: str) -> None:
+    routes = unsafe_routes()
+    routes += [("POST", f"/terminals/{{sn}}/{action}") for action in ACTIONS if action != "open"]
+    async with Browser(guarded) as guard, guarded.terminal("T1").running() as terminal:
+        await terminal.wait_connected()
+        headers = {"Authorization": "Bearer guard-token"}
+        if login == "session":
+            await guard.sign_in("guard", "guard-token")
+            headers = {"X-CSRF-Token": await guard.csrf()}
+        for method, route in routes:
+            if (method, route) in FOR_OPERATORS:
+                continue
+            path = re.sub(r"{(\w+)}", lambda part: {"sn": "T1", "name": "lobby", "id": "p1"}.get(part[1], "1"), route)
+            for more in ({}, FORGED, {"HX-Request": "true"}):
+                sent = {**HTML, **headers, **more}
+                data = {"confirm": "T1", "role": "admin"}
+                async with guard.http.request(method, guarded.url + path, headers=sent, data=data) as response:
+                    assert response.status == 403, (method, path, more)
+        assert terminal.opened == terminal.rebooted == 0
+        assert terminal.persons == {}
 
 
 async def test_a_form_of_another_website_changes_nothing(guarded: PageSystem) -> None:
