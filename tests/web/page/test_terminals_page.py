@@ -82,6 +82,19 @@ async def test_silent_terminal_leaves_the_outcome_open(tmp_path: Path, browser: 
         await browser.close_pages()
 
 
+async def test_a_confirmation_for_an_offline_terminal_stays_disabled(system: PageSystem, browser: PageBrowser) -> None:
+    page = await browser.open(system.url, "terminals/T2/open")
+    await wait_live(page)
+    button = page.get_by_role("button", name="Open Back door")
+    await expect(button).to_be_disabled()
+    await expect(page.get_by_text("The terminal is offline.")).to_be_visible()
+    # A page that becomes live enables the buttons of presses.
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(button).to_be_disabled()
+    without_scripts = await browser.open(system.url, "terminals/T2/open", java_script_enabled=False)
+    await expect(without_scripts.get_by_role("button", name="Open Back door")).to_be_disabled()
+
+
 async def test_open_is_disabled_for_an_offline_terminal(system: PageSystem, browser: PageBrowser) -> None:
     page = await browser.open(system.url)
     await wait_live(page)
