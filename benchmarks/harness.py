@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from benchmarks.load_client import LoadClient, load_client
-from benchmarks.processes import processor_seconds, set_real_time
+from benchmarks.processes import processor_seconds, set_real_time, settled
 from benchmarks.subjects.setting import Setting, Subject, SubjectKind
 from benchmarks.subjects.starting import MAX_TERMINALS, OTHERS
 from tests.support.mosquitto import Mosquitto
@@ -257,6 +257,8 @@ async def system(
         topics = [f"{name}/terminal/+/reply", f"{name}/group/all/reply"]
         client = await stack.enter_async_context(load_client(mosquitto.port, f"load-{name}", topics))
         await fleet.statistics()
+        # Some of the work for a connection, for example publishing it, is done later.
+        await settled(subject.pid, terminals)
         if options.real_time:
             for pid in (subject.pid, fleet.pid, mosquitto.pid, os.getpid()):
                 set_real_time(pid)

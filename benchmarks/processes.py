@@ -1,5 +1,6 @@
 """Processor time and memory of processes, and a description of this machine."""
 
+import asyncio
 import ctypes
 import os
 import platform
@@ -22,6 +23,12 @@ _COMMITS = 50
 
 _REAL_TIME_PRIORITY = 1
 """The lowest of SCHED_FIFO."""
+
+SETTLED_CORES = 0.1
+SETTLED_CORES_PER_TERMINAL = 0.00003
+"""A subject that uses less of a core has finished the work after a storm. Terminals at rest need 0.00002 at most."""
+
+SETTLE_SECONDS = 300.0
 
 IN_MEMORY = ("tmpfs", "ramfs")
 """File systems on which a commit costs nothing."""
@@ -69,6 +76,20 @@ def children(pid: int) -> list[int]:
     """Return the child processes of all threads of a process."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+async def busy_cores(pid: int, seconds: float) -> float:
+    """Return the share of a core that a process uses in the next seconds."""
+    before, began = processor_seconds(pid), perf_counter()
+    await asyncio.sleep(seconds)
+    return (processor_seconds(pid) - before) / (perf_counter() - began)
+
+
+async def settled(pid: int, terminals: int) -> None:
+    """Wait until a process has almost nothing to do, apart from the pings of connected terminals."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while await busy_cores(pid, 0.5) > SETTLED_CORES + terminals * SETTLED_CORES_PER_TERMINAL:
+            pass
 
 
 def _own_processor_seconds(pid: int) -> float:

@@ -4,7 +4,7 @@ import asyncio
 from time import perf_counter
 
 from benchmarks.harness import MEMORY_MB, SECONDS, Metric, Options, Row, Values, connecting_terminals
-from benchmarks.processes import memory_kb, processor_seconds
+from benchmarks.processes import busy_cores, memory_kb, processor_seconds, settled
 from benchmarks.subjects.setting import Setting, SubjectKind
 from benchmarks.subjects.starting import Product
 
@@ -16,12 +16,6 @@ REST_SECONDS = 60.0
 PRODUCT_REST_FACTOR, PRODUCT_PAUSE_SECONDS = 5.0, 15.0
 """The product publishes the state of each terminal once a minute: between 60 and 75 seconds after all have connected,
 and then again every minute. Therefore it is measured from 15 seconds on, and for a whole minute with `--quick` too."""
-
-SETTLED_CORES = 0.1
-SETTLED_CORES_PER_TERMINAL = 0.00003
-"""A subject that uses less of a core has finished the work after a storm. Terminals at rest need 0.00002 at most."""
-
-SETTLE_SECONDS = 300.0
 
 
 async def storm(kind: SubjectKind, setting: Setting, _options: Options) -> Values:
@@ -52,12 +46,12 @@ async def idle(kind: SubjectKind, setting: Setting, options: Options) -> Values:
         pause_seconds = seconds * PRODUCT_PAUSE_SECONDS / REST_SECONDS
     async with kind(setting) as subject:
         await settled(subject.pid, 0)
-        memory, busy = memory_kb(subject.pid), await _cores(subject.pid, seconds / 3)
+        memory, busy = memory_kb(subject.pid), await busy_cores(subject.pid, seconds / 3)
         async with connecting_terminals(subject.port, setting.terminals) as terminals:
             await terminals.statistics()
             await settled(subject.pid, setting.terminals)
             await asyncio.sleep(pause_seconds)
-            busy_with = await _cores(subject.pid, seconds)
+            busy_with = await busy_cores(subject.pid, seconds)
             return {
                 "memory_mb": memory / 1024,
                 "kb_each": (memory_kb(subject.pid) - memory) / setting.terminals,
@@ -71,19 +65,6 @@ async def start(kind: SubjectKind, setting: Setting, _options: Options) -> Value
     began = perf_counter()
     async with kind(setting) as subject:
         return {"seconds": perf_counter() - began, "processor_s": processor_seconds(subject.pid)}
-
-
-async def settled(pid: int, terminals: int) -> None:
-    """Wait until a process has almost nothing to do, apart from the pings of connected terminals."""
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while await _cores(pid, 0.5) > SETTLED_CORES + terminals * SETTLED_CORES_PER_TERMINAL:
-            pass
-
-
-async def _cores(pid: int, seconds: float) -> float:
-    before, began = processor_seconds(pid), perf_counter()
-    await asyncio.sleep(seconds)
-    return (processor_seconds(pid) - before) / (perf_counter() - began)
 
 
 _STORM = tuple(

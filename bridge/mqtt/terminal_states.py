@@ -9,7 +9,7 @@ import orjson
 from bridge.core.clock import TICK_SECONDS, Clock, sleep_ticks
 from bridge.core.event_bus import EventBus
 from bridge.core.ports import DesiredPersons
-from bridge.core.registry import KnownTerminal, TerminalRegistry
+from bridge.core.registry import TerminalRegistry
 from bridge.core.terminal_state import terminal_state
 from bridge.model.events import (
     CommandReplied,
@@ -149,19 +149,17 @@ class TerminalStates:
         if known is None or self._closing:
             self._published_at.pop(sn, None)
             return
-        state, without_last_seen = self._encode(known)
-        if last_seen_only or self._published.get(sn) != without_last_seen:
-            self._published[sn] = without_last_seen
-            self._published_at[sn] = self._clock.boottime()
-            self._published_at.move_to_end(sn)
-            self._retained.want(self._topics.terminal_state(sn), state)
-
-    def _encode(self, known: KnownTerminal) -> tuple[bytes, int]:
-        """Return the state as JSON, and a hash of it without `last_seen`."""
-        state = terminal_state(known, self._desired_persons.counts(known.terminal.sn))
+        state = terminal_state(known, self._desired_persons.counts(sn))
         encoded = orjson.dumps(state)
-        state["last_seen"] = None
-        return encoded, hash(orjson.dumps(state))
+        if not last_seen_only:
+            state["last_seen"] = None
+            without_last_seen = hash(orjson.dumps(state))
+            if self._published.get(sn) == without_last_seen:
+                return
+            self._published[sn] = without_last_seen
+        self._published_at[sn] = self._clock.boottime()
+        self._published_at.move_to_end(sn)
+        self._retained.want(self._topics.terminal_state(sn), encoded)
 
     def _forgotten(self, event: TerminalForgotten) -> None:
         self._changed.pop(event.sn, None)
