@@ -236,7 +236,9 @@ class PressRecord:
         if not replies:
             self.unanswered[press.kind] += 1
             if self._needs_reply(press):
-                self.faults.append(f"no reply: {what}")
+                killed = [one for one in self._bridge.killed if one[1] >= press.asked]
+                frozen = [one for one in self._bridge.stopped if one[1] >= press.asked]
+                self.faults.append(f"no reply: {what} {killed=} {frozen=}")
             return
         if press.kind == OVER_HTTP and not press.is_answered and self._needs_reply(press):
             self.faults.append(f"no answer: {what}")
