@@ -136,6 +136,8 @@ class PersonJobs:
         self._added = asyncio.Event()
         self._running: dict[int, MembershipJob] = {}
         self._next_progress = 0.0
+        # After a `kill -9`, the changes that are left stay refused until the picture is set again.
+        self._repaired_photos: set[str] = set()
         self._is_idle = False
 
     @property
@@ -145,6 +147,7 @@ class PersonJobs:
 
     def committed(self, committed: Committed) -> None:
         """Note whether a transaction left something to do."""
+        self._repaired_photos.update(committed.repaired_photos)
         if committed.has_jobs:
             self._is_idle = False
             self._added.set()
@@ -165,6 +168,10 @@ class PersonJobs:
         """Run one batch for each terminal; return whether there was any."""
         batches, jobs = await self._transactions.context.database.read(_next_batches)
         self._log_memberships(jobs)
+        photos = frozenset(self._repaired_photos)
+        retry = partial(PersonTransaction.retry_unsent, photos=photos, limit=BATCH)
+        if photos and not await self._run_batch(retry):
+            self._repaired_photos -= photos
         failure: DamagedPartError | None = None
         has_changes = False
         for batch in [*batches, None]:
@@ -177,7 +184,7 @@ class PersonJobs:
                 failure = error
         if failure is not None:
             raise failure
-        return bool(batches) or has_changes
+        return bool(batches) or has_changes or bool(self._repaired_photos)
 
     async def _advance_changes(self) -> bool:
         """Run one batch of the changes of groups, for which people wait; return whether there was any."""

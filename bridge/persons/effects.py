@@ -49,6 +49,7 @@ class Committed:
         final_replies: those that it added to the outbox.
         last_final_reply_id: the newest id in the outbox; 0 if it added none.
         photos_dropped: whether a photo was deleted.
+        repaired_photos: photos that are intact again and for which refused changes may have to be sent again.
         has_jobs: whether it left something to `bridge.persons.batches`.
     """
 
@@ -60,6 +61,7 @@ class Committed:
     final_replies: Sequence[FinalReply] = ()
     last_final_reply_id: int = 0
     photos_dropped: bool = False
+    repaired_photos: Collection[str] = ()
     has_jobs: bool = False
 
 

@@ -41,6 +41,7 @@ class PersonTransaction(EntryTransaction):
         super().__init__(connection, cipher, clock, boot_id)
         self._jobs: dict[str, PersonJob] | None = None if self._state.has_jobs else {}
         self._has_jobs = False
+        self._repaired_photos: set[str] = set()
         self._job_rows = JOB_ROWS
         self._direct_rows = DIRECT_ROWS
         self.kept = KeptPersons(connection, may_have_jobs=self._state.has_membership_jobs)
@@ -191,6 +192,20 @@ class PersonTransaction(EntryTransaction):
         granted, self._job_rows = self._job_rows, 0
         return granted
 
+    def retry_unsent(self, photos: Collection[str], limit: int) -> bool:
+        """Mark changes as pending that the bridge refused to send because of their photo; return whether more may be.
+
+        Args:
+            photos: photos that are intact again.
+            limit: the maximum number of changes.
+        """
+        self._write()
+        found = queries.unsent_with_photos(self._connection, photos, limit)
+        for sn, person_ids in found.items():
+            self.retry(sn, person_ids)
+        self._write()
+        return sum(map(len, found.values())) == limit
+
     def retry(self, sn: str, person_ids: Sequence[str | None]) -> None:
         """Mark the refused changes of these persons as pending."""
         first = self.next_revisions(len(person_ids))
@@ -253,6 +268,7 @@ class PersonTransaction(EntryTransaction):
             final_replies=self._final_replies,
             last_final_reply_id=self._last_final_reply_id,
             photos_dropped=photos_dropped,
+            repaired_photos=self._repaired_photos,
             has_jobs=self._has_jobs,
         )
 
@@ -267,10 +283,13 @@ class PersonTransaction(EntryTransaction):
             self.put_job(replace(job, send_below=self.next_revisions(1)))
 
     def _send_repaired_photos(self) -> None:
-        """Mark changes as pending that the bridge refused to send because their photo was missing or damaged."""
-        for sn, person_ids in queries.unsent_with_photos(self._connection, self._new_photos).items():
-            self.retry(sn, person_ids)
-        self._write()
+        """Mark changes as pending that the bridge refused to send because their photo was missing or damaged.
+
+        If there are many, `bridge.persons.batches` marks the others.
+        """
+        if self._new_photos and self.retry_unsent(self._new_photos, BATCH):
+            self._repaired_photos |= self._new_photos
+            self._has_jobs = True
 
     def _end_syncs(self) -> None:
         ended: list[int] = []

@@ -348,12 +348,16 @@ def refused_removals(connection: Connection, sn: str, limit: int) -> list[str | 
     return [None if key == EVERYONE else key for key in keys]
 
 
-def unsent_with_photos(connection: Connection, photos: Collection[str]) -> dict[str, list[str]]:
-    """Return by terminal the persons with one of these photos whose change the bridge itself has refused to send."""
+def unsent_with_photos(connection: Connection, photos: Collection[str], limit: int) -> dict[str, list[str]]:
+    """Return by terminal up to `limit` persons with one of these photos whose change the bridge has refused to send."""
     found: defaultdict[str, list[str]] = defaultdict(list)
+    left = limit
     for sha256s in batches(sorted(photos)):
-        for row in connection.execute(_UNSENT_WITH_PHOTOS, {"sha256s": sha256s}):
+        for row in connection.execute(_UNSENT_WITH_PHOTOS.limit(left), {"sha256s": sha256s}):
             found[row.sn].append(row.person_id)
+            left -= 1
+        if left == 0:
+            break
     return found
 
 

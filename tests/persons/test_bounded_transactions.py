@@ -59,6 +59,24 @@ async def test_a_sync(system: PersonSystem) -> None:
     assert counter.longest["person_entry"] < PERSONS
 
 
+async def test_the_persons_of_a_repaired_photo(system: PersonSystem) -> None:
+    await system.set(*(person(f"p{number:03}") for number in range(PERSONS)))
+
+    def damage(connection: Connection) -> None:
+        """Leave what the bridge leaves that could not send any of them."""
+        connection.exec_driver_sql("UPDATE photo SET jpeg = x'00'")
+        connection.exec_driver_sql("UPDATE person_entry SET delivery = 'refused', status = NULL")
+
+    await system.database.write(damage)
+    await system.transactions.load()
+    with counted(system.database) as counter:
+        assert await system.set(person("p000")) == [Outcome.ACCEPTED]
+        await until(lambda: not system.person_service.counts("T1").refused)
+    assert sum(rows["person_entry"] for rows in counter.transactions) == PERSONS
+    # The changed person itself comes with the first ones, and a batch may be in the same transaction.
+    assert counter.longest["person_entry"] <= 2 * LIMIT + 1
+
+
 async def test_answers_of_many_terminals(system: PersonSystem) -> None:
     sns = [f"T{number:03}" for number in range(2 * LIMIT)]
     for sn in sns:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from bridge.model.person import Person
 from bridge.model.person_entry import GroupPerson, MembershipJob
-from bridge.store import group_queries
+from bridge.store import group_change_queries, group_queries
 from bridge.store.database import Database
 from bridge.store.photos import PLAIN, add_photos
 
@@ -29,6 +29,28 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "joining": lambda connection: group_queries.joining(connection, JOB, IDS),
     "done": lambda connection: group_queries.done(connection, JOB, IDS),
 }
+
+
+async def test_changes_since_a_revision_are_found_by_an_index(tmp_path: Path) -> None:
+    """A database that looks for each person on each terminal would read 50,000 entries for 500 members."""
+    plans: list[str] = []
+
+    def explain(connection: Connection) -> None:
+        def note(*arguments: object) -> None:
+            statement, parameters = str(arguments[2]), arguments[3]
+            if statement.startswith("SELECT"):
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                plans.extend(str(row) for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+        event.listen(connection, "before_cursor_execute", note)
+        group_change_queries.changed_since(connection, ["T1", "T2"], ["p1"], 7)
+
+    database = await Database.open(f"sqlite:///{tmp_path}/store.db")
+    await database.read(explain)
+    await database.close()
+    assert len(plans) == 1
+    assert "ix_person_entry_sn_revision (sn=? AND revision>?)" in plans[0]
 
 
 async def instructions(folder: Path, number: int, query: Callable[[Connection], object]) -> int:
