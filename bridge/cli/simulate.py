@@ -45,7 +45,8 @@ async def run_simulation(url: str, *, count: int, sn: str | None, behaviour: str
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     options = ConnectionOptions(max_retry_seconds=_MAX_RETRY_SECONDS)
     fleet = SimulatedFleet(url, names(count, sn), options=options, behaviour=BEHAVIOURS[behaviour])
-    console.print(f"{count} simulated terminal{'s' if count > 1 else ''}, {behaviour}; Ctrl-C stops them")
+    terminals, them = ("simulated terminals", "them") if count > 1 else ("simulated terminal", "it")
+    console.print(f"{count} {terminals}, behaviour {behaviour}; Ctrl-C stops {them}")
     async with fleet.running():
         before = ""
         known_failures: set[str] = set()
