@@ -14,7 +14,7 @@ from bridge.cli.output import delivery_note, progress_bars
 from bridge.cli.store_session import OpenStore, some
 from bridge.cli.support import counted
 from bridge.config.settings import Settings
-from bridge.import_export.checking import RowFault, check_file
+from bridge.import_export.checking import CheckedFile, RowFault, check_file
 from bridge.import_export.context import TransferTarget
 from bridge.import_export.differences import (
     DifferenceKind,
@@ -71,6 +71,7 @@ async def import_persons(store: OpenStore, target: TransferTarget, settings: Set
             differences = await find_differences(
                 store.database, checked.persons, target, prune=options.prune, progress=progress
             )
+            _name_missing_pictures(checked, differences, options.photos)
             _fail_on(sorted([*checked.faults, *differences.faults], key=lambda fault: fault.row))
             if options.prune and not checked.persons:
                 raise click.ClickException(
@@ -97,6 +98,14 @@ async def import_persons(store: OpenStore, target: TransferTarget, settings: Set
         "another program changed these persons during the import; the other rows were imported."
         " Correct these rows and import the file again",
     )
+
+
+def _name_missing_pictures(checked: CheckedFile, differences: Differences, folder: Path | None) -> None:
+    """Name the pictures that new persons need and that the folder of pictures does not have."""
+    rows = {fault.row for fault in differences.faults if fault.fault.path == "photo"}
+    missing = [f"{one.patch.id}.jpg" for one in checked.persons if one.row in rows]
+    if missing and folder is not None:
+        click.echo(f"not found in {folder}: {some(missing, _NAMED)} (nor .jpeg, .png, .webp or .heic)", err=True)
 
 
 def _fail_on(faults: Sequence[RowFault], result: str = "nothing was changed") -> None:

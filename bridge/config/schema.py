@@ -72,6 +72,8 @@ class Section:
         """Return the section with its defaults. Null is an empty section: all keys below it may be commented out."""
         if value is None:
             value = {}
+        if isinstance(value, str) and (words := value.split()) and words[0] in self.keys:
+            raise vol.Invalid(f"must be a section: the colon after {words[0]!r} is missing")
         if not isinstance(value, dict):
             raise vol.Invalid("must be a section: write its keys below it, one a line")
         try:

@@ -104,6 +104,14 @@ async def test_every_fault_is_reported_with_its_row_and_nothing_is_changed(folde
     assert (await facebridge(folder, "persons", "list")).stdout.count("\n") == 1
 
 
+async def test_a_missing_picture_is_named_with_the_folder(folder: Path) -> None:
+    file = write(folder, "id,name\n1,Ada\n2,Grace\n")
+    done = await facebridge(folder, "persons", "import", file, "--terminal", "T1", "--photos", pictures(folder, "2"))
+    assert done.code == 1
+    assert "not found in faces: 1.jpg (nor .jpeg, .png, .webp or .heic)\n" in done.stderr
+    assert "row 2: photo: is missing" in done.stderr
+
+
 async def test_large_removals_need_a_confirmation(folder: Path) -> None:
     ids = [str(number) for number in range(10)]
     faces = pictures(folder, *ids)

@@ -142,6 +142,7 @@ WRONG: list[tuple[str, str]] = [
         "mqtt: {host: 2026-99-99}",
         "config.yaml:1: mqtt.host: YAML reads this as a date, but it is not a valid one: put it in quotes",
     ),
+    ("mqtt:\n  host broker.example", "config.yaml:1: mqtt: must be a section: the colon after 'host' is missing"),
     ("mqtt: 7", "config.yaml:1: mqtt: must be a section: write its keys below it, one a line"),
     ("homeassistant: {discovery: 1}", "config.yaml:1: homeassistant.discovery: must be true or false"),
     ("commands: {deadline: 0.5}", "config.yaml:1: commands.deadline: must be a number of seconds from 1 to 60"),
