@@ -79,8 +79,9 @@ def test_any_key_can_be_set_from_the_environment(
 )
 def test_text_from_the_environment_is_not_interpreted(tmp_path: Path, given_text: str) -> None:
     environment = {"FACEBRIDGE_TERMINALS__PASSWORD": given_text, "USER_NAME": given_text}
-    loaded = load(tmp_path, "terminals: {username: !env_var USER_NAME}", environment)
-    assert (loaded.terminals.username, loaded.terminals.password) == (given_text, Secret(given_text))
+    # The user names of logins at the bridge cannot contain a colon; that of the login at the broker can.
+    loaded = load(tmp_path, "terminals: {username: dev}\nmqtt: {username: !env_var USER_NAME}", environment)
+    assert (loaded.mqtt.username, loaded.terminals.password) == (given_text, Secret(given_text))
 
 
 def test_a_variable_replaces_a_missing_secret(tmp_path: Path) -> None:
