@@ -36,7 +36,7 @@ ELSEWHERE = {
 """Commands, each behind its page, and the files that run them."""
 
 NOT_RUN = {
-    r".*: docker compose": "needs Compose and an image; tests/access/ runs the settings, test_check_jsonschema.py checks the file",
+    r".*: docker compose": "needs Compose and an image; test_check_jsonschema.py checks the file",
     r"examples/broker/README\.md: (touch|set_password|sudo chown|cat >|control|mosquitto_pub)": "the same",
     r"examples/systemd/README\.md: \$EDITOR": "opens an editor",
     r"docs/mqtt\.md: npx ": "downloads hundreds of packages: tests/contract/test_asyncapi_parser.py reads the file",
