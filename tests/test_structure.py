@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 MAX_CONSTRUCTOR_ARGUMENTS = 6
 
-TOP_LEVEL = {"__init__.py", "__main__.py", "app.py"}
+TOP_LEVEL = {"__init__.py", "__main__.py", "app.py", "servers.py"}
+"""`servers.py` is the part of `app.py` that is imported while the broker is being connected."""
 
 DOCUMENTED = {"_asdict", "_exit", "_fields", "_mapping", "_replace", "_value_"}
 """Names that the standard library and SQLAlchemy document although they begin with an underscore."""

@@ -10,16 +10,16 @@ class FifoGate:
     """A first-in-first-out queue for each terminal."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[Place]] = {}
+        self._queues: dict[str, deque[Reservation]] = {}
 
     def is_reserved(self, sns: Iterable[str]) -> bool:
         """Return whether there is a place in the queue of one of these terminals."""
         return not self._queues.keys().isdisjoint(sns)
 
     @contextmanager
-    def place(self, sns: Iterable[str]) -> Iterator["Place"]:
+    def place(self, sns: Iterable[str]) -> Iterator["Reservation"]:
         """Take a place in the queues of these terminals now, and give it up at the end of the body."""
-        place = Place(frozenset(sns))
+        place = Reservation(frozenset(sns))
         for sn in place.sns:
             queue = self._queues.setdefault(sn, deque())
             place.behind += bool(queue)
@@ -39,7 +39,7 @@ class FifoGate:
             await place.wait()
             yield
 
-    def _leave(self, place: "Place") -> None:
+    def _leave(self, place: "Reservation") -> None:
         for sn in place.sns:
             queue = self._queues[sn]
             was_first = queue[0] is place
@@ -52,8 +52,8 @@ class FifoGate:
                     queue[0].turn.set()
 
 
-class Place:
-    """A place in several queues.
+class Reservation:
+    """A place in several queues, from its reservation until it is left.
 
     Attributes:
         sns: the terminals of the queues.
