@@ -62,8 +62,11 @@ def main() -> None:
     template = extracted()
     for file in catalog_files():
         catalog = read(file)
+        # A new time in the header would make every two changes of messages conflict.
+        created = catalog.creation_date
         # Without fuzzy matching: a translation of another message would look right and be wrong.
         catalog.update(template, no_fuzzy_matching=True)
+        catalog.creation_date = created
         catalog.obsolete.clear()
         content = io.BytesIO()
         write_po(content, catalog, width=120, omit_header=False, no_location=True, sort_output=True)
