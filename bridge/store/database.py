@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, select, update
 
 from bridge.model.faults import UnavailableError
 from bridge.store.counters import put_counter
+from bridge.store.direct import run_on_driver
 from bridge.store.engine import BUSY_TIMEOUT_SECONDS, READERS, WriterConnection, open_engine, reading
 from bridge.store.errors import CommitUnknownError, DamagedPartError, NamesDamagedError, is_rolled_back, mapped_errors
 from bridge.store.failure_messages import describe
@@ -409,14 +410,14 @@ class Database:
 def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
     """Run a function so that its failure undoes only its own changes."""
     # SQLAlchemy would give each savepoint another name, and the driver would compile the statements each time.
-    connection.exec_driver_sql("SAVEPOINT one_function")
+    run_on_driver(connection, "SAVEPOINT one_function")
     job.run(connection)
     if isinstance(job.error, NamesDamagedError):
         # The whole transaction is rolled back.
         return
     if job.error is not None:
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_function")
-    connection.exec_driver_sql("RELEASE SAVEPOINT one_function")
+        run_on_driver(connection, "ROLLBACK TO SAVEPOINT one_function")
+    run_on_driver(connection, "RELEASE SAVEPOINT one_function")
     if job.error is not None:
         _require_transaction(connection)
 

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy.exc import ArgumentError
 
 from bridge.model.faults import UnavailableError
+from bridge.store.direct import run_on_driver
 from bridge.store.errors import (
     StoreDamagedError,
     StoreMissingError,
@@ -241,7 +242,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that reads first and writes later fails at once if another program wrote in between.
     is_writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+    run_on_driver(connection, "BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
 def _prepare_file(file: Path, *, must_exist: bool) -> None:

@@ -6,12 +6,12 @@ it read the JSON of every entry of every terminal: 1.3 s for a million.
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, and_, bindparam, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam, delete, exists, func, select
 from sqlalchemy.exc import DatabaseError
 
 from bridge.model.person import Person
+from bridge.store.direct import DirectStatement
 from bridge.store.errors import NamesDamagedError, is_damage
 from bridge.store.failure_messages import describe
 from bridge.store.insertion import insert_in
@@ -42,7 +42,7 @@ def add_names(connection: Connection, names: Iterable[PersonName]) -> None:
     rows = [{"person_id": one, "name": name, "folded": fold(one, name)} for one, name in sorted(set(names)) if one]
     if rows and not _is_left_alone(connection):
         with _damage_noticed():
-            connection.execute(_add(connection.dialect.name), rows)
+            _ADD.run(connection, rows)
 
 
 def drop_unused_names(connection: Connection, candidates: Collection[PersonName]) -> None:
@@ -92,10 +92,9 @@ def _damage_noticed() -> Iterator[None]:
         raise
 
 
-@cache
-def _add(dialect: str) -> Insert:
-    # Built once, as the statements at the end of `bridge.store.person_queries`.
-    return insert_in(dialect)(PERSON_NAME).on_conflict_do_nothing()
+_ADD = DirectStatement(
+    lambda dialect: insert_in(dialect)(PERSON_NAME).on_conflict_do_nothing(), ["person_id", "name", "folded"]
+)
 
 
 def _has(table: Table) -> ColumnElement[bool]:

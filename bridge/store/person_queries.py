@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -42,6 +41,7 @@ from bridge.model.person_entry import (
 from bridge.model.reply import Reply
 from bridge.model.terminal import PersonCounts
 from bridge.store.database import Database
+from bridge.store.direct import DirectStatement
 from bridge.store.insertion import batches, insert_for, insert_in
 from bridge.store.person_names import PersonName, add_names, name_of_person
 from bridge.store.tables import (
@@ -164,6 +164,10 @@ def entries(connection: Connection, sn: str, person_ids: Collection[str | None])
 
     Entries that a running removal of everyone has yet to delete are included.
     """
+    if len(person_ids) == 1:
+        (person_id,) = person_ids
+        rows = _ENTRY_OF_PERSON.mappings(connection, {"for_sn": sn, "for_id": _person_key(person_id)})
+        return [_read_entry(row) for row in rows]
     found: list[PersonEntry] = []
     for keys in batches([_person_key(person_id) for person_id in person_ids]):
         found += _entries(connection, _ENTRIES, {"for_sn": sn, "for_ids": keys})
@@ -288,7 +292,7 @@ def put_entries(
         names: those of their names that may be new; None: all.
     """
     if changed:
-        connection.execute(_put_entry(connection.dialect.name), [_entry_row(one) for one in changed])
+        _PUT_ENTRY.run(connection, [_entry_row(one) for one in changed])
         add_names(connection, (name_of(one) for one in changed) if names is None else names)
 
 
@@ -309,7 +313,7 @@ def store_state(connection: Connection) -> StoreState:
 
     The tables of jobs and syncs are nearly always empty.
     """
-    last, jobs, membership_jobs, group_changes, syncs = connection.execute(_STORE_STATE).one()
+    ((last, jobs, membership_jobs, group_changes, syncs),) = _STORE_STATE.rows(connection, {})
     return StoreState(
         next_revision=last + 1,
         has_jobs=jobs,
@@ -321,8 +325,8 @@ def store_state(connection: Connection) -> StoreState:
 
 def next_revisions(connection: Connection, count: int) -> int:
     """Reserve `count` consecutive revisions and return the first."""
-    last: int = connection.execute(_RESERVE_REVISIONS, {"count": count}).scalar_one()
-    return last - count + 1
+    ((last,),) = _RESERVE_REVISIONS.rows(connection, {"count": count})
+    return int(last) - count + 1
 
 
 def last_revision(connection: Connection) -> int:
@@ -352,9 +356,9 @@ def unsent_with_photos(connection: Connection, photos: Collection[str], limit: i
     """Return by terminal up to `limit` persons with one of these photos whose change the bridge has refused to send."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     left = limit
-    for sha256s in batches(sorted(photos)):
-        for row in connection.execute(_UNSENT_WITH_PHOTOS.limit(left), {"sha256s": sha256s}):
-            found[row.sn].append(row.person_id)
+    for sha256 in sorted(photos):
+        for sn, person_id in _UNSENT_WITH_PHOTO.rows(connection, {"sha256": sha256, "at_most": left}):
+            found[sn].append(person_id)
             left -= 1
         if left == 0:
             break
@@ -451,9 +455,8 @@ def add_final_replies(connection: Connection, final_replies: Sequence[FinalReply
     if not rows:
         return 0
     if len(rows) == 1:
-        (key,) = connection.execute(_ADD_FINAL_REPLY, rows[0]).inserted_primary_key or (0,)
-        return int(key)
-    connection.execute(_ADD_FINAL_REPLY, rows)
+        return _ADD_FINAL_REPLY.insert(connection, rows[0])
+    connection.execute(insert(OUTBOX), rows)
     return last_final_reply_id(connection)
 
 
@@ -473,8 +476,7 @@ def final_replies(connection: Connection, after: int, up_to: int, limit: int) ->
 
 def drop_final_replies(connection: Connection, ids: Sequence[int]) -> None:
     """Delete final replies that were published."""
-    for batch in batches(ids):
-        connection.execute(_DROP_FINAL_REPLIES, {"ids": batch})
+    _DROP_FINAL_REPLY.run(connection, [{"for_id": one} for one in ids])
 
 
 # Changes by another program
@@ -506,9 +508,7 @@ def entries_of(connection: Connection, query: Select[Any]) -> list[PersonEntry]:
     return _entries(connection, query)
 
 
-@cache
 def _put_entry(dialect: str) -> "sqlite.Insert | postgresql.Insert":
-    # Built once: building it costs as much as running it.
     statement = insert_in(dialect)(PERSON_ENTRY)
     replaced = {column.name: statement.excluded[column.name] for column in PERSON_ENTRY.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=["sn", "person_id"], set_=replaced)
@@ -539,7 +539,7 @@ def _entry_row(entry: PersonEntry) -> dict[str, Any]:
     }
 
 
-def _read_entry(row: RowMapping) -> PersonEntry:
+def _read_entry(row: Mapping[str, Any] | RowMapping) -> PersonEntry:
     return PersonEntry(
         sn=row["sn"],
         person_id=None if row["person_id"] == EVERYONE else row["person_id"],
@@ -579,7 +579,8 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 # The statements that a person change runs. They are built once, with their values as parameters, because to build one
-# takes 0.1 ms: five times as long as to run it. They are at the end because they use the functions above.
+# takes 0.1 ms: five times as long as to run it. Those of every change are `DirectStatement`s. They are at the end
+# because they use the functions above.
 
 _PENDING = {
     held: select(PERSON_ENTRY)
@@ -602,28 +603,41 @@ _OF_PERSONS = and_(
 )
 _ENTRIES = select(PERSON_ENTRY).where(_OF_PERSONS).order_by(PERSON_ENTRY.c.person_id)
 _DROP_ENTRIES = delete(PERSON_ENTRY).where(_OF_PERSONS)
-_STORE_STATE = select(
-    COUNTER.c.value, *(select(table).exists() for table in (PERSON_JOB, MEMBERSHIP_JOB, GROUP_CHANGE, PERSON_SYNC))
-).where(COUNTER.c.name == REVISION)
-_RESERVE_REVISIONS = (
-    update(COUNTER)
-    .where(COUNTER.c.name == REVISION)
-    .values(value=COUNTER.c.value + bindparam("count"))
-    .returning(COUNTER.c.value)
-)
-_UNSENT_WITH_PHOTOS = (
-    select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
-    .where(
-        PERSON_ENTRY.c.photo_sha256.in_(bindparam("sha256s", expanding=True)),
-        _is(DeliveryState.REFUSED),
-        PERSON_ENTRY.c.status.is_(None),
-        _is_kept(),
+_ENTRY_OF_PERSON = DirectStatement(
+    lambda _: select(PERSON_ENTRY).where(
+        PERSON_ENTRY.c.sn == bindparam("for_sn"), PERSON_ENTRY.c.person_id == bindparam("for_id")
     )
-    .order_by(PERSON_ENTRY.c.revision)
+)
+_PUT_ENTRY = DirectStatement(_put_entry, [column.name for column in PERSON_ENTRY.c])
+_STORE_STATE = DirectStatement(
+    lambda _: select(
+        COUNTER.c.value, *(select(table).exists() for table in (PERSON_JOB, MEMBERSHIP_JOB, GROUP_CHANGE, PERSON_SYNC))
+    ).where(COUNTER.c.name == REVISION)
+)
+_RESERVE_REVISIONS = DirectStatement(
+    lambda _: (
+        update(COUNTER)
+        .where(COUNTER.c.name == REVISION)
+        .values(value=COUNTER.c.value + bindparam("count"))
+        .returning(COUNTER.c.value)
+    )
+)
+_UNSENT_WITH_PHOTO = DirectStatement(
+    lambda _: (
+        select(PERSON_ENTRY.c.sn, PERSON_ENTRY.c.person_id)
+        .where(
+            PERSON_ENTRY.c.photo_sha256 == bindparam("sha256"),
+            _is(DeliveryState.REFUSED),
+            PERSON_ENTRY.c.status.is_(None),
+            _is_kept(),
+        )
+        .order_by(PERSON_ENTRY.c.revision)
+        .limit(bindparam("at_most"))
+    )
 )
 _SYNCS = select(PERSON_SYNC).where(PERSON_SYNC.c.sn.in_(bindparam("sns", expanding=True))).order_by(PERSON_SYNC.c.id)
 _JOBS = select(PERSON_JOB).order_by(PERSON_JOB.c.sn)
-_ADD_FINAL_REPLY = insert(OUTBOX)
+_ADD_FINAL_REPLY = DirectStatement(lambda _: insert(OUTBOX), ["reply", "origin"])
 _LAST_FINAL_REPLY_ID = select(func.max(OUTBOX.c.id))
-_DROP_FINAL_REPLIES = delete(OUTBOX).where(OUTBOX.c.id.in_(bindparam("ids", expanding=True)))
+_DROP_FINAL_REPLY = DirectStatement(lambda _: delete(OUTBOX).where(OUTBOX.c.id == bindparam("for_id")))
 _EXTERNAL_CHANGES = select(OUTSIDE_CHANGE.c.sn)

@@ -6,7 +6,6 @@ import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import Connection, Insert, bindparam, delete, exists, select, update
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 from bridge.model.faults import UnavailableError
 from bridge.model.secret import Secret
 from bridge.store.database import Database
+from bridge.store.direct import DirectStatement
 from bridge.store.errors import PhotoDamagedError, PhotoKeyError, is_damage
 from bridge.store.insertion import batches, insert_in
 from bridge.store.tables import GROUP_CHANGE_PERSON, GROUP_PERSON, PERSON_ENTRY, PHOTO
@@ -103,14 +103,15 @@ def read_intact_photo(connection: Connection, cipher: PhotoCipher, sha256: str) 
         PhotoKeyError: its key is not configured.
     """
     try:
-        row = connection.execute(_PHOTO, {"for_sha256": sha256}).first()
+        rows = _PHOTO.rows(connection, {"for_sha256": sha256})
     except DatabaseError as error:
         if is_damage(error):
             raise PhotoDamagedError("the file is damaged where the photo is") from error
         raise
-    if row is None:
+    if not rows:
         return None
-    jpeg = cipher.decrypt(row.jpeg, row.key_id)
+    ((stored, key_id),) = rows
+    jpeg = cipher.decrypt(stored, key_id)
     # Only an encrypted photo is authenticated. The digest costs 0.06 ms for 100 KB, on a reader's thread.
     if hashlib.sha256(jpeg).hexdigest() != sha256:
         raise PhotoDamagedError("the photo differs from its digest")
@@ -127,8 +128,8 @@ def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str,
     """
     missing = photos.keys() - _intact(connection, cipher, photos)
     if missing:
-        connection.execute(
-            _put_photo(connection.dialect.name),
+        _PUT_PHOTO.run(
+            connection,
             [
                 {"sha256": sha256, "jpeg": cipher.encrypt(photos[sha256]), "key_id": cipher.key_id}
                 for sha256 in sorted(missing)
@@ -140,11 +141,11 @@ def add_photos(connection: Connection, cipher: PhotoCipher, photos: Mapping[str,
 def _intact(connection: Connection, cipher: PhotoCipher, photos: Mapping[str, bytes]) -> set[str]:
     """Return those of the photos that are stored and can be read."""
     intact: set[str] = set()
-    for sha256s in batches(sorted(photos)):
-        for row in connection.execute(_PHOTOS, {"sha256s": sha256s}):
+    for sha256, jpeg in photos.items():
+        for stored, key_id in _PHOTO.rows(connection, {"for_sha256": sha256}):
             with suppress(PhotoKeyError, PhotoDamagedError):
-                if cipher.decrypt(row.jpeg, row.key_id) == photos[row.sha256]:
-                    intact.add(row.sha256)
+                if cipher.decrypt(stored, key_id) == jpeg:
+                    intact.add(sha256)
     return intact
 
 
@@ -222,9 +223,10 @@ def _rotate(connection: Connection, cipher: PhotoCipher, after: str) -> tuple[st
 
 # Built once, as the statements at the end of `bridge.store.person_queries`.
 
-_PHOTO = select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == bindparam("for_sha256"))
+_PHOTO = DirectStatement(
+    lambda _: select(PHOTO.c.jpeg, PHOTO.c.key_id).where(PHOTO.c.sha256 == bindparam("for_sha256"))
+)
 _AMONG = PHOTO.c.sha256.in_(bindparam("sha256s", expanding=True))
-_PHOTOS = select(PHOTO).where(_AMONG)
 _DROP_UNUSED = delete(PHOTO).where(
     _AMONG,
     *(
@@ -234,11 +236,13 @@ _DROP_UNUSED = delete(PHOTO).where(
 )
 
 
-@cache
 def _put_photo(dialect: str) -> Insert:
     insert = insert_in(dialect)(PHOTO)
     replaced = {"jpeg": insert.excluded.jpeg, "key_id": insert.excluded.key_id}
     return insert.on_conflict_do_update(index_elements=["sha256"], set_=replaced)
+
+
+_PUT_PHOTO = DirectStatement(_put_photo, ["sha256", "jpeg", "key_id"])
 
 
 def _key_id(key: Secret) -> str:

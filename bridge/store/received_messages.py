@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 
 from bridge.model.received_message import ReceivedMessage
 from bridge.model.reply import Outcome, Reply, SharedReplies
+from bridge.store.direct import DirectStatement
 from bridge.store.person_queries import next_revisions
 from bridge.store.tables import RECEIVED_MESSAGE
 
@@ -36,15 +37,19 @@ replies, but 30 ms for 10,000."""
 
 
 # Built once, as the statements at the end of `bridge.store.person_queries`.
-_FORGET_PACKET_ID = (
-    update(RECEIVED_MESSAGE).where(_COLUMN.packet_id == bindparam("for_packet_id")).values(packet_id=None)
+_FORGET_PACKET_ID = DirectStatement(
+    lambda _: update(RECEIVED_MESSAGE).where(_COLUMN.packet_id == bindparam("for_packet_id")).values(packet_id=None)
 )
-_ADD = insert(RECEIVED_MESSAGE)
+_ADD = DirectStatement(lambda _: insert(RECEIVED_MESSAGE), [column.key for column in _COLUMN])
 _WITH_FEW_REPLIES = (_COLUMN.id == bindparam("for_id")) & _COLUMN.has_few_replies
-_FEW_REPLIES = select(_COLUMN.replies).where(_WITH_FEW_REPLIES)
-_PUT_REPLIES = update(RECEIVED_MESSAGE).where(_WITH_FEW_REPLIES).values(replies=bindparam("replies"))
+_FEW_REPLIES = DirectStatement(lambda _: select(_COLUMN.replies).where(_WITH_FEW_REPLIES))
+_PUT_REPLIES = DirectStatement(
+    lambda _: update(RECEIVED_MESSAGE).where(_WITH_FEW_REPLIES).values(replies=bindparam("new_replies"))
+)
 _IS_UNDATED = _COLUMN.expires_at.is_(None)
-_OLDEST_UNDATED = select(_COLUMN.id).where(_IS_UNDATED).order_by(_COLUMN.id.desc()).limit(1).offset(bindparam("keep"))
+_OLDEST_UNDATED = DirectStatement(
+    lambda _: select(_COLUMN.id).where(_IS_UNDATED).order_by(_COLUMN.id.desc()).limit(1).offset(bindparam("keep"))
+)
 _DROP_UNDATED = delete(RECEIVED_MESSAGE).where(_IS_UNDATED, _COLUMN.id <= bindparam("up_to"))
 
 
@@ -87,7 +92,7 @@ def add_message(
     """
     if message.packet_id is not None and not message.part_number:
         # The broker uses it again: it does not belong to an earlier message any more.
-        connection.execute(_FORGET_PACKET_ID, {"for_packet_id": message.packet_id})
+        _FORGET_PACKET_ID.run(connection, [{"for_packet_id": message.packet_id}])
     number = sum(len(shared.sns) * len(shared.replies) for shared in replies)
     is_few = message.part_number is None and number <= _MAX_UPDATED_REPLIES
     is_carried_out = any(
@@ -103,7 +108,7 @@ def add_message(
         "replies": _compressed(_each(replies) if is_few else replies),
         "has_few_replies": is_few,
     }
-    connection.execute(_ADD, [row])
+    _ADD.run(connection, [row])
     return True
 
 
@@ -120,9 +125,10 @@ def note_final_replies(connection: Connection, message_id: int, replies: Sequenc
 
     If a message has more than `_MAX_UPDATED_REPLIES` replies, its first ones stay.
     """
-    stored = connection.execute(_FEW_REPLIES, {"for_id": message_id}).scalar()
-    if stored is None:
+    found = _FEW_REPLIES.rows(connection, {"for_id": message_id})
+    if not found:
         return
+    ((stored,),) = found
     known = [reply for shared in _decompressed(stored) for reply in shared.replies]
     for reply in replies:
         for index, earlier in enumerate(known):
@@ -131,13 +137,12 @@ def note_final_replies(connection: Connection, message_id: int, replies: Sequenc
             if is_same and earlier.outcome is Outcome.ACCEPTED:
                 known[index] = reply
                 break
-    connection.execute(_PUT_REPLIES, {"for_id": message_id, "replies": _compressed(_separate(known))})
+    _PUT_REPLIES.run(connection, [{"for_id": message_id, "new_replies": _compressed(_separate(known))}])
 
 
 def drop_undated_messages(connection: Connection, keep: int) -> None:
     """Delete the messages without `asked_at`, except the newest `keep`."""
-    oldest = connection.execute(_OLDEST_UNDATED, {"keep": keep}).scalar()
-    if oldest is not None:
+    for (oldest,) in _OLDEST_UNDATED.rows(connection, {"keep": keep}):
         connection.execute(_DROP_UNDATED, {"up_to": oldest})
 
 
