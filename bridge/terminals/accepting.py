@@ -38,6 +38,9 @@ _PEER_GONE = frozenset(
 )
 """Errors of `accept` for a peer that has gone already (accept(2)); others may still wait behind it."""
 
+_TCP_ESTABLISHED = 1
+"""`tcpi_state`, the first byte of `struct tcp_info` (linux/tcp.h), while neither side has ended the connection."""
+
 _RETRY_SECONDS = 0.5
 """Pause when `accept` fails for another reason, mostly because the process has no free file descriptor."""
 
@@ -62,12 +65,13 @@ class Acceptor:
         Args:
             open_connection: begins the handshake on an accepted socket.
             wait_room: waits until another handshake may begin, and returns how many may.
-            clock: measures the pause between two warnings.
+            clock: measures how long connections wait, and the pause between two warnings.
         """
         self._open_connection = open_connection
         self._wait_room = wait_room
         self._clock = clock
-        self._waiting: deque[socket.socket] = deque()
+        # With the time at which each was accepted.
+        self._waiting: deque[tuple[socket.socket, float]] = deque()
         self._has_waiting = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -90,7 +94,7 @@ class Acceptor:
     async def stop(self) -> None:
         """Accept no more connections, and close those that wait."""
         await self._tasks.stop()
-        for connection in self._waiting:
+        for connection, _ in self._waiting:
             connection.close()
         self._waiting.clear()
 
@@ -123,7 +127,7 @@ class Acceptor:
         return True
 
     def _add(self, connection: socket.socket) -> None:
-        self._waiting.append(connection)
+        self._waiting.append((connection, self._clock.boottime()))
         self._has_waiting.set()
         if len(self._waiting) >= _MAX_WAITING:
             self._has_room.clear()
@@ -143,11 +147,27 @@ class Acceptor:
                 await asyncio.sleep(0)
                 continue
             for _ in range(min(_OPENED_AT_ONCE, room, len(self._waiting))):
-                self._tasks.start(self._open_connection(self._waiting.popleft()), name="handshake")
+                connection, accepted_at = self._waiting.popleft()
+                if self._clock.boottime() - accepted_at > GRACE_SECONDS and has_ended(connection):
+                    connection.close()
+                else:
+                    self._tasks.start(self._open_connection(connection), name="handshake")
             self._has_room.set()
             if not self._waiting:
                 self._has_waiting.clear()
             await asyncio.sleep(0)
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """Return whether one side has ended a connection, although the bytes from before may be unread.
+
+    Terminals give up after some seconds and try again. On an overloaded machine, the answers to those that have given
+    up would take the processor time of those that still wait: 10,000 terminals made 58,000 attempts in 164 s.
+    """
+    try:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED
+    except OSError:
+        return True
 
 
 @dataclass(slots=True)

@@ -11,15 +11,13 @@ from aiohttp.web import BaseRequest
 
 from bridge.core.clock import Clock
 from bridge.net.one_request import OneRequestConnection
+from bridge.terminals.accepting import has_ended
 
 _TICK_SECONDS = 0.02
 """Time between two portions of a flood. Each portion takes less than a millisecond."""
 
 _MAX_TICK_SECONDS = 1.0
 """The same if many connections flood at once."""
-
-_TCP_ESTABLISHED = 1
-"""`tcpi_state`, the first byte of `struct tcp_info` (linux/tcp.h), while neither side has ended the connection."""
 
 _FINAL_FRAME = 0x80
 _CONTROL_FRAME = 0x08
@@ -284,13 +282,7 @@ class FramePacer:
 
     def _has_ended(self) -> bool:
         transport = self._connection.transport
-        if transport is None:
-            return True
-        try:
-            information = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        except OSError:
-            return True
-        return bool(information[0] != _TCP_ESTABLISHED)
+        return transport is None or has_ended(transport.get_extra_info("socket"))
 
     def _abort(self) -> None:
         if self._connection.transport is not None:
