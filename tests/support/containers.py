@@ -5,6 +5,7 @@ It needs root. The image in FROM of a Dockerfile cannot be pulled in tests: `scr
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,6 +98,8 @@ class ContainerEngine:
         finally:
             self._holder.stdin.close()
             await self._holder.wait()
+            # Images have hundreds of megabytes, and pytest keeps the folders of several runs.
+            await asyncio.to_thread(shutil.rmtree, self._folder)
 
     async def run(self, command: str, folder: Path) -> str:
         """Run a command of a shell in a folder; return its output."""
