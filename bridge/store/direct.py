@@ -7,8 +7,9 @@ values, and it runs them on PostgreSQL.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 from sqlalchemy import Connection, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
@@ -40,7 +41,7 @@ class DirectStatement:
         compiled = self._compiled_for(connection.dialect)
         if not _is_direct(connection):
             return connection.execute(compiled.statement, values).all()
-        return compiled.converted(compiled.run(connection, values).fetchall())
+        return compiled.rows(connection, values)
 
     def mappings(self, connection: Connection, values: Values) -> Sequence[Mapping[str, Any]]:
         """Run the statement in a transaction, and return its rows by column."""
@@ -48,11 +49,12 @@ class DirectStatement:
         if not _is_direct(connection):
             found = connection.execute(compiled.statement, values).mappings()
             return [{str(key): value for key, value in row.items()} for row in found]
-        rows = compiled.converted(compiled.run(connection, values).fetchall())
-        return [dict(zip(compiled.names, row, strict=True)) for row in rows]
+        return [dict(zip(compiled.names, row, strict=True)) for row in compiled.rows(connection, values)]
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> None:
         """Run a statement without a result in a transaction, once for each row of values."""
+        if not rows:
+            return
         compiled = self._compiled_for(connection.dialect)
         if not _is_direct(connection):
             connection.execute(compiled.statement, rows)
@@ -79,7 +81,8 @@ class DirectStatement:
 def run_on_driver(connection: Connection, sql: str) -> None:
     """Run a statement without values and without a result."""
     if connection.dialect.name == "sqlite":
-        _execute(connection, sql, ())
+        with _mapped_errors(connection, sql):
+            _driver(connection).execute(sql)
     else:
         connection.exec_driver_sql(sql)
 
@@ -109,20 +112,26 @@ class _Compiled:
         self._results = results if any(results) else None
 
     def run(self, connection: Connection, values: Values) -> sqlite3.Cursor:
-        """Run the statement on the driver."""
-        parameters = [
-            value if convert is None else convert(value)
-            for value, convert in [(values.get(name, given), convert) for name, given, convert in self._parameters]
-        ]
-        return _execute(connection, self._sql, parameters)
+        """Run a statement without a result on the driver."""
+        with _mapped_errors(connection, self._sql):
+            return _driver(connection).execute(self._sql, self._given(values))
 
-    def converted(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Return rows of the driver with the values that SQLAlchemy returns."""
+    def rows(self, connection: Connection, values: Values) -> Sequence[Sequence[Any]]:
+        """Run the statement on the driver, and return its rows with the values that SQLAlchemy returns."""
+        with _mapped_errors(connection, self._sql):
+            # SQLite reads all but the first row here, and may find a damage in them.
+            rows = _driver(connection).execute(self._sql, self._given(values)).fetchall()
         if self._results is None:
             return rows
         return [
             [value if convert is None else convert(value) for value, convert in zip(row, self._results, strict=True)]
             for row in rows
+        ]
+
+    def _given(self, values: Values) -> Sequence[Any]:
+        return [
+            value if convert is None else convert(value)
+            for value, convert in [(values.get(name, given), convert) for name, given, convert in self._parameters]
         ]
 
 
@@ -140,13 +149,18 @@ def _is_direct(connection: Connection) -> bool:
     )
 
 
-def _execute(connection: Connection, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+def _driver(connection: Connection) -> sqlite3.Connection:
     driver: Any = connection.connection.driver_connection
+    return cast("sqlite3.Connection", driver)
+
+
+@contextmanager
+def _mapped_errors(connection: Connection, sql: str) -> Iterator[None]:
+    """Raise errors of the driver as SQLAlchemy does."""
     try:
-        cursor: sqlite3.Cursor = driver.execute(sql, parameters)
+        yield
     except sqlite3.Error as error:
-        # As SQLAlchemy raises it; the statement's values would contain names of persons.
+        # The statement's values would contain names of persons.
         raise DBAPIError.instance(
             sql, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
         ) from error
-    return cursor

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, bindparam, event, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bridge.store.database import Database
 from bridge.store.direct import DirectStatement
@@ -34,6 +34,7 @@ ENTRY: dict[str, Any] = {
 PUT_ENTRY = DirectStatement(lambda _: insert(PERSON_ENTRY), list(ENTRY))
 ENTRY_OF = DirectStatement(lambda _: select(PERSON_ENTRY).where(PERSON_ENTRY.c.person_id == bindparam("for_id")))
 PUT_PHOTO = DirectStatement(lambda _: insert(PHOTO), ["sha256", "jpeg", "key_id"])
+JSON_OF_MESSAGES = DirectStatement(lambda _: select(func.json(PERSON_ENTRY.c.message)).order_by(PERSON_ENTRY.c.sn))
 ADD_REPLY = DirectStatement(lambda _: insert(OUTBOX), ["reply", "origin"])
 ADD_MESSAGE = DirectStatement(lambda _: insert(RECEIVED_MESSAGE), [column.key for column in RECEIVED_MESSAGE.c])
 
@@ -105,3 +106,19 @@ async def test_errors_are_those_of_sqlalchemy_and_undo_the_transaction(database:
     with pytest.raises(ZeroDivisionError):
         await database.write(twice)
     assert not await database.read(lambda connection: connection.execute(select(PHOTO)).all())
+
+
+async def test_an_error_in_a_later_row_is_one_of_sqlalchemy(database: Database) -> None:
+    def read(connection: Connection) -> None:
+        PUT_ENTRY.run(connection, [{**ENTRY, "message": "{}"}, {**ENTRY, "sn": "T2", "message": "{"}])
+        with pytest.raises(DBAPIError):
+            JSON_OF_MESSAGES.rows(connection, {})
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.write(read)
+
+
+async def test_no_rows_are_written_without_a_statement(database: Database) -> None:
+    await database.write(both(lambda connection: PUT_ENTRY.run(connection, [])))
+    assert not await database.read(lambda connection: connection.execute(select(PERSON_ENTRY)).all())
