@@ -10,6 +10,7 @@ from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, async_playwright, expect
+from playwright.async_api import Error as PlaywrightError
 
 from bridge.simulator.client import ConnectionOptions
 from bridge.simulator.terminal import SimulatedTerminal
@@ -89,7 +90,13 @@ class PageBrowser:
             options: of Playwright's context.
         """
         page = await (await self.context(url, width=width, **options)).new_page()
-        await page.goto(f"{url}/{path}")
+        try:
+            await page.goto(f"{url}/{path}")
+        except PlaywrightError as error:
+            # Other tests add network interfaces to the machine, and Chromium then aborts every request.
+            if "ERR_NETWORK_CHANGED" not in error.message:
+                raise
+            await page.goto(f"{url}/{path}")
         return page
 
     async def context(self, url: str, *, width: int = 1280, **options: Any) -> BrowserContext:
