@@ -131,12 +131,17 @@ async def run_bridge(settings: Settings, announce: Callable[[str], None]) -> Non
         await _wait_for_broker(bridge.mqtt, stop)
         announce(bridge.describe())
         notify_service_manager("READY=1")
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE_THRESHOLDS)
-        sys.setswitchinterval(_SWITCH_SECONDS)
+        tune_interpreter()
         await stop.wait()
         notify_service_manager("STOPPING=1")
         _LOGGER.info("stopping")
+
+
+def tune_interpreter() -> None:
+    """Set the garbage collector and thread switches for a bridge that has started."""
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 async def _wait_for_broker(mqtt: MqttAdapter, stop: asyncio.Event) -> None:
