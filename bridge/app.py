@@ -254,7 +254,7 @@ async def running_bridge(settings: Settings, warnings: Mapping[str, str] | None 
             # A bridge that cannot start must not connect to the broker: another one may use the same topics.
             await require_free_port(settings.terminals.host, settings.terminals.port, key="terminals.port")
             await require_free_port(settings.web.host, settings.web.port, key="web.port")
-            # It stops after the terminals' server, whose last `offline` it publishes.
+            # It stops after the terminals' server, because it publishes the last `offline` of that server's terminals.
             tasks.start(mqtt.run(), name="MQTT")
             # In a thread, because heartbeats must not wait for the import.
             await asyncio.to_thread(import_module, "bridge.servers")

@@ -222,8 +222,8 @@ class DesiredPersons(Protocol):
             The replies to each command, one per terminal and person: `accepted`, `invalid` (this person is unchanged)
             or `unavailable` (this person is unchanged, and so are all that follow). A change of a group without members
             has replies without a terminal. Each final reply follows through the outbox. So does the `ok` to an accepted
-            `SyncPersons` that finds nothing to send again. A command whose message is known from an earlier change
-            changes nothing: its replies are the last known ones, with `is_repeated`.
+            `SyncPersons` that finds nothing to send again. If the message of a command is known from an earlier change,
+            the command changes nothing: its replies are the last known ones, with `is_repeated`.
         """
         ...
 

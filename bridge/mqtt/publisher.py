@@ -189,7 +189,7 @@ class OutboxPublisher:
         self._in_flight = 0
         # Those that are not deleted yet. A full store can prevent it; they go out only once nevertheless.
         self._published: set[int] = set()
-        # Those whose deletion failed.
+        # The replies that could not be deleted.
         self._undeleted: set[int] = set()
         self._is_deleted = asyncio.Event()
         self._retries = BackgroundTasks()

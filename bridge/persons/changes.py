@@ -225,17 +225,26 @@ def copy_persons(
     """
     changed: list[str] = []
     for start in range(0, len(person_ids), BATCH):
-        originals = source.persons(transaction, person_ids[start : start + BATCH])
-        if scope == OWN_SCOPE and (groups := source.only_through_groups(transaction, originals)):
-            entries = transaction.entries(sn, list(originals))
-            for person_id in groups:
-                entry = entries.get(person_id)
-                if entry is None or person_id is None or set(groups[person_id]).isdisjoint(entry.access):
-                    continue
-                if entry.person == originals.get(person_id):
-                    del originals[person_id]
+        originals: Mapping[str, Person] = source.persons(transaction, person_ids[start : start + BATCH])
+        if scope == OWN_SCOPE:
+            originals = _without_common(transaction, source, originals, sn)
         changed += _copy(transaction, originals, sn, scope, request)
     return changed
+
+
+def _without_common(
+    transaction: PersonTransaction, source: CopySource, originals: Mapping[str, Person], sn: str
+) -> Mapping[str, Person]:
+    """Leave out persons that a terminal holds already, through a group through which the source holds them."""
+    groups = source.only_through_groups(transaction, originals)
+    entries = transaction.entries(sn, list(originals)) if groups else {}
+    return {
+        person_id: person
+        for person_id, person in originals.items()
+        if (entry := entries.get(person_id)) is None
+        or set(groups.get(person_id, ())).isdisjoint(entry.access)
+        or entry.person != person
+    }
 
 
 def copy_kept_persons(

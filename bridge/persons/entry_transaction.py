@@ -59,7 +59,7 @@ class EntryTransaction:
     """Collects changes of entries, writes them in batches, and derives counts, photos and final replies.
 
     Attributes:
-        messages: the messages whose changes are stored.
+        messages: the stored messages.
     """
 
     def __init__(self, connection: Connection, cipher: PhotoCipher, clock: Clock, boot_id: str) -> None:
@@ -75,7 +75,7 @@ class EntryTransaction:
         self._changed: set[str] = set()
         self._changed_entries: defaultdict[str, dict[str | None, PersonEntry | None]] = defaultdict(dict)
         self._reported_entries = 0
-        # Terminals whose pending changes are not only those of their changed entries.
+        # Terminals with pending changes that `_changed_entries` lacks.
         self._unreported: set[str] = set()
         self._written_photos: set[str] = set()
         # The part of the written photos that the store did not have, or only damaged.
@@ -158,7 +158,7 @@ class EntryTransaction:
         queries.drop_syncs(self._connection, [sync.id for sync in syncs])
 
     def refused_removals(self, sn: str, limit: int) -> list[str | None]:
-        """Return the persons (None: everyone) whose removal the terminal has refused, oldest first."""
+        """Return the persons (None: everyone) that the terminal has refused to remove, oldest first."""
         self._write()
         return queries.refused_removals(self._connection, sn, limit)
 

@@ -33,7 +33,7 @@ class KeptPersons:
         self._has_all_jobs = not may_have_jobs
         # Whether groups keep persons; only for transactions that do not change these persons.
         self._keeping: dict[str, bool] = {}
-        # The membership job whose turn it is, and the revision up to which its progress covers joined persons.
+        # The membership job that runs next, and the revision up to which its progress covers joined persons.
         self._running: tuple[int, int] | None = None
         # Jobs and persons to which this transaction has applied them before their turn.
         self._applied_early: set[tuple[int, str]] = set()
@@ -204,7 +204,7 @@ class KeptPersons:
         return self._running is not None and self._running[0] == job.id
 
     def joined_after(self, job: MembershipJob) -> int:
-        """Return the revision up to which the progress of a job covers joined persons, with those whose turn it is."""
+        """Return the revision up to which the progress of a job covers joined persons, the next ones included."""
         return self._running[1] if self._running is not None and self.is_running(job) else job.joined_after
 
     def not_applied_early(self, job: MembershipJob, person_ids: Sequence[str]) -> Sequence[str]:

@@ -50,7 +50,7 @@ _ONLY_GROUP = "the group has no members"
 """The message of an accepted change that reaches no terminal."""
 
 _FOLLOWED_TERMINALS = 25
-"""Terminals whose groups are compared in one transaction: each takes some 2 ms on a busy machine."""
+"""Terminals in one transaction that compares their groups: each takes some 2 ms on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ _BEING_FILLED = 2
 """Values of the counter `NAMES_DAMAGED`."""
 
 _PERSONS = 50
-"""Persons whose names are read and added together; each may have an entry on many terminals."""
+"""Persons in one transaction that adds their names; each person may have an entry on many terminals."""
 
 _PAUSE_SECONDS = 0.005
 """Pause between two transactions, for other changes."""

@@ -24,7 +24,7 @@ class Jumping(selectors.SelectSelector):
 
 
 class ManualLoop(asyncio.SelectorEventLoop):
-    """An event loop without waiting, whose time can be set."""
+    """An event loop that does not wait; a test sets its time."""
 
     def __init__(self) -> None:
         self.jumping = Jumping()

@@ -48,7 +48,7 @@ def _text(value: str) -> bytes:
 
 
 def _template(installation: Installation, *, has_area: bool) -> tuple[bytes | int, ...]:
-    """Encode the device of a terminal whose values occur nowhere else, and cut the JSON at them."""
+    """Encode the device of a terminal with unique values, and cut the JSON at these values."""
     sn, title, entity_name, area = marks = [uuid4().hex for _ in range(4)]
     terminal = Terminal(sn=sn, origin=TerminalOrigin.CONFIGURED, name=title, area=area if has_area else None)
     encoded = orjson.dumps(terminal_device(installation, terminal, entity_name))

@@ -84,7 +84,7 @@ _SECURITY_SCHEMES: Mapping[str, Any] = {
     },
 }
 _WITHOUT_LOGIN: Mapping[str, Any] = {}
-"""On a loopback address without a configured login, and for routes whose login is optional."""
+"""On a loopback address without a configured login, and for routes with an optional login."""
 _READING = [{"basic": []}, {"bearer": []}, {"session": []}, _WITHOUT_LOGIN]
 _CHANGING = [{"basic": []}, {"bearer": []}, {"session": [], "csrf": []}, _WITHOUT_LOGIN]
 """The logins that a route accepts."""

@@ -159,7 +159,7 @@ class TextRecognizer:
         return None
 
     def _cut(self, text: str, depth: int) -> str | None:
-        """Return the translation of a text whose end is missing; what is missing of its values is `…`."""
+        """Return the translation of a text that was cut at its end; `…` stands for missing values."""
         for template in self._templates:
             values = template.values_in_start(text)
             if values is not None:

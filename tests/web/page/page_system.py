@@ -140,10 +140,17 @@ async def wait_live(page: Page) -> None:
 
 async def open_door(page: Page, sn: str = "T1") -> Locator:
     """Press Open of a terminal in the list, and confirm; return the dialog."""
+    dialog = await ask_to_open(page, sn)
+    await dialog.locator("button.primary").click()
+    return dialog
+
+
+async def ask_to_open(page: Page, sn: str = "T1") -> Locator:
+    """Press Open of a terminal in the list; return the dialog, which asks for a confirmation."""
     await wait_live(page)
     await page.locator(f"#terminal-{sn} .actions a").click()
     dialog = page.get_by_role("dialog")
-    await dialog.locator("button.primary").click()
+    await expect(dialog.get_by_role("heading")).to_be_visible()
     return dialog
 
 
